@@ -1,0 +1,1 @@
+"""routelearn: learn, from your own preference data, when the cheap model is enough."""

@@ -1,0 +1,1 @@
+"""Records: readers, labels, splits, and the generator of the embedded sample."""

@@ -1,0 +1,1 @@
+"""Runtime: numpy, onnxruntime and tokenizers only; never torch."""
