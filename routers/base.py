@@ -1,0 +1,247 @@
+"""The one interface of every router: implement `quality`, get the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+from .policy import Policy
+from .query import Query
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+Context = Mapping[str, str]
+
+#: How a win rate follows from two qualities; see `win_rate`.
+Link = Literal["difference", "bradley-terry"]
+LINKS: tuple[str, ...] = get_args(Link)
+
+#: Where a decision comes from. "default" is the strong model, because nothing could be said.
+Source = Literal["learned", "rules", "default"]
+
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One candidate of the pool. Prices are USD per million tokens; None when not known."""
+
+    name: str
+    input_price: float | None = None
+    output_price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The model chosen for one query, and why.
+
+    Attributes:
+        model: the chosen model.
+        score: expected win rate of strong over weak, ties one half, in [0, 1].
+        threshold: score at or above it goes to strong.
+        candidates: the pool, the chosen model first, then by falling quality.
+        source: "learned", "rules", or "default" (the strong model, when nothing could be said).
+        reason: one readable sentence.
+        truncated: part of the query was left out, because it exceeds the token budget.
+    """
+
+    model: str
+    score: float
+    threshold: float
+    candidates: tuple[str, ...]
+    source: Source
+    reason: str
+    truncated: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The decision as plain data, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Assessment:
+    """What a router knows of a batch of n queries over its pool of m models.
+
+    Attributes:
+        quality: float32 (n, m), expected score of each model's answer, in [0, 1].
+        truncated: bool (n,), part of the query was left out.
+        novelty: float32 (n,), distance from the training queries, or None when not measured.
+        sources: where each row comes from.
+        reasons: one sentence a row, or None for the plain "score at or above threshold" sentence.
+    """
+
+    quality: Floats
+    truncated: Flags
+    novelty: Floats | None = None
+    sources: Sequence[Source] | None = None
+    reasons: Sequence[str] | None = None
+
+
+def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
+    """Expected win rate of a over b, ties one half, from their qualities.
+
+    "difference": ``1/2 + (quality_a - quality_b) / 2``, exact for independent
+    outcomes in [0, 1]. "bradley-terry": ``sigmoid(logit(quality_a) -
+    logit(quality_b))`` (Bradley and Terry 1952).
+
+    Args:
+        quality_a: float32 (n,).
+        quality_b: float32 (n,).
+        link: which of the two.
+
+    Returns:
+        float32 (n,) in [0, 1].
+    """
+    if link == "difference":
+        return np.asarray(0.5 + (quality_a - quality_b) / 2, np.float32)
+    a = np.clip(quality_a.astype(np.float64), _EPSILON, 1 - _EPSILON)
+    b = np.clip(quality_b.astype(np.float64), _EPSILON, 1 - _EPSILON)
+    won = a * (1 - b)
+    return np.asarray(won / (won + b * (1 - a)), np.float32)
+
+
+class Router(ABC):
+    """Scores queries and chooses a model for each.
+
+    A subclass sets the attributes in its constructor and implements `quality`;
+    one that knows more (truncation, novelty, reasons) overrides `assess` as well.
+
+    Attributes:
+        pool: the candidate models with their prices.
+        strong: name of the strong model of the binary decision.
+        weak: name of the weak one.
+        link: how a win rate follows from two qualities.
+        threshold: the default threshold on the score.
+        threshold_table: (strong share, threshold) pairs measured on validation queries, by
+            rising share; empty when never calibrated.
+    """
+
+    def __init__(
+        self,
+        pool: Sequence[Model],
+        strong: str,
+        weak: str,
+        *,
+        link: Link = "difference",
+        threshold: float = 0.5,
+        threshold_table: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        """Check that the pool is usable and holds the two models of the decision.
+
+        Raises:
+            InputError: an empty pool, a name twice, strong or weak not in it, or both the same.
+        """
+        names = tuple(model.name for model in pool)
+        if len(set(names)) != len(names) or not names:
+            raise InputError(f"a pool needs distinct model names, got {list(names)}")
+        self.pool = tuple(pool)
+        self.models = names
+        self._index = {name: i for i, name in enumerate(names)}
+        self.strong = strong
+        self.weak = weak
+        if self.index(strong) == self.index(weak):
+            raise InputError(f"strong and weak are both {strong!r}; expected two models of the pool")
+        if link not in LINKS:
+            raise InputError(f"link is {link!r}; expected one of {list(LINKS)}")
+        self.link: Link = link
+        self.threshold = float(threshold)
+        self.threshold_table = tuple((float(share), float(value)) for share, value in threshold_table)
+
+    @abstractmethod
+    def quality(self, queries: Sequence[Query]) -> Floats:
+        """Expected score of every model's answer to every query.
+
+        Args:
+            queries: n queries.
+
+        Returns:
+            float32 (n, m) in [0, 1], columns in the order of `models`.
+
+        Raises:
+            InputError: a query is neither a string nor a list of messages.
+            InferenceError: the router failed.
+        """
+
+    def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        """Quality with what else is known of each query.
+
+        Args:
+            queries: n queries.
+            contexts: n mappings about the request ("tier": the user's tier), for routers that use them.
+        """
+        del contexts
+        return Assessment(self.quality(queries), np.zeros(len(queries), np.bool_))
+
+    def index(self, model: str) -> int:
+        """The column of a model.
+
+        Raises:
+            InputError: the router never saw it; the message lists the models there are.
+        """
+        try:
+            return self._index[model]
+        except KeyError:
+            raise InputError(f"model {model!r} is not in the pool; there are {list(self.models)}") from None
+
+    def win_rate(self, queries: Sequence[Query], model_a: str, model_b: str) -> Floats:
+        """Expected win rate of model_a over model_b, ties one half: float32 (n,) in [0, 1].
+
+        Raises:
+            InputError: a model is not in the pool, or a query is unusable.
+        """
+        a, b = self.index(model_a), self.index(model_b)
+        quality = self.quality(queries)
+        return win_rate(quality[:, a], quality[:, b], self.link)
+
+    def score(self, queries: Sequence[Query]) -> Floats:
+        """Win rate of strong over weak: float32 (n,) in [0, 1]."""
+        return self.win_rate(queries, self.strong, self.weak)
+
+    def route(self, query: Query, policy: Policy | None = None, context: Context | None = None) -> Decision:
+        """Choose a model for one query; without a policy, by the router's own threshold."""
+        return self.route_batch([query], policy, None if context is None else [context])[0]
+
+    def route_batch(
+        self,
+        queries: Sequence[Query],
+        policy: Policy | None = None,
+        contexts: Sequence[Context] | None = None,
+    ) -> list[Decision]:
+        """Choose a model for each of n queries; see `route`."""
+        threshold = self.threshold if policy is None else policy.threshold_of(self)
+        return self.decide(self.assess(queries, contexts), threshold)
+
+    def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
+        """Turn an assessment of n queries into n decisions at a threshold."""
+        strong, weak = self._index[self.strong], self._index[self.weak]
+        quality = assessment.quality
+        scores = win_rate(quality[:, strong], quality[:, weak], self.link).tolist()
+        ranking = np.argsort(-quality, axis=1, kind="stable").tolist()
+        truncated = assessment.truncated.tolist()
+        decisions = []
+        for row, score in enumerate(scores):
+            to_strong = score >= threshold
+            chosen = strong if to_strong else weak
+            others = [self.models[column] for column in ranking[row] if column != chosen]
+            if assessment.reasons is None:
+                reason = f"score {score:.4f} is {'at or above' if to_strong else 'below'} threshold {threshold:.4f}"
+            else:
+                reason = assessment.reasons[row]
+            decisions.append(
+                Decision(
+                    model=self.models[chosen],
+                    score=score,
+                    threshold=threshold,
+                    candidates=(self.models[chosen], *others),
+                    source="learned" if assessment.sources is None else assessment.sources[row],
+                    reason=reason,
+                    truncated=truncated[row],
+                )
+            )
+        return decisions
