@@ -107,7 +107,7 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
+        if error.name is None or error.name.split(".")[0] != module.split(".", maxsplit=1)[0]:
             raise
         message = f"{module} is not installed. Install it with: pip install 'routelearn[{extra}]'"
         raise MissingExtraError(message) from error

@@ -1,0 +1,250 @@
+"""A bundle: one exported router or verifier, a folder that `load` reads.
+
+``router.json`` (the manifest below), ``model.onnx``, ``tokenizer.json``, ``README.md``.
+A bundle is written to a sibling folder and renamed; at load every file is read
+once, and the very bytes that were hashed are the bytes that run.
+
+To change the format: raise FORMAT_VERSION, keep reading the older versions in
+`Manifest.from_json`, and add a bundle of the older version to the tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .base import LINKS, Model
+from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
+from .query import CHARACTERS_PER_TOKEN
+
+FORMAT_VERSION = 1
+MANIFEST = "router.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How much of a query is read. Turns come newest first; a long turn keeps both ends."""
+
+    max_tokens: int = 512
+    characters_per_token: int = CHARACTERS_PER_TOKEN
+    special_tokens: bool = False
+
+    @property
+    def max_characters(self) -> int:
+        """Longest text handed to the tokenizer."""
+        return self.max_tokens * self.characters_per_token
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A query with the token ids and the qualities (in the order of the pool) it had at export."""
+
+    query: Any
+    ids: Sequence[int]
+    quality: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What router.json says.
+
+    Attributes:
+        kind: "matrix-factorization", "similarity", "bert", ...
+        pool: the candidate models with prices, in the order of the graph's columns.
+        strong: the strong model of the binary decision.
+        weak: the weak one.
+        link: how a win rate follows from two qualities ("difference" or "bradley-terry").
+        truncation: how much of a query is read.
+        calibration: method and parameters; already folded into the graph, here to be read.
+        threshold: the default threshold on the score.
+        threshold_table: (strong share, threshold) on validation queries, by rising share.
+        novelty_bound: a query with a larger novelty is unlike the training queries; None: not measured.
+        training: config, data fingerprint, counts and metrics.
+        golden: golden queries with ids and qualities.
+        golden_tolerance: largest |difference| of a golden quality that still passes.
+        files: sha256 of every other file, by name.
+        format_version: integer version of this format.
+    """
+
+    kind: str
+    pool: Sequence[Model]
+    strong: str
+    weak: str
+    link: str
+    truncation: Truncation
+    calibration: Mapping[str, Any]
+    threshold: float
+    threshold_table: Sequence[tuple[float, float]]
+    novelty_bound: float | None
+    training: Mapping[str, Any]
+    golden: Sequence[Golden]
+    golden_tolerance: float = 1e-4
+    files: Mapping[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The manifest with its own sha256, as UTF-8 JSON that a person can read."""
+        content = asdict(self)
+        content["manifest_sha256"] = _digest(content)
+        return (json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> Manifest:
+        """Read and verify a manifest.
+
+        Args:
+            data: the bytes of router.json.
+            where: the bundle's path, for messages.
+
+        Raises:
+            BundleVersionError: it has another format version.
+            BundleCorruptError: it is not JSON, was changed, or lacks a field.
+        """
+        try:
+            content = json.loads(data)
+        except ValueError as error:
+            raise BundleCorruptError(f"{where}/{MANIFEST} is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise BundleCorruptError(f"{where}/{MANIFEST} is not a JSON object")
+        version = content.get("format_version")
+        if not isinstance(version, int):
+            raise BundleCorruptError(f"{where}/{MANIFEST} has no integer format_version")
+        if version != FORMAT_VERSION:
+            raise BundleVersionError(
+                f"{where} has format version {version}; this routelearn reads {FORMAT_VERSION}. "
+                "Upgrade routelearn, or export the router again."
+            )
+        digest = content.pop("manifest_sha256", None)
+        if digest != _digest(content):
+            raise BundleCorruptError(f"{where}/{MANIFEST} was changed after it was written (its sha256 does not match)")
+        if set(content) != {item.name for item in fields(cls)}:
+            raise BundleCorruptError(f"{where}/{MANIFEST} has fields {sorted(content)}; not those of version {version}")
+        try:
+            content["pool"] = tuple(Model(**model) for model in content["pool"])
+            content["truncation"] = Truncation(**content["truncation"])
+            content["golden"] = tuple(Golden(**golden) for golden in content["golden"])
+            content["threshold_table"] = tuple((share, value) for share, value in content["threshold_table"])
+        except (TypeError, ValueError) as error:
+            raise BundleCorruptError(f"{where}/{MANIFEST}: {error}") from error
+        if content["link"] not in LINKS or not {MODEL, TOKENIZER} <= set(content["files"]):
+            raise BundleCorruptError(f"{where}/{MANIFEST} names an unknown link or lacks a file")
+        return cls(**content)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """The verified manifest of a bundle, without loading the rest.
+
+    Raises:
+        BundleMissingError: no such folder, or no router.json in it.
+        BundleVersionError, BundleCorruptError: see `Manifest.from_json`.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BundleMissingError(f"no bundle at {folder}: there is no such folder")
+    return Manifest.from_json(_read(folder, MANIFEST), str(folder))
+
+
+def read_bundle(path: str | Path) -> tuple[Manifest, dict[str, bytes]]:
+    """The verified manifest and the verified bytes of every file it lists.
+
+    Raises:
+        BundleMissingError: the folder, or a file, is not there.
+        BundleVersionError, BundleCorruptError: see `Manifest.from_json`; or a hash differs.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    contents: dict[str, bytes] = {}
+    for name, expected in manifest.files.items():
+        contents[name] = _read(folder, name)
+        if hashlib.sha256(contents[name]).hexdigest() != expected:
+            raise BundleCorruptError(f"{folder / name} was changed after the export (its sha256 does not match)")
+    return manifest, contents
+
+
+def _read(folder: Path, name: str) -> bytes:
+    if Path(name).name != name:
+        raise BundleCorruptError(f"{folder}/{MANIFEST} lists {name!r}; a bundle is one flat folder")
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError as error:
+        raise BundleMissingError(f"{folder / name} is missing") from error
+    except OSError as error:
+        raise BundleCorruptError(f"{folder / name} cannot be read: {error}") from error
+
+
+def save_bundle(path: str | Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Path:
+    """Write a bundle so that its final name never holds half of one.
+
+    An older bundle of that name is replaced; any other folder with content is refused.
+
+    Args:
+        path: the folder to write.
+        manifest: its `files` are filled in here.
+        contents: the bytes of every file but router.json.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: the path exists and is no bundle.
+    """
+    final = Path(path)
+    check_replaceable(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
+    manifest = replace(manifest, files=hashes)
+    staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    try:
+        for name, data in [*contents.items(), (MANIFEST, manifest.to_json())]:
+            with (staging / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        staging.chmod(0o755)
+        _swap(staging, final)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return final
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to write a bundle over something else: call it before the expensive work.
+
+    Raises:
+        InputError: the path exists and is neither a bundle nor an empty folder.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir() or (any(path.iterdir()) and not (path / MANIFEST).is_file()):
+        raise InputError(f"{path} exists and is not a bundle; choose another path or remove it")
+
+
+def _swap(staging: Path, final: Path) -> None:
+    """Rename staging to final; a folder cannot be renamed over one with content, so that moves aside first."""
+    if not final.exists():
+        staging.rename(final)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent))
+    final.rename(aside / final.name)
+    try:
+        staging.rename(final)
+    except OSError:
+        (aside / final.name).rename(final)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,166 @@
+"""Runs any exported router bundle: one class, the graph is the difference."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .base import Assessment, Context, Floats, Link, Router
+from .bundle import MODEL as MODEL_FILE
+from .bundle import TOKENIZER, Manifest, read_bundle
+from .errors import BundleCorruptError, GoldenScoreError, MissingExtraError
+from .query import Query, query_text
+from .session import HuggingFaceBackend, Session, TokenizerBackend, TokieBackend
+
+logger = logging.getLogger(__name__)
+
+TokenizerName = Literal["auto", "tokie", "tokenizers"]
+
+
+class LearnedRouter(Router):
+    """An exported router. Make one with `load`; safe to share between threads.
+
+    Attributes:
+        manifest: what router.json says.
+        novelty_bound: a query with a larger novelty is unlike the training queries; None: not measured.
+    """
+
+    def __init__(self, manifest: Manifest, session: Session) -> None:
+        """Wrap a verified manifest and a loaded session."""
+        link: Link = "bradley-terry" if manifest.link == "bradley-terry" else "difference"
+        super().__init__(
+            manifest.pool,
+            manifest.strong,
+            manifest.weak,
+            link=link,
+            threshold=manifest.threshold,
+            threshold_table=manifest.threshold_table,
+        )
+        self.manifest = manifest
+        self.novelty_bound = manifest.novelty_bound
+        self._session = session
+        self._max_characters = manifest.truncation.max_characters
+
+    @property
+    def tokenizer(self) -> str:
+        """Name of the tokenizer back end in use."""
+        return self._session.backend.name
+
+    def quality(self, queries: Sequence[Query]) -> Floats:
+        """See `Router.quality`."""
+        return self.assess(queries).quality
+
+    def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        """See `Router.assess`; novelty is measured when the bundle has it."""
+        del contexts
+        limit = self._max_characters
+        texts: list[str] = []
+        cut: list[int] = []
+        for row, query in enumerate(queries):
+            if type(query) is str and len(query) <= limit:  # the hot path of batch scoring
+                texts.append(query)
+            else:
+                text, truncated = query_text(query, limit)
+                texts.append(text)
+                if truncated:
+                    cut.append(row)
+        outputs, truncated_rows = self._session.run(texts)
+        truncated_rows[cut] = True
+        return Assessment(outputs["quality"], truncated_rows, outputs.get("novelty"))
+
+
+def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerName = "auto") -> LearnedRouter:
+    """Load an exported router: verify every hash, load the graph, repeat the golden queries.
+
+    Args:
+        path: a bundle folder.
+        threads: threads inside one run of the graph; None for every CPU of this process.
+        tokenizer: "auto" prefers tokie when it is installed and gives the golden ids, else `tokenizers`.
+
+    Raises:
+        BundleMissingError: the folder, or a file of it, is not there.
+        BundleVersionError: written in another format version.
+        BundleCorruptError: a file is not what was exported.
+        GoldenScoreError: the graph gives other scores here than at export.
+        MissingExtraError: tokie was asked for and is not installed.
+    """
+    manifest, contents = read_bundle(path)
+    if MODEL_FILE not in contents or TOKENIZER not in contents:
+        raise BundleCorruptError(f"{path} lists no {MODEL_FILE} or no {TOKENIZER}")
+    backend = _choose_tokenizer(manifest, contents[TOKENIZER], tokenizer)
+    session = Session(contents[MODEL_FILE], backend, manifest.truncation.max_tokens, threads)
+    router = LearnedRouter(manifest, session)
+    _check_golden_scores(router, path)
+    return router
+
+
+def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: TokenizerName) -> TokenizerBackend:
+    special_tokens = manifest.truncation.special_tokens
+    if wanted != "tokenizers":
+        try:
+            # tokie reads from a path only: give it the bytes that were hashed, not the file as it is by now.
+            with tempfile.NamedTemporaryFile(suffix=".json") as copy:
+                copy.write(tokenizer_json)
+                copy.flush()
+                fast = TokieBackend(Path(copy.name), special_tokens)
+            if _golden_ids_match(fast, manifest):
+                return fast
+            logger.info("tokie does not reproduce the golden ids of this bundle; using tokenizers")
+        except ModuleNotFoundError as error:
+            if wanted == "tokie":
+                raise MissingExtraError("tokie is not installed: pip install 'routelearn[fast]'") from error
+        except Exception as error:  # noqa: BLE001 - tokie is optional speed: whatever it raises, the reference answers
+            logger.info("tokie cannot read this tokenizer (%s); using tokenizers", error)
+    reference = HuggingFaceBackend(tokenizer_json, special_tokens)
+    if not _golden_ids_match(reference, manifest):
+        raise GoldenScoreError("the tokenizer does not give the golden ids that this bundle was exported with")
+    return reference
+
+
+def _golden_ids_match(backend: TokenizerBackend, manifest: Manifest) -> bool:
+    limit = manifest.truncation.max_characters
+    texts = [query_text(golden.query, limit).text for golden in manifest.golden]
+    ids, lengths = backend.encode(texts)
+    rows = np.split(ids, np.cumsum(lengths)[:-1])
+    return all(row.tolist() == list(golden.ids) for row, golden in zip(rows, manifest.golden, strict=True))
+
+
+def _check_golden_scores(router: LearnedRouter, path: str | Path) -> None:
+    golden = router.manifest.golden
+    if not golden:
+        raise BundleCorruptError(f"{path} has no golden queries")
+    quality = router.quality([item.query for item in golden])
+    expected = np.asarray([item.quality for item in golden], np.float32)
+    if quality.shape != expected.shape or not np.isfinite(quality).all():
+        raise GoldenScoreError(f"{path}: the graph gives qualities of shape {quality.shape}, not {expected.shape}")
+    difference = float(np.abs(quality - expected).max())
+    if difference > router.manifest.golden_tolerance:
+        raise GoldenScoreError(
+            f"{path}: golden qualities differ by {difference:.2g}, more than {router.manifest.golden_tolerance:.2g}"
+        )
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What a bundle says of itself, as plain data: `Manifest` without the golden queries."""
+    manifest, contents = read_bundle(path)
+    sizes = {name: len(data) for name, data in contents.items()}
+    return {
+        "path": str(path),
+        "kind": manifest.kind,
+        "format_version": manifest.format_version,
+        "bytes": sizes,
+        "models": [model.name for model in manifest.pool],
+        "strong": manifest.strong,
+        "weak": manifest.weak,
+        "link": manifest.link,
+        "threshold": manifest.threshold,
+        "threshold_table": list(manifest.threshold_table),
+        "novelty_bound": manifest.novelty_bound,
+        "calibration": dict(manifest.calibration),
+        "training": dict(manifest.training),
+    }

@@ -1,0 +1,214 @@
+"""Text to tensors to scores: the only importer of onnxruntime, and the tokenizer back ends.
+
+A graph takes ``input_ids`` and ``attention_mask``, both (n, length), in the
+integer types that it declares; it gives ``quality`` (n, models) and, when the
+bundle measures it, ``novelty`` (n,).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from tokenizers import Tokenizer
+
+from .errors import BundleCorruptError, InferenceError
+
+Ids = npt.NDArray[np.int32]
+Lengths = npt.NDArray[np.int64]
+Outputs = dict[str, npt.NDArray[Any]]
+
+#: Tokens (padding counted) in one run of a graph: large enough to amortise the call, small
+#: enough that the gathered rows stay in cache.
+TOKENS_PER_RUN = 16_384
+ROWS_PER_RUN = 1_024
+#: Texts tokenized at a time: bounds the memory of a long batch.
+TEXTS_PER_CHUNK = 8_192
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use: affinity and the cgroup's quota, which onnxruntime ignores."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup v2 here: affinity stands
+        return count
+    return count
+
+
+class TokenizerBackend(Protocol):
+    """Texts to token ids, without padding or truncation."""
+
+    name: str
+
+    def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
+        """Ids of all texts one after the other, int32 (total,), and their lengths, int64 (n,)."""
+        ...
+
+
+class HuggingFaceBackend:
+    """The `tokenizers` library: the reference, always there."""
+
+    name = "tokenizers"
+
+    def __init__(self, tokenizer_json: bytes, special_tokens: bool) -> None:
+        """Parse a tokenizer.json.
+
+        Raises:
+            BundleCorruptError: the library cannot read it.
+        """
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise BundleCorruptError(f"tokenizer.json cannot be read: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._special_tokens = special_tokens
+
+    def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
+        """See `TokenizerBackend.encode`."""
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=self._special_tokens)
+        rows = [encoding.ids for encoding in encodings]
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids = np.fromiter((token for row in rows for token in row), np.int32, int(lengths.sum()))
+        return ids, lengths
+
+
+class TokieBackend:
+    """The `tokie` library (extra `fast`): the same ids, many times faster."""
+
+    name = "tokie"
+
+    def __init__(self, tokenizer_json: Path, special_tokens: bool) -> None:
+        """Read a tokenizer.json; raises what tokie raises."""
+        import tokie
+
+        self._tokenizer: Any = tokie.Tokenizer.from_json(str(tokenizer_json))  # its stubs lag behind
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._special_tokens = special_tokens
+
+    def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
+        """See `TokenizerBackend.encode`."""
+        ids, lengths = self._tokenizer.encode_batch_flat(texts, add_special_tokens=self._special_tokens)
+        return ids.view(np.int32), lengths.view(np.int64)
+
+
+def encode(backend: TokenizerBackend, texts: list[str]) -> tuple[Ids, Lengths]:
+    """Tokenize; lone surrogates, which no tokenizer takes, become replacement characters."""
+    try:
+        return backend.encode(texts)
+    except (UnicodeEncodeError, TypeError):
+        return backend.encode([text.encode("utf-8", "replace").decode("utf-8") for text in texts])
+
+
+class Session:
+    """A loaded graph with its tokenizer: texts in, arrays out. Safe to share between threads."""
+
+    def __init__(self, model: bytes, backend: TokenizerBackend, max_tokens: int, threads: int | None = None) -> None:
+        """Load a graph.
+
+        Args:
+            model: the bytes of model.onnx.
+            backend: the tokenizer.
+            max_tokens: token budget of a query; what exceeds it is cut.
+            threads: threads inside one run; None for every CPU of this process.
+
+        Raises:
+            BundleCorruptError: onnxruntime cannot load the graph, or it has other inputs.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or cpu_count()
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises many unrelated classes
+            raise BundleCorruptError(f"model.onnx cannot be loaded: {error}") from error
+        inputs = {node.name: node.type for node in self._session.get_inputs()}
+        if set(inputs) != {"input_ids", "attention_mask"}:
+            raise BundleCorruptError(f"model.onnx has inputs {sorted(inputs)}; expected input_ids, attention_mask")
+        self.outputs = [node.name for node in self._session.get_outputs()]
+        self._ids_type = _numpy_type(inputs["input_ids"])
+        self._mask_type = _numpy_type(inputs["attention_mask"])
+        self.backend = backend
+        self.max_tokens = max_tokens
+
+    def run(self, texts: list[str]) -> tuple[Outputs, npt.NDArray[np.bool_]]:
+        """Run n texts through the graph, in batches of like length.
+
+        Returns:
+            Every output of the graph with n rows, and bool (n,): the text exceeded the token budget.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+        """
+        if len(texts) <= 1:
+            return self._run_chunk(texts)
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        order = np.argsort(lengths, kind="stable")
+        parts = []
+        for start in range(0, len(texts), TEXTS_PER_CHUNK):
+            parts.append(self._run_chunk([texts[i] for i in order[start : start + TEXTS_PER_CHUNK].tolist()]))
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        outputs = {name: np.concatenate([part[0][name] for part in parts])[back] for name in self.outputs}
+        return outputs, np.concatenate([part[1] for part in parts])[back]
+
+    def _run_chunk(self, texts: list[str]) -> tuple[Outputs, npt.NDArray[np.bool_]]:
+        ids, lengths = encode(self.backend, texts) if texts else (np.empty(0, np.int32), np.empty(0, np.int64))
+        truncated = lengths > self.max_tokens
+        if truncated.any():
+            within = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            ids = ids[within < self.max_tokens]
+            lengths = np.minimum(lengths, self.max_tokens)
+        if len(texts) <= 1:
+            return self._run_padded(ids, lengths), truncated
+        ends = np.cumsum(lengths)
+        widest = np.maximum.accumulate(lengths)  # texts come by rising length: nearly the lengths themselves
+        batches = []
+        start = 0
+        while start < len(texts):
+            area = np.arange(1, ROWS_PER_RUN + 1)[: len(texts) - start] * widest[start : start + ROWS_PER_RUN]
+            stop = start + max(1, int(np.searchsorted(area, TOKENS_PER_RUN, side="right")))
+            first = int(ends[start - 1]) if start else 0
+            batches.append(self._run_padded(ids[first : int(ends[stop - 1])], lengths[start:stop]))
+            start = stop
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in self.outputs}, truncated
+
+    def _run_padded(self, ids: Ids, lengths: Lengths) -> Outputs:
+        rows = len(lengths)
+        if rows == 1:  # the hot path of a single query: nothing to pad, unless there is no token at all
+            padded = ids.reshape(1, -1) if len(ids) else np.zeros((1, 1), np.int32)
+            mask = np.full(padded.shape, len(ids) > 0, self._mask_type)
+        else:
+            width = max(1, int(lengths.max())) if rows else 1
+            kept = np.arange(width) < lengths[:, None]
+            padded = np.zeros((rows, width), np.int32)
+            padded[kept] = ids
+            mask = kept.view(np.uint8) if self._mask_type == np.uint8 else kept
+        feeds = {
+            "input_ids": padded.astype(self._ids_type, copy=False),
+            "attention_mask": mask.astype(self._mask_type, copy=False),
+        }
+        try:
+            results: Any = self._session.run(None, feeds)
+        except Exception as error:  # onnxruntime raises many unrelated classes
+            raise InferenceError(f"onnxruntime failed on {rows} queries: {error}") from error
+        return dict(zip(self.outputs, results, strict=True))
+
+
+def _numpy_type(declared: str) -> type[np.generic]:
+    types: dict[str, type[np.generic]] = {
+        "tensor(int64)": np.int64,
+        "tensor(int32)": np.int32,
+        "tensor(uint8)": np.uint8,
+    }
+    if declared not in types:
+        raise BundleCorruptError(f"model.onnx declares an input of type {declared}; expected one of {sorted(types)}")
+    return types[declared]
