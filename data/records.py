@@ -19,6 +19,7 @@ class PreferenceRecord:
         weight: weight of the record in a training loss and in metrics, > 0.
         task: a label for per-task breakdowns, or None.
         split: "train", "val" or "test" where the file says so, or None.
+        source: where it comes from (a file, a judge): sources may rank the models differently.
         response_a: a's answer, or None.
         response_b: b's answer, or None.
     """
@@ -30,6 +31,7 @@ class PreferenceRecord:
     weight: float = 1.0
     task: str | None = None
     split: str | None = None
+    source: str | None = None
     response_a: str | None = None
     response_b: str | None = None
 
@@ -52,6 +54,7 @@ class PerformanceRecord:
         weight: weight of the record in a training loss and in metrics, > 0.
         task: a label for per-task breakdowns, or None.
         split: "train", "val" or "test" where the file says so, or None.
+        source: where it comes from (a file, a judge): sources may score the models differently.
     """
 
     query: Query
@@ -62,6 +65,7 @@ class PerformanceRecord:
     weight: float = 1.0
     task: str | None = None
     split: str | None = None
+    source: str | None = None
 
     @property
     def models(self) -> tuple[str, ...]:
