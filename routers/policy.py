@@ -68,9 +68,12 @@ class StrongShare:
         Raises:
             InputError: the router was never calibrated.
         """
-        table = router.threshold_table
-        if not table:
+        if not router.threshold_table:
             raise InputError("this router has no threshold table; give a threshold by value")
+        return self.threshold_in(router.threshold_table)
+
+    def threshold_in(self, table: Sequence[tuple[float, float]]) -> float:
+        """Interpolate a threshold table, which has at least one row."""
         if self.share == 0:
             return math.nextafter(1.0, 2.0)
         if self.share == 1:

@@ -1,0 +1,325 @@
+"""Rows to records: preferences, performances, or wide rows with a score column a model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ..routers.errors import DataError, InputError
+from ..routers.query import Query, parse_messages
+from .labels import CensoredPreference, number, one_hot_preference, tie_share_of, winner_preference
+from .records import PerformanceRecord, PreferenceRecord, Record
+from .rows import Row
+
+Kind = Literal["preference", "performance", "wide"]
+KINDS: tuple[Kind, ...] = ("preference", "performance", "wide")
+
+#: Columns that never hold a model's score in a wide table.
+_NO_MODEL = frozenset(
+    {"prompt", "messages", "query_id", "question_id", "id", "index", "task", "category", "split", "split_hint"}
+    | {"source", "weight", "turn", "contaminated", "prompt_dup", "reference"}
+)
+_SPLITS = {"validation": "val", "valid": "val", "dev": "val", "eval": "test"}
+_LABELS = (("preference",), ("winner",), ("winner_model_a", "winner_model_b", "winner_tie"), ("strong_win", "strong"))
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a table.
+
+    Attributes:
+        kind: what it holds; None: told by its columns.
+        columns: their column for our name ({"prompt": "question"}).
+        aliases: our model name for theirs ({"gpt4_1106_preview": "gpt-4-1106-preview"}).
+        models: the score columns of a wide table; None: every numeric column.
+        split: keep rows of this split only.
+        tie_share: P(tie | did not win) for censored rows; None: estimated from the file.
+        skip_bad: collect bad rows instead of raising the first.
+    """
+
+    kind: Kind | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] | None = None
+    split: str | None = None
+    tie_share: float | None = None
+    skip_bad: bool = False
+
+
+class RecordParser:
+    """Turns the rows of one table into records; docs/data.md lists the columns."""
+
+    def __init__(self, name: str, columns: Sequence[str], options: ReadOptions) -> None:
+        self._name = name
+        self._options = options
+        self._columns = frozenset(columns)
+        for ours, theirs in options.columns.items():
+            if theirs not in self._columns:
+                raise DataError(name, None, theirs, f"no such column (mapped from {ours!r})", f"one of {list(columns)}")
+        self.kind = options.kind or self._told_by_columns(columns)
+        self._require_columns(columns)
+        self._is_lmsys = self._has("winner_model_a") and not self._has("messages")
+        self._queries: dict[str, Query] = {}
+        self._wide: dict[str, bool] = dict.fromkeys(options.models or (), True)
+        self._pending: list[tuple[PreferenceRecord, CensoredPreference]] = []
+        self._known_of_strong: list[float] = []
+
+    def _column(self, ours: str) -> str:
+        return self._options.columns.get(ours, ours)
+
+    def _has(self, ours: str) -> bool:
+        return self._column(ours) in self._columns
+
+    def _told_by_columns(self, columns: Sequence[str]) -> Kind:
+        if self._options.models:
+            return "wide"
+        if self._has("model_a") or self._has("model_b"):
+            return "preference"
+        if self._has("model") or self._has("score"):
+            return "performance"
+        if self._has("prompt") or self._has("messages"):
+            return "wide"
+        raise DataError(
+            self._name, None, None, f"columns {list(columns)}", "prompt or messages; see --map prompt=THEIR_COLUMN"
+        )
+
+    def _require_columns(self, columns: Sequence[str]) -> None:
+        has_query = any(self._has(name) for name in ("prompt", "messages", "conversation_a"))
+        needed = {"preference": ("model_a", "model_b"), "performance": ("model", "score"), "wide": ()}[self.kind]
+        missing = [name for name in needed if not self._has(name)]
+        if not has_query:
+            missing.insert(0, "prompt")
+        if self.kind == "preference" and not any(all(self._has(name) for name in names) for names in _LABELS):
+            missing.append("preference")
+        missing += [name for name in self._options.models or () if name not in self._columns]
+        if missing:
+            hint = f"{missing} (there are {list(columns)}; see --map {missing[0]}=THEIR_COLUMN)"
+            raise DataError(self._name, None, missing[0], "no such column", hint)
+
+    def records(self, row_number: int, row: Row) -> list[Record]:
+        """The records of one row: none when it is of another split, several when the table is wide."""
+
+        def fail(column: str, problem: object, expected: str) -> DataError:
+            return DataError(self._name, row_number, self._column(column), str(problem), expected)
+
+        split = self._split(row)
+        if self._options.split is not None and split != self._options.split:
+            return []
+        query = self._query(row, fail)
+        task = self._text(row, "task")
+        try:
+            weight = self._value(row, "weight")
+            weight = 1.0 if weight is None else number(weight, 1e-9, 1e9)
+        except InputError as error:
+            raise fail("weight", error, "a number above 0") from error
+        if self.kind == "preference":
+            return self._preference(row, fail, PreferenceRecord(query, "", "", 0.5, weight, task, split))
+        if self.kind == "performance":
+            base = PerformanceRecord(query, "", 0, weight=weight, task=task, split=split)
+            return [self._performance(row, fail, base)]
+        return self._wide_records(row, fail, PerformanceRecord(query, "", 0, weight=weight, task=task, split=split))
+
+    def _value(self, row: Row, ours: str) -> Any:
+        value = row.get(self._column(ours))
+        return None if _missing(value) else value
+
+    def _text(self, row: Row, ours: str) -> str | None:
+        value = self._value(row, ours)
+        return None if value is None else str(value)
+
+    def _split(self, row: Row) -> str | None:
+        if self._options.split is not None and not (self._has("split_hint") or self._has("split")):
+            raise DataError(self._name, None, "split", "no such column", "a split or split_hint column to select by")
+        text = self._text(row, "split_hint") or self._text(row, "split")
+        return None if text is None else _SPLITS.get(text.lower(), text.lower())
+
+    def _query(self, row: Row, fail: Callable[..., DataError]) -> Query:
+        messages = self._value(row, "messages")
+        column = "messages"
+        try:
+            if messages is None and self._has("conversation_a"):
+                column = "conversation_a"
+                messages = _up_to_last_user_turn(self._value(row, "conversation_a"))
+            if messages is not None:
+                key = messages if isinstance(messages, str) else json.dumps(messages, sort_keys=True, default=str)
+                if key not in self._queries:
+                    self._queries[key] = parse_messages(messages)
+                return self._queries[key]
+            column = "prompt"
+            prompt = self._value(row, "prompt")
+            if not isinstance(prompt, str):
+                raise InputError("missing" if prompt is None else f"a {type(prompt).__name__}")
+            if prompt not in self._queries:
+                self._queries[prompt] = _lmsys_turns(prompt) if self._is_lmsys else prompt
+            return self._queries[prompt]
+        except InputError as error:
+            raise fail(column, error, "a prompt, or a chat as a list of {role, content}") from error
+
+    def _model(self, row: Row, column: str, fail: Callable[..., DataError]) -> str:
+        value = self._value(row, column)
+        if not isinstance(value, str) or not value.strip():
+            raise fail(column, "missing" if value is None else repr(value), "the name of a model")
+        return self._options.aliases.get(value, value)
+
+    def _preference(self, row: Row, fail: Callable[..., DataError], base: PreferenceRecord) -> list[Record]:
+        model_a, model_b = self._model(row, "model_a", fail), self._model(row, "model_b", fail)
+        if model_a == model_b:
+            raise fail("model_b", f"{model_b!r} is model_a too", "two different models")
+        label = self._label(row, model_a, model_b, fail)
+        record = replace(
+            base,
+            model_a=model_a,
+            model_b=model_b,
+            response_a=self._response(row, "a"),
+            response_b=self._response(row, "b"),
+        )
+        strong = self._value(row, "strong")
+        strong = self._options.aliases.get(strong, strong) if isinstance(strong, str) else None
+        if isinstance(label, CensoredPreference):
+            self._pending.append((record, label))
+            return [record]  # stands in until the share of ties is known
+        if strong in (model_a, model_b):
+            self._known_of_strong.append(label if strong == model_a else 1 - label)
+        return [replace(record, preference=label)]
+
+    def _label(
+        self, row: Row, model_a: str, model_b: str, fail: Callable[..., DataError]
+    ) -> float | CensoredPreference:
+        preference = self._value(row, "preference")
+        if preference is not None:
+            try:
+                return number(preference)
+            except InputError as error:
+                raise fail("preference", error, "1 (a wins), 0.5 (tie), 0 (b wins) or a number between") from error
+        winner = self._value(row, "winner")
+        if winner is not None:
+            raw_a, raw_b = str(self._value(row, "model_a")), str(self._value(row, "model_b"))
+            try:
+                return winner_preference(winner, raw_a, raw_b)
+            except InputError as error:
+                raise fail("winner", error, f"model_a, model_b, tie, {raw_a!r} or {raw_b!r}") from error
+        one_hot = [self._value(row, name) for name in ("winner_model_a", "winner_model_b", "winner_tie")]
+        if any(value is not None for value in one_hot):
+            try:
+                return one_hot_preference(*one_hot)
+            except InputError as error:
+                raise fail("winner_model_a", error, "one of winner_model_a, winner_model_b, winner_tie is 1") from error
+        strong, strong_win = self._value(row, "strong"), self._value(row, "strong_win")
+        if strong_win is not None and isinstance(strong, str):
+            strong = self._options.aliases.get(strong, strong)
+            if strong not in (model_a, model_b):
+                raise fail("strong", repr(strong), f"{model_a!r} or {model_b!r}")
+            try:
+                won = number(strong_win) == 1
+            except InputError as error:
+                raise fail("strong_win", error, "1 or 0") from error
+            return float(strong == model_a) if won else CensoredPreference(strong == model_a)
+        raise fail("preference", "missing", "1 (a wins), 0.5 (tie), 0 (b wins) or a number between")
+
+    def _response(self, row: Row, side: str) -> str | None:
+        for name in (f"response_{side}", f"output_{side}"):
+            value = self._value(row, name)
+            if isinstance(value, str):
+                if self._is_lmsys:
+                    turns = _json_list(value)
+                    return value if turns is None else str(turns[-1] or "") if turns else None
+                return value
+        conversation = self._value(row, f"conversation_{side}")
+        if conversation:
+            last = conversation[-1]
+            return str(last.get("content", "")) if isinstance(last, Mapping) else None
+        return None
+
+    def _performance(self, row: Row, fail: Callable[..., DataError], base: PerformanceRecord) -> PerformanceRecord:
+        model = self._model(row, "model", fail)
+        try:
+            score = number(self._value(row, "score"))
+        except InputError as error:
+            raise fail("score", error, "a number from 0 to 1") from error
+        cost = self._value(row, "cost_usd")
+        try:
+            cost = None if cost is None else number(cost, 0, 1e6)
+        except InputError as error:
+            raise fail("cost_usd", error, "a cost in USD, 0 or more") from error
+        return replace(base, model=model, score=score, cost_usd=cost, response=self._text(row, "response"))
+
+    def _wide_records(self, row: Row, fail: Callable[..., DataError], base: PerformanceRecord) -> list[Record]:
+        records: list[Record] = []
+        mapped = set(self._options.columns.values())
+        named = self._options.models
+        for column, value in row.items():
+            if (named is None and (column in _NO_MODEL or column in mapped)) or (named and column not in named):
+                continue
+            if _missing(value):  # this model was not measured on this query
+                continue
+            try:
+                score = number(value)
+            except InputError as error:
+                if named is None and column not in self._wide:
+                    if isinstance(value, str):  # a column of text is no model's scores
+                        self._wide[column] = False
+                        continue
+                    raise fail(column, error, "a score from 0 to 1; name the models with --models") from error
+                if self._wide.get(column, True):
+                    raise fail(column, error, "a score from 0 to 1") from error
+                continue
+            if self._wide.setdefault(column, True):
+                records.append(replace(base, model=self._options.aliases.get(column, column), score=score))
+        if not records:
+            raise fail("prompt", "no score in the row", "a score from 0 to 1 in at least one model's column")
+        return records
+
+    def resolve_censored(self, records: list[Record]) -> tuple[list[Record], int, float | None]:
+        """Give censored rows their soft label, once the whole table is read.
+
+        Returns:
+            The records, how many were censored, and the share of ties assumed for them.
+
+        Raises:
+            InputError: too few outcomes are known to estimate that share.
+        """
+        if not self._pending:
+            return records, 0, None
+        share = self._options.tie_share
+        share = tie_share_of(self._known_of_strong) if share is None else number(share)
+        soft = {id(record): replace(record, preference=label.soft(share)) for record, label in self._pending}
+        return [soft.get(id(record), record) for record in records], len(soft), share
+
+
+def _missing(value: object) -> bool:
+    """None, or NaN, which is the missing value of many writers."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _json_list(text: str) -> list[Any] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, list) else None
+
+
+def _lmsys_turns(prompt: str) -> Query:
+    """LMSYS files hold the user turns of a battle as a JSON list of strings."""
+    turns = _json_list(prompt)
+    if not turns or not all(turn is None or isinstance(turn, str) for turn in turns):
+        return prompt
+    if len(turns) == 1:
+        return turns[0] or ""
+    return tuple({"role": "user", "content": turn or ""} for turn in turns)
+
+
+def _up_to_last_user_turn(conversation: Any) -> Any:
+    if isinstance(conversation, str):
+        conversation = _json_list(conversation)
+    if not isinstance(conversation, Sequence) or not conversation:
+        raise InputError("no conversation")
+    users = [i for i, turn in enumerate(conversation) if isinstance(turn, Mapping) and turn.get("role") == "user"]
+    if not users:
+        raise InputError("no user turn in the conversation")
+    return list(conversation[: users[-1] + 1])

@@ -1,0 +1,177 @@
+"""Rows of a table, whatever the format: each a mapping, with a row number that errors can name.
+
+Parquet and hub ids stream through the `datasets` library. Text formats are read
+line by line, because only then does an error know its row.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..routers.errors import DataError, InputError, require
+
+Row = Mapping[str, Any]
+
+#: Formats by suffix. Everything else that is no file is taken for a hub id.
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "txt",
+}
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Table:
+    """An open table.
+
+    Attributes:
+        name: the file or hub id, as the user named it.
+        columns: its columns; for jsonl those of the first good row.
+        rows: (1-based row number, row or the error that stands in its place).
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: Iterator[tuple[int, Row | DataError]]
+
+
+def open_table(source: str | Path) -> Table:
+    """Open a parquet, jsonl, csv, tsv or txt file, a folder that `datasets` can load, or a hub id.
+
+    A hub id is ``org/name`` or ``org/name:split`` (default split: train).
+
+    Raises:
+        InputError: there is no such file, or its format is not known.
+        DataError: the file is no table of its format.
+    """
+    path = Path(source)
+    if path.is_file():
+        kind = SUFFIXES.get(path.suffix.lower())
+        if kind is None:
+            raise InputError(f"{source}: unknown format {path.suffix!r}; expected one of {sorted(SUFFIXES)}")
+        readers = {"parquet": _parquet, "jsonl": _jsonl, "csv": _csv, "tsv": _csv, "txt": _txt}
+        return readers[kind](path)
+    if path.is_dir() or (str(source).count("/") == 1 and path.suffix.lower() not in SUFFIXES):
+        return _hub(str(source))
+    raise InputError(f"{source}: no such file")
+
+
+def _parquet(path: Path) -> Table:
+    datasets: Any = require("datasets", "data")
+    parquet: Any = require("pyarrow.parquet", "data")
+    try:
+        columns = tuple(parquet.read_schema(path).names)
+    except Exception as error:  # pyarrow raises several unrelated classes
+        raise DataError(str(path), None, None, f"cannot be read ({error})", "a parquet file") from error
+    stream = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+    return Table(str(path), columns, _stream(stream, str(path)))
+
+
+def _hub(source: str) -> Table:
+    datasets: Any = require("datasets", "data")
+    name, _, split = source.partition(":")
+    try:
+        stream = datasets.load_dataset(name, split=split or "train", streaming=True)
+        columns = stream.column_names or list(next(iter(stream)))
+    except Exception as error:  # the hub client raises many unrelated classes
+        raise InputError(f"{source}: no such file, and the hub does not give it either ({error})") from error
+    return Table(source, tuple(columns), _stream(stream, source))
+
+
+def _stream(stream: Any, name: str) -> Iterator[tuple[int, Row | DataError]]:
+    number = 0
+    try:
+        for batch in stream.iter(batch_size=_BATCH):
+            keys = list(batch)
+            for values in zip(*batch.values(), strict=True):
+                number += 1
+                yield number, dict(zip(keys, values, strict=True))
+    except Exception as error:  # pyarrow and datasets raise many unrelated classes
+        raise DataError(name, number + 1, None, f"cannot be read ({error})", "a readable row") from error
+
+
+def _jsonl(path: Path) -> Table:
+    rows = _json_rows(path)
+    first: list[tuple[int, Row | DataError]] = []
+    columns: tuple[str, ...] = ()
+    for item in rows:
+        first.append(item)
+        if not isinstance(item[1], DataError):
+            columns = tuple(item[1])
+            break
+
+    def chained() -> Iterator[tuple[int, Row | DataError]]:
+        yield from first
+        yield from rows
+
+    return Table(str(path), columns, chained())
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Row | DataError]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield number, DataError(str(path), number, None, f"not JSON ({error})", "one JSON object a line")
+                continue
+            if isinstance(row, dict):
+                yield number, row
+            else:
+                kind = type(row).__name__
+                yield number, DataError(str(path), number, None, f"a {kind}", "one JSON object a line")
+
+
+def _csv(path: Path) -> Table:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = next(csv.reader(file, delimiter=delimiter), None)
+    if not header:
+        raise DataError(str(path), None, None, "an empty file", "a header line")
+    return Table(str(path), tuple(header), _csv_rows(path, delimiter, header))
+
+
+def _csv_rows(path: Path, delimiter: str, header: list[str]) -> Iterator[tuple[int, Row | DataError]]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        next(reader)
+        number = 0
+        while True:
+            number += 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield number, DataError(str(path), number, None, f"not CSV ({error})", f"{len(header)} cells")
+                continue
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                yield number, DataError(str(path), number, None, f"{len(cells)} cells", f"{len(header)} cells")
+                continue
+            # An empty cell is an absent value: CSV has no other way to say so.
+            yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+
+
+def _txt(path: Path) -> Table:
+    def rows() -> Iterator[tuple[int, Row | DataError]]:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                yield number, {"prompt": line.removesuffix("\n")}
+
+    return Table(str(path), ("prompt",), rows())

@@ -1,0 +1,97 @@
+"""Records to files: the long tables that `read_records` reads back, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..routers.errors import InputError, require
+from .records import PreferenceRecord, Record
+
+_COMMON = ("weight", "task", "split", "source")
+PREFERENCE_COLUMNS = ("prompt", "messages", "model_a", "model_b", "preference", "response_a", "response_b", *_COMMON)
+PERFORMANCE_COLUMNS = ("prompt", "messages", "model", "score", "cost_usd", "response", *_COMMON)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary sibling to write to; renamed to the path at the end, removed on an error."""
+    final = Path(path)
+    if final.is_dir():
+        raise InputError(f"{final} is a folder; expected the path of a file")
+    if not final.parent.is_dir():
+        raise InputError(f"{final.parent} is no folder; make it first")
+    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp" + final.suffix, dir=final.parent)
+    os.close(handle)
+    staging = Path(name)
+    try:
+        yield staging
+        staging.chmod(0o644)
+        staging.replace(final)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def write_records(records: Sequence[Record], path: str | Path) -> Path:
+    """Write records of one kind as parquet, jsonl or csv, by the suffix.
+
+    Raises:
+        InputError: no records, records of both kinds, or another suffix.
+    """
+    path = Path(path)
+    kinds = {isinstance(record, PreferenceRecord) for record in records}
+    if len(kinds) != 1:
+        raise InputError("expected records of one kind: " + ("there are none" if not kinds else "there are both"))
+    columns = PREFERENCE_COLUMNS if kinds.pop() else PERFORMANCE_COLUMNS
+    rows = [_row(record, columns) for record in records]
+    write_rows(rows, columns, path)
+    return path
+
+
+def write_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+    """Write rows as parquet, jsonl or csv, by the suffix, atomically.
+
+    Raises:
+        InputError: another suffix.
+    """
+    writers = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
+    writer = writers.get(path.suffix.lower())
+    if writer is None:
+        raise InputError(f"{path}: unknown format {path.suffix!r}; expected one of {sorted(writers)}")
+    with atomic_path(path) as staging:
+        writer(rows, columns, staging)
+
+
+def _row(record: Record, columns: Sequence[str]) -> dict[str, Any]:
+    row = {name: getattr(record, name, None) for name in columns}
+    is_chat = not isinstance(record.query, str)
+    row["prompt"] = None if is_chat else record.query
+    row["messages"] = json.dumps(list(record.query), ensure_ascii=False) if is_chat else None
+    return row
+
+
+def _write_parquet(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+    arrow: Any = require("pyarrow", "data")
+    parquet: Any = require("pyarrow.parquet", "data")
+    numbers = {"preference", "score", "cost_usd", "weight"}
+    schema = arrow.schema([(name, arrow.float64() if name in numbers else arrow.string()) for name in columns])
+    parquet.write_table(arrow.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")
+
+
+def _write_jsonl(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps({name: row[name] for name in columns if row[name] is not None}) + "\n")
+
+
+def _write_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,194 @@
+"""Records as arrays: distinct queries, and who answered which how well."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.records import PreferenceRecord, Record, record_key
+from ..routers.base import Link
+from ..routers.errors import InputError
+from ..routers.query import Query
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """k outcomes over n queries and m models; one kind of record a set.
+
+    A preference has two columns of models and the win rate of the first as its
+    target; a performance has one column and the score as its target.
+
+    Attributes:
+        query: int64 (k,), row of the query.
+        model: int64 (k, 2) or (k, 1), columns of the models.
+        target: float32 (k,) in [0, 1].
+        weight: float32 (k,), > 0.
+        source: int64 (k,), number of the record's source; 0 is the first, the one that a router is for.
+    """
+
+    query: Ints
+    model: Ints
+    target: Floats
+    weight: Floats
+    source: Ints
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def of_queries(self, kept: npt.NDArray[np.bool_]) -> Outcomes:
+        """The outcomes of the queries that bool (n,) keeps; rows still count in all n."""
+        rows = kept[self.query]
+        return Outcomes(self.query[rows], self.model[rows], self.target[rows], self.weight[rows], self.source[rows])
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Everything a router learns from.
+
+    Attributes:
+        queries: the n distinct queries.
+        keys: n normalised prompts; queries of one key never straddle a split.
+        splits: n names of the split that the data itself asks for, or None.
+        models: the m model names.
+        preferences: preference records.
+        performances: performance records.
+        sources: names of the sources, in the order of their numbers.
+    """
+
+    queries: list[Query]
+    keys: list[str]
+    splits: list[str | None]
+    models: tuple[str, ...]
+    preferences: Outcomes
+    performances: Outcomes
+    sources: tuple[str | None, ...] = (None,)
+
+    def link(self) -> Link:
+        """The link that suits the records: Bradley-Terry where most are preferences."""
+        return "bradley-terry" if len(self.preferences) > len(self.performances) else "difference"
+
+
+@dataclass
+class _Columns:
+    query: list[int] = field(default_factory=list)
+    model: list[tuple[int, ...]] = field(default_factory=list)
+    target: list[float] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
+    source: list[int] = field(default_factory=list)
+
+    def outcomes(self, width: int) -> Outcomes:
+        return Outcomes(
+            np.asarray(self.query, np.int64),
+            np.asarray(self.model, np.int64).reshape(-1, width),
+            np.asarray(self.target, np.float32),
+            np.asarray(self.weight, np.float32),
+            np.asarray(self.source, np.int64),
+        )
+
+
+def examples_of(records: Sequence[Record], models: Sequence[str] | None = None) -> Examples:
+    """Turn records into arrays.
+
+    Args:
+        records: preference and performance records, mixed as they come.
+        models: the pool; None for every model of the records, by name.
+
+    Raises:
+        InputError: no records, a model of the pool that no record mentions, or outcomes
+            that are all the same, from which nothing can be learned.
+    """
+    if not records:
+        raise InputError("no records to learn from")
+    seen = {name for record in records for name in record.models}
+    names = tuple(sorted(seen)) if models is None else tuple(models)
+    unseen = [name for name in names if name not in seen]
+    if unseen:
+        raise InputError(f"no record mentions {unseen}; the records know {sorted(seen)}")
+    column = {name: i for i, name in enumerate(names)}
+    rows: dict[tuple[str, str | None], int] = {}
+    queries: list[Query] = []
+    preferences, performances = _Columns(), _Columns()
+    key_of: dict[int, str] = {}
+    sources: dict[str | None, int] = {}
+    for record in records:
+        if any(name not in column for name in record.models):
+            continue
+        # Readers intern queries: most records of one prompt share one object.
+        key = key_of.get(id(record.query)) or key_of.setdefault(id(record.query), record_key(record))
+        row = rows.setdefault((key, record.split), len(rows))
+        if row == len(queries):
+            queries.append(record.query)
+        columns = preferences if isinstance(record, PreferenceRecord) else performances
+        columns.query.append(row)
+        columns.model.append(tuple(column[name] for name in record.models))
+        columns.target.append(record.preference if isinstance(record, PreferenceRecord) else record.score)
+        columns.weight.append(record.weight)
+        columns.source.append(sources.setdefault(record.source, len(sources)))
+    examples = Examples(
+        queries,
+        [key for key, _ in rows],
+        [split for _, split in rows],
+        names,
+        preferences.outcomes(2),
+        performances.outcomes(1),
+        tuple(sources),
+    )
+    _check_informative(examples)
+    return examples
+
+
+def _check_informative(examples: Examples) -> None:
+    preferences, performances = examples.preferences, examples.performances
+    if len(performances) and not len(preferences) and np.ptp(performances.target) == 0:
+        raise InputError(
+            f"every performance record has the score {performances.target[0]:g}; a router needs good and bad answers"
+        )
+    if len(preferences) and not len(performances):
+        if np.all(preferences.target == 0.5):
+            raise InputError("every preference record is a tie; a router needs wins")
+        first = preferences.model.min(axis=1) == preferences.model[:, 0]
+        towards_first = np.where(first, preferences.target, 1 - preferences.target)
+        pairs = np.unique(np.sort(preferences.model, axis=1), axis=0)
+        if len(pairs) == 1 and np.ptp(towards_first) == 0:
+            winner = examples.models[pairs[0][0 if towards_first[0] > 0.5 else 1]]
+            raise InputError(f"{winner!r} wins every preference record; a router needs wins of both models")
+    if len(examples.models) < 2:
+        raise InputError(f"the records know one model, {list(examples.models)}; a router needs two")
+
+
+def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDArray[np.bool_]]:
+    """Which queries validate, fold by fold: bool (n,) each.
+
+    Where the data marks queries "val", those, as the one fold. Else a seeded
+    partition of the prompts into folds, grouped, so that one prompt never
+    stands on both sides.
+
+    Raises:
+        InputError: fewer distinct prompts than folds.
+    """
+    if any(split == "val" for split in examples.splits):
+        return [np.asarray([split == "val" for split in examples.splits])]
+    keys = sorted(set(examples.keys))
+    if len(keys) < 2 * folds:
+        raise InputError(f"{len(keys)} distinct prompts are too few for {folds} validation folds")
+    order = np.random.default_rng(seed).permutation(len(keys))
+    fold_of = {keys[i]: place % folds for place, i in enumerate(order.tolist())}
+    fold = np.asarray([fold_of[key] for key in examples.keys])
+    return [fold == number for number in range(folds)]
+
+
+def data_fingerprint(examples: Examples) -> str:
+    """sha256 over the queries' keys and every outcome, in order: names the training data, reveals nothing."""
+    digest = hashlib.sha256(json.dumps([examples.keys, examples.models]).encode("utf-8", "surrogatepass"))
+    for outcomes in (examples.preferences, examples.performances):
+        for array in (outcomes.query, outcomes.model, outcomes.target, outcomes.weight, outcomes.source):
+            digest.update(array.tobytes())
+    return digest.hexdigest()

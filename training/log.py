@@ -1,0 +1,95 @@
+"""The training log: metrics.jsonl as it happens, a progress bar, and a curve at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ..routers.errors import require
+
+logger = logging.getLogger(__name__)
+
+METRICS = "metrics.jsonl"
+CURVE = "curve.png"
+
+
+class TrainingLog:
+    """Writes a training run's metrics to a folder and shows its progress on stderr.
+
+    Use as a context manager. Steps of a run land in ``metrics.jsonl`` at once, so
+    that a run that was killed still tells how far it came.
+    """
+
+    def __init__(self, folder: Path, *, show_progress: bool) -> None:
+        """Start an empty log in a folder, which is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.steps: list[dict[str, Any]] = []
+        self._file = (folder / METRICS).open("w", encoding="utf-8")
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            disable=not show_progress,
+        )
+
+    def __enter__(self) -> TrainingLog:
+        """Show the progress bar."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar down and close the file."""
+        self._progress.stop()
+        self._file.close()
+
+    def phase(self, description: str, total: int | None = None) -> int:
+        """Begin a phase of `total` steps; returns its number for `advance`."""
+        return self._progress.add_task(description, total=total)
+
+    def advance(self, phase: int, *, done: bool = False) -> None:
+        """One step of a phase is done, or with `done` all of them (early stopping)."""
+        if not done:
+            self._progress.advance(phase)
+            return
+        completed = int(self._progress.tasks[phase].completed) or 1
+        self._progress.update(phase, total=completed, completed=completed)
+
+    def step(self, **metrics: Any) -> None:
+        """Log one line of metrics."""
+        self.steps.append(metrics)
+        self._file.write(json.dumps(metrics) + "\n")
+        self._file.flush()
+
+    def curve(self, x: str, title: str, baseline: float | None = None) -> Path:
+        """Draw train and validation log loss of the steps that have them, against `x`; returns the picture."""
+        require("matplotlib", "train")
+        from matplotlib.figure import Figure
+
+        rows = [step for step in self.steps if x in step and "validation_log_loss" in step]
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([row[x] for row in rows], [row["train_log_loss"] for row in rows], "o-", label="training")
+        axes.plot([row[x] for row in rows], [row["validation_log_loss"] for row in rows], "o-", label="validation")
+        if baseline is not None:
+            axes.axhline(baseline, color="grey", linestyle="--", label="global ranking (validation)")
+        best = min(rows, key=lambda row: row["validation_log_loss"])
+        axes.axvline(best[x], color="black", linestyle=":", label=f"chosen: {best[x]:.3g}")
+        axes.set_xscale("log")
+        axes.invert_xaxis()
+        axes.set(xlabel=x.replace("_", " "), ylabel="log loss (nats)", title=title)
+        axes.legend()
+        path = self.folder / CURVE
+        figure.savefig(path, dpi=110, metadata={"Software": None})
+        return path

@@ -1,0 +1,358 @@
+"""The matrix-factorization router: a static encoder, and utilities linear in the query's vector.
+
+``u(query) = bias + W · [v / |v| ; log |v|]`` with v the sum of the token vectors
+and W of low rank (RouteLLM, arXiv 2406.18665, section 4.2, with N models, ties,
+soft labels and performance records). The length enters because hard queries are
+longer, and the norm of v is already there. The whole training is a convex-like
+problem of a few thousand numbers: full-batch L-BFGS along a path of penalties,
+stopped early on held-out prompts, takes seconds and needs no learning rate.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.records import Record
+from ..routers.base import Floats, Link, Model, win_rate
+from ..routers.bundle import Truncation, check_replaceable
+from ..routers.errors import InputError
+from ..routers.policy import StrongShare, threshold_table
+from ..routers.query import query_text
+from ..routers.session import encode
+from .bundling import publish
+from .calibrate import calibrate
+from .encoders import DIMENSIONS, PACKAGED_ENCODER, StaticEncoder, static_encoder, tokenize
+from .examples import Examples, data_fingerprint, examples_of, validation_folds
+from .export import export_onnx
+from .factorization import Batch
+from .log import TrainingLog
+from .novelty import centroids_of, novelty_bound
+from .path import first_source, follow_path, mean_loss
+
+logger = logging.getLogger(__name__)
+
+KIND = "matrix-factorization"
+#: Weight of the length against the unit vector: one standard deviation of log |v| counts as this much.
+LENGTH_SCALE = 0.3
+
+
+@dataclass(frozen=True)
+class MatrixFactorizationConfig:
+    """Settings of `train_matrix_factorization`; saved in the bundle.
+
+    Attributes:
+        strong: the strong model; None: the better of two.
+        weak: the weak model; None: the other of two.
+        models: the pool; None: every model of the records.
+        encoder: folder, hub id or packaged name of the encoder.
+        dimensions: length of a token vector when distilling.
+        rank: largest rank of the factors.
+        l2: penalty of the factors; None: chosen along the path by validation.
+        path_steps: most steps of the path.
+        patience: the path stops after this many steps without a better validation loss.
+        folds: validation folds over the prompts, where the data marks none as "val".
+        strong_share: the default threshold sends this share of the held-out queries to strong.
+        link: "bradley-terry", "difference", or None: by what most records are.
+        max_tokens: token budget of a query.
+        finetune_epochs: most epochs of fine-tuning the token table first; 0: keep the table.
+        seed: of folds, starts and clusters.
+    """
+
+    strong: str | None = None
+    weak: str | None = None
+    models: tuple[str, ...] | None = None
+    encoder: str = PACKAGED_ENCODER
+    dimensions: int = DIMENSIONS
+    rank: int = 32
+    l2: float | None = None
+    path_steps: int = 25
+    patience: int = 3
+    folds: int = 5
+    strong_share: float = 0.5
+    link: Link | None = None
+    max_tokens: int = 512
+    finetune_epochs: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work, naming each.
+
+        Raises:
+            InputError: a value is out of range.
+        """
+        checks = {
+            "rank": self.rank >= 1,
+            "dimensions": 8 <= self.dimensions <= 1024,
+            "l2": self.l2 is None or self.l2 > 0,
+            "path_steps": self.path_steps >= 1,
+            "patience": self.patience >= 1,
+            "folds": self.folds >= 2,
+            "strong_share": 0 <= self.strong_share <= 1,
+            "link": self.link in {None, "bradley-terry", "difference"},
+            "max_tokens": 8 <= self.max_tokens <= 8192,
+            "finetune_epochs": self.finetune_epochs >= 0,
+            "seed": self.seed >= 0,
+        }
+        for name, fine in checks.items():
+            if not fine:
+                raise InputError(f"{name} is {getattr(self, name)!r}, which is out of range")
+        if self.strong is not None and self.strong == self.weak:
+            raise InputError(f"strong and weak are both {self.strong!r}; expected two models")
+
+
+class MatrixFactorization(nn.Module):
+    """The network, the same for training, parity gate and export.
+
+    Forward: ``input_ids`` int32 (n, length) and ``attention_mask`` uint8 (n,
+    length) to ``quality`` (n, m) and ``novelty`` (n,).
+    """
+
+    def __init__(self, encoder: StaticEncoder, norm_floor: float) -> None:
+        """A network over an encoder, its head still empty.
+
+        Args:
+            encoder: the token table.
+            norm_floor: the smallest |v| of a training query; shorter ones count as this long.
+        """
+        super().__init__()
+        self.norm_floor = norm_floor
+        self.register_buffer("table", torch.from_numpy(encoder.table))
+        self.register_buffer("scale", torch.from_numpy(encoder.scale))
+        self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
+        self.register_buffer("bias", torch.zeros(1))
+        self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
+
+    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit vectors (n, d) and features [unit vector; log norm] (n, d + 1)."""
+        total = torch.ops.routelearn.embedding_sum(self.table, input_ids, attention_mask).float() * self.scale
+        norm = torch.linalg.vector_norm(total, dim=1, keepdim=True).clamp_min(self.norm_floor)
+        unit = total / norm
+        return unit, torch.cat([unit, norm.log()], dim=1)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Quality (n, m) and novelty (n,)."""
+        unit, features = self.encode(input_ids, attention_mask)
+        quality = torch.sigmoid(torch.addmm(self.bias, features, self.weight))
+        return quality, 1 - (unit @ self.centroids.T).amax(dim=1)
+
+
+@dataclass(frozen=True)
+class _Standard:
+    """Mean and scale that bring the log norm to the size of a vector's entries."""
+
+    mean: float
+    factor: float
+
+    def apply(self, features: torch.Tensor) -> torch.Tensor:
+        length = (features[:, -1:] - self.mean) * self.factor
+        return torch.cat([features[:, :-1], length], dim=1)
+
+    def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias on plain features that do what these do on standardised ones."""
+        length = weight[-1:] * self.factor
+        return torch.cat([weight[:-1], length]), bias - length[0] * self.mean
+
+
+def train_matrix_factorization(
+    records: Sequence[Record],
+    out: str | Path,
+    config: MatrixFactorizationConfig | None = None,
+    *,
+    pool: Sequence[Model] = (),
+    progress: bool = False,
+) -> Path:
+    """Train a matrix-factorization router and export it.
+
+    Records marked "test" are left out. The records' first source is the one that
+    the router is for: validation, calibration and thresholds use it alone; other
+    sources help with the factors, and rank the models in their own way.
+
+    Args:
+        records: preference and performance records, mixed as they come.
+        out: folder of the bundle; the log goes to ``<out>.training/``.
+        config: settings.
+        pool: prices of models, by name.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The bundle's folder, for `routelearn.load`.
+
+    Raises:
+        InputError: nothing to learn from, a model that no record mentions, or a setting out of range.
+        ExportError: the exported graph does not reproduce the network.
+    """
+    config = config or MatrixFactorizationConfig()
+    out = Path(out)
+    check_replaceable(out)
+    trainable = [record for record in records if record.split != "test"]
+    if not trainable:
+        raise InputError(f"no records to learn from ({len(records)} are marked 'test')")
+    examples = examples_of(trainable, config.models)
+    _check_pair(examples, config)
+    with TrainingLog(out.with_name(out.name + ".training"), show_progress=progress) as log:
+        return _train(examples, out, config, {model.name: model for model in pool}, len(records), log)
+
+
+def _train(
+    examples: Examples,
+    out: Path,
+    config: MatrixFactorizationConfig,
+    prices: dict[str, Model],
+    n_records: int,
+    log: TrainingLog,
+) -> Path:
+    phase = log.phase("encoder", 1)
+    encoder = static_encoder(config.encoder, config.dimensions)
+    log.advance(phase)
+    truncation = Truncation(max_tokens=config.max_tokens)
+    folds = validation_folds(examples, config.folds, config.seed)
+    if config.finetune_epochs:
+        from .finetune import finetune_table
+
+        folds = folds[:1]  # the table has seen the queries of every other fold
+        encoder = finetune_table(encoder, examples, folds[0], truncation, config.finetune_epochs, config.seed, log)
+    total = _token_sums(examples, encoder, truncation)
+    norm = np.linalg.norm(total, axis=1, keepdims=True)
+    floor = float(norm[norm > 0].min()) if (norm > 0).any() else 1.0
+    norm = np.maximum(norm, floor)
+    vectors = np.asarray(total / norm, np.float32)
+    plain = torch.from_numpy(np.hstack([vectors, np.log(norm)])).double()
+    spread = float(plain[:, -1].std(correction=0))
+    standard = _Standard(float(plain[:, -1].mean()), LENGTH_SCALE / spread if spread > 1e-6 else 0.0)
+    features = standard.apply(plain)
+
+    outcomes = [batch for batch in (examples.preferences, examples.performances) if len(batch)]
+    path = follow_path(
+        features,
+        examples,
+        folds,
+        log,
+        rank=config.rank,
+        l2=config.l2,
+        steps=config.path_steps,
+        patience=config.patience,
+        seed=config.seed,
+    )
+    final = path.fit_all()
+    held_out = np.logical_or.reduce(folds)
+    own = [Batch.of(first_source(batch.of_queries(held_out))) for batch in outcomes]
+    calibration = calibrate(path.held_out, own, config.seed)
+
+    strong, weak = _pair(examples, config, final.bias)
+    columns = [examples.models.index(strong), examples.models.index(weak)]
+    link: Link = config.link or examples.link()
+    utilities = calibration.slope * path.held_out[torch.from_numpy(held_out)] + calibration.intercept
+    quality = torch.sigmoid(_centred(utilities, examples)).float().numpy()
+    scores = win_rate(quality[:, columns[0]], quality[:, columns[1]], link)
+    table = threshold_table(scores)
+    threshold = StrongShare(config.strong_share).threshold_in(table)
+
+    network = MatrixFactorization(encoder, floor)
+    weight, bias = standard.fold(
+        calibration.slope * final.weight, calibration.slope * final.bias + calibration.intercept
+    )
+    network.weight, network.bias = _centred(weight, examples).float(), _centred(bias, examples).float()
+    network.centroids = torch.from_numpy(centroids_of(vectors, config.seed))
+    network.eval()
+    model = export_onnx(network, _example_inputs(), ["quality", "novelty"])
+    calibrated_loss = mean_loss(own, calibration.slope * path.held_out + calibration.intercept)
+    metrics = {
+        "held-out queries": int(held_out.sum()),
+        "log loss": calibrated_loss,
+        "log loss of the global ranking": path.ranking_loss,
+    }
+    log.step(phase="done", l2=path.l2, calibration=calibration.method, **metrics)
+    log.curve("l2", f"{KIND}: {strong} over {weak}", baseline=path.ranking_loss)
+    texts = [query_text(query, truncation.max_characters).text for query in examples.queries]
+    config = replace(config, strong=strong, weak=weak, l2=path.l2, link=link)
+    return publish(
+        out,
+        kind=KIND,
+        model=model,
+        tokenizer_json=encoder.tokenizer_json,
+        truncation=truncation,
+        reference=_reference(network, encoder, truncation),
+        texts=texts,
+        pool=[prices.get(name, Model(name)) for name in examples.models],
+        strong=strong,
+        weak=weak,
+        link=link,
+        calibration=calibration,
+        threshold=threshold,
+        threshold_table=table,
+        novelty_bound=novelty_bound(vectors, folds[0], config.seed),
+        training={
+            "config": asdict(config),
+            "encoder_fingerprint": encoder.fingerprint,
+            "data_fingerprint": data_fingerprint(examples),
+            "records": len(examples.preferences) + len(examples.performances),
+            "preference_records": len(examples.preferences),
+            "performance_records": len(examples.performances),
+            "records_marked_test": n_records - len(examples.preferences) - len(examples.performances),
+            "queries": len(examples.queries),
+            "sources": [str(source) for source in examples.sources],
+            "metrics": metrics,
+        },
+    )
+
+
+def _centred(values: torch.Tensor, examples: Examples) -> torch.Tensor:
+    # Preferences say nothing of a query's common utility: without performance records it is centred over
+    # the models, so that quality means the win rate over the pool's average.
+    if len(examples.performances):
+        return values
+    return values - values.mean(dim=-1, keepdim=True)
+
+
+def _check_pair(examples: Examples, config: MatrixFactorizationConfig) -> None:
+    for name in (config.strong, config.weak):
+        if name is not None and name not in examples.models:
+            raise InputError(f"no record mentions {name!r}; the records know {list(examples.models)}")
+    if len(examples.models) > 2 and (config.strong is None or config.weak is None):
+        raise InputError(f"name the strong and the weak model; the records know {list(examples.models)}")
+
+
+def _pair(examples: Examples, config: MatrixFactorizationConfig, bias: torch.Tensor) -> tuple[str, str]:
+    ranked = [examples.models[i] for i in torch.argsort(bias, descending=True).tolist()]
+    strong = config.strong or next(name for name in ranked if name != config.weak)
+    return strong, config.weak or next(name for name in reversed(ranked) if name != strong)
+
+
+def _token_sums(examples: Examples, encoder: StaticEncoder, truncation: Truncation) -> Floats:
+    """Sum of token vectors of every query, float32 (n, d), exactly as the graph computes it."""
+    ids, lengths = tokenize(examples.queries, encoder.backend(), truncation)
+    starts = np.cumsum(lengths) - lengths
+    table = torch.from_numpy(encoder.table).float()  # integers up to 2**24 are exact in float32
+    total = torch.nn.functional.embedding_bag(
+        torch.from_numpy(ids.astype(np.int64)), table, torch.from_numpy(starts), mode="sum"
+    )
+    return np.asarray(total.numpy() * encoder.scale, np.float32)
+
+
+def _example_inputs() -> list[torch.Tensor]:
+    return [torch.ones(2, 3, dtype=torch.int32), torch.ones(2, 3, dtype=torch.uint8)]
+
+
+def _reference(
+    network: MatrixFactorization, encoder: StaticEncoder, truncation: Truncation
+) -> Callable[[list[str]], Floats]:
+    backend = encoder.backend()
+
+    def quality(texts: list[str]) -> Floats:
+        rows = []
+        with torch.no_grad():
+            for text in texts:
+                ids = encode(backend, [text])[0][: truncation.max_tokens]
+                mask = torch.full((1, max(1, len(ids))), int(len(ids) > 0), dtype=torch.uint8)
+                padded = torch.from_numpy(ids if len(ids) else np.zeros(1, np.int32)).reshape(1, -1)
+                rows.append(network(padded, mask)[0].numpy())
+        return np.concatenate(rows)
+
+    return quality

@@ -1,0 +1,40 @@
+"""Novelty: how unlike the training queries a query is, as distance to the nearest of some centroids."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+
+#: Share of like queries that the bound calls unfamiliar all the same.
+FALSE_ALARMS = 0.005
+_MAX_CENTROIDS = 64
+_QUERIES_PER_CENTROID = 20
+
+
+def centroids_of(vectors: Vectors, seed: int) -> Vectors:
+    """Unit centroids (k, d) of unit vectors (n, d), by k-means; k grows with n up to 64."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    count = int(np.clip(len(vectors) // _QUERIES_PER_CENTROID, 1, _MAX_CENTROIDS))
+    means = MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096).fit(vectors).cluster_centers_
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    return np.asarray(means / np.maximum(lengths, 1e-12), np.float32)
+
+
+def novelty(vectors: Vectors, centroids: Vectors) -> Vectors:
+    """1 - cosine to the nearest centroid: (n,) in [0, 2]; 1 for a query without a known token."""
+    return np.asarray(1 - (vectors @ centroids.T).max(axis=1), np.float32)
+
+
+def novelty_bound(vectors: Vectors, fold: npt.NDArray[np.bool_], seed: int) -> float:
+    """The novelty that `FALSE_ALARMS` of held-out queries exceed.
+
+    Args:
+        vectors: (n, d) unit vectors of the training queries.
+        fold: (n,), the held-out ones; the centroids come from the others.
+        seed: of the clustering.
+    """
+    held_out = novelty(vectors[fold], centroids_of(vectors[~fold], seed))
+    return float(np.quantile(held_out, 1 - FALSE_ALARMS, method="higher"))
