@@ -114,6 +114,6 @@ def parse_pairs(values: Sequence[str], option: str) -> dict[str, str]:
     for value in values:
         key, separator, target = value.partition("=")
         if not separator or not key or not target:
-            raise InputError(f"{option} {value!r}; expected ours=theirs")
+            raise InputError(f"{option} {value!r}; expected name=name")
         pairs[key] = target
     return pairs

@@ -73,7 +73,8 @@ class Assessment:
         truncated: bool (n,), part of the query was left out.
         novelty: float32 (n,), distance from the training queries, or None when not measured.
         sources: where each row comes from.
-        reasons: one sentence a row, or None for the plain "score at or above threshold" sentence.
+        reasons: one sentence a row (empty: the plain "score at or above threshold"), or None.
+        thresholds: float (n,), a threshold of its own for rows where it is not NaN, or None.
     """
 
     quality: Floats
@@ -81,6 +82,7 @@ class Assessment:
     novelty: Floats | None = None
     sources: Sequence[Source] | None = None
     reasons: Sequence[str] | None = None
+    thresholds: npt.NDArray[np.float64] | None = None
 
 
 def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
@@ -224,20 +226,23 @@ class Router(ABC):
         scores = win_rate(quality[:, strong], quality[:, weak], self.link).tolist()
         ranking = np.argsort(-quality, axis=1, kind="stable").tolist()
         truncated = assessment.truncated.tolist()
+        thresholds = [threshold] * len(scores)
+        if assessment.thresholds is not None:
+            own = assessment.thresholds
+            thresholds = np.where(np.isnan(own), threshold, own).tolist()
         decisions = []
-        for row, score in enumerate(scores):
-            to_strong = score >= threshold
+        for row, (score, limit) in enumerate(zip(scores, thresholds, strict=True)):
+            to_strong = score >= limit
             chosen = strong if to_strong else weak
             others = [self.models[column] for column in ranking[row] if column != chosen]
-            if assessment.reasons is None:
-                reason = f"score {score:.4f} is {'at or above' if to_strong else 'below'} threshold {threshold:.4f}"
-            else:
-                reason = assessment.reasons[row]
+            reason = assessment.reasons[row] if assessment.reasons is not None else ""
+            if not reason:
+                reason = f"score {score:.4f} is {'at or above' if to_strong else 'below'} threshold {limit:.4f}"
             decisions.append(
                 Decision(
                     model=self.models[chosen],
                     score=score,
-                    threshold=threshold,
+                    threshold=limit,
                     candidates=(self.models[chosen], *others),
                     source="learned" if assessment.sources is None else assessment.sources[row],
                     reason=reason,

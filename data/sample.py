@@ -1,0 +1,193 @@
+"""The embedded sample: a seeded simulator, so that everything can be tried without any data.
+
+It is synthetic and says so. Queries come from templates over topics and
+difficulties; four imaginary models answer with the skills below, by item
+response theory (two-parameter logistic, Birnbaum 1968): ``P(good) =
+sigmoid(discrimination * (skill[model, topic] - difficulty))``. It serves the
+demo and the tests; no claim of routelearn rests on it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..routers.query import Query
+from .records import PerformanceRecord, PreferenceRecord, Record
+from .sample_text import ANSWERS, FOLLOW_UPS, TOPICS, WEAK_ANSWERS
+from .writers import atomic_path, write_records
+
+DISCRIMINATION = 1.7
+#: Share of the judgements that are turned at random.
+LABEL_NOISE = 0.04
+#: Two answers whose latent quality differs by less than this are a tie.
+TIE_MARGIN = 0.35
+
+NOTICE = """This data is SYNTHETIC. A simulator made it (routelearn data sample, seed {seed}): the prompts come from
+templates, the models do not exist, and the answers and scores are drawn from item response theory with the
+skills written in routelearn/data/sample.py. It serves to try the tools. A figure measured on it says nothing
+about any real model or router.
+"""
+
+
+@dataclass(frozen=True)
+class SampleModel:
+    """An imaginary model: prices in USD per million tokens, verbosity in answer tokens, skill by topic."""
+
+    name: str
+    input_price: float
+    output_price: float
+    answer_tokens: int
+    skills: dict[str, float]
+
+
+POOL: tuple[SampleModel, ...] = tuple(
+    SampleModel(name, input_price, output_price, tokens, dict(zip(TOPICS, skills, strict=True)))
+    for name, input_price, output_price, tokens, skills in (
+        ("sim-nano", 0.05, 0.2, 90, (0.6, -1.6, -1.4, 0.3, 0.0, -1.0, 0.9, -0.5)),
+        ("sim-small", 0.2, 0.8, 140, (1.3, -0.4, -0.6, 1.0, 0.9, -0.1, 1.5, 0.4)),
+        ("sim-large", 2.0, 8.0, 190, (2.0, 0.9, 1.3, 1.7, 1.8, 1.0, 2.0, 1.3)),
+        ("sim-max", 8.0, 30.0, 260, (2.4, 2.2, 2.0, 2.1, 2.3, 2.0, 2.3, 2.2)),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A simulated data set.
+
+    Attributes:
+        queries: n queries.
+        tasks: topic of each.
+        splits: "train", "val" or "test" of each.
+        expected_quality: (n, 4), the simulator's own P(good answer) of each model, in the order of `POOL`.
+        performances: a performance record of every model on every query, with cost and response.
+        preferences: two judged pairs of models a query.
+    """
+
+    queries: list[Query]
+    tasks: list[str]
+    splits: list[str]
+    expected_quality: npt.NDArray[np.float64]
+    performances: list[PerformanceRecord]
+    preferences: list[PreferenceRecord]
+
+
+def generate_sample(n_queries: int = 4000, seed: int = 0) -> Sample:
+    """Simulate n queries, their answers and their judgements; one seed gives one sample."""
+    random = np.random.default_rng(seed)
+    topics = list(TOPICS)
+    sample = Sample([], [], [], np.zeros((n_queries, len(POOL))), [], [])
+    seen: set[str] = set()
+    while len(sample.queries) < n_queries:
+        topic = topics[int(random.integers(len(topics)))]
+        level = int(random.integers(3))
+        prompt = _prompt(topic, level, random)
+        if prompt in seen and len(seen) < 3 * n_queries:
+            prompt = f"{prompt} (case {int(random.integers(10_000))})"
+        if prompt in seen:
+            continue
+        seen.add(prompt)
+        _simulate(sample, topic, level, prompt, random)
+    return sample
+
+
+def _prompt(topic: str, level: int, random: np.random.Generator) -> str:
+    templates, fillers = TOPICS[topic]
+    template = str(random.choice(templates[level]))
+    while "{" in template:
+        start, end = template.index("{"), template.index("}")
+        slot = template[start + 1 : end]
+        value = str(int(random.integers(2, 999))) if slot == "n" else str(random.choice(fillers[slot]))
+        template = template[:start] + value + template[end + 1 :]
+    return template
+
+
+def _simulate(sample: Sample, topic: str, level: int, prompt: str, random: np.random.Generator) -> None:
+    number = len(sample.queries)
+    difficulty = (-0.9, 0.5, 1.9)[level] + 0.35 * random.standard_normal()
+    query: Query = prompt
+    if random.random() < 0.12:
+        query = (
+            {"role": "user", "content": prompt},
+            {"role": "assistant", "content": str(random.choice(ANSWERS[topic]))},
+            {"role": "user", "content": str(random.choice(FOLLOW_UPS))},
+        )
+    split = str(random.choice(["train", "val", "test"], p=[0.7, 0.1, 0.2]))
+    sample.queries.append(query)
+    sample.tasks.append(topic)
+    sample.splits.append(split)
+    margins = DISCRIMINATION * np.asarray([model.skills[topic] - difficulty for model in POOL])
+    sample.expected_quality[number] = 1 / (1 + np.exp(-margins))
+    latent = margins + random.logistic(size=len(POOL))
+    good = (latent > 0) ^ (random.random(len(POOL)) < LABEL_NOISE)
+    answers = []
+    for column, model in enumerate(POOL):
+        answer = str(random.choice(ANSWERS[topic] if good[column] else WEAK_ANSWERS))
+        answers.append(answer)
+        tokens_in = max(1, len(prompt) // 4)
+        tokens_out = max(5, int(model.answer_tokens * random.lognormal(0, 0.3)))
+        cost = (tokens_in * model.input_price + tokens_out * model.output_price) / 1e6
+        sample.performances.append(
+            PerformanceRecord(
+                query, model.name, float(good[column]), cost_usd=cost, response=answer, task=topic, split=split
+            )
+        )
+    for _ in range(2):
+        a, b = (int(column) for column in random.choice(len(POOL), 2, replace=False))
+        difference = latent[a] - latent[b]
+        preference = 0.5 if abs(difference) < TIE_MARGIN else float(difference > 0)
+        if random.random() < LABEL_NOISE:
+            preference = 1 - preference
+        sample.preferences.append(
+            PreferenceRecord(
+                query,
+                POOL[a].name,
+                POOL[b].name,
+                preference,
+                task=topic,
+                split=split,
+                response_a=answers[a],
+                response_b=answers[b],
+            )
+        )
+
+
+def write_sample(folder: str | Path, n_queries: int = 4000, seed: int = 0) -> list[Path]:
+    """Write a sample as files: performance.jsonl, preferences.jsonl, queries.txt, pool.json, README.txt.
+
+    Returns:
+        The files written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sample = generate_sample(n_queries, seed)
+    paths = []
+    tables: list[tuple[str, list[Record]]] = [
+        ("performance.jsonl", list(sample.performances)),
+        ("preferences.jsonl", list(sample.preferences)),
+    ]
+    for name, records in tables:
+        paths.append(write_records(records, folder / name))
+    prompts = [
+        query
+        for query, split in zip(sample.queries, sample.splits, strict=True)
+        if split == "test" and isinstance(query, str)
+    ]
+    pool = [
+        {"name": model.name, "input_price": model.input_price, "output_price": model.output_price} for model in POOL
+    ]
+    texts = {
+        "queries.txt": "".join(prompt + "\n" for prompt in prompts),
+        "pool.json": json.dumps(pool, indent=1) + "\n",
+        "README.txt": NOTICE.format(seed=seed),
+    }
+    for name, text in texts.items():
+        with atomic_path(folder / name) as staging:
+            staging.write_text(text, encoding="utf-8")
+        paths.append(folder / name)
+    return paths

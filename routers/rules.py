@@ -1,0 +1,202 @@
+"""The rule-based router: transparent, needs no training, and sends what it does not know to strong."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .base import Assessment, Context, Floats, Model, Router, Source
+from .errors import InputError
+from .query import Query, query_text, turns
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+DEFAULT_RULES = Path(__file__).with_name("rules.toml")
+
+#: Only so much of a conversation is examined: the time of a decision stays bounded.
+EXAMINED_CHARACTERS = 8_000
+
+#: Score of a query that no rule says anything of: strong, at any threshold up to 1.
+UNKNOWN_SCORE = 1.0
+
+_LETTER = re.compile(r"[^\W\d_]")
+_NON_LATIN = re.compile(r"[^\W\d_a-zA-Z\u00aa-\u024f\u1e00-\u1eff]")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition and what it adds to the logit of the score; see rules.toml."""
+
+    name: str
+    weight: float
+    pattern: re.Pattern[str] | None = None
+    min_matches: int = 1
+    min_characters: int | None = None
+    max_characters: int | None = None
+    min_turns: int | None = None
+    non_latin_share: float | None = None
+    tier: str | None = None
+
+    def fires(self, text: str, length: int, n_turns: int, context: Context) -> bool:
+        """Whether the rule's condition holds for a conversation's text, length, turns and context."""
+        if self.pattern is not None:
+            if self.min_matches == 1:
+                return self.pattern.search(text) is not None
+            return sum(1 for _ in self.pattern.finditer(text)) >= self.min_matches
+        if self.min_characters is not None:
+            return length >= self.min_characters
+        if self.max_characters is not None:
+            return 0 < length <= self.max_characters
+        if self.min_turns is not None:
+            return n_turns >= self.min_turns
+        if self.non_latin_share is not None:
+            foreign = len(_NON_LATIN.findall(text))
+            return foreign > 0 and foreign >= self.non_latin_share * len(_LETTER.findall(text))
+        return context.get("tier") == self.tier
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """Rules with the bias and the threshold that go with them."""
+
+    rules: tuple[Rule, ...]
+    bias: float
+    threshold: float
+
+
+def load_rules(path: str | Path = DEFAULT_RULES) -> RuleSet:
+    """Read rules from a TOML file.
+
+    Raises:
+        InputError: names the file, the rule and what was expected.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    unknown = set(content) - {"bias", "threshold", "rules"}
+    table = content.get("rules")
+    if unknown or not isinstance(table, dict) or not table:
+        raise InputError(f"{path}: expected bias, threshold and a table of rules, got {sorted(content)}")
+    return RuleSet(
+        tuple(_rule(path, name, settings) for name, settings in table.items()),
+        _number(path, "bias", content.get("bias", 0.0)),
+        _number(path, "threshold", content.get("threshold", 0.5)),
+    )
+
+
+def _rule(path: str | Path, name: str, settings: Any) -> Rule:
+    conditions = {"pattern", "min_characters", "max_characters", "min_turns", "non_latin_share", "tier"}
+    known = {item.name for item in fields(Rule)} - {"name"}
+    if not isinstance(settings, Mapping) or not set(settings) <= known or "weight" not in settings:
+        raise InputError(f"{path}, rule {name}: expected a weight and one of {sorted(conditions)}")
+    if len(conditions & set(settings)) != 1:
+        raise InputError(f"{path}, rule {name}: expected exactly one of {sorted(conditions)}")
+    values = dict(settings)
+    for key, value in settings.items():
+        if key == "pattern":
+            try:
+                values[key] = re.compile(value, re.IGNORECASE)
+            except (re.error, TypeError) as error:
+                raise InputError(f"{path}, rule {name}: pattern is no regular expression ({error})") from error
+        elif key == "tier":
+            if not isinstance(value, str):
+                raise InputError(f"{path}, rule {name}: tier is {value!r}; expected text")
+        else:
+            _number(path, f"rule {name}: {key}", value)
+    return Rule(name, **values)
+
+
+def _number(path: str | Path, what: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{path}, {what} is {value!r}; expected a number")
+    return float(value)
+
+
+class RulesRouter(Router):
+    """Scores by rules that a person can read and edit; explains which fired; in doubt: strong."""
+
+    def __init__(
+        self,
+        strong: str = "strong",
+        weak: str = "weak",
+        *,
+        rules: RuleSet | None = None,
+        pool: Sequence[Model] = (),
+    ) -> None:
+        """A rule-based router for two models.
+
+        Args:
+            strong: name of the strong model.
+            weak: name of the weak one.
+            rules: the rules; None: those of routers/rules.toml.
+            pool: prices of the two, where known.
+        """
+        self.rules = rules or load_rules()
+        prices = {model.name: model for model in pool}
+        super().__init__(
+            [prices.get(name, Model(name)) for name in (strong, weak)], strong, weak, threshold=self.rules.threshold
+        )
+
+    @classmethod
+    def from_toml(cls, path: str | Path, strong: str = "strong", weak: str = "weak") -> RulesRouter:
+        """A router with the rules of a TOML file; raises what `load_rules` raises."""
+        return cls(strong, weak, rules=load_rules(path))
+
+    def explain(self, query: Query, context: Context | None = None) -> list[tuple[str, float]]:
+        """The rules that fire for a query, with their weights, in the order of the file."""
+        text, _ = query_text(query, EXAMINED_CHARACTERS)
+        if isinstance(query, str):
+            length, n_turns = len(query), 1
+        else:
+            said = turns(query)
+            length = sum(map(len, said))
+            n_turns = sum(message.get("role", "user") == "user" for message in query)
+        about = context or {}
+        return [(rule.name, rule.weight) for rule in self.rules.rules if rule.fires(text, length, n_turns, about)]
+
+    def quality(self, queries: Sequence[Query]) -> Floats:
+        """See `Router.quality`; such that the score is the rules' score."""
+        return self.assess(queries).quality
+
+    def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        """See `Router.assess`; the reasons name the rules that fired."""
+        scores = np.empty(len(queries), np.float32)
+        truncated = np.zeros(len(queries), np.bool_)
+        sources: list[Source] = []
+        reasons: list[str] = []
+        for row, query in enumerate(queries):
+            fired = self.explain(query, contexts[row] if contexts else None)
+            if not fired:
+                scores[row] = UNKNOWN_SCORE
+                sources.append("default")
+                reasons.append("no rule fired: the strong model")
+            else:
+                logit = self.rules.bias + sum(weight for _, weight in fired)
+                scores[row] = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
+                sources.append("rules")
+                reasons.append(
+                    "rules: "
+                    + ", ".join(f"{name} {weight:+.1f}" for name, weight in fired)
+                    + f"; score {scores[row]:.2f}"
+                )
+            truncated[row] = _length(query) > EXAMINED_CHARACTERS
+        # Invert the link: score = 1/2 + (quality[strong] - quality[weak]) / 2.
+        quality = np.stack([np.minimum(1, 2 * scores), np.minimum(1, 2 - 2 * scores)], axis=1)
+        return Assessment(quality.astype(np.float32), truncated, sources=sources, reasons=reasons)
+
+
+def _length(query: Query) -> int:
+    return len(query) if isinstance(query, str) else sum(map(len, turns(query)))
