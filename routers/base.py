@@ -101,7 +101,7 @@ def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
         float32 (n,) in [0, 1].
     """
     if link == "difference":
-        return np.asarray(0.5 + (quality_a - quality_b) / 2, np.float32)
+        return (quality_a - quality_b) * np.float32(0.5) + np.float32(0.5)
     a = np.clip(quality_a.astype(np.float64), _EPSILON, 1 - _EPSILON)
     b = np.clip(quality_b.astype(np.float64), _EPSILON, 1 - _EPSILON)
     won = a * (1 - b)

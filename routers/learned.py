@@ -44,6 +44,7 @@ class LearnedRouter(Router):
         self.manifest = manifest
         self.novelty_bound = manifest.novelty_bound
         self._session = session
+        self._quality = session.outputs.index("quality")
         self._max_characters = manifest.truncation.max_characters
 
     @property
@@ -53,12 +54,21 @@ class LearnedRouter(Router):
 
     def quality(self, queries: Sequence[Query]) -> Floats:
         """See `Router.quality`."""
+        if len(queries) == 1:  # the hot path of a service
+            text, _ = query_text(queries[0], self._max_characters)
+            return self._session.run_one(text)[0][self._quality]
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         """See `Router.assess`; novelty is measured when the bundle has it."""
         del contexts
         limit = self._max_characters
+        if len(queries) == 1:
+            text, cut_characters = query_text(queries[0], limit)
+            results, cut_tokens = self._session.run_one(text)
+            found = dict(zip(self._session.outputs, results, strict=True))
+            truncated_row = np.array([cut_characters or cut_tokens])
+            return Assessment(found["quality"], truncated_row, found.get("novelty"))
         texts: list[str] = []
         cut: list[int] = []
         for row, query in enumerate(queries):

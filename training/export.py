@@ -21,35 +21,41 @@ from ..routers.session import Session, TokenizerBackend
 #: Largest |difference of scores| between torch and the exported graph, float32.
 PARITY_TOLERANCE = 1e-4
 OPSET = 18
+FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
 @torch.library.custom_op("routelearn::embedding_sum", mutates_args=())
-def embedding_sum(table: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Sum of the rows of an int8 table that a masked batch of ids names, exactly.
+def embedding_sum(
+    table: torch.Tensor, scale: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Sum of the token vectors that a masked batch of ids names.
 
     Args:
         table: int8 (vocabulary, d).
+        scale: float32 (d,); a token's vector is ``table[id] * scale``.
         ids: int32 (n, length).
         mask: uint8 (n, length), 1 where a token counts.
 
     Returns:
-        int32 (n, d). Integer sums do not depend on order, batch or padding.
+        float32 (n, d). The sum is taken over integers, so that it does not depend on order, batch or padding.
     """
     rows = table[ids.long()].to(torch.int32)
-    return (rows * mask.to(torch.int32).unsqueeze(-1)).sum(1).to(torch.int32)
+    return (rows * mask.to(torch.int32).unsqueeze(-1)).sum(1).to(torch.float32) * scale
 
 
 @embedding_sum.register_fake
-def _(table: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _(table: torch.Tensor, scale: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     del mask
-    return table.new_empty((ids.shape[0], table.shape[1]), dtype=torch.int32)
+    return scale.new_empty((ids.shape[0], table.shape[1]))
 
 
-def _embedding_sum_onnx(table: Any, ids: Any, mask: Any) -> Any:
+def _embedding_sum_onnx(table: Any, scale: Any, ids: Any, mask: Any) -> Any:
     # MatMulInteger sums with the processor's int8 instructions: measured 2 to 8 times faster
     # than casting the gathered rows and summing them.
-    axis = op.Constant(value_ints=[1])
-    return op.Squeeze(op.MatMulInteger(op.Unsqueeze(mask, axis), op.Gather(table, ids)), axis)
+    axis: Any = op.Constant(value_ints=[1])
+    total: Any = op.MatMulInteger(op.Unsqueeze(mask, axis), op.Gather(table, ids))
+    # Cast and Mul, not DequantizeLinear: one node more, but vectorised (0.1 against 0.4 us a query in a batch).
+    return op.Mul(op.Cast(op.Squeeze(total, axis), to=FLOAT), scale)
 
 
 _TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {

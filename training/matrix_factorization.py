@@ -128,10 +128,11 @@ class MatrixFactorization(nn.Module):
         self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
         self.register_buffer("bias", torch.zeros(1))
         self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
+        self.register_buffer("one", torch.ones(1))
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit vectors (n, d) and features [unit vector; log norm] (n, d + 1)."""
-        total = torch.ops.routelearn.embedding_sum(self.table, input_ids, attention_mask).float() * self.scale
+        total = torch.ops.routelearn.embedding_sum(self.table, self.scale, input_ids, attention_mask)
         norm = torch.linalg.vector_norm(total, dim=1, keepdim=True).clamp_min(self.norm_floor)
         unit = total / norm
         return unit, torch.cat([unit, norm.log()], dim=1)
@@ -140,7 +141,8 @@ class MatrixFactorization(nn.Module):
         """Quality (n, m) and novelty (n,)."""
         unit, features = self.encode(input_ids, attention_mask)
         quality = torch.sigmoid(torch.addmm(self.bias, features, self.weight))
-        return quality, 1 - (unit @ self.centroids.T).amax(dim=1)
+        # min(1 - cosine) in one product and one reduction: nodes are what a single query pays for.
+        return quality, torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
 
 
 @dataclass(frozen=True)
