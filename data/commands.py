@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..routers.errors import InputError
 from .parser import KINDS, ReadOptions
+from .parser import Kind as TableKind
 from .readers import RecordSet, parse_pairs, parse_source, read_records
 from .records import PreferenceRecord, Record
 from .sample import write_sample
@@ -49,7 +50,7 @@ def read_options(
     Raises:
         InputError: an option cannot be read.
     """
-    known = next((name for name in KINDS if name == kind), None)
+    known: TableKind | None = next((name for name in KINDS if name == kind), None)
     if known is None and kind != "auto":
         raise InputError(f"--kind {kind!r}; expected auto, {', '.join(KINDS)}")
     return ReadOptions(

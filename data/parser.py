@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ..routers.errors import DataError, InputError
 from ..routers.query import Query, parse_messages
@@ -15,7 +15,7 @@ from .records import PerformanceRecord, PreferenceRecord, Record
 from .rows import Row
 
 Kind = Literal["preference", "performance", "wide"]
-KINDS: tuple[Kind, ...] = ("preference", "performance", "wide")
+KINDS: Final[tuple[Kind, ...]] = ("preference", "performance", "wide")
 
 #: Columns that never hold a model's score in a wide table.
 _NO_MODEL = frozenset(
@@ -59,7 +59,7 @@ class RecordParser:
         for ours, theirs in options.columns.items():
             if theirs not in self._columns:
                 raise DataError(name, None, theirs, f"no such column (mapped from {ours!r})", f"one of {list(columns)}")
-        self.kind = options.kind or self._told_by_columns(columns)
+        self.kind: Kind = options.kind or self._told_by_columns(columns)
         self._require_columns(columns)
         self._is_lmsys = self._has("winner_model_a") and not self._has("messages")
         self._queries: dict[str, Query] = {}

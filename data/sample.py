@@ -10,15 +10,17 @@ demo and the tests; no claim of routelearn rests on it.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..routers.query import Query
+from ..routers.query import Query, prompt_key
 from .records import PerformanceRecord, PreferenceRecord, Record
 from .sample_text import ANSWERS, FOLLOW_UPS, TOPICS, WEAK_ANSWERS
+from .splits import find_copies
 from .writers import atomic_path, write_records
 
 DISCRIMINATION = 1.7
@@ -26,6 +28,8 @@ DISCRIMINATION = 1.7
 LABEL_NOISE = 0.04
 #: Two answers whose latent quality differs by less than this are a tie.
 TIE_MARGIN = 0.35
+
+_NUMBER = re.compile(r"\d+")
 
 NOTICE = """This data is SYNTHETIC. A simulator made it (routelearn data sample, seed {seed}): the prompts come from
 templates, the models do not exist, and the answers and scores are drawn from item response theory with the
@@ -82,18 +86,33 @@ def generate_sample(n_queries: int = 4000, seed: int = 0) -> Sample:
     random = np.random.default_rng(seed)
     topics = list(TOPICS)
     sample = Sample([], [], [], np.zeros((n_queries, len(POOL))), [], [])
-    seen: set[str] = set()
-    while len(sample.queries) < n_queries:
+    seen: dict[str, tuple[str, int]] = {}
+    while len(seen) < n_queries:
         topic = topics[int(random.integers(len(topics)))]
         level = int(random.integers(3))
         prompt = _prompt(topic, level, random)
-        if prompt in seen and len(seen) < 3 * n_queries:
-            prompt = f"{prompt} (case {int(random.integers(10_000))})"
         if prompt in seen:
-            continue
-        seen.add(prompt)
-        _simulate(sample, topic, level, prompt, random)
+            prompt = f"{prompt} (case {int(random.integers(10_000))})"
+        seen.setdefault(prompt, (topic, level))
+    splits = _splits(list(seen), random)
+    for (prompt, (topic, level)), split in zip(seen.items(), splits, strict=True):
+        _simulate(sample, topic, level, prompt, split, random)
     return sample
+
+
+def _splits(prompts: list[str], random: np.random.Generator) -> list[str]:
+    """Splits without near copies across them: the leak check must pass on the sample itself."""
+    group: dict[str, str] = {}
+    for prompt in prompts:
+        drawn = str(random.choice(["train", "val", "test"], p=[0.65, 0.1, 0.25]))
+        group.setdefault(_NUMBER.sub("n", prompt), drawn)
+    split_of = {prompt_key(prompt): group[_NUMBER.sub("n", prompt)] for prompt in prompts}
+    while True:
+        tested = [key for key, split in split_of.items() if split == "test"]
+        copies = find_copies((key for key, split in split_of.items() if split != "test"), tested)
+        if not copies:
+            return [split_of[prompt_key(prompt)] for prompt in prompts]
+        split_of.update({copy.prompt: "train" for copy in copies})
 
 
 def _prompt(topic: str, level: int, random: np.random.Generator) -> str:
@@ -107,7 +126,7 @@ def _prompt(topic: str, level: int, random: np.random.Generator) -> str:
     return template
 
 
-def _simulate(sample: Sample, topic: str, level: int, prompt: str, random: np.random.Generator) -> None:
+def _simulate(sample: Sample, topic: str, level: int, prompt: str, split: str, random: np.random.Generator) -> None:
     number = len(sample.queries)
     difficulty = (-0.9, 0.5, 1.9)[level] + 0.35 * random.standard_normal()
     query: Query = prompt
@@ -117,7 +136,6 @@ def _simulate(sample: Sample, topic: str, level: int, prompt: str, random: np.ra
             {"role": "assistant", "content": str(random.choice(ANSWERS[topic]))},
             {"role": "user", "content": str(random.choice(FOLLOW_UPS))},
         )
-    split = str(random.choice(["train", "val", "test"], p=[0.7, 0.1, 0.2]))
     sample.queries.append(query)
     sample.tasks.append(topic)
     sample.splits.append(split)

@@ -20,7 +20,7 @@ TOPICS: dict[str, Template] = {
                 "Say hello to {name}.",
             ],
             ["Suggest {n} gift ideas for {name}, who runs {thing}.", "Plan a relaxed Sunday in {city} with {name}."],
-            ["Mediate between {name} and {other}, who disagree about {thing}; be fair and propose a compromise."],
+            ["Mediate fairly between {name} and {other}, who disagree about {thing} in {city}."],
         ],
         {
             "city": _CITIES,
@@ -104,7 +104,7 @@ TOPICS: dict[str, Template] = {
                 "Three boxes are labelled wrongly; one holds {item}. How many do you open? Reason step by step.",
             ],
             [
-                "Analyse the trade-offs of {policy} for {n} stakeholders with conflicting goals, then argue against it.",
+                "Analyse the trade-offs of {policy} for {n} stakeholders with conflicting goals and argue against it.",
                 "Design an experiment that tells {policy} from chance with {n} subjects and defend its power analysis.",
             ],
         ],
@@ -137,7 +137,7 @@ TOPICS: dict[str, Template] = {
             ],
             [
                 "A {n}-year-old on {drug} develops {condition}; give the differential diagnosis and the work-up.",
-                "Appraise the evidence for {drug} in {condition}: absolute risk, bias, and number needed to treat.",
+                "Appraise trials of {drug} in {condition} for bias and absolute risk.",
             ],
         ],
         {

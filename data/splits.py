@@ -85,8 +85,12 @@ class Leak:
 
 def find_leaks(training: Iterable[Record], evaluation: Iterable[Record]) -> list[Leak]:
     """Evaluation prompts that training prompts repeat, exactly after normalising, or nearly."""
-    train_keys = sorted({record_key(record) for record in training})
-    evaluation_keys = sorted({record_key(record) for record in evaluation})
+    return find_copies(map(record_key, training), map(record_key, evaluation))
+
+
+def find_copies(training: Iterable[str], evaluation: Iterable[str]) -> list[Leak]:
+    """`find_leaks` on normalised prompts (`record_key`)."""
+    train_keys, evaluation_keys = sorted(set(training)), sorted(set(evaluation))
     exact = set(train_keys)
     shingles = [_shingles(key) for key in train_keys]
     index: dict[int, list[int]] = defaultdict(list)

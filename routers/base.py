@@ -101,7 +101,8 @@ def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
         float32 (n,) in [0, 1].
     """
     if link == "difference":
-        return (quality_a - quality_b) * np.float32(0.5) + np.float32(0.5)
+        rates: Floats = (quality_a - quality_b) * np.float32(0.5) + np.float32(0.5)
+        return rates
     a = np.clip(quality_a.astype(np.float64), _EPSILON, 1 - _EPSILON)
     b = np.clip(quality_b.astype(np.float64), _EPSILON, 1 - _EPSILON)
     won = a * (1 - b)
@@ -219,31 +220,38 @@ class Router(ABC):
         threshold = self.threshold if policy is None else policy.threshold_of(self)
         return self.decide(self.assess(queries, contexts), threshold)
 
+    def scores_of(self, assessment: Assessment) -> Floats:
+        """The scores of an assessment of n queries: float32 (n,)."""
+        quality = assessment.quality
+        return win_rate(quality[:, self._index[self.strong]], quality[:, self._index[self.weak]], self.link)
+
+    def goes_to_strong(self, assessment: Assessment, threshold: float) -> tuple[Floats, Flags, npt.NDArray[np.float64]]:
+        """Scores, whether each query goes to strong, and the threshold that it was compared with: (n,) each."""
+        scores = self.scores_of(assessment)
+        limits = np.full(len(scores), threshold, np.float64)
+        if assessment.thresholds is not None:
+            limits = np.where(np.isnan(assessment.thresholds), threshold, assessment.thresholds)
+        return scores, scores >= limits, limits
+
     def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
         """Turn an assessment of n queries into n decisions at a threshold."""
         strong, weak = self._index[self.strong], self._index[self.weak]
-        quality = assessment.quality
-        scores = win_rate(quality[:, strong], quality[:, weak], self.link).tolist()
-        ranking = np.argsort(-quality, axis=1, kind="stable").tolist()
+        scores, to_strong, limits = (values.tolist() for values in self.goes_to_strong(assessment, threshold))
+        ranking = np.argsort(-assessment.quality, axis=1, kind="stable").tolist()
         truncated = assessment.truncated.tolist()
-        thresholds = [threshold] * len(scores)
-        if assessment.thresholds is not None:
-            own = assessment.thresholds
-            thresholds = np.where(np.isnan(own), threshold, own).tolist()
         decisions = []
-        for row, (score, limit) in enumerate(zip(scores, thresholds, strict=True)):
-            to_strong = score >= limit
-            chosen = strong if to_strong else weak
-            others = [self.models[column] for column in ranking[row] if column != chosen]
+        for row, score in enumerate(scores):
+            chosen = strong if to_strong[row] else weak
             reason = assessment.reasons[row] if assessment.reasons is not None else ""
             if not reason:
-                reason = f"score {score:.4f} is {'at or above' if to_strong else 'below'} threshold {limit:.4f}"
+                side = "at or above" if to_strong[row] else "below"
+                reason = f"score {score:.4f} is {side} threshold {limits[row]:.4f}"
             decisions.append(
                 Decision(
                     model=self.models[chosen],
                     score=score,
-                    threshold=limit,
-                    candidates=(self.models[chosen], *others),
+                    threshold=limits[row],
+                    candidates=(self.models[chosen], *(self.models[i] for i in ranking[row] if i != chosen)),
                     source="learned" if assessment.sources is None else assessment.sources[row],
                     reason=reason,
                     truncated=truncated[row],

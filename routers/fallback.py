@@ -10,7 +10,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from .base import Assessment, Context, Flags, Floats, Link, Model, Router, Source
 from .errors import InputError
@@ -158,15 +157,15 @@ class FallbackRouter(Router):
         if quality.shape != (len(queries), len(self.models)):
             return self._by_rules(queries, contexts, f"the learned router gave an array of shape {quality.shape}")
         sane = np.isfinite(quality) & (quality >= 0) & (quality <= 1)
-        invalid: Flags = ~sane.all(axis=1)
+        invalid: Flags = np.logical_not(np.logical_and.reduce(sane, axis=1))
         doubtful = invalid
         if self.novelty_bound is not None and assessment.novelty is not None:
             doubtful = invalid | ~(assessment.novelty <= self.novelty_bound)
         if not doubtful.any():
             return assessment
-        rows = np.flatnonzero(doubtful)
+        rows: list[int] = np.flatnonzero(doubtful).tolist()
         why = []
-        for row in rows.tolist():
+        for row in rows:
             if invalid[row] or assessment.novelty is None:
                 why.append("the learned router gave no probability")
             else:
@@ -178,14 +177,14 @@ class FallbackRouter(Router):
         )
         return self._merge(assessment, ruled, rows)
 
-    def _merge(self, assessment: Assessment, ruled: Assessment, rows: npt.NDArray[np.intp]) -> Assessment:
+    def _merge(self, assessment: Assessment, ruled: Assessment, rows: list[int]) -> Assessment:
         n = len(assessment.quality)
         quality = assessment.quality.copy()
         quality[rows] = ruled.quality
-        sources: list[Source] = list(assessment.sources or ["learned"] * n)
+        sources: list[Source] = ["learned"] * n if assessment.sources is None else list(assessment.sources)
         reasons = list(assessment.reasons or [""] * n)
         thresholds = np.full(n, np.nan)
-        for place, row in enumerate(rows.tolist()):
+        for place, row in enumerate(rows):
             sources[row] = (ruled.sources or [])[place]
             reasons[row] = (ruled.reasons or [])[place]
             thresholds[row] = self.rules.threshold

@@ -50,13 +50,10 @@ class Rule:
     def fires(self, text: str, length: int, n_turns: int, context: Context) -> bool:
         """Whether the rule's condition holds for a conversation's text, length, turns and context."""
         if self.pattern is not None:
-            if self.min_matches == 1:
-                return self.pattern.search(text) is not None
-            return sum(1 for _ in self.pattern.finditer(text)) >= self.min_matches
-        if self.min_characters is not None:
-            return length >= self.min_characters
-        if self.max_characters is not None:
-            return 0 < length <= self.max_characters
+            matches = self.pattern.finditer(text)
+            return all(next(matches, None) is not None for _ in range(self.min_matches))
+        if self.min_characters is not None or self.max_characters is not None:
+            return max(1, self.min_characters or 0) <= length <= (self.max_characters or length)
         if self.min_turns is not None:
             return n_turns >= self.min_turns
         if self.non_latin_share is not None:

@@ -49,8 +49,15 @@ def publish(
         truncation: how much of a query is read.
         reference: texts to quality (n, m), by torch.
         texts: texts of training queries, for the parity gate.
-        pool, strong, weak, link, threshold, threshold_table, novelty_bound, training: see `Manifest`.
+        pool: the candidate models, in the order of the graph's columns.
+        strong: the strong model.
+        weak: the weak model.
+        link: how a score follows from two qualities.
         calibration: already folded into the graph.
+        threshold: the default threshold.
+        threshold_table: (strong share, threshold) pairs.
+        novelty_bound: a larger novelty is unlike the training queries.
+        training: config, fingerprint, counts and metrics.
 
     Returns:
         The folder.

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from ..routers.errors import require
 
@@ -54,11 +54,11 @@ class TrainingLog:
         self._progress.stop()
         self._file.close()
 
-    def phase(self, description: str, total: int | None = None) -> int:
+    def phase(self, description: str, total: int | None = None) -> TaskID:
         """Begin a phase of `total` steps; returns its number for `advance`."""
         return self._progress.add_task(description, total=total)
 
-    def advance(self, phase: int, *, done: bool = False) -> None:
+    def advance(self, phase: TaskID, *, done: bool = False) -> None:
         """One step of a phase is done, or with `done` all of them (early stopping)."""
         if not done:
             self._progress.advance(phase)

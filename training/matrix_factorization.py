@@ -114,6 +114,13 @@ class MatrixFactorization(nn.Module):
     length) to ``quality`` (n, m) and ``novelty`` (n,).
     """
 
+    table: torch.Tensor
+    scale: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor
+    centroids: torch.Tensor
+    one: torch.Tensor
+
     def __init__(self, encoder: StaticEncoder, norm_floor: float) -> None:
         """A network over an encoder, its head still empty.
 

@@ -18,7 +18,7 @@ def centroids_of(vectors: Vectors, seed: int) -> Vectors:
     from sklearn.cluster import MiniBatchKMeans
 
     count = int(np.clip(len(vectors) // _QUERIES_PER_CENTROID, 1, _MAX_CENTROIDS))
-    means = MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096).fit(vectors).cluster_centers_
+    means = MiniBatchKMeans(count, random_state=seed, n_init="auto", batch_size=4096).fit(vectors).cluster_centers_
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
     return np.asarray(means / np.maximum(lengths, 1e-12), np.float32)
 

@@ -1,0 +1,41 @@
+# make demo: from nothing to a trained router and a scored file. make test: the tests. make check: lint and types.
+PYTHON ?= python3.11
+BIN = .venv/bin
+EXTRAS = fast,data,train,minilm,dev
+
+.PHONY: demo test check bench clean
+
+# Installed once; again when the dependencies change.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	mkdir -p .venv/typing && ln -sfn ../.. .venv/typing/routelearn
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/routelearn data sample .demo/sample --queries 4000 --seed 0
+	$(BIN)/routelearn train mf --data .demo/sample/performance.jsonl --pool .demo/sample/pool.json \
+	  --strong sim-max --weak sim-small --out .demo/router
+	$(BIN)/routelearn inspect .demo/router
+	$(BIN)/routelearn evaluate .demo/router --data .demo/sample/performance.jsonl --split test \
+	  --train .demo/sample/performance.jsonl --bootstrap 300 -o .demo/report.json
+	$(BIN)/routelearn score .demo/router .demo/sample/queries.txt -o .demo/scored.csv --strong-share 0.4
+	head -n 6 .demo/scored.csv
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+# The same here and in CI. .venv/typing holds this checkout under the name that it is imported by.
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	MYPYPATH=.venv/typing $(BIN)/mypy --follow-imports=silent -p routelearn.routers -p routelearn.data
+	$(BIN)/pyright
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/quality.py
+
+clean:
+	rm -rf .venv .demo build dist *.egg-info

@@ -1,0 +1,120 @@
+"""Routing metrics as RouteLLM defines them (arXiv 2406.18665, section 3), and their confidence intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+#: RouteLLM's evaluation takes thresholds at these quantiles of the score.
+QUANTILE_BINS = 10
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Quality against strong share.
+
+    Attributes:
+        share: (k,) rising, share of queries sent to strong, from 0 to 1.
+        quality: (k,) mean score of the chosen answers.
+        weak: mean score of weak alone.
+        strong: mean score of strong alone.
+    """
+
+    share: Array
+    quality: Array
+    weak: float
+    strong: float
+
+    @property
+    def pgr(self) -> Array:
+        """Performance gap recovered at each share; NaN when strong and weak are equally good."""
+        gap = self.strong - self.weak
+        return (self.quality - self.weak) / gap if gap else np.full(len(self.quality), np.nan)
+
+    @property
+    def apgr(self) -> float:
+        """Average PGR: the area under PGR over the strong share (trapezoid)."""
+        return float(np.trapezoid(self.pgr, self.share))
+
+    def cpt(self, target: float) -> float:
+        """Call-performance threshold: the smallest share whose (interpolated) PGR reaches the target."""
+        pgr, share = self.pgr, self.share
+        for i in range(len(pgr)):
+            if pgr[i] >= target:
+                if i == 0 or pgr[i] == pgr[i - 1]:
+                    return float(share[i])
+                step = (target - pgr[i - 1]) / (pgr[i] - pgr[i - 1])
+                return float(share[i - 1] + step * (share[i] - share[i - 1]))
+        return 1.0
+
+
+def routing_curve(scores: npt.NDArray[np.floating], strong: Array, weak: Array) -> Curve:
+    """The cost-quality curve of a router over a set of queries, as RouteLLM draws it.
+
+    Thresholds are the edges of `QUANTILE_BINS` quantile bins of the score;
+    at or above goes to strong, at the last edge above only.
+
+    Args:
+        scores: (n,) win rate of strong over weak.
+        strong: (n,) score of the strong model's answers.
+        weak: (n,) score of the weak model's answers.
+    """
+    edges = np.unique(np.quantile(np.asarray(scores, np.float64), np.linspace(0, 1, QUANTILE_BINS + 1)))
+    points = []
+    for i, edge in enumerate(edges):
+        to_strong = scores > edge if i == len(edges) - 1 else scores >= edge
+        points.append((float(to_strong.mean()), float(np.where(to_strong, strong, weak).mean())))
+    points.sort()
+    share, quality = np.array(points).T
+    return Curve(share, quality, float(weak.mean()), float(strong.mean()))
+
+
+def log_loss(win_rates: npt.NDArray[np.floating], preferences: Array) -> Array:
+    """Cross entropy (nats) of each preference, soft labels and ties included: (n,)."""
+    clipped = np.clip(np.asarray(win_rates, np.float64), 1e-7, 1 - 1e-7)
+    return np.asarray(-(preferences * np.log(clipped) + (1 - preferences) * np.log(1 - clipped)))
+
+
+def expected_calibration_error(predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10) -> float:
+    """ECE over equal-count bins (Nixon et al. 2019): mean |outcome - prediction|, weighted by bin size."""
+    order = np.argsort(predicted, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    return float(sum(len(part) * abs(outcome[part].mean() - predicted[part].mean()) for part in parts) / len(order))
+
+
+def bootstrap_interval(
+    statistic: Callable[[npt.NDArray[np.int64]], float],
+    groups: npt.NDArray[np.int64],
+    *,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic, resampling groups (Efron 1979).
+
+    Args:
+        statistic: row numbers to a number.
+        groups: (n,) group of each row; rows of one group (one prompt) are drawn together.
+        samples: resamples.
+        level: of confidence.
+        seed: of the resampling.
+    """
+    random = np.random.default_rng(seed)
+    order = np.argsort(groups, kind="stable")
+    _, starts = np.unique(groups[order], return_index=True)
+    members = np.split(order, starts[1:])
+    single = len(members) == len(groups)
+    flat = np.concatenate(members)
+    values = []
+    for _ in range(samples):
+        drawn = random.integers(0, len(members), len(members))
+        rows = flat[drawn] if single else np.concatenate([members[i] for i in drawn.tolist()])
+        values.append(statistic(rows))
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)
