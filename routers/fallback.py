@@ -18,6 +18,9 @@ from .rules import RulesRouter
 
 logger = logging.getLogger(__name__)
 
+#: Threads that answer under a time limit.
+WORKERS = 8
+
 
 class FallbackRouter(Router):
     """A learned router that is safe to embed: it always answers, and says when it is the rules that answer.
@@ -95,8 +98,8 @@ class FallbackRouter(Router):
         bound = getattr(router, "novelty_bound", None) if novelty_bound is None else novelty_bound
         self.novelty_bound: float | None = bound
         self._timeout_s = timeout_s
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="routelearn") if timeout_s else None
-        self._busy: Future[Assessment] | None = None
+        self._worker = ThreadPoolExecutor(WORKERS, thread_name_prefix="routelearn") if timeout_s else None
+        self._stuck: set[Future[Assessment]] = set()
         self._lock = threading.Lock()
 
     def _load(self, learned: Router | str | Path | None) -> Router | None:
@@ -140,14 +143,18 @@ class FallbackRouter(Router):
         if self._worker is None:
             return learned.assess(queries, contexts)
         with self._lock:
-            # One worker: while a call hangs, others are answered by rules at once and no thread piles up.
-            if self._busy is not None and not self._busy.done():
-                raise _TooSlowError("the learned router is still busy with an earlier query")
-            future = self._worker.submit(learned.assess, queries, contexts)
-            self._busy = future
+            # A thread cannot be killed: while every worker hangs in a call that ran out of time, rules answer
+            # at once, and no further thread piles up.
+            self._stuck = {future for future in self._stuck if not future.done()}
+            if len(self._stuck) >= WORKERS:
+                raise _TooSlowError("the learned router is still busy with earlier queries that ran out of time")
+        future = self._worker.submit(learned.assess, queries, contexts)
         try:
             return future.result(self._timeout_s)
         except FutureTimeoutError:
+            if not future.cancel():
+                with self._lock:
+                    self._stuck.add(future)
             raise _TooSlowError(f"the learned router took longer than {self._timeout_s:g} s") from None
 
     def _replace_doubtful(

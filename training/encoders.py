@@ -103,8 +103,7 @@ def static_encoder(source: str | Path = PACKAGED_ENCODER, dimensions: int = DIME
         MissingExtraError: model2vec or the package is not installed.
     """
     folder = resolve_encoder(source)
-    config = json.loads((folder / "config.json").read_text())
-    is_static = config.get("model_type") == "model2vec"
+    is_static = _is_static(folder)
     fingerprint = _fingerprint(folder, is_static, dimensions)
     cached = _cache_root() / "encoders" / fingerprint
     if not (cached / _TABLE).is_file():
@@ -136,6 +135,18 @@ def resolve_encoder(source: str | Path) -> Path:
         return Path(hub.snapshot_download(str(source), allow_patterns=patterns))
     except Exception as error:  # the hub client raises many unrelated classes
         raise InputError(f"encoder {source!r} cannot be fetched from the hub: {error}") from error
+
+
+def _is_static(folder: Path) -> bool:
+    """Whether a folder holds a model2vec model: a table called embeddings, and no layers."""
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("model_type") == "model2vec" or "StaticModel" in (config.get("architectures") or []):
+        return True
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return False
+    with require("safetensors", "train").safe_open(str(weights), framework="np") as tensors:
+        return "embeddings" in set(tensors.keys())
 
 
 def _static_table(folder: Path, is_static: bool, dimensions: int) -> tuple[npt.NDArray[np.floating], Any]:
