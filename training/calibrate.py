@@ -53,10 +53,12 @@ def calibrate(utilities: torch.Tensor, batches: list[Batch], seed: int) -> Calib
                 total += float(batch.losses(slope * utilities + intercept)[rows].sum())
                 weight += float(batch.weight[rows].sum())
         losses[method] = total / max(weight, 1e-12)
-    # A later method must be better by more than rounding: an intercept that cancels is no gain.
+    # One more parameter must gain more than one nat over all outcomes, as in Akaike's criterion:
+    # less is noise, and an intercept that cancels gains nothing.
+    least_gain = 1 / max(sum(float(batch.weight.sum()) for batch in batches), 1e-12)
     chosen: Method = "none"
     for method in METHODS:
-        if losses[method] < losses[chosen] - 1e-6:
+        if losses[method] < losses[chosen] - least_gain:
             chosen = method
     slope, intercept = _fit(utilities, batches, torch.ones_like(half), chosen)
     return Calibration(chosen, slope, intercept, losses)
