@@ -94,6 +94,10 @@ def __getattr__(name: str) -> Any:
     """Import a public name from its module when it is first used."""
     if name not in _HOME:
         raise AttributeError(f"module 'routelearn' has no attribute {name!r}; it has {__all__}")
+    if _HOME[name] == ".training.matrix_factorization":
+        from .routers.errors import require
+
+        require("torch", "train")
     value = getattr(importlib.import_module(_HOME[name], __name__), name)
     globals()[name] = value
     return value

@@ -25,7 +25,7 @@ LINKS: tuple[str, ...] = get_args(Link)
 #: Where a decision comes from. "default" is the strong model, because nothing could be said.
 Source = Literal["learned", "rules", "default"]
 
-_EPSILON = 1e-6
+_ONE, _HALF, _TINY = np.float32(1), np.float32(0.5), np.float32(1e-7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,12 @@ def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
         float32 (n,) in [0, 1].
     """
     if link == "difference":
-        rates: Floats = (quality_a - quality_b) * np.float32(0.5) + np.float32(0.5)
+        rates: Floats = (quality_a - quality_b) * _HALF + _HALF
         return rates
-    a = np.clip(quality_a.astype(np.float64), _EPSILON, 1 - _EPSILON)
-    b = np.clip(quality_b.astype(np.float64), _EPSILON, 1 - _EPSILON)
-    won = a * (1 - b)
-    return np.asarray(won / (won + b * (1 - a)), np.float32)
+    won = quality_a * (_ONE - quality_b) + _TINY  # equal where both are certain
+    lost = quality_b * (_ONE - quality_a) + _TINY
+    rates: Floats = won / (won + lost)
+    return np.asarray(rates, np.float32)
 
 
 class Router(ABC):

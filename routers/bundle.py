@@ -33,11 +33,19 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class Truncation:
-    """How much of a query is read. Turns come newest first; a long turn keeps both ends."""
+    """How much of a query is read. Turns come newest first; a long turn keeps both ends.
+
+    Attributes:
+        max_tokens: tokens beyond this many are cut.
+        characters_per_token: characters beyond max_tokens times this many are cut before tokenizing.
+        special_tokens: the tokenizer adds its special tokens.
+        distinct: attention_mask marks each distinct token once, wherever and however often it stands.
+    """
 
     max_tokens: int = 512
     characters_per_token: int = CHARACTERS_PER_TOKEN
     special_tokens: bool = False
+    distinct: bool = False
 
     @property
     def max_characters(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .base import Assessment, Context, Floats, Link, Router
+from .base import Assessment, Context, Floats, Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, Manifest, read_bundle
 from .errors import BundleCorruptError, GoldenScoreError, MissingExtraError
@@ -45,6 +45,7 @@ class LearnedRouter(Router):
         self.novelty_bound = manifest.novelty_bound
         self._session = session
         self._quality = session.outputs.index("quality")
+        self._pair = (self.index(self.strong), self.index(self.weak))
         self._max_characters = manifest.truncation.max_characters
 
     @property
@@ -58,6 +59,17 @@ class LearnedRouter(Router):
             text, _ = query_text(queries[0], self._max_characters)
             return self._session.run_one(text)[0][self._quality]
         return self.assess(queries).quality
+
+    def score(self, queries: Sequence[Query]) -> Floats:
+        """See `Router.score`; one query takes a path with as little around the graph as can be."""
+        if len(queries) != 1:
+            return super().score(queries)
+        query = queries[0]
+        if type(query) is not str or len(query) > self._max_characters:
+            query = query_text(query, self._max_characters).text
+        quality = self._session.run_one(query)[0][self._quality][0]
+        strong, weak = self._pair
+        return np.array([win_rate(quality[strong], quality[weak], self.link)], np.float32)
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         """See `Router.assess`; novelty is measured when the bundle has it."""
@@ -103,7 +115,13 @@ def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerNa
     if MODEL_FILE not in contents or TOKENIZER not in contents:
         raise BundleCorruptError(f"{path} lists no {MODEL_FILE} or no {TOKENIZER}")
     backend = _choose_tokenizer(manifest, contents[TOKENIZER], tokenizer)
-    session = Session(contents[MODEL_FILE], backend, manifest.truncation.max_tokens, threads)
+    session = Session(
+        contents[MODEL_FILE],
+        backend,
+        manifest.truncation.max_tokens,
+        distinct=manifest.truncation.distinct,
+        threads=threads,
+    )
     router = LearnedRouter(manifest, session)
     _check_golden_scores(router, path)
     return router

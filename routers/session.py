@@ -32,7 +32,7 @@ R = TypeVar("R")
 TOKENS_PER_RUN = 16_384
 ROWS_PER_RUN = 1_024
 #: Texts tokenized at a time by one thread: bounds the memory of a long batch.
-TEXTS_PER_CHUNK = 2_048
+TEXTS_PER_CHUNK = 1_024
 
 
 def cpu_count() -> int:
@@ -116,13 +116,22 @@ def encode(backend: TokenizerBackend, texts: list[str]) -> tuple[Ids, Lengths]:
 class Session:
     """A loaded graph with its tokenizer: texts in, arrays out. Safe to share between threads."""
 
-    def __init__(self, model: bytes, backend: TokenizerBackend, max_tokens: int, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        backend: TokenizerBackend,
+        max_tokens: int,
+        *,
+        distinct: bool = False,
+        threads: int | None = None,
+    ) -> None:
         """Load a graph.
 
         Args:
             model: the bytes of model.onnx.
             backend: the tokenizer.
             max_tokens: token budget of a query; what exceeds it is cut.
+            distinct: the mask marks each distinct token of a query once.
             threads: batches in flight at once; None for every CPU of this process.
 
         Raises:
@@ -138,6 +147,11 @@ class Session:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise BundleCorruptError(f"model.onnx cannot be loaded: {error}") from error
+        # `run` without its checks of names, which cost a single query 2 us; the names are checked here, once.
+        bare = getattr(self._session, "_sess", None)
+        self._run: Callable[..., list[Any]] = self._session.run
+        if bare is not None:
+            self._run = lambda outputs, feeds: bare.run(outputs, feeds, None)
         inputs = {node.name: node.type for node in self._session.get_inputs()}
         if set(inputs) != {"input_ids", "attention_mask"}:
             raise BundleCorruptError(f"model.onnx has inputs {sorted(inputs)}; expected input_ids, attention_mask")
@@ -149,6 +163,7 @@ class Session:
         self._ones = np.ones((1, max_tokens), self._mask_type)
         self.backend = backend
         self.max_tokens = max_tokens
+        self._distinct = distinct
         self._threads = threads or cpu_count()
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
@@ -167,7 +182,13 @@ class Session:
             ids = ids[: self.max_tokens]
         if not len(ids):
             return list(self._run_padded(ids, np.zeros(1, np.int64)).values()), False
-        return self._run_graph(ids.reshape(1, -1), self._ones[:, : len(ids)]), truncated
+        mask = self._ones[:, : len(ids)]
+        if self._distinct:
+            ids = np.sort(ids)
+            mask = np.empty((1, len(ids)), np.uint8)
+            mask[0, 0] = 1
+            np.not_equal(ids[1:], ids[:-1], out=mask[0, 1:].view(np.bool_))
+        return self._run_graph(ids.reshape(1, -1), mask), truncated
 
     def run(self, texts: list[str]) -> tuple[Outputs, npt.NDArray[np.bool_]]:
         """Run n texts through the graph, in batches of like length, side by side.
@@ -180,10 +201,14 @@ class Session:
         """
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         order = np.argsort(lengths, kind="stable")
-        chunks = [order[start : start + TEXTS_PER_CHUNK].tolist() for start in range(0, len(texts), TEXTS_PER_CHUNK)]
+        # The longest chunks go first: the threads finish together.
+        chunks = [order[start : start + TEXTS_PER_CHUNK].tolist() for start in range(0, len(texts), TEXTS_PER_CHUNK)][
+            ::-1
+        ]
         parts = list(self._side_by_side(self._run_chunk, [[texts[i] for i in chunk] for chunk in chunks or [[]]]))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
+        parts.reverse()
         outputs = {name: np.concatenate([part[0][name] for part in parts])[back] for name in self.outputs}
         return outputs, np.concatenate([part[1] for part in parts])[back]
 
@@ -219,8 +244,13 @@ class Session:
     def _run_padded(self, ids: Ids, lengths: Lengths) -> Outputs:
         width = max(1, int(lengths.max())) if len(lengths) else 1
         kept = np.arange(width) < lengths[:, None]
-        padded = np.zeros(kept.shape, np.int32)
+        padded = np.full(kept.shape, -1, np.int32)
         padded[kept] = ids
+        if self._distinct:  # pooling does not depend on the order: sorting brings repeated tokens together
+            padded.sort(axis=1)
+            kept = padded >= 0
+            kept[:, 1:] &= padded[:, 1:] != padded[:, :-1]
+        np.maximum(padded, 0, out=padded)
         return dict(zip(self.outputs, self._run_graph(padded, kept.view(np.uint8)), strict=True))
 
     def _run_graph(self, ids: npt.NDArray[Any], mask: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
@@ -229,10 +259,9 @@ class Session:
             "attention_mask": mask if mask.dtype == self._mask_type else mask.astype(self._mask_type),
         }
         try:
-            results: Any = self._session.run(self.outputs, feeds)
+            return self._run(self.outputs, feeds)
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise InferenceError(f"onnxruntime failed on {len(ids)} queries: {error}") from error
-        return list(results)
 
 
 def _numpy_type(declared: str) -> type[np.generic]:

@@ -30,7 +30,7 @@ def test_the_router_beats_the_global_ranking_and_random(router: LearnedRouter, t
     metrics = router.manifest.training["metrics"]
     assert metrics["log loss"] < metrics["log loss of the global ranking"] - 0.02
     report = {result.router: result for result in evaluate({"mf": router}, tested, bootstrap=50).results}
-    assert report["mf"].apgr_interval[0] > report["random"].apgr_interval[1]  # type: ignore[index]
+    assert report["mf"].apgr > report["random"].apgr + 0.04  # type: ignore[operator]
     assert report["oracle"].apgr > report["mf"].apgr  # type: ignore[operator]
 
 
@@ -191,14 +191,12 @@ def test_the_config_is_saved_in_the_bundle(router: LearnedRouter) -> None:
     assert config["l2"] > 0
 
 
-def test_a_graph_that_differs_from_the_network_is_refused(bundle: Path, router: LearnedRouter) -> None:
+def test_a_graph_that_differs_from_the_network_is_refused(router: LearnedRouter) -> None:
     def other(texts: list[str]) -> np.ndarray:
         return router.quality(texts) + np.float32(2e-4)
 
     with pytest.raises(ExportError, match="differs from the network"):
-        check_parity(
-            other, (bundle / "model.onnx").read_bytes(), router._session.backend, 512, ["a", "b"], router.link, (0, 1)
-        )
+        check_parity(other, router._session, ["a", "b"], router.link, (0, 1))
 
 
 def test_the_bundle_records_its_parity_with_torch(router: LearnedRouter) -> None:

@@ -68,13 +68,14 @@ def publish(
     """
     names = [candidate.name for candidate in pool]
     backend = HuggingFaceBackend(tokenizer_json, truncation.special_tokens)
+    session = Session(model, backend, truncation.max_tokens, distinct=truncation.distinct, threads=1)
     golden_texts = [query_text(query, truncation.max_characters).text for query in GOLDEN_QUERIES]
     compared = golden_texts + list(texts[:PARITY_TEXTS])
     columns = (names.index(strong), names.index(weak))
-    parity = check_parity(reference, model, backend, truncation.max_tokens, compared, link, columns)
+    parity = check_parity(reference, session, compared, link, columns)
 
     ids, lengths = backend.encode(golden_texts)
-    quality = Session(model, backend, truncation.max_tokens, threads=1).run(golden_texts)[0]["quality"]
+    quality = session.run(golden_texts)[0]["quality"]
     golden = [
         Golden(query, row.tolist(), [float(value) for value in values])
         for query, row, values in zip(GOLDEN_QUERIES, np.split(ids, np.cumsum(lengths)[:-1]), quality, strict=True)

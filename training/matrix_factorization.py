@@ -1,7 +1,8 @@
 """The matrix-factorization router: a static encoder, and utilities linear in the query's vector.
 
-``u(query) = bias + W · [v / |v| ; log |v|]`` with v the sum of the token vectors
-and W of low rank (RouteLLM, arXiv 2406.18665, section 4.2, with N models, ties,
+``u(query) = bias + W · [v / |v| ; -log |v|]`` with v the sum of the vectors of the
+query's distinct tokens (less its mean over the dimensions, which lets one layer
+normalisation do it all) and W of low rank (RouteLLM, arXiv 2406.18665, section 4.2, with N models, ties,
 soft labels and performance records). The length enters because hard queries are
 longer, and the norm of v is already there. The whole training is a convex-like
 problem of a few thousand numbers: full-batch L-BFGS along a path of penalties,
@@ -115,38 +116,36 @@ class MatrixFactorization(nn.Module):
     """
 
     table: torch.Tensor
-    scale: torch.Tensor
+    gain: torch.Tensor
     weight: torch.Tensor
     bias: torch.Tensor
     centroids: torch.Tensor
     one: torch.Tensor
 
-    def __init__(self, encoder: StaticEncoder, norm_floor: float) -> None:
+    def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
         """A network over an encoder, its head still empty.
 
         Args:
             encoder: the token table.
-            norm_floor: the smallest |v| of a training query; shorter ones count as this long.
+            epsilon: added to the variance of v over the dimensions: what bounds the length of an empty query.
         """
         super().__init__()
-        self.norm_floor = norm_floor
+        self.epsilon = epsilon
         self.register_buffer("table", torch.from_numpy(encoder.table))
-        self.register_buffer("scale", torch.from_numpy(encoder.scale))
+        self.register_buffer("gain", torch.full((encoder.dimensions,), encoder.dimensions**-0.5))
         self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
         self.register_buffer("bias", torch.zeros(1))
         self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
         self.register_buffer("one", torch.ones(1))
 
-    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors (n, d) and features [unit vector; log norm] (n, d + 1)."""
-        total = torch.ops.routelearn.embedding_sum(self.table, self.scale, input_ids, attention_mask)
-        norm = torch.linalg.vector_norm(total, dim=1, keepdim=True).clamp_min(self.norm_floor)
-        unit = total / norm
-        return unit, torch.cat([unit, norm.log()], dim=1)
+    def features(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit vectors (n, d) and features [unit vector; -log norm] (n, d + 1) of sums of token vectors (n, d)."""
+        unit, _, inverse = torch.native_layer_norm(total, [total.shape[1]], self.gain, None, self.epsilon)
+        return unit, torch.cat([unit, inverse.log()], dim=1)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Quality (n, m) and novelty (n,)."""
-        unit, features = self.encode(input_ids, attention_mask)
+        unit, features = self.features(torch.ops.routelearn.embedding_sum(self.table, input_ids, attention_mask))
         quality = torch.sigmoid(torch.addmm(self.bias, features, self.weight))
         # min(1 - cosine) in one product and one reduction: nodes are what a single query pays for.
         return quality, torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
@@ -220,7 +219,7 @@ def _train(
     phase = log.phase("encoder", 1)
     encoder = static_encoder(config.encoder, config.dimensions)
     log.advance(phase)
-    truncation = Truncation(max_tokens=config.max_tokens)
+    truncation = Truncation(max_tokens=config.max_tokens, distinct=True)
     folds = validation_folds(examples, config.folds, config.seed)
     if config.finetune_epochs:
         from .finetune import finetune_table
@@ -228,11 +227,11 @@ def _train(
         folds = folds[:1]  # the table has seen the queries of every other fold
         encoder = finetune_table(encoder, examples, folds[0], truncation, config.finetune_epochs, config.seed, log)
     total = _token_sums(examples, encoder, truncation)
-    norm = np.linalg.norm(total, axis=1, keepdims=True)
-    floor = float(norm[norm > 0].min()) if (norm > 0).any() else 1.0
-    norm = np.maximum(norm, floor)
-    vectors = np.asarray(total / norm, np.float32)
-    plain = torch.from_numpy(np.hstack([vectors, np.log(norm)])).double()
+    variance = total.var(dim=1, correction=0)
+    network = MatrixFactorization(encoder, float(variance[variance > 0].min()) / 10 if (variance > 0).any() else 1.0)
+    with torch.no_grad():
+        unit, plain = network.features(total)
+    vectors, plain = unit.numpy(), plain.double()
     spread = float(plain[:, -1].std(correction=0))
     standard = _Standard(float(plain[:, -1].mean()), LENGTH_SCALE / spread if spread > 1e-6 else 0.0)
     features = standard.apply(plain)
@@ -263,7 +262,6 @@ def _train(
     table = threshold_table(scores)
     threshold = StrongShare(config.strong_share).threshold_in(table)
 
-    network = MatrixFactorization(encoder, floor)
     weight, bias = standard.fold(
         calibration.slope * final.weight, calibration.slope * final.bias + calibration.intercept
     )
@@ -334,15 +332,13 @@ def _pair(examples: Examples, config: MatrixFactorizationConfig, bias: torch.Ten
     return strong, config.weak or next(name for name in reversed(ranked) if name != strong)
 
 
-def _token_sums(examples: Examples, encoder: StaticEncoder, truncation: Truncation) -> Floats:
-    """Sum of token vectors of every query, float32 (n, d), exactly as the graph computes it."""
+def _token_sums(examples: Examples, encoder: StaticEncoder, truncation: Truncation) -> torch.Tensor:
+    """Sum of the table's rows of every query, float32 (n, d), exactly as the graph computes it."""
     ids, lengths = tokenize(examples.queries, encoder.backend(), truncation)
     starts = np.cumsum(lengths) - lengths
     table = torch.from_numpy(encoder.table).float()  # integers up to 2**24 are exact in float32
-    total = torch.nn.functional.embedding_bag(
-        torch.from_numpy(ids.astype(np.int64)), table, torch.from_numpy(starts), mode="sum"
-    )
-    return np.asarray(total.numpy() * encoder.scale, np.float32)
+    tokens = torch.from_numpy(ids.astype(np.int64))
+    return torch.nn.functional.embedding_bag(tokens, table, torch.from_numpy(starts), mode="sum")
 
 
 def _example_inputs() -> list[torch.Tensor]:
@@ -358,7 +354,7 @@ def _reference(
         rows = []
         with torch.no_grad():
             for text in texts:
-                ids = encode(backend, [text])[0][: truncation.max_tokens]
+                ids = np.unique(encode(backend, [text])[0][: truncation.max_tokens])
                 mask = torch.full((1, max(1, len(ids))), int(len(ids) > 0), dtype=torch.uint8)
                 padded = torch.from_numpy(ids if len(ids) else np.zeros(1, np.int32)).reshape(1, -1)
                 rows.append(network(padded, mask)[0].numpy())

@@ -9,12 +9,12 @@ Vectors = npt.NDArray[np.float32]
 
 #: Share of like queries that the bound calls unfamiliar all the same.
 FALSE_ALARMS = 0.005
-_MAX_CENTROIDS = 64
+_MAX_CENTROIDS = 32
 _QUERIES_PER_CENTROID = 20
 
 
 def centroids_of(vectors: Vectors, seed: int) -> Vectors:
-    """Unit centroids (k, d) of unit vectors (n, d), by k-means; k grows with n up to 64."""
+    """Unit centroids (k, d) of unit vectors (n, d), by k-means; k grows with n up to 32."""
     from sklearn.cluster import MiniBatchKMeans
 
     count = int(np.clip(len(vectors) // _QUERIES_PER_CENTROID, 1, _MAX_CENTROIDS))

@@ -1,0 +1,155 @@
+"""Speed of text to score, as ratios measured in one run.
+
+Run: python benchmarks/speed.py [BUNDLE]
+
+Without a bundle it trains one on the embedded sample. Prompts are generated, distinct, about 58 tokens long.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import routelearn
+import torch
+from routelearn.data.sample import generate_sample
+from routelearn.routers.learned import load
+from routelearn.routers.session import cpu_count
+from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
+from tokenizers import Tokenizer
+
+QUERIES = 20_000
+TOKENS = 58
+ROUNDS = 7
+SINGLE = 3_000
+
+
+def prompts(count: int, tokenizer: Tokenizer) -> list[str]:
+    """Distinct prompts of some 30 to 90 tokens, 58 in the mean."""
+    random = np.random.default_rng(0)
+    words = sorted(
+        {word for query in generate_sample(2000, seed=9).queries if isinstance(query, str) for word in query.split()}
+    )
+    texts = [" ".join(random.choice(words, int(random.integers(15, 62)))) for _ in range(count)]
+    mean = np.mean([len(encoding) for encoding in tokenizer.encode_batch(texts[:2000], add_special_tokens=False)])
+    keep = TOKENS / mean
+    return [" ".join(text.split()[: max(3, round(len(text.split()) * keep))]) for text in texts]
+
+
+def rate(work: Callable[[], object], count: int) -> float:
+    """Queries a second, median of the rounds."""
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return count / statistics.median(seconds)
+
+
+def latency(work: Callable[[str], object], texts: list[str]) -> tuple[float, float]:
+    """p50 and p99 in microseconds."""
+    for text in texts[:200]:
+        work(text)
+    micros = []
+    for text in texts:
+        started = time.perf_counter()
+        work(text)
+        micros.append((time.perf_counter() - started) * 1e6)
+    return float(np.percentile(micros, 50)), float(np.percentile(micros, 99))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        if len(sys.argv) > 1:
+            path = Path(sys.argv[1])
+        else:
+            config = MatrixFactorizationConfig(strong="sim-max", weak="sim-small")
+            path = train_matrix_factorization(generate_sample().performances, Path(folder) / "router", config)
+        measure(path)
+
+
+def measure(path: Path) -> None:
+    router = load(path)
+    reference = Tokenizer.from_file(str(path / "tokenizer.json"))
+    reference.no_padding()
+    texts = prompts(QUERIES, reference)
+    tokie = router._session.backend
+    mean_tokens = float(tokie.encode(texts)[1].mean())
+
+    graph = _torch_pipeline(path)
+
+    def torch_score(batch: list[str]) -> torch.Tensor:
+        rows = [encoding.ids for encoding in reference.encode_batch(batch, add_special_tokens=False)]
+        return graph([list(set(row)) for row in rows])
+
+    few = texts[:4000]
+    found: dict[str, float] = {
+        "tokie_per_s": rate(lambda: tokie.encode(texts), len(texts)),
+        "score_per_s": rate(lambda: router.score(texts), len(texts)),
+        "route_batch_per_s": rate(lambda: router.route_batch(texts), len(texts)),
+        "tokenizers_per_s": rate(lambda: reference.encode_batch(few, add_special_tokens=False), len(few)),
+        "tokenizers_torch_per_s": rate(
+            lambda: [torch_score(few[i : i + 256]) for i in range(0, len(few), 256)], len(few)
+        ),
+    }
+    singles = texts[:SINGLE]
+    for name, work in {
+        "tokie": lambda text: tokie.encode([text]),
+        "tokenizers": lambda text: reference.encode(text, add_special_tokens=False).ids,
+        "graph_alone": _graph_alone(router, tokie, texts[0]),
+        "score": lambda text: router.score([text]),
+        "route": router.route,
+    }.items():
+        found[f"single_{name}_p50_us"], found[f"single_{name}_p99_us"] = latency(work, singles)
+    ratios = {
+        "score / tokie (batch)": found["score_per_s"] / found["tokie_per_s"],
+        "score / (tokenizers + torch) (batch)": found["score_per_s"] / found["tokenizers_torch_per_s"],
+        "single score p50 / tokenizers alone": found["single_score_p50_us"] / found["single_tokenizers_p50_us"],
+        "single score p50 / tokie alone": found["single_score_p50_us"] / found["single_tokie_p50_us"],
+    }
+    print(f"routelearn {routelearn.__version__}, {cpu_count()} CPUs, {len(texts)} prompts of {mean_tokens:.1f} tokens")
+    for name, value in found.items():
+        print(f"{name:32s} {value:12,.1f}")
+    for name, value in ratios.items():
+        print(f"{name:40s} {value:8.2f}")
+    out = Path(__file__).parent / "out"
+    out.mkdir(exist_ok=True)
+    (out / "speed.json").write_text(json.dumps({**found, **ratios, "mean_tokens": mean_tokens}, indent=1) + "\n")
+
+
+def _graph_alone(router: routelearn.LearnedRouter, tokie: object, text: str) -> Callable[[str], object]:
+    session = router._session
+    ids = session.backend.encode([text])[0].reshape(1, -1)
+    mask = np.ones(ids.shape, np.uint8)
+    return lambda _: session._run_graph(ids, mask)
+
+
+def _torch_pipeline(path: Path) -> Callable[[list[list[int]]], torch.Tensor]:
+    """The same network as torch runs it in eager mode: embedding bag, norm, linear, sigmoid."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(path / "model.onnx")
+    arrays = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in model.graph.initializer}
+    table = arrays["table"].float()
+    epsilon = next(a.f for node in model.graph.node for a in node.attribute if a.name == "epsilon")
+
+    def score(rows: list[list[int]]) -> torch.Tensor:
+        with torch.no_grad():
+            lengths = torch.tensor([len(row) for row in rows])
+            ids = torch.tensor([token for row in rows for token in row])
+            total = torch.nn.functional.embedding_bag(ids, table, lengths.cumsum(0) - lengths, mode="sum")
+            unit, _, inverse = torch.native_layer_norm(total, [table.shape[1]], arrays["gain"], None, epsilon)
+            return torch.sigmoid(torch.cat([unit, inverse.log()], 1) @ arrays["weight"] + arrays["bias"])
+
+    return score
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The wheel, not the checkout: installed into an empty environment, it scores."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    # From a copy without build/: setuptools would take stale files of an earlier build from there.
+    source = tmp_path_factory.mktemp("source") / "routelearn"
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for name in filter(None, files):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(source)], check=True
+    )
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"routelearn"}
+    assert {"routelearn/py.typed", "routelearn/routers/rules.toml", "routelearn/cli.py"} <= set(names)
+    assert not [name for name in names if "tests/" in name or "benchmarks/" in name]
+
+
+def test_the_installed_wheel_routes_without_any_extra(wheel: Path, bundle: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    constraints = ROOT / "constraints.txt"
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, wheel], check=True, cwd=tmp_path
+    )
+    done = subprocess.run(
+        [tmp_path / "env" / "bin" / "routelearn", "route", bundle, "Prove it step by step."],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"model": "sim-' in done.stdout
+    missing = subprocess.run(
+        [tmp_path / "env" / "bin" / "routelearn", "train", "mf", "--data", "x.parquet", "--out", "y"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert missing.returncode == 2
+    assert "pip install 'routelearn[train]'" in missing.stderr
