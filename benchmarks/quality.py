@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
+
 from routelearn.data.parser import ReadOptions
 from routelearn.data.readers import read_many, read_records
 from routelearn.data.records import PreferenceRecord, Record

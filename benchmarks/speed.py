@@ -16,13 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import routelearn
 import torch
+from tokenizers import Tokenizer
+
+import routelearn
 from routelearn.data.sample import generate_sample
 from routelearn.routers.learned import load
 from routelearn.routers.session import cpu_count
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-from tokenizers import Tokenizer
 
 QUERIES = 20_000
 TOKENS = 58

@@ -6,7 +6,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -81,16 +81,13 @@ class LearnedRouter(Router):
             found = dict(zip(self._session.outputs, results, strict=True))
             truncated_row = np.array([cut_characters or cut_tokens])
             return Assessment(found["quality"], truncated_row, found.get("novelty"))
-        texts: list[str] = []
         cut: list[int] = []
-        for row, query in enumerate(queries):
-            if type(query) is str and len(query) <= limit:  # the hot path of batch scoring
-                texts.append(query)
-            else:
-                text, truncated = query_text(query, limit)
-                texts.append(text)
-                if truncated:
-                    cut.append(row)
+        if set(map(type, queries)) == {str} and max(map(len, queries)) <= limit:  # the hot path of batch scoring
+            texts = cast("list[str]", list(queries))
+        else:
+            read = [query_text(query, limit) for query in queries]
+            texts = [text for text, _ in read]
+            cut = [row for row, (_, truncated) in enumerate(read) if truncated]
         outputs, truncated_rows = self._session.run(texts)
         truncated_rows[cut] = True
         return Assessment(outputs["quality"], truncated_rows, outputs.get("novelty"))

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model2vec import StaticModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
 from routelearn.data.records import PerformanceRecord
 from routelearn.data.sample import Sample, generate_sample
 from routelearn.data.sample_text import TOPICS
 from routelearn.routers.golden import GOLDEN_QUERIES
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ROUTELEARN_DATA") or ROOT / ".." / "shared" / "data").resolve()

@@ -10,6 +10,7 @@ import pytest
 from conftest import tiny_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from routelearn.data.sample import Sample
 from routelearn.routers.base import Model
 from routelearn.routers.bundle import FORMAT_VERSION, Golden, Manifest, Truncation, read_bundle, save_bundle

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from routelearn.data.readers import read_records
 from routelearn.data.sample import write_sample
 from routelearn.data.splits import deduplicate

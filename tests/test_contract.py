@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+
 from routelearn.routers.base import Decision, Router
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from routelearn.data.parser import ReadOptions, RecordParser
 from routelearn.data.readers import parse_pairs, parse_source, read_many, read_records
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record

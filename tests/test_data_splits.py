@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from routelearn.data.readers import read_records
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, record_key
 from routelearn.data.sample import POOL, generate_sample, write_sample

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from routelearn.routers.base import Floats, Link, Model, Router, win_rate
 from routelearn.routers.errors import BundleCorruptError, InputError
 from routelearn.routers.fallback import WORKERS, FallbackRouter

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import routelearn
 from routelearn.routers.errors import MissingExtraError, require
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from routelearn.routers.errors import InputError
 from routelearn.routers.policy import StrongShare, Threshold, threshold_table
 

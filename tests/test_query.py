@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.query import parse_messages, prompt_key, query_text

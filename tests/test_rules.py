@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from routelearn.routers.errors import InputError
 from routelearn.routers.rules import RulesRouter, load_rules
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_config
+from sklearn.linear_model import LogisticRegression
+
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
 from routelearn.data.sample import POOL, Sample
 from routelearn.routers.errors import ExportError, InputError
@@ -18,7 +20,6 @@ from routelearn.training.examples import Outcomes, examples_of, validation_folds
 from routelearn.training.export import check_parity
 from routelearn.training.factorization import Batch, Factors, fit
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-from sklearn.linear_model import LogisticRegression
 
 
 def outcomes(model: np.ndarray, target: np.ndarray) -> Outcomes:

@@ -1,0 +1,64 @@
+"""The README's Python blocks run, and its commands exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+CONSOLE = "".join(re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL))
+COMMANDS = re.findall(r"^routelearn .*$", CONSOLE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_the_python_blocks_run(code: str, bundle: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "router")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_shell_commands_run_in_order(tiny_encoder: Path, tmp_path: Path) -> None:
+    """On the synthetic sample under the README's file names, with the sample's models for the README's."""
+    from routelearn.data.sample import generate_sample
+    from routelearn.data.writers import write_records
+
+    sample = generate_sample(500, seed=6)
+    write_records([r for r in sample.performances if r.split != "test"], tmp_path / "battles.parquet")
+    test = [r for r in sample.performances if r.split == "test"]
+    write_records(test, tmp_path / "test.parquet")
+    import pandas as pd
+
+    pd.DataFrame({"prompt": [r.query for r in test if isinstance(r.query, str)]}).to_parquet(
+        tmp_path / "queries.parquet"
+    )
+    assert len(COMMANDS) == 4
+    for command in COMMANDS:
+        arguments = command.replace("gpt-4o-mini", "sim-small").replace("gpt-4o", "sim-max").split()[1:]
+        if arguments[0] == "train":
+            arguments += ["--encoder", str(tiny_encoder)]
+        code = "from routelearn.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert {"score", "model", "source"} <= set(pd.read_parquet(tmp_path / "scored.parquet").columns)
+
+
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("demo", "test"):
+        assert f"make {target}" in TEXT
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_the_linked_files_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert (ROOT / target).is_file(), target
