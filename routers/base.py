@@ -105,8 +105,7 @@ def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
         return rates
     won = quality_a * (_ONE - quality_b) + _TINY  # equal where both are certain
     lost = quality_b * (_ONE - quality_a) + _TINY
-    rates: Floats = won / (won + lost)
-    return np.asarray(rates, np.float32)
+    return np.asarray(won / (won + lost), np.float32)
 
 
 class Router(ABC):
