@@ -2,12 +2,14 @@
 
 Run: python benchmarks/speed.py [BUNDLE]
 
-Without a bundle it trains one on the embedded sample. Prompts are generated, distinct, about 58 tokens long.
+Without a bundle it trains one on the embedded sample. Prompts are distinct, about 58 tokens long: real ones from
+$ROUTELEARN_DATA (default ../shared/data) where it is there, else generated ones.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -20,37 +22,43 @@ import torch
 from tokenizers import Tokenizer
 
 import routelearn
+from routelearn.data.readers import read_records
 from routelearn.data.sample import generate_sample
 from routelearn.routers.learned import load
 from routelearn.routers.session import cpu_count
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
 
-QUERIES = 20_000
-TOKENS = 58
-ROUNDS = 7
+QUERIES = 10_000
+DATA = Path(os.environ.get("ROUTELEARN_DATA") or Path(__file__).parent / ".." / ".." / "shared" / "data").resolve()
+ROUNDS = 11
 SINGLE = 3_000
 
 
-def prompts(count: int, tokenizer: Tokenizer) -> list[str]:
-    """Distinct prompts of some 30 to 90 tokens, 58 in the mean."""
-    random = np.random.default_rng(0)
-    words = sorted(
-        {word for query in generate_sample(2000, seed=9).queries if isinstance(query, str) for word in query.split()}
-    )
-    texts = [" ".join(random.choice(words, int(random.integers(15, 62)))) for _ in range(count)]
-    mean = np.mean([len(encoding) for encoding in tokenizer.encode_batch(texts[:2000], add_special_tokens=False)])
-    keep = TOKENS / mean
-    return [" ".join(text.split()[: max(3, round(len(text.split()) * keep))]) for text in texts]
+def prompts(tokenizer: Tokenizer) -> tuple[str, list[str]]:
+    """Where they come from, and distinct prompts of 30 to 95 tokens."""
+    if DATA.is_dir():
+        files = ("arena_human/arena_pairs.parquet", "routellm_eval/mmlu.parquet")
+        records = [record for file in files for record in read_records(DATA / file).records]
+        source = "arena and MMLU prompts"
+        texts = sorted({record.query for record in records if isinstance(record.query, str)})
+    else:
+        source = "generated sentences"
+        sentences = [query for query in generate_sample(8000, seed=9).queries if isinstance(query, str)]
+        texts = [" ".join(sentences[i : i + 3]) for i in range(0, len(sentences) - 3, 2)]
+    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    kept = [text for text, encoding in zip(texts, encodings, strict=True) if 30 <= len(encoding) <= 95]
+    return source, [kept[i] for i in np.random.default_rng(0).permutation(len(kept))[:QUERIES]]
 
 
-def rate(work: Callable[[], object], count: int) -> float:
-    """Queries a second, median of the rounds."""
-    seconds = []
+def rates(works: dict[str, tuple[Callable[[], object], int]]) -> dict[str, list[float]]:
+    """Queries a second of each work, in rounds that take turns: a ratio within a round meets the same machine."""
+    found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(ROUNDS):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return count / statistics.median(seconds)
+        for name, (work, count) in works.items():
+            started = time.perf_counter()
+            work()
+            found[name].append(count / (time.perf_counter() - started))
+    return found
 
 
 def latency(work: Callable[[str], object], texts: list[str]) -> tuple[float, float]:
@@ -79,7 +87,8 @@ def measure(path: Path) -> None:
     router = load(path)
     reference = Tokenizer.from_file(str(path / "tokenizer.json"))
     reference.no_padding()
-    texts = prompts(QUERIES, reference)
+    reference.no_truncation()
+    source, texts = prompts(reference)
     tokie = router._session.backend
     mean_tokens = float(tokie.encode(texts)[1].mean())
 
@@ -89,16 +98,21 @@ def measure(path: Path) -> None:
         rows = [encoding.ids for encoding in reference.encode_batch(batch, add_special_tokens=False)]
         return graph([list(set(row)) for row in rows])
 
-    few = texts[:4000]
-    found: dict[str, float] = {
-        "tokie_per_s": rate(lambda: tokie.encode(texts), len(texts)),
-        "score_per_s": rate(lambda: router.score(texts), len(texts)),
-        "route_batch_per_s": rate(lambda: router.route_batch(texts), len(texts)),
-        "tokenizers_per_s": rate(lambda: reference.encode_batch(few, add_special_tokens=False), len(few)),
-        "tokenizers_torch_per_s": rate(
-            lambda: [torch_score(few[i : i + 256]) for i in range(0, len(few), 256)], len(few)
-        ),
-    }
+    few = texts[:2560]
+    rounds = rates(
+        {
+            "tokie": (lambda: tokie.encode(texts), len(texts)),
+            "score": (lambda: router.score(texts), len(texts)),
+            "route_batch": (lambda: router.route_batch(texts), len(texts)),
+            "tokenizers": (lambda: reference.encode_batch(few, add_special_tokens=False), len(few)),
+            "tokenizers_torch": (lambda: [torch_score(few[i : i + 256]) for i in range(0, len(few), 256)], len(few)),
+        }
+    )
+    found = {f"{name}_per_s": statistics.median(values) for name, values in rounds.items()}
+
+    def ratio(name: str, other: str) -> float:
+        return statistics.median(a / b for a, b in zip(rounds[name], rounds[other], strict=True))
+
     singles = texts[:SINGLE]
     for name, work in {
         "tokie": lambda text: tokie.encode([text]),
@@ -109,19 +123,21 @@ def measure(path: Path) -> None:
     }.items():
         found[f"single_{name}_p50_us"], found[f"single_{name}_p99_us"] = latency(work, singles)
     ratios = {
-        "score / tokie (batch)": found["score_per_s"] / found["tokie_per_s"],
-        "score / (tokenizers + torch) (batch)": found["score_per_s"] / found["tokenizers_torch_per_s"],
+        "score / tokie (batch)": ratio("score", "tokie"),
+        "score / (tokenizers + torch) (batch)": ratio("score", "tokenizers_torch"),
         "single score p50 / tokenizers alone": found["single_score_p50_us"] / found["single_tokenizers_p50_us"],
         "single score p50 / tokie alone": found["single_score_p50_us"] / found["single_tokie_p50_us"],
     }
-    print(f"routelearn {routelearn.__version__}, {cpu_count()} CPUs, {len(texts)} prompts of {mean_tokens:.1f} tokens")
+    print(f"routelearn {routelearn.__version__}, {cpu_count()} CPUs, {len(texts)} {source}, {mean_tokens:.1f} tokens")
     for name, value in found.items():
         print(f"{name:32s} {value:12,.1f}")
     for name, value in ratios.items():
         print(f"{name:40s} {value:8.2f}")
     out = Path(__file__).parent / "out"
     out.mkdir(exist_ok=True)
-    (out / "speed.json").write_text(json.dumps({**found, **ratios, "mean_tokens": mean_tokens}, indent=1) + "\n")
+    (out / "speed.json").write_text(
+        json.dumps({**found, **ratios, "mean_tokens": mean_tokens, "prompts": source, "n": len(texts)}, indent=1) + "\n"
+    )
 
 
 def _graph_alone(router: routelearn.LearnedRouter, tokie: object, text: str) -> Callable[[str], object]:

@@ -31,8 +31,8 @@ R = TypeVar("R")
 #: enough that the gathered rows stay in cache.
 TOKENS_PER_RUN = 16_384
 ROWS_PER_RUN = 1_024
-#: Texts tokenized at a time by one thread: bounds the memory of a long batch.
-TEXTS_PER_CHUNK = 1_024
+#: Texts tokenized at a time: bounds the memory of a long batch.
+TEXTS_PER_CHUNK = 8_192
 
 
 def cpu_count() -> int:
@@ -149,7 +149,7 @@ class Session:
             raise BundleCorruptError(f"model.onnx cannot be loaded: {error}") from error
         # `run` without its checks of names, which cost a single query 2 us; the names are checked here, once.
         bare = getattr(self._session, "_sess", None)
-        self._run: Callable[..., list[Any]] = self._session.run
+        self._run: Callable[..., Any] = self._session.run
         if bare is not None:
             self._run = lambda outputs, feeds: bare.run(outputs, feeds, None)
         inputs = {node.name: node.type for node in self._session.get_inputs()}
@@ -181,7 +181,7 @@ class Session:
         if truncated:
             ids = ids[: self.max_tokens]
         if not len(ids):
-            return list(self._run_padded(ids, np.zeros(1, np.int64)).values()), False
+            return self._run_padded(ids, np.zeros(1, np.int64), np.zeros(1, np.int64)), False
         mask = self._ones[:, : len(ids)]
         if self._distinct:
             ids = np.sort(ids)
@@ -199,20 +199,29 @@ class Session:
         Raises:
             InferenceError: onnxruntime failed.
         """
-        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        starts = range(0, max(1, len(texts)), TEXTS_PER_CHUNK)
+        chunks = [self._run_chunk(texts[start : start + TEXTS_PER_CHUNK]) for start in starts]
+        *results, truncated = (np.concatenate(column) for column in zip(*chunks, strict=True))
+        return dict(zip(self.outputs, results, strict=True)), truncated
+
+    def _run_chunk(self, texts: list[str]) -> list[npt.NDArray[Any]]:
+        """The graph's outputs for some texts, then whether each was cut."""
+        ids, whole = encode(self.backend, texts) if texts else (np.empty(0, np.int32), np.empty(0, np.int64))
+        lengths = np.minimum(whole, self.max_tokens)
+        starts = np.cumsum(whole) - whole
         order = np.argsort(lengths, kind="stable")
-        # The longest chunks go first: the threads finish together.
-        chunks = [order[start : start + TEXTS_PER_CHUNK].tolist() for start in range(0, len(texts), TEXTS_PER_CHUNK)][
-            ::-1
-        ]
-        parts = list(self._side_by_side(self._run_chunk, [[texts[i] for i in chunk] for chunk in chunks or [[]]]))
+
+        def work(rows: slice) -> list[npt.NDArray[Any]]:
+            batch = order[rows]
+            return self._run_padded(ids, starts[batch], lengths[batch])
+
+        parts = list(self._side_by_side(work, _batches(lengths[order])))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        parts.reverse()
-        outputs = {name: np.concatenate([part[0][name] for part in parts])[back] for name in self.outputs}
-        return outputs, np.concatenate([part[1] for part in parts])[back]
+        return [*(np.concatenate(column)[back] for column in zip(*parts, strict=True)), whole > self.max_tokens]
 
     def _side_by_side(self, work: Callable[[T], R], items: list[T]) -> Iterable[R]:
+        # The tokenizer uses every core by itself; here the graph gets them, one batch a thread.
         if len(items) == 1 or self._threads == 1:
             return map(work, items)
         with self._pool_lock:
@@ -220,38 +229,21 @@ class Session:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="routelearn-session")
         return self._pool.map(work, items)
 
-    def _run_chunk(self, texts: list[str]) -> tuple[Outputs, npt.NDArray[np.bool_]]:
-        ids, lengths = encode(self.backend, texts) if texts else (np.empty(0, np.int32), np.empty(0, np.int64))
-        truncated = lengths > self.max_tokens
-        if truncated.any():
-            within = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-            ids = ids[within < self.max_tokens]
-            lengths = np.minimum(lengths, self.max_tokens)
-        ends = np.cumsum(lengths)
-        widest = np.maximum.accumulate(lengths)  # texts come by rising length: nearly the lengths themselves
-        batches = []
-        start = 0
-        while start < len(texts):
-            area = np.arange(1, ROWS_PER_RUN + 1)[: len(texts) - start] * widest[start : start + ROWS_PER_RUN]
-            stop = start + max(1, int(np.searchsorted(area, TOKENS_PER_RUN, side="right")))
-            first = int(ends[start - 1]) if start else 0
-            batches.append(self._run_padded(ids[first : int(ends[stop - 1])], lengths[start:stop]))
-            start = stop
-        if not batches:
-            batches.append(self._run_padded(ids, lengths))
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in self.outputs}, truncated
-
-    def _run_padded(self, ids: Ids, lengths: Lengths) -> Outputs:
-        width = max(1, int(lengths.max())) if len(lengths) else 1
-        kept = np.arange(width) < lengths[:, None]
-        padded = np.full(kept.shape, -1, np.int32)
-        padded[kept] = ids
+    def _run_padded(self, ids: Ids, starts: Lengths, lengths: Lengths) -> list[npt.NDArray[Any]]:
+        """Run the texts whose ids begin at `starts` of the flat ids."""
+        place = np.arange(max(1, int(lengths.max())) if len(lengths) else 1)
+        kept = place < lengths[:, None]
+        if len(ids):
+            padded = ids.take(starts[:, None] + place, mode="clip")
+            padded[~kept] = -1
+        else:
+            padded = np.full(kept.shape, -1, np.int32)
         if self._distinct:  # pooling does not depend on the order: sorting brings repeated tokens together
             padded.sort(axis=1)
             kept = padded >= 0
             kept[:, 1:] &= padded[:, 1:] != padded[:, :-1]
         np.maximum(padded, 0, out=padded)
-        return dict(zip(self.outputs, self._run_graph(padded, kept.view(np.uint8)), strict=True))
+        return self._run_graph(padded, kept.view(np.uint8))
 
     def _run_graph(self, ids: npt.NDArray[Any], mask: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         feeds = {
@@ -259,9 +251,24 @@ class Session:
             "attention_mask": mask if mask.dtype == self._mask_type else mask.astype(self._mask_type),
         }
         try:
-            return self._run(self.outputs, feeds)
+            results: list[npt.NDArray[Any]] = self._run(self.outputs, feeds)
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise InferenceError(f"onnxruntime failed on {len(ids)} queries: {error}") from error
+        return results
+
+
+def _batches(lengths: Lengths) -> list[slice]:
+    """Rows that make one run of the graph each, from rising lengths: at least one batch, even of no rows."""
+    if not len(lengths):
+        return [slice(0, 0)]
+    batches: list[slice] = []
+    start = 0
+    while start < len(lengths):
+        area = np.arange(1, ROWS_PER_RUN + 1)[: len(lengths) - start] * lengths[start : start + ROWS_PER_RUN]
+        stop = start + max(1, int(np.searchsorted(area, TOKENS_PER_RUN, side="right")))
+        batches.append(slice(start, stop))
+        start = stop
+    return batches
 
 
 def _numpy_type(declared: str) -> type[np.generic]:
