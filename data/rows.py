@@ -172,6 +172,6 @@ def _txt(path: Path) -> Table:
     def rows() -> Iterator[tuple[int, Row | DataError]]:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
             for number, line in enumerate(file, 1):
-                yield number, {"prompt": line.removesuffix("\n")}
+                yield number, {"prompt": line.removesuffix("\n").removesuffix("\r")}
 
     return Table(str(path), ("prompt",), rows())

@@ -137,6 +137,25 @@ def test_a_prompt_never_stands_on_both_sides_of_a_fold(sample: Sample) -> None:
         assert not inside & outside
 
 
+def test_only_marks_of_the_first_source_choose_the_validation(sample: Sample) -> None:
+    own = [replace(record, split=None, source="own") for record in sample.performances[:400]]
+    other = [replace(record, split="val", source="other") for record in sample.performances[400:800]]
+    assert len(validation_folds(examples_of([*own, *other]), 5, 0)) == 5
+    assert len(validation_folds(examples_of([*other, *own]), 5, 0)) == 1
+
+
+def test_another_source_may_rank_the_models_otherwise(tiny_encoder: Path, sample: Sample, tmp_path: Path) -> None:
+    """A second judge who turns every preference: the router keeps the first one's ranking."""
+    own = [replace(record, source="own") for record in sample.preferences]
+    turned = [
+        replace(record, preference=1 - record.preference, source="other", split="train", query=f"{i}")
+        for i, record in enumerate(sample.preferences)
+        for _ in range(2)
+    ]
+    router = load(train_matrix_factorization([*own, *turned], tmp_path / "r", tiny_config(tiny_encoder, path_steps=3)))
+    assert router.score(sample.queries).mean() > 0.6
+
+
 def test_rows_marked_test_are_left_out_and_val_validates(router: LearnedRouter, sample: Sample) -> None:
     training = router.manifest.training
     assert training["records"] == sum(record.split != "test" for record in sample.performances)

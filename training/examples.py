@@ -167,15 +167,19 @@ def _check_informative(examples: Examples) -> None:
 def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDArray[np.bool_]]:
     """Which queries validate, fold by fold: bool (n,) each.
 
-    Where the data marks queries "val", those, as the one fold. Else a seeded
-    partition of the prompts into folds, grouped, so that one prompt never
+    Where the first source marks queries "val", all so marked, as the one fold.
+    Else a seeded partition of the prompts into folds, grouped, so that one prompt never
     stands on both sides.
 
     Raises:
         InputError: fewer distinct prompts than folds.
     """
-    if any(split == "val" for split in examples.splits):
-        return [np.asarray([split == "val" for split in examples.splits])]
+    marked = np.asarray([split == "val" for split in examples.splits])
+    own = np.zeros(len(marked), np.bool_)
+    for outcomes in (examples.preferences, examples.performances):
+        own[outcomes.query[outcomes.source == 0]] = True
+    if (marked & own).any():
+        return [marked]
     keys = sorted(set(examples.keys))
     if len(keys) < 2 * folds:
         raise InputError(f"{len(keys)} distinct prompts are too few for {folds} validation folds")

@@ -54,7 +54,7 @@ def follow_path(
     training = [[Batch.of(batch.of_queries(~fold)) for batch in outcomes] for fold in folds]
     validation = [[Batch.of(first_source(batch.of_queries(fold))) for batch in outcomes] for fold in folds]
     if not any(len(batch.target) for fold in validation for batch in fold):
-        raise InputError("no held-out record is of the first source; mark fewer of the others 'val'")
+        raise InputError("the first source has too few prompts to hold any out; expected more records there")
     rank = min(rank, len(examples.models), features.shape[1])
     start = Factors.start(features.shape[1], len(examples.models), rank, len(examples.sources), seed)
 
