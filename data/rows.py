@@ -39,11 +39,13 @@ class Table:
         name: the file or hub id, as the user named it.
         columns: its columns; for jsonl those of the first good row.
         rows: (1-based row number, row or the error that stands in its place).
+        schema: the pyarrow schema of a parquet file, else None.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: Iterator[tuple[int, Row | DataError]]
+    schema: Any = None
 
 
 def open_table(source: str | Path) -> Table:
@@ -71,11 +73,11 @@ def _parquet(path: Path) -> Table:
     datasets: Any = require("datasets", "data")
     parquet: Any = require("pyarrow.parquet", "data")
     try:
-        columns = tuple(parquet.read_schema(path).names)
+        schema = parquet.read_schema(path)
     except Exception as error:  # pyarrow raises several unrelated classes
         raise DataError(str(path), None, None, f"cannot be read ({error})", "a parquet file") from error
     stream = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-    return Table(str(path), columns, _stream(stream, str(path)))
+    return Table(str(path), tuple(schema.names), _stream(stream, str(path)), schema)
 
 
 def _hub(source: str) -> Table:

@@ -79,7 +79,7 @@ def score_file(
         )
     threshold = router.threshold if policy is None else policy.threshold_of(router)
     scored = Scored()
-    with _writer(output, [*table.columns, *added]) as write:
+    with _writer(output, table, added) as write:
         rows = iter(table.rows)
         while chunk := list(islice(rows, ROWS_PER_CHUNK)):
             kept, queries = _queries(table.name, chunk, prompt, messages, skip_bad=skip_bad, bad=scored.bad)
@@ -163,19 +163,19 @@ def _standard_input() -> Table:
 
 
 @contextmanager
-def _writer(output: str | None, columns: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
+def _writer(output: str | None, table: Table, added: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
     if output is None or output == STANDARD:
         yield lambda row: sys.stdout.write(_json(row) + "\n")
         return
     kind = SUFFIXES.get(Path(output).suffix.lower())
-    writers: dict[str, Callable[[Path, list[str]], AbstractContextManager[Any]]] = {
+    writers: dict[str, Callable[[Path, Table, list[str]], AbstractContextManager[Any]]] = {
         "jsonl": _jsonl_writer,
         "csv": _csv_writer,
         "parquet": _parquet_writer,
     }
     if kind not in writers:
         raise InputError(f"{output}: unknown output format; expected one of .jsonl, .csv, .parquet")
-    with atomic_path(output) as staging, writers[kind](staging, columns) as write:
+    with atomic_path(output) as staging, writers[kind](staging, table, added) as write:
         yield write
 
 
@@ -184,34 +184,48 @@ def _json(row: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _jsonl_writer(path: Path, columns: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
-    del columns
+def _jsonl_writer(path: Path, table: Table, added: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
+    del table, added
     with path.open("w", encoding="utf-8") as file:
         yield lambda row: file.write(_json(row) + "\n")
 
 
 @contextmanager
-def _csv_writer(path: Path, columns: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
+def _csv_writer(path: Path, table: Table, added: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
     with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer = csv.DictWriter(file, [*table.columns, *added], extrasaction="ignore")
         writer.writeheader()
         yield writer.writerow
 
 
 @contextmanager
-def _parquet_writer(path: Path, columns: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
+def _parquet_writer(path: Path, table: Table, added: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
     arrow: Any = require("pyarrow", "data")
     parquet: Any = require("pyarrow.parquet", "data")
     waiting: list[dict[str, Any]] = []
     writer: Any = None
 
+    def schema() -> Any:
+        known = table.schema
+        if known is None:
+            known = arrow.Table.from_pylist([{name: row.get(name) for name in table.columns} for row in waiting]).schema
+        columns = []
+        for name in table.columns:
+            kind = known.field(name).type if name in known.names else arrow.null()
+            if arrow.types.is_dictionary(kind):
+                kind = kind.value_type
+            columns.append((name, arrow.string() if arrow.types.is_null(kind) else kind))
+        kinds = (arrow.float32(), arrow.string(), arrow.string())
+        return arrow.schema([*columns, *zip(added, kinds, strict=True)])
+
     def flush() -> None:
         nonlocal writer
-        table = arrow.Table.from_pylist(waiting, schema=writer.schema if writer else None)
         if writer is None:
-            table = table.select([name for name in columns if name in table.column_names])
-            writer = parquet.ParquetWriter(path, table.schema, compression="zstd")
-        writer.write_table(table)
+            writer = parquet.ParquetWriter(path, schema(), compression="zstd")
+        try:
+            writer.write_table(arrow.Table.from_pylist(waiting, schema=writer.schema))
+        except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+            raise InputError(f"{table.name}: a column changes its type ({error}); write .jsonl or .csv") from error
         waiting.clear()
 
     def write(row: dict[str, Any]) -> None:

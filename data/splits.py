@@ -123,7 +123,11 @@ def check_leaks(training: Iterable[Record], evaluation: Iterable[Record]) -> Non
     Raises:
         LeakError: names how many, and the first few.
     """
-    leaks = find_leaks(training, evaluation)
+    refuse_leaks(find_leaks(training, evaluation))
+
+
+def refuse_leaks(leaks: Sequence[Leak]) -> None:
+    """Raise the LeakError of `check_leaks` for leaks that were found before."""
     if leaks:
         shown = "; ".join(f"{leak.prompt[:80]!r}" for leak in leaks[:3])
         raise LeakError(

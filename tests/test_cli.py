@@ -79,6 +79,32 @@ def test_score_adds_score_model_and_source(bundle: Path, tmp_path: Path, suffix:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_a_column_that_is_empty_at_first_keeps_its_type(bundle: Path, tmp_path: Path) -> None:
+    rows = 9000
+    frame = pd.DataFrame(
+        {
+            "prompt": ["Say hello to Ana."] * rows,
+            "cost": [None] * (rows - 1) + [0.5],
+            "kind": pd.Categorical(["a"] * rows),
+        }
+    )
+    frame.to_parquet(tmp_path / "in.parquet")
+    assert run("score", bundle, tmp_path / "in.parquet", "-o", tmp_path / "out.parquet").returncode == 0
+    scored = pd.read_parquet(tmp_path / "out.parquet")
+    assert (scored["cost"].iloc[-1], scored["kind"].iloc[-1], len(scored)) == (0.5, "a", rows)
+    frame.drop(columns="kind").to_json(tmp_path / "in.jsonl", orient="records", lines=True)
+    done = run("score", bundle, tmp_path / "in.jsonl", "-o", tmp_path / "out2.parquet")
+    assert (done.returncode, "changes its type" in done.stderr) == (2, True)
+    assert not (tmp_path / "out2.parquet").exists()
+
+
+def test_leaked_prompts_can_be_left_out(bundle: Path, files: Path) -> None:
+    data = files / "performance.jsonl"
+    done = run("evaluate", bundle, "--data", data, "--train", data, "--drop-leaks", "--bootstrap", 20)
+    assert done.returncode == 0, done.stderr
+    assert "left out" in done.stderr
+
+
 def test_score_reads_stdin_and_writes_stdout(bundle: Path) -> None:
     done = run("score", bundle, "-", stdin="Say hello to Ana.\nProve it step by step.\n")
     rows = [json.loads(line) for line in done.stdout.splitlines()]

@@ -137,6 +137,24 @@ def test_a_prompt_never_stands_on_both_sides_of_a_fold(sample: Sample) -> None:
         assert not inside & outside
 
 
+def test_a_router_that_learned_little_says_so(
+    tiny_encoder: Path, sample: Sample, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    records = [replace(record, preference=float(random.integers(2))) for record in sample.preferences]
+    train_matrix_factorization(records, tmp_path / "r", tiny_config(tiny_encoder))
+    assert "the queries tell little of who wins" in caplog.text
+
+
+def test_odd_prompts_are_trained_on(tiny_encoder: Path, sample: Sample, tmp_path: Path) -> None:
+    odd = ["", "\x00", "\ud800", "x" * 50_000, "🙂"]
+    records = [
+        PerformanceRecord(query, name, i % 2) for i, query in enumerate(odd) for name in ("sim-max", "sim-small")
+    ]
+    path = train_matrix_factorization([*sample.performances[:800], *records], tmp_path / "r", tiny_config(tiny_encoder))
+    assert np.isfinite(load(path).score(odd)).all()
+
+
 def test_only_marks_of_the_first_source_choose_the_validation(sample: Sample) -> None:
     own = [replace(record, split=None, source="own") for record in sample.performances[:400]]
     other = [replace(record, split="val", source="other") for record in sample.performances[400:800]]

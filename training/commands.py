@@ -14,8 +14,8 @@ from rich.table import Table
 
 from ..data.commands import Alias, Kind, Map, Models, SkipBad, Split, TieShare, read_options
 from ..data.readers import RecordSet, parse_source, read_many, read_records
-from ..data.records import Record
-from ..data.splits import check_leaks
+from ..data.records import Record, record_key
+from ..data.splits import find_leaks, refuse_leaks
 from ..data.writers import atomic_path
 from ..routers.base import Model, Router
 from ..routers.errors import InputError, require
@@ -120,6 +120,9 @@ def evaluate_command(
     train: Annotated[
         list[str] | None, typer.Option(help="The training files: refuses prompts that stand in them too.")
     ] = None,
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="Leave leaked prompts out, and say how many, instead of refusing.")
+    ] = False,
     strong: Annotated[str | None, typer.Option(help="The strong model; default: the first bundle's.")] = None,
     weak: Annotated[str | None, typer.Option(help="The weak model; default: the first bundle's.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report as JSON.")] = None,
@@ -153,7 +156,13 @@ def evaluate_command(
             if record.split != "test"
         ]
         with console.status("checking for leaks"):
-            check_leaks(trained_on, records)
+            leaks = find_leaks(trained_on, records)
+        if not drop_leaks:
+            refuse_leaks(leaks)
+        leaked = {leak.prompt for leak in leaks}
+        records = [record for record in records if record_key(record) not in leaked]
+        if leaked:
+            console.print(f"left out {len(leaked)} prompts that stand in the training data")
     with console.status("evaluating"):
         report = evaluate(loaded, records, strong=strong, weak=weak, bootstrap=bootstrap, seed=seed)
     table = Table(

@@ -40,6 +40,8 @@ from .path import first_source, follow_path, mean_loss
 logger = logging.getLogger(__name__)
 
 KIND = "matrix-factorization"
+#: Nats over all held-out records: a gain below this over the global ranking is within chance.
+LEAST_GAIN = 4.0
 #: Weight of the length against the unit vector: one standard deviation of log |v| counts as this much.
 LENGTH_SCALE = 0.3
 
@@ -275,6 +277,14 @@ def _train(
         "log loss": calibrated_loss,
         "log loss of the global ranking": path.ranking_loss,
     }
+    gain = (path.ranking_loss - calibrated_loss) * sum(float(batch.weight.sum()) for batch in own)
+    if gain < LEAST_GAIN:
+        logger.warning(
+            "the queries tell little of who wins: log loss %.4f, of the global ranking %.4f; "
+            "expect this router to choose about as well as one model for all",
+            calibrated_loss,
+            path.ranking_loss,
+        )
     log.step(phase="done", l2=path.l2, calibration=calibration.method, **metrics)
     log.curve("l2", f"{KIND}: {strong} over {weak}", baseline=path.ranking_loss)
     texts = [query_text(query, truncation.max_characters).text for query in examples.queries]
@@ -302,7 +312,7 @@ def _train(
             "records": len(examples.preferences) + len(examples.performances),
             "preference_records": len(examples.preferences),
             "performance_records": len(examples.performances),
-            "records_marked_test": n_records - len(examples.preferences) - len(examples.performances),
+            "records_left_out": n_records - len(examples.preferences) - len(examples.performances),
             "queries": len(examples.queries),
             "sources": [str(source) for source in examples.sources],
             "metrics": metrics,
