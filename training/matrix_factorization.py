@@ -12,28 +12,27 @@ stopped early on held-out prompts, takes seconds and needs no learning rate.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..data.records import Record
-from ..routers.base import Floats, Link, Model, win_rate
+from ..routers.base import Link, Model, win_rate
 from ..routers.bundle import Truncation, check_replaceable
 from ..routers.errors import InputError
 from ..routers.policy import StrongShare, threshold_table
 from ..routers.query import query_text
-from ..routers.session import encode
 from .bundling import publish
 from .calibrate import calibrate
-from .encoders import DIMENSIONS, PACKAGED_ENCODER, StaticEncoder, static_encoder, tokenize
+from .encoders import DIMENSIONS, PACKAGED_ENCODER, static_encoder
 from .examples import Examples, data_fingerprint, examples_of, validation_folds
 from .export import export_onnx
 from .factorization import Batch
 from .log import TrainingLog
+from .network import MatrixFactorization, Standard, example_inputs, reference_quality, token_sums
 from .novelty import centroids_of, novelty_bound
 from .path import first_source, follow_path, mean_loss
 
@@ -110,66 +109,6 @@ class MatrixFactorizationConfig:
             raise InputError(f"strong and weak are both {self.strong!r}; expected two models")
 
 
-class MatrixFactorization(nn.Module):
-    """The network, the same for training, parity gate and export.
-
-    Forward: ``input_ids`` int32 (n, length) and ``attention_mask`` uint8 (n,
-    length) to ``quality`` (n, m) and ``novelty`` (n,).
-    """
-
-    table: torch.Tensor
-    gain: torch.Tensor
-    weight: torch.Tensor
-    bias: torch.Tensor
-    centroids: torch.Tensor
-    one: torch.Tensor
-
-    def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
-        """A network over an encoder, its head still empty.
-
-        Args:
-            encoder: the token table.
-            epsilon: added to the variance of v over the dimensions: what bounds the length of an empty query.
-        """
-        super().__init__()
-        self.epsilon = epsilon
-        self.register_buffer("table", torch.from_numpy(encoder.table))
-        self.register_buffer("gain", torch.full((encoder.dimensions,), encoder.dimensions**-0.5))
-        self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
-        self.register_buffer("bias", torch.zeros(1))
-        self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
-        self.register_buffer("one", torch.ones(1))
-
-    def features(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors (n, d) and features [unit vector; -log norm] (n, d + 1) of sums of token vectors (n, d)."""
-        unit, _, inverse = torch.native_layer_norm(total, [total.shape[1]], self.gain, None, self.epsilon)
-        return unit, torch.cat([unit, inverse.log()], dim=1)
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quality (n, m) and novelty (n,)."""
-        unit, features = self.features(torch.ops.routelearn.embedding_sum(self.table, input_ids, attention_mask))
-        quality = torch.sigmoid(torch.addmm(self.bias, features, self.weight))
-        # min(1 - cosine) in one product and one reduction: nodes are what a single query pays for.
-        return quality, torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
-
-
-@dataclass(frozen=True)
-class _Standard:
-    """Mean and scale that bring the log norm to the size of a vector's entries."""
-
-    mean: float
-    factor: float
-
-    def apply(self, features: torch.Tensor) -> torch.Tensor:
-        length = (features[:, -1:] - self.mean) * self.factor
-        return torch.cat([features[:, :-1], length], dim=1)
-
-    def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias on plain features that do what these do on standardised ones."""
-        length = weight[-1:] * self.factor
-        return torch.cat([weight[:-1], length]), bias - length[0] * self.mean
-
-
 def train_matrix_factorization(
     records: Sequence[Record],
     out: str | Path,
@@ -228,14 +167,14 @@ def _train(
 
         folds = folds[:1]  # the table has seen the queries of every other fold
         encoder = finetune_table(encoder, examples, folds[0], truncation, config.finetune_epochs, config.seed, log)
-    total = _token_sums(examples, encoder, truncation)
+    total = token_sums(examples.queries, encoder, truncation)
     variance = total.var(dim=1, correction=0)
     network = MatrixFactorization(encoder, float(variance[variance > 0].min()) / 10 if (variance > 0).any() else 1.0)
     with torch.no_grad():
         unit, plain = network.features(total)
     vectors, plain = unit.numpy(), plain.double()
     spread = float(plain[:, -1].std(correction=0))
-    standard = _Standard(float(plain[:, -1].mean()), LENGTH_SCALE / spread if spread > 1e-6 else 0.0)
+    standard = Standard(float(plain[:, -1].mean()), LENGTH_SCALE / spread if spread > 1e-6 else 0.0)
     features = standard.apply(plain)
 
     outcomes = [batch for batch in (examples.preferences, examples.performances) if len(batch)]
@@ -270,7 +209,7 @@ def _train(
     network.weight, network.bias = _centred(weight, examples).float(), _centred(bias, examples).float()
     network.centroids = torch.from_numpy(centroids_of(vectors, config.seed))
     network.eval()
-    model = export_onnx(network, _example_inputs(), ["quality", "novelty"])
+    model = export_onnx(network, example_inputs(), ["quality", "novelty"])
     calibrated_loss = mean_loss(own, calibration.slope * path.held_out + calibration.intercept)
     metrics = {
         "held-out queries": int(held_out.sum()),
@@ -295,7 +234,7 @@ def _train(
         model=model,
         tokenizer_json=encoder.tokenizer_json,
         truncation=truncation,
-        reference=_reference(network, encoder, truncation),
+        reference=reference_quality(network, encoder, truncation),
         texts=texts,
         pool=[prices.get(name, Model(name)) for name in examples.models],
         strong=strong,
@@ -340,34 +279,3 @@ def _pair(examples: Examples, config: MatrixFactorizationConfig, bias: torch.Ten
     ranked = [examples.models[i] for i in torch.argsort(bias, descending=True).tolist()]
     strong = config.strong or next(name for name in ranked if name != config.weak)
     return strong, config.weak or next(name for name in reversed(ranked) if name != strong)
-
-
-def _token_sums(examples: Examples, encoder: StaticEncoder, truncation: Truncation) -> torch.Tensor:
-    """Sum of the table's rows of every query, float32 (n, d), exactly as the graph computes it."""
-    ids, lengths = tokenize(examples.queries, encoder.backend(), truncation)
-    starts = np.cumsum(lengths) - lengths
-    table = torch.from_numpy(encoder.table).float()  # integers up to 2**24 are exact in float32
-    tokens = torch.from_numpy(ids.astype(np.int64))
-    return torch.nn.functional.embedding_bag(tokens, table, torch.from_numpy(starts), mode="sum")
-
-
-def _example_inputs() -> list[torch.Tensor]:
-    return [torch.ones(2, 3, dtype=torch.int32), torch.ones(2, 3, dtype=torch.uint8)]
-
-
-def _reference(
-    network: MatrixFactorization, encoder: StaticEncoder, truncation: Truncation
-) -> Callable[[list[str]], Floats]:
-    backend = encoder.backend()
-
-    def quality(texts: list[str]) -> Floats:
-        rows = []
-        with torch.no_grad():
-            for text in texts:
-                ids = np.unique(encode(backend, [text])[0][: truncation.max_tokens])
-                mask = torch.full((1, max(1, len(ids))), int(len(ids) > 0), dtype=torch.uint8)
-                padded = torch.from_numpy(ids if len(ids) else np.zeros(1, np.int32)).reshape(1, -1)
-                rows.append(network(padded, mask)[0].numpy())
-        return np.concatenate(rows)
-
-    return quality

@@ -1,0 +1,111 @@
+"""The network of a static router: token table, pooling, one linear layer; the same for training and export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..routers.base import Floats
+from ..routers.bundle import Truncation
+from ..routers.query import Query
+from ..routers.session import encode
+from .encoders import StaticEncoder, tokenize
+from .export import embedding_sum
+
+
+class MatrixFactorization(nn.Module):
+    """The network, the same for training, parity gate and export.
+
+    Forward: ``input_ids`` int32 (n, length) and ``attention_mask`` uint8 (n,
+    length) to ``quality`` (n, m) and ``novelty`` (n,).
+    """
+
+    table: torch.Tensor
+    gain: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor
+    centroids: torch.Tensor
+    one: torch.Tensor
+
+    def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
+        """A network over an encoder, its head still empty.
+
+        Args:
+            encoder: the token table.
+            epsilon: added to the variance of v over the dimensions: what bounds the length of an empty query.
+        """
+        super().__init__()
+        self.epsilon = epsilon
+        self.register_buffer("table", torch.from_numpy(encoder.table))
+        self.register_buffer("gain", torch.full((encoder.dimensions,), encoder.dimensions**-0.5))
+        self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
+        self.register_buffer("bias", torch.zeros(1))
+        self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
+        self.register_buffer("one", torch.ones(1))
+
+    def features(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit vectors (n, d) and features [unit vector; -log norm] (n, d + 1) of sums of token vectors (n, d)."""
+        unit, _, inverse = torch.native_layer_norm(total, [total.shape[1]], self.gain, None, self.epsilon)
+        return unit, torch.cat([unit, inverse.log()], dim=1)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Quality (n, m) and novelty (n,)."""
+        unit, features = self.features(embedding_sum(self.table, input_ids, attention_mask))
+        quality = torch.sigmoid(torch.addmm(self.bias, features, self.weight))
+        # min(1 - cosine) in one product and one reduction: nodes are what a single query pays for.
+        return quality, torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Mean and scale that bring the log norm to the size of a vector's entries."""
+
+    mean: float
+    factor: float
+
+    def apply(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (n, d + 1) with the log norm standardised."""
+        length = (features[:, -1:] - self.mean) * self.factor
+        return torch.cat([features[:, :-1], length], dim=1)
+
+    def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias on plain features that do what these do on standardised ones."""
+        length = weight[-1:] * self.factor
+        return torch.cat([weight[:-1], length]), bias - length[0] * self.mean
+
+
+def token_sums(queries: Sequence[Query], encoder: StaticEncoder, truncation: Truncation) -> torch.Tensor:
+    """Sum of the table's rows of every query, float32 (n, d), exactly as the graph computes it."""
+    ids, lengths = tokenize(queries, encoder.backend(), truncation)
+    starts = np.cumsum(lengths) - lengths
+    table = torch.from_numpy(encoder.table).float()  # integers up to 2**24 are exact in float32
+    tokens = torch.from_numpy(ids.astype(np.int64))
+    return torch.nn.functional.embedding_bag(tokens, table, torch.from_numpy(starts), mode="sum")
+
+
+def example_inputs() -> list[torch.Tensor]:
+    """Inputs to trace the network with."""
+    return [torch.ones(2, 3, dtype=torch.int32), torch.ones(2, 3, dtype=torch.uint8)]
+
+
+def reference_quality(
+    network: MatrixFactorization, encoder: StaticEncoder, truncation: Truncation
+) -> Callable[[list[str]], Floats]:
+    """Texts to quality (n, m) by torch, one text at a time: what the exported graph must reproduce."""
+    backend = encoder.backend()
+
+    def quality(texts: list[str]) -> Floats:
+        rows = []
+        with torch.no_grad():
+            for text in texts:
+                ids = np.unique(encode(backend, [text])[0][: truncation.max_tokens])
+                mask = torch.full((1, max(1, len(ids))), int(len(ids) > 0), dtype=torch.uint8)
+                padded = torch.from_numpy(ids if len(ids) else np.zeros(1, np.int32)).reshape(1, -1)
+                rows.append(network(padded, mask)[0].numpy())
+        return np.concatenate(rows)
+
+    return quality
