@@ -65,7 +65,7 @@ def test_preferences_alone_give_bradley_terry_win_rates(tiny_encoder: Path, samp
 
 def test_preferences_and_performances_are_learned_together(tiny_encoder: Path, sample: Sample, tmp_path: Path) -> None:
     few = [record for record in sample.performances if record.model in {"sim-max", "sim-small"}][:400]
-    records: list[Record] = [*few, *sample.preferences]
+    records: list[Record] = [*few, *sample.preferences]  # one source, so that the whole pool is exported
     router = load(train_matrix_factorization(records, tmp_path / "r", tiny_config(tiny_encoder)))
     training = router.manifest.training
     assert training["preference_records"] > 0
@@ -172,6 +172,15 @@ def test_another_source_may_rank_the_models_otherwise(tiny_encoder: Path, sample
     ]
     router = load(train_matrix_factorization([*own, *turned], tmp_path / "r", tiny_config(tiny_encoder, path_steps=3)))
     assert router.score(sample.queries).mean() > 0.6
+
+
+def test_models_of_other_sources_only_are_not_exported(tiny_encoder: Path, sample: Sample, tmp_path: Path) -> None:
+    own = [r for r in sample.performances if r.model in {"sim-max", "sim-small"}]
+    other = [replace(r, source="other", split="train", query=f"{i}") for i, r in enumerate(sample.performances[:400])]
+    router = load(train_matrix_factorization([*own, *other], tmp_path / "r", tiny_config(tiny_encoder, path_steps=3)))
+    assert router.models == ("sim-max", "sim-small")
+    with pytest.raises(InputError, match="no record mentions 'sim-nano'"):
+        train_matrix_factorization([*own, *other], tmp_path / "s", tiny_config(tiny_encoder, weak="sim-nano"))
 
 
 def test_rows_marked_test_are_left_out_and_val_validates(router: LearnedRouter, sample: Sample) -> None:

@@ -71,6 +71,11 @@ class Examples:
     performances: Outcomes
     sources: tuple[str | None, ...] = (None,)
 
+    def own_models(self) -> list[int]:
+        """Columns of the models that records of the first source mention, in order."""
+        own = [outcomes.model[outcomes.source == 0].ravel() for outcomes in (self.preferences, self.performances)]
+        return sorted(set(np.concatenate(own).tolist()))
+
     def link(self) -> Link:
         """The link that suits the records: Bradley-Terry where most are preferences."""
         return "bradley-terry" if len(self.preferences) > len(self.performances) else "difference"

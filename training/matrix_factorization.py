@@ -120,8 +120,8 @@ def train_matrix_factorization(
     """Train a matrix-factorization router and export it.
 
     Records marked "test" are left out. The records' first source is the one that
-    the router is for: validation, calibration and thresholds use it alone; other
-    sources help with the factors, and rank the models in their own way.
+    the router is for: validation, calibration, thresholds and the exported pool use
+    it alone; other sources help with the factors, and rank the models in their own way.
 
     Args:
         records: preference and performance records, mixed as they come.
@@ -144,7 +144,7 @@ def train_matrix_factorization(
     if not trainable:
         raise InputError(f"no records to learn from ({len(records)} are marked 'test')")
     examples = examples_of(trainable, config.models)
-    _check_pair(examples, config)
+    _check_pair([examples.models[i] for i in examples.own_models()], config)
     with TrainingLog(out.with_name(out.name + ".training"), show_progress=progress) as log:
         return _train(examples, out, config, {model.name: model for model in pool}, len(records), log)
 
@@ -194,17 +194,20 @@ def _train(
     own = [Batch.of(first_source(batch.of_queries(held_out))) for batch in outcomes]
     calibration = calibrate(path.held_out, own, config.seed)
 
-    strong, weak = _pair(examples, config, final.bias)
-    columns = [examples.models.index(strong), examples.models.index(weak)]
+    # Only models of the first source are exported: of the others nobody knows how it would rank them.
+    kept = examples.own_models()
+    names = [examples.models[i] for i in kept]
+    strong, weak = _pair(names, config, final.bias[kept])
+    columns = [names.index(strong), names.index(weak)]
     link: Link = config.link or examples.link()
-    utilities = calibration.slope * path.held_out[torch.from_numpy(held_out)] + calibration.intercept
+    utilities = calibration.slope * path.held_out[torch.from_numpy(held_out)][:, kept] + calibration.intercept
     quality = torch.sigmoid(_centred(utilities, examples)).float().numpy()
     scores = win_rate(quality[:, columns[0]], quality[:, columns[1]], link)
     table = threshold_table(scores)
     threshold = StrongShare(config.strong_share).threshold_in(table)
 
     weight, bias = standard.fold(
-        calibration.slope * final.weight, calibration.slope * final.bias + calibration.intercept
+        calibration.slope * final.weight[:, kept], calibration.slope * final.bias[kept] + calibration.intercept
     )
     network.weight, network.bias = _centred(weight, examples).float(), _centred(bias, examples).float()
     network.centroids = torch.from_numpy(centroids_of(vectors, config.seed))
@@ -236,7 +239,7 @@ def _train(
         truncation=truncation,
         reference=reference_quality(network, encoder, truncation),
         texts=texts,
-        pool=[prices.get(name, Model(name)) for name in examples.models],
+        pool=[prices.get(name, Model(name)) for name in names],
         strong=strong,
         weak=weak,
         link=link,
@@ -267,15 +270,15 @@ def _centred(values: torch.Tensor, examples: Examples) -> torch.Tensor:
     return values - values.mean(dim=-1, keepdim=True)
 
 
-def _check_pair(examples: Examples, config: MatrixFactorizationConfig) -> None:
+def _check_pair(names: Sequence[str], config: MatrixFactorizationConfig) -> None:
     for name in (config.strong, config.weak):
-        if name is not None and name not in examples.models:
-            raise InputError(f"no record mentions {name!r}; the records know {list(examples.models)}")
-    if len(examples.models) > 2 and (config.strong is None or config.weak is None):
-        raise InputError(f"name the strong and the weak model; the records know {list(examples.models)}")
+        if name is not None and name not in names:
+            raise InputError(f"no record mentions {name!r}; the records know {list(names)}")
+    if len(names) > 2 and (config.strong is None or config.weak is None):
+        raise InputError(f"name the strong and the weak model; the records know {list(names)}")
 
 
-def _pair(examples: Examples, config: MatrixFactorizationConfig, bias: torch.Tensor) -> tuple[str, str]:
-    ranked = [examples.models[i] for i in torch.argsort(bias, descending=True).tolist()]
+def _pair(names: Sequence[str], config: MatrixFactorizationConfig, bias: torch.Tensor) -> tuple[str, str]:
+    ranked = [names[int(i)] for i in torch.argsort(bias, descending=True)]
     strong = config.strong or next(name for name in ranked if name != config.weak)
     return strong, config.weak or next(name for name in reversed(ranked) if name != strong)
