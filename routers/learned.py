@@ -96,6 +96,8 @@ class LearnedRouter(Router):
 def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerName = "auto") -> LearnedRouter:
     """Load an exported router: verify every hash, load the graph, repeat the golden queries.
 
+    Load in the process that scores: the native thread pools underneath do not survive a fork.
+
     Args:
         path: a bundle folder.
         threads: threads inside one run of the graph; None for every CPU of this process.

@@ -161,7 +161,10 @@ def _is_static(folder: Path) -> bool:
 
 def _static_table(folder: Path, is_static: bool, dimensions: int) -> tuple[npt.NDArray[np.floating], Any]:
     if is_static:
-        model = require("model2vec", "train").StaticModel.from_pretrained(str(folder))
+        try:
+            model = require("model2vec", "train").StaticModel.from_pretrained(str(folder))
+        except (ValueError, KeyError, OSError) as error:
+            raise InputError(f"encoder folder {folder} is no sound model2vec model: {error}") from error
     else:
         distill: Any = require("model2vec.distill", "train").distill
         logger.info("distilling %s to %d dimensions (once; then cached)", folder, dimensions)

@@ -77,8 +77,9 @@ class Examples:
         return sorted(set(np.concatenate(own).tolist()))
 
     def link(self) -> Link:
-        """The link that suits the records: Bradley-Terry where most are preferences."""
-        return "bradley-terry" if len(self.preferences) > len(self.performances) else "difference"
+        """The link that suits the first source: Bradley-Terry where most of its records are preferences."""
+        preferences, performances = (int((o.source == 0).sum()) for o in (self.preferences, self.performances))
+        return "bradley-terry" if preferences > performances else "difference"
 
 
 @dataclass

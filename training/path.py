@@ -78,7 +78,7 @@ def follow_path(
     current = [replace(start, bias=one.bias, offsets=one.offsets) for one in fitted]
     overall = fit(features, every, start, l2=float("inf"), bias_l2=bias_l2)
     path = Path(features, every, [replace(start, bias=overall.bias, offsets=overall.offsets)], bias_l2)
-    path.ranking_loss = best = ranking_loss
+    path.ranking_loss = ranking_loss
     largest = path_start(features, every, overall)
     penalties = [l2] if l2 is not None else [largest * PATH_FACTOR**step for step in range(1, steps + 1)]
     phase = log.phase("factors", len(penalties))
