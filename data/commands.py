@@ -20,7 +20,10 @@ from .sample import write_sample
 from .splits import deduplicate, find_leaks
 from .writers import write_records
 
-app = typer.Typer(no_args_is_help=True, help="Look at records, convert them, or make a synthetic sample.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look at records, convert them, or make a sample.\n\nExample: routelearn data validate battles.parquet",
+)
 
 Map = Annotated[list[str] | None, typer.Option("--map", help="Their column for ours: --map prompt=question.")]
 Alias = Annotated[list[str] | None, typer.Option(help="Rename a model: --alias THEIRS=OURS.")]

@@ -25,7 +25,11 @@ if sys.version_info >= (3, 11):
 else:  # pragma: no cover
     import tomli as tomllib
 
-app = typer.Typer(no_args_is_help=True, help="Train a router on your records and export it as a bundle.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Train a router on your records and export it as a bundle.\n\n"
+    "Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
+)
 
 Data = Annotated[
     list[str],
