@@ -164,6 +164,7 @@ class Session:
         self.backend = backend
         self.max_tokens = max_tokens
         self._distinct = distinct
+        self._local = threading.local()  # a mask a thread, written anew for every single query
         self._threads = threads or cpu_count()
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
@@ -182,13 +183,15 @@ class Session:
             ids = ids[: self.max_tokens]
         if not len(ids):
             return self._run_padded(ids, np.zeros(1, np.int64), np.zeros(1, np.int64)), False
-        mask = self._ones[:, : len(ids)]
-        if self._distinct:
-            ids = np.sort(ids)
-            mask = np.empty((1, len(ids)), np.uint8)
-            mask[0, 0] = 1
-            np.not_equal(ids[1:], ids[:-1], out=mask[0, 1:].view(np.bool_))
-        return self._run_graph(ids.reshape(1, -1), mask), truncated
+        if not self._distinct:
+            return self._run_graph(ids.reshape(1, -1), self._ones[:, : len(ids)]), truncated
+        ids.sort()  # the back end made the array for this call
+        try:
+            first = self._local.first
+        except AttributeError:
+            first = self._local.first = np.ones(self.max_tokens, np.bool_)
+        np.not_equal(ids[1:], ids[:-1], first[1 : len(ids)])
+        return self._run_graph(ids.reshape(1, -1), first[: len(ids)].view(np.uint8).reshape(1, -1)), truncated
 
     def run(self, texts: list[str]) -> tuple[Outputs, npt.NDArray[np.bool_]]:
         """Run n texts through the graph, in batches of like length, side by side.
