@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -100,7 +99,7 @@ def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerNa
 
     Args:
         path: a bundle folder.
-        threads: threads inside one run of the graph; None for every CPU of this process.
+        threads: batches in flight at once; None for every CPU of this process.
         tokenizer: "auto" prefers tokie when it is installed and gives the golden ids, else `tokenizers`.
 
     Raises:
@@ -111,8 +110,6 @@ def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerNa
         MissingExtraError: tokie was asked for and is not installed.
     """
     manifest, contents = read_bundle(path)
-    if MODEL_FILE not in contents or TOKENIZER not in contents:
-        raise BundleCorruptError(f"{path} lists no {MODEL_FILE} or no {TOKENIZER}")
     backend = _choose_tokenizer(manifest, contents[TOKENIZER], tokenizer)
     session = Session(
         contents[MODEL_FILE],
@@ -130,11 +127,7 @@ def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: Tokeniz
     special_tokens = manifest.truncation.special_tokens
     if wanted != "tokenizers":
         try:
-            # tokie reads from a path only: give it the bytes that were hashed, not the file as it is by now.
-            with tempfile.NamedTemporaryFile(suffix=".json") as copy:
-                copy.write(tokenizer_json)
-                copy.flush()
-                fast = TokieBackend(Path(copy.name), special_tokens)
+            fast = TokieBackend(tokenizer_json, special_tokens)
             if _golden_ids_match(fast, manifest):
                 return fast
             logger.info("tokie does not reproduce the golden ids of this bundle; using tokenizers")

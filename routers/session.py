@@ -8,6 +8,7 @@ bundle measures it, ``novelty`` (n,).
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -90,11 +91,15 @@ class TokieBackend:
 
     name = "tokie"
 
-    def __init__(self, tokenizer_json: Path, special_tokens: bool) -> None:
-        """Read a tokenizer.json; raises what tokie raises."""
+    def __init__(self, tokenizer_json: bytes, special_tokens: bool) -> None:
+        """Parse a tokenizer.json; raises what tokie raises."""
         import tokie
 
-        self._tokenizer: Any = tokie.Tokenizer.from_json(str(tokenizer_json))  # its stubs lag behind
+        # tokie reads from a path only: give it the bytes that were hashed, not the file as it is by now.
+        with tempfile.NamedTemporaryFile(suffix=".json") as copy:
+            copy.write(tokenizer_json)
+            copy.flush()
+            self._tokenizer: Any = tokie.Tokenizer.from_json(copy.name)  # its stubs lag behind
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._special_tokens = special_tokens
@@ -141,7 +146,6 @@ class Session:
         # Threads inside a run cost a small graph more than they bring (measured 26 against 17 us for one
         # query): a run keeps to one thread, and several runs go side by side.
         options.intra_op_num_threads = 1
-        options.add_session_config_entry("session.disable_quant_qdq", "1")  # it would dequantize twice
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -40,6 +40,7 @@ _NORM_SHRINKAGE = 0.5
 
 _CACHE_LAYOUT = "3"
 _TABLE = "table.npz"
+_PROBE = "Which back end is it? naïve café, 1/2."
 
 
 @dataclass(frozen=True)
@@ -65,23 +66,13 @@ class StaticEncoder:
 
     def backend(self) -> TokenizerBackend:
         """The reference tokenizer, or tokie where it gives the same ids."""
-        return tokenizer_backend(self.tokenizer_json, special_tokens=False)
-
-
-def tokenizer_backend(tokenizer_json: bytes, *, special_tokens: bool, probe: Sequence[str] = ()) -> TokenizerBackend:
-    """The fastest tokenizer back end that gives the reference's ids on the probe texts."""
-    reference = HuggingFaceBackend(tokenizer_json, special_tokens)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / TOKENIZER
-            path.write_bytes(tokenizer_json)
-            fast = TokieBackend(path, special_tokens)
-    except ImportError:
-        return reference
-    texts = [text for text in probe if text] or ["Which back end is it? naïve café, 1/2."]
-    if np.array_equal(fast.encode(texts)[0], reference.encode(texts)[0]):
-        return fast
-    return reference
+        reference = HuggingFaceBackend(self.tokenizer_json, special_tokens=False)
+        try:
+            fast = TokieBackend(self.tokenizer_json, special_tokens=False)
+        except ImportError:
+            return reference
+        same = np.array_equal(fast.encode([_PROBE])[0], reference.encode([_PROBE])[0])
+        return fast if same else reference
 
 
 def tokenize(queries: Sequence[Query], backend: TokenizerBackend, truncation: Truncation) -> tuple[Ids, Lengths]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_key
-from ..routers.base import Router
+from ..routers.base import Router, win_rate
 from ..routers.errors import InputError
 from ..routers.query import Query
 from ..routers.rules import RulesRouter
@@ -133,8 +133,6 @@ def preference_losses(router: Router, records: Sequence[PreferenceRecord]) -> Ar
             by_pair[record.model_a, record.model_b].append(row)
     quality = router.quality([record.query for record in records])
     losses = np.full(len(records), np.nan)
-    from ..routers.base import win_rate
-
     for (a, b), rows in by_pair.items():
         rates = win_rate(quality[rows, router.index(a)], quality[rows, router.index(b)], router.link)
         losses[rows] = log_loss(rates, np.asarray([records[row].preference for row in rows]))

@@ -22,13 +22,13 @@ _LEAST_GAIN = 1e-5
 class Path:
     """A path of penalties over the folds, and where it stopped."""
 
-    def __init__(self, features: torch.Tensor, batches: list[Batch], starts: list[Factors], bias_l2: float) -> None:
+    def __init__(self, features: torch.Tensor, batches: list[Batch], start: Factors, bias_l2: float) -> None:
         self._features = features
         self._batches = batches
-        self._start = starts[0]
+        self._start = start
         self.bias_l2 = bias_l2
         self.l2 = float("inf")
-        self.held_out = torch.zeros(len(features), len(starts[0].bias), dtype=torch.float64)
+        self.held_out = torch.zeros(len(features), len(start.bias), dtype=torch.float64)
         self.ranking_loss = float("inf")
 
     def fit_all(self) -> Factors:
@@ -77,7 +77,7 @@ def follow_path(
     # The fits start at the global ranking, so that it is right before the first step.
     current = [replace(start, bias=one.bias, offsets=one.offsets) for one in fitted]
     overall = fit(features, every, start, l2=float("inf"), bias_l2=bias_l2)
-    path = Path(features, every, [replace(start, bias=overall.bias, offsets=overall.offsets)], bias_l2)
+    path = Path(features, every, replace(start, bias=overall.bias, offsets=overall.offsets), bias_l2)
     path.ranking_loss = ranking_loss
     largest = path_start(features, every, overall)
     penalties = [l2] if l2 is not None else [largest * PATH_FACTOR**step for step in range(1, steps + 1)]
