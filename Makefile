@@ -1,7 +1,7 @@
 # make demo: from nothing to a trained router and a scored file. make test: the tests. make check: lint and types.
 PYTHON ?= python3.11
 BIN = .venv/bin
-EXTRAS = fast,data,train,minilm,dev
+EXTRAS = fast,data,train,lora,minilm,dev
 
 .PHONY: demo test check bench clean
 
@@ -19,7 +19,7 @@ demo: .venv/installed
 	  --strong sim-max --weak sim-small --out .demo/router
 	$(BIN)/routelearn inspect .demo/router
 	$(BIN)/routelearn evaluate .demo/router --data .demo/sample/performance.jsonl --split test \
-	  --train .demo/sample/performance.jsonl --bootstrap 300 -o .demo/report.json
+	  --train .demo/sample/performance.jsonl --bootstrap 300 -o .demo/report
 	$(BIN)/routelearn score .demo/router .demo/sample/queries.txt -o .demo/scored.csv --strong-share 0.4
 	head -n 6 .demo/scored.csv
 
@@ -35,7 +35,9 @@ check: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/routellm_tables.py
+	$(BIN)/python benchmarks/mmlu.py
+	$(BIN)/python benchmarks/many_models.py
 
 clean:
 	rm -rf .venv .demo build dist *.egg-info

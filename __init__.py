@@ -34,11 +34,15 @@ if TYPE_CHECKING:
     from .routers.policy import StrongShare, Threshold
     from .routers.query import Query
     from .routers.rules import RulesRouter
+    from .training.bert import BertConfig, train_bert
     from .training.evaluate import evaluate
+    from .training.extend import extend_similarity
     from .training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
+    from .training.similarity import SimilarityConfig, train_similarity
 
 __all__ = [
     "Assessment",
+    "BertConfig",
     "Decision",
     "FallbackRouter",
     "LearnedRouter",
@@ -51,20 +55,25 @@ __all__ = [
     "RoutelearnError",
     "Router",
     "RulesRouter",
+    "SimilarityConfig",
     "StrongShare",
     "Threshold",
     "check_leaks",
     "evaluate",
+    "extend_similarity",
     "generate_sample",
     "load",
     "read_many",
     "read_records",
     "split_by_prompt",
+    "train_bert",
     "train_matrix_factorization",
+    "train_similarity",
 ]
 
 _HOME = {
     "Assessment": ".routers.base",
+    "BertConfig": ".training.bert",
     "Decision": ".routers.base",
     "FallbackRouter": ".routers.fallback",
     "LearnedRouter": ".routers.learned",
@@ -77,16 +86,20 @@ _HOME = {
     "Router": ".routers.base",
     "RoutelearnError": ".routers.errors",
     "RulesRouter": ".routers.rules",
+    "SimilarityConfig": ".training.similarity",
     "StrongShare": ".routers.policy",
     "Threshold": ".routers.policy",
     "check_leaks": ".data.splits",
     "evaluate": ".training.evaluate",
+    "extend_similarity": ".training.extend",
     "generate_sample": ".data.sample",
     "load": ".routers.learned",
     "read_many": ".data.readers",
     "read_records": ".data.readers",
     "split_by_prompt": ".data.splits",
+    "train_bert": ".training.bert",
     "train_matrix_factorization": ".training.matrix_factorization",
+    "train_similarity": ".training.similarity",
 }
 
 
@@ -94,10 +107,10 @@ def __getattr__(name: str) -> Any:
     """Import a public name from its module when it is first used."""
     if name not in _HOME:
         raise AttributeError(f"module 'routelearn' has no attribute {name!r}; it has {__all__}")
-    if _HOME[name] == ".training.matrix_factorization":
+    if _HOME[name].startswith(".training."):
         from .routers.errors import require
 
-        require("torch", "train")
+        require("sklearn" if name == "evaluate" else "torch", "train")
     value = getattr(importlib.import_module(_HOME[name], __name__), name)
     globals()[name] = value
     return value

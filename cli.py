@@ -29,7 +29,8 @@ from .routers.policy import Policy, StrongShare, Threshold
 from .routers.query import Query, parse_messages
 from .routers.rules import RulesRouter, load_rules
 from .training.commands import app as train_app
-from .training.commands import evaluate_command
+from .training.commands import extend_command
+from .training.evaluate_command import evaluate_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 app.add_typer(data_app, name="data")
 app.command("evaluate")(evaluate_command)
+app.command("extend")(extend_command)
 
 RouterName = Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")]
 Strong = Annotated[str | None, typer.Option(help="The strong model; needed for rules or with --fallback.")]
@@ -213,3 +215,7 @@ def main() -> None:
     except (RoutelearnError, OSError) as error:
         sys.stderr.write(f"failed: {error}\n")
         sys.exit(1)
+
+
+if __name__ == "__main__":  # `torchrun -m routelearn.cli`
+    main()

@@ -28,8 +28,8 @@ Outputs = dict[str, npt.NDArray[Any]]
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Tokens (padding counted) in one run of a graph: large enough to amortise the call, small
-#: enough that the gathered rows stay in cache.
+#: Tokens (padding counted) and rows in one run of a graph, where its metadata does not say otherwise: large
+#: enough to amortise the call, small enough that the gathered rows stay in cache.
 TOKENS_PER_RUN = 16_384
 ROWS_PER_RUN = 1_024
 #: Texts tokenized at a time: bounds the memory of a long batch.
@@ -162,6 +162,9 @@ class Session:
         self.outputs = [node.name for node in self._session.get_outputs()]
         if "quality" not in self.outputs:
             raise BundleCorruptError(f"model.onnx has outputs {self.outputs}; expected quality")
+        hints = self._session.get_modelmeta().custom_metadata_map
+        self._tokens_per_run = int(hints.get("tokens_per_run", TOKENS_PER_RUN))
+        self._rows_per_run = int(hints.get("rows_per_run", ROWS_PER_RUN))
         self._ids_type = _numpy_type(inputs["input_ids"])
         self._mask_type = _numpy_type(inputs["attention_mask"])
         self._ones = np.ones((1, max_tokens), self._mask_type)
@@ -222,7 +225,7 @@ class Session:
             batch = order[rows]
             return self._run_padded(ids, starts[batch], lengths[batch])
 
-        parts = list(self._side_by_side(work, _batches(lengths[order])))
+        parts = list(self._side_by_side(work, self._batches(lengths[order])))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         return [*(np.concatenate(column)[back] for column in zip(*parts, strict=True)), whole > self.max_tokens]
@@ -235,6 +238,20 @@ class Session:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="routelearn-session")
         return self._pool.map(work, items)
+
+    def _batches(self, lengths: Lengths) -> list[slice]:
+        """Rows that make one run of the graph each, from rising lengths: at least one batch, even of no rows."""
+        if not len(lengths):
+            return [slice(0, 0)]
+        batches: list[slice] = []
+        start = 0
+        while start < len(lengths):
+            ahead = lengths[start : start + self._rows_per_run]
+            area = np.arange(1, len(ahead) + 1) * ahead
+            stop = start + max(1, int(np.searchsorted(area, self._tokens_per_run, side="right")))
+            batches.append(slice(start, stop))
+            start = stop
+        return batches
 
     def _run_padded(self, ids: Ids, starts: Lengths, lengths: Lengths) -> list[npt.NDArray[Any]]:
         """Run the texts whose ids begin at `starts` of the flat ids."""
@@ -262,20 +279,6 @@ class Session:
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise InferenceError(f"onnxruntime failed on {len(ids)} queries: {error}") from error
         return results
-
-
-def _batches(lengths: Lengths) -> list[slice]:
-    """Rows that make one run of the graph each, from rising lengths: at least one batch, even of no rows."""
-    if not len(lengths):
-        return [slice(0, 0)]
-    batches: list[slice] = []
-    start = 0
-    while start < len(lengths):
-        area = np.arange(1, ROWS_PER_RUN + 1)[: len(lengths) - start] * lengths[start : start + ROWS_PER_RUN]
-        stop = start + max(1, int(np.searchsorted(area, TOKENS_PER_RUN, side="right")))
-        batches.append(slice(start, stop))
-        start = stop
-    return batches
 
 
 def _numpy_type(declared: str) -> type[np.generic]:

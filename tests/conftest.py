@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from model2vec import StaticModel
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from routelearn.data.records import PerformanceRecord
 from routelearn.data.sample import Sample, generate_sample
 from routelearn.data.sample_text import TOPICS
 from routelearn.routers.golden import GOLDEN_QUERIES
 from routelearn.routers.learned import LearnedRouter, load
+from routelearn.training.bert import BertConfig, train_bert
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.similarity import SimilarityConfig, train_similarity
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ROUTELEARN_DATA") or ROOT / ".." / "shared" / "data").resolve()
@@ -29,22 +33,60 @@ def real_data() -> Path:
     return DATA
 
 
-@pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model2vec folder with some hundred words and random vectors: quick, and enough for the sample's topics."""
+def tiny_tokenizer(*special: str) -> Tokenizer:
+    """A tokenizer with some hundred words: quick, and enough for the sample's topics."""
     text = " ".join(
         word for levels, fillers in TOPICS.values() for group in [*levels, *fillers.values()] for word in group
     )
     words = sorted({word.lower() for word in re.findall(r"\w+", text)})
     letters = [chr(code) for code in range(33, 127)] + [f"##{chr(code)}" for code in range(33, 127)]
-    vocabulary = ["[PAD]", "[UNK]", *letters, *(word for word in words if word not in letters)]
+    vocabulary = ["[PAD]", "[UNK]", *special, *letters, *(word for word in words if word not in letters)]
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    vectors = np.random.default_rng(0).standard_normal((len(vocabulary), 64)).astype(np.float32)
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model2vec folder with random vectors."""
+    tokenizer = tiny_tokenizer()
+    vectors = np.random.default_rng(0).standard_normal((tokenizer.get_vocab_size(), 64)).astype(np.float32)
     folder = tmp_path_factory.mktemp("encoder") / "tiny"
     StaticModel(vectors, tokenizer, normalize=True).save_pretrained(folder)
     return folder
+
+
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+}
+
+
+def save_transformer(folder: Path, kind: str) -> Path:
+    """A randomly initialised BERT ("bert") or Llama-style decoder ("llama") with its tokenizer, as a local folder."""
+    torch.manual_seed(0)
+    special = ["[CLS]", "[SEP]"] if kind == "bert" else []
+    tokenizer = tiny_tokenizer(*special)
+    size = tokenizer.get_vocab_size()
+    if kind == "bert":
+        tokens = [(token, tokenizer.token_to_id(token)) for token in special]
+        tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=tokens)
+        transformers.BertModel(transformers.BertConfig(vocab_size=size, **TINY)).save_pretrained(folder)
+    else:
+        config = transformers.LlamaConfig(vocab_size=size, num_key_value_heads=1, pad_token_id=0, **TINY)
+        transformers.LlamaModel(config).save_pretrained(folder)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_transformer(tmp_path_factory.mktemp("transformer") / "bert", "bert")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,6 +111,41 @@ def bundle(tiny_encoder: Path, sample: Sample, tmp_path_factory: pytest.TempPath
     """A trained bundle; tests that change it copy it first."""
     out = tmp_path_factory.mktemp("bundle") / "router"
     return train_matrix_factorization(sample.performances, out, tiny_config(tiny_encoder))
+
+
+PAIR = {"strong": "sim-max", "weak": "sim-small"}
+
+
+@pytest.fixture(scope="session")
+def similarity_bundle(
+    tiny_encoder: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory, own_cache: None
+) -> Path:
+    config = SimilarityConfig(encoder=str(tiny_encoder), **PAIR)
+    return train_similarity(sample.performances, tmp_path_factory.mktemp("bundle") / "similarity", config)
+
+
+@pytest.fixture(scope="session")
+def ranking_bundle(
+    tiny_encoder: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory, own_cache: None
+) -> Path:
+    config = SimilarityConfig(encoder=str(tiny_encoder), method="bradley-terry", **PAIR)
+    return train_similarity(sample.preferences, tmp_path_factory.mktemp("bundle") / "ranking", config)
+
+
+def bert_config(encoder: Path, **settings: object) -> BertConfig:
+    rates = {"learning_rate": 2e-3, "head_learning_rate": 1e-2, "epochs": 2, "precision": "float32"}
+    return BertConfig(encoder=str(encoder), **{**PAIR, **rates, **settings})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def bert_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_bert(sample.performances, tmp_path_factory.mktemp("bundle") / "bert", bert_config(tiny_bert))
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = bert_config(tiny_bert, quantise="int8")
+    return train_bert(sample.performances, tmp_path_factory.mktemp("bundle") / "bert-int8", config)
 
 
 @pytest.fixture(scope="session")

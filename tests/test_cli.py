@@ -228,12 +228,36 @@ def test_train_evaluate_inspect(files: Path, tiny_encoder: Path, tmp_path: Path)
         "--bootstrap",
         50,
         "-o",
-        tmp_path / "r.json",
+        tmp_path / "report",
     )
     assert report.returncode == 0, report.stderr
-    rows = {row["router"]: row for row in json.loads((tmp_path / "r.json").read_text())["results"]}
-    assert set(rows) == {"router", "rules", "random", "oracle"}
+    rows = {
+        row["router"]: row["values"] for row in json.loads((tmp_path / "report/report.json").read_text())["results"]
+    }
+    baselines = {"rules", "random", "kNN", "k-means", "always-weak", "always-strong", "best single by task", "oracle"}
+    assert set(rows) == {"router", *baselines}
     assert rows["oracle"]["apgr"] > rows["router"]["apgr"] > rows["random"]["apgr"]
+    page = (tmp_path / "report/report.html").read_text()
+    assert page.count("<svg") == 3  # curves, reliability, pool
+    assert "http-equiv" not in page and "src=" not in page
+
+
+def test_evaluate_wants_the_training_files(bundle: Path, files: Path) -> None:
+    done = run("evaluate", bundle, "--data", files / "performance.jsonl", "--split", "test")
+    assert (done.returncode, "--train" in done.stderr) == (2, True)
+    leaked = run("evaluate", bundle, "--data", files / "performance.jsonl", "--train", files / "performance.jsonl")
+    assert (leaked.returncode, "stand in the training data" in leaked.stderr) == (2, True)
+
+
+def test_train_similarity_and_extend(files: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "router"
+    pair = ["--strong", "sim-max", "--weak", "sim-small", "--encoder", tiny_encoder]
+    few = [files / "performance.jsonl", "--models", "sim-max,sim-small"]
+    done = run("train", "similarity", "--data", *few, "--out", out, *pair)
+    assert done.returncode == 0, done.stderr
+    done = run("extend", out, "--data", files / "performance.jsonl", "--pool", files / "pool.json")
+    assert done.returncode == 0, done.stderr
+    assert set(load(out).models) == {"sim-max", "sim-small", "sim-large", "sim-nano"}
 
 
 def test_data_commands(files: Path, tmp_path: Path) -> None:
@@ -251,6 +275,9 @@ def test_data_commands(files: Path, tmp_path: Path) -> None:
         (),
         ("train",),
         ("train", "mf"),
+        ("train", "similarity"),
+        ("train", "bert"),
+        ("extend",),
         ("score",),
         ("route",),
         ("inspect",),

@@ -1,63 +1,76 @@
-"""From a trained network to a bundle: golden queries, parity gate, manifest, model card."""
+"""From an exported graph to a bundle: gate, golden queries, manifest, model card."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..routers.base import Floats, Link, Model
+from ..routers.base import Link, Model
 from ..routers.bundle import CARD, MODEL, TOKENIZER, Golden, Manifest, Truncation, save_bundle
 from ..routers.golden import GOLDEN_QUERIES
 from ..routers.query import query_text
 from ..routers.session import HuggingFaceBackend, Session
-from .calibrate import Calibration
-from .export import check_parity
-
-#: Texts that the parity gate compares torch and the graph on.
-PARITY_TEXTS = 1000
 
 
-def publish(
-    out: str | Path,
-    *,
-    kind: str,
-    model: bytes,
-    tokenizer_json: bytes,
-    truncation: Truncation,
-    reference: Callable[[list[str]], Floats],
-    texts: Sequence[str],
-    pool: Sequence[Model],
-    strong: str,
-    weak: str,
-    link: Link,
-    calibration: Calibration,
-    threshold: float,
-    threshold_table: Sequence[tuple[float, float]],
-    novelty_bound: float | None,
-    training: Mapping[str, Any],
-) -> Path:
-    """Gate, describe and save an exported router.
+@dataclass(frozen=True)
+class Description:
+    """What a manifest says of a router, but for what `publish` measures itself.
 
-    Args:
-        out: the bundle's folder.
+    Attributes:
         kind: of router.
-        model: the exported graph.
-        tokenizer_json: bytes of the tokenizer.
-        truncation: how much of a query is read.
-        reference: texts to quality (n, m), by torch.
-        texts: texts of training queries, for the parity gate.
         pool: the candidate models, in the order of the graph's columns.
         strong: the strong model.
         weak: the weak model.
         link: how a score follows from two qualities.
+        truncation: how much of a query is read.
         calibration: already folded into the graph.
         threshold: the default threshold.
         threshold_table: (strong share, threshold) pairs.
         novelty_bound: a larger novelty is unlike the training queries.
         training: config, fingerprint, counts and metrics.
+        golden_tolerance: largest |difference| of a golden quality that still passes at load.
+    """
+
+    kind: str
+    pool: Sequence[Model]
+    strong: str
+    weak: str
+    link: Link
+    truncation: Truncation
+    calibration: Mapping[str, Any]
+    threshold: float
+    threshold_table: Sequence[tuple[float, float]]
+    novelty_bound: float | None
+    training: Mapping[str, Any]
+    golden_tolerance: float = 1e-4
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        """Of strong and weak."""
+        names = [model.name for model in self.pool]
+        return names.index(self.strong), names.index(self.weak)
+
+
+def publish(
+    out: str | Path,
+    description: Description,
+    *,
+    model: bytes,
+    tokenizer_json: bytes,
+    gate: Callable[[Session, Description], Mapping[str, Any]],
+) -> Path:
+    """Gate, describe and save an exported router.
+
+    Args:
+        out: the bundle's folder.
+        description: of the router.
+        model: the exported graph.
+        tokenizer_json: bytes of the tokenizer.
+        gate: raises ExportError where the graph is not what was trained, and returns what it measured.
 
     Returns:
         The folder.
@@ -66,14 +79,11 @@ def publish(
         ExportError: the graph does not reproduce the network.
         InputError: the path exists and is no bundle.
     """
-    names = [candidate.name for candidate in pool]
+    truncation = description.truncation
     backend = HuggingFaceBackend(tokenizer_json, truncation.special_tokens)
     session = Session(model, backend, truncation.max_tokens, distinct=truncation.distinct, threads=1)
+    measured = gate(session, description)
     golden_texts = [query_text(query, truncation.max_characters).text for query in GOLDEN_QUERIES]
-    compared = golden_texts + list(texts[:PARITY_TEXTS])
-    columns = (names.index(strong), names.index(weak))
-    parity = check_parity(reference, session, compared, link, columns)
-
     ids, lengths = backend.encode(golden_texts)
     quality = session.run(golden_texts)[0]["quality"]
     golden = [
@@ -81,23 +91,19 @@ def publish(
         for query, row, values in zip(GOLDEN_QUERIES, np.split(ids, np.cumsum(lengths)[:-1]), quality, strict=True)
     ]
     manifest = Manifest(
-        kind=kind,
-        pool=tuple(pool),
-        strong=strong,
-        weak=weak,
-        link=link,
+        kind=description.kind,
+        pool=tuple(description.pool),
+        strong=description.strong,
+        weak=description.weak,
+        link=description.link,
         truncation=truncation,
-        calibration={
-            "method": calibration.method,
-            "slope": calibration.slope,
-            "intercept": calibration.intercept,
-            "log_loss": calibration.log_loss,
-        },
-        threshold=threshold,
-        threshold_table=tuple(threshold_table),
-        novelty_bound=novelty_bound,
-        training={**training, **parity, "parity_texts": len(compared)},
+        calibration=description.calibration,
+        threshold=description.threshold,
+        threshold_table=tuple(description.threshold_table),
+        novelty_bound=description.novelty_bound,
+        training={**description.training, **measured},
         golden=golden,
+        golden_tolerance=description.golden_tolerance,
     )
     contents = {MODEL: model, TOKENIZER: tokenizer_json, CARD: model_card(manifest, Path(out).name).encode()}
     return save_bundle(out, manifest, contents)

@@ -1,127 +1,103 @@
-"""Evaluate exported routers on records they were not trained on, beside the baselines that cost nothing."""
+"""Evaluate routers on records they were not trained on, beside the baselines that they must beat."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_key
-from ..routers.base import Router, win_rate
+from ..routers.base import Model, Router, win_rate
 from ..routers.errors import InputError
 from ..routers.query import Query
 from ..routers.rules import RulesRouter
-from .metrics import Array, bootstrap_interval, log_loss, routing_curve
+from .baselines import learned_baselines
+from .metrics import Array, log_loss, percentile_interval, resamples
+from .pair_evaluation import groups_of, paired, routing_results
+from .pool_evaluation import PoolReport, evaluate_pool
+from .results import Difference, Report, Result
 
-
-@dataclass(frozen=True)
-class Result:
-    """What one router is worth on one set; every interval is a 95 % bootstrap over prompts.
-
-    Attributes:
-        router: its name.
-        apgr: average performance gap recovered, or None without performance records of both models.
-        apgr_interval: of `apgr`.
-        cpt50: strong share needed for half of the gap.
-        cpt80: for 80 % of it.
-        log_loss: of the win rates on preference records (nats), or None without them.
-        log_loss_interval: of `log_loss`.
-    """
-
-    router: str
-    apgr: float | None = None
-    apgr_interval: tuple[float, float] | None = None
-    cpt50: float | None = None
-    cpt80: float | None = None
-    log_loss: float | None = None
-    log_loss_interval: tuple[float, float] | None = None
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain data, ready for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Report:
-    """An evaluation: how many queries and preferences, the two models' own quality, and the results."""
-
-    queries: int
-    preferences: int
-    strong: str
-    weak: str
-    strong_quality: float | None
-    weak_quality: float | None
-    results: list[Result]
+#: A pool is evaluated over the models that have a score on every query, three at least.
+_LEAST_POOL = 3
 
 
 def evaluate(
     routers: Mapping[str, Router],
     records: Sequence[Record],
     *,
+    training: Sequence[Record] = (),
     strong: str | None = None,
     weak: str | None = None,
+    prices: Sequence[Model] = (),
+    output_tokens: int = 300,
+    first_turn: bool = False,
     bootstrap: int = 1000,
     seed: int = 0,
+    on_step: Callable[[], object] = lambda: None,
 ) -> Report:
-    """Evaluate routers; random, rules and oracle are always beside them.
+    """Evaluate routers beside random, always-weak, always-strong, best by task, rules, kNN, k-means and the oracle.
 
-    Performance records of strong and weak on the same query give APGR and CPT;
-    preference records between models that a router knows give its log loss.
+    Performance records of strong and weak on the same query give the routing metrics; preference records
+    between models that a router knows give its log loss; three or more priced models give the pool's.
 
     Args:
         routers: name to router.
         records: evaluation records, not trained on (`check_leaks`).
+        training: what the routers were trained on, for the baselines that learn from it as well.
         strong: the strong model; None: that of the first router.
         weak: the weak model; None: that of the first router.
+        prices: models with prices; None known: those of the first router's bundle.
+        output_tokens: assumed length of an answer, for costs.
+        first_turn: route on the first user turn of a chat, and count every turn (as RouteLLM does on MT-Bench).
         bootstrap: resamples of the intervals.
         seed: of the bootstrap and the random baseline.
+        on_step: called once a resample, for progress.
 
     Raises:
         InputError: no record that says anything of the routers.
     """
     first = next(iter(routers.values()))
     strong, weak = strong or first.strong, weak or first.weak
-    queries, strong_scores, weak_scores, keys = _paired(records, strong, weak)
+    if first_turn:
+        records = [replace(record, query=_first_turn(record.query)) for record in records]
+    pairs = paired(records, strong, weak)
     preferences = [record for record in records if isinstance(record, PreferenceRecord)]
-    if not queries and not preferences:
+    if not pairs.queries and not preferences:
         raise InputError(f"no query has a score of both {strong!r} and {weak!r}, and there is no preference record")
-    groups = _groups(keys)
-    results = []
-    named: list[tuple[str, Array]] = []
-    if queries:
-        named = [(name, router.win_rate(queries, strong, weak).astype(np.float64)) for name, router in routers.items()]
-        named.append(("rules", RulesRouter(strong, weak).score(queries).astype(np.float64)))
-        named.append(("random", np.random.default_rng(seed).random(len(queries))))
-        # The oracle's gains are few values; a little noise orders the equal ones, so that every share is reached.
-        noise = np.random.default_rng(seed).random(len(queries))
-        named.append(("oracle", strong_scores - weak_scores + 1e-6 * noise))
-    for name, scores in named:
-        curve = routing_curve(scores, strong_scores, weak_scores)
-
-        def apgr(rows: np.ndarray, scores: Array = scores) -> float:
-            return routing_curve(scores[rows], strong_scores[rows], weak_scores[rows]).apgr
-
-        results.append(
-            Result(
-                name,
-                apgr=curve.apgr,
-                apgr_interval=bootstrap_interval(apgr, groups, samples=bootstrap, seed=seed),
-                cpt50=curve.cpt(0.5),
-                cpt80=curve.cpt(0.8),
-            )
+    notes: list[str] = []
+    baselines: dict[str, Router] = {"rules": RulesRouter(strong, weak)}
+    if training:
+        baselines |= learned_baselines(training, first.models, strong, weak)
+    if "kNN" not in baselines:
+        notes.append("kNN, k-means and best-by-task are missing: give the training records of both models")
+    priced = {model.name: model for model in prices or first.pool if model.output_price is not None}
+    results: list[Result] = []
+    differences: list[Difference] = []
+    if pairs.queries:
+        results, differences = routing_results(
+            routers, baselines, pairs, training, (strong, weak), priced, output_tokens, bootstrap, seed, on_step
         )
     if preferences:
-        results += _preference_results(routers, preferences, bootstrap, seed)
+        results = _with_log_loss(results, {**routers, **baselines}, preferences, set(routers), bootstrap, seed)
+    pool = _pool_report(routers, baselines, records, priced, output_tokens, bootstrap, seed, notes)
+    count: dict[str, int] = defaultdict(int)
+    for task in pairs.tasks:
+        count[task or ""] += 1
     return Report(
-        len(queries),
-        len(preferences),
         strong,
         weak,
-        float(strong_scores.mean()) if queries else None,
-        float(weak_scores.mean()) if queries else None,
+        len(pairs.queries),
+        len(set(pairs.keys)),
+        len(preferences),
+        float(pairs.strong.mean()) if pairs.queries else None,
+        float(pairs.weak.mean()) if pairs.queries else None,
+        {task: number for task, number in sorted(count.items()) if task},
         results,
+        differences,
+        pool,
+        notes,
     )
 
 
@@ -139,45 +115,83 @@ def preference_losses(router: Router, records: Sequence[PreferenceRecord]) -> Ar
     return losses
 
 
-def _preference_results(
-    routers: Mapping[str, Router], records: Sequence[PreferenceRecord], bootstrap: int, seed: int
+def _with_log_loss(
+    results: list[Result],
+    routers: Mapping[str, Router],
+    records: Sequence[PreferenceRecord],
+    judged: set[str],
+    bootstrap: int,
+    seed: int,
 ) -> list[Result]:
-    groups = _groups([record_key(record) for record in records])
-    results = []
+    groups = groups_of([record_key(record) for record in records])
+    by_name = {result.router: result for result in results}
     for name, router in routers.items():
         losses = preference_losses(router, records)
-        known = ~np.isnan(losses)
-        if not known.any():
+        if np.isnan(losses).all():
             continue
+        before = by_name.get(name) or Result(name, "router" if name in judged else "baseline")
+        drawn = [float(np.nanmean(losses[rows])) for rows in resamples(groups, bootstrap, seed)]
+        by_name[name] = replace(
+            before,
+            values={**before.values, "log_loss": float(np.nanmean(losses))},
+            intervals={**before.intervals, "log_loss": percentile_interval(drawn)},
+        )
+    return list(by_name.values())
 
-        def mean(rows: np.ndarray, losses: Array = losses) -> float:
-            return float(np.nanmean(losses[rows]))
 
-        interval = bootstrap_interval(mean, groups, samples=bootstrap, seed=seed)
-        results.append(Result(name, log_loss=float(losses[known].mean()), log_loss_interval=interval))
-    return results
-
-
-def _paired(records: Sequence[Record], strong: str, weak: str) -> tuple[list[Query], Array, Array, list[str]]:
-    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+def _pool_report(
+    routers: Mapping[str, Router],
+    baselines: Mapping[str, Router],
+    records: Sequence[Record],
+    prices: Mapping[str, Model],
+    output_tokens: int,
+    bootstrap: int,
+    seed: int,
+    notes: list[str],
+) -> PoolReport | None:
+    """Over the priced models that every contestant knows, on the queries that have a score of all of them."""
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
     query_of: dict[str, Query] = {}
     for record in records:
-        if isinstance(record, PerformanceRecord) and record.model in {strong, weak}:
-            key = record_key(record)
-            query_of.setdefault(key, record.query)
-            scores[key][record.model].append(record.score)
-    keys = [key for key, found in scores.items() if strong in found and weak in found]
-    rows: list[tuple[str, float, float]] = []
-    for key in keys:  # a question that stands several times counts as often
-        rows += [(key, s, w) for s, w in zip(scores[key][strong], scores[key][weak], strict=False)]
-    return (
-        [query_of[key] for key, _, _ in rows],
-        np.asarray([s for _, s, _ in rows], np.float64),
-        np.asarray([w for _, _, w in rows], np.float64),
-        [key for key, _, _ in rows],
+        if isinstance(record, PerformanceRecord):
+            scores[record_key(record)][record.model] = record.score
+            query_of.setdefault(record_key(record), record.query)
+    contestants = {**routers, **{name: router for name, router in baselines.items() if name != "rules"}}
+    seen = {name for found in scores.values() for name in found}
+    pool = [name for name in next(iter(routers.values())).models if name in seen]
+    pool = [name for name in pool if all(name in router.models for router in contestants.values())]
+    if len(pool) < _LEAST_POOL:
+        return None
+    unpriced = [name for name in pool if name not in prices]
+    if unpriced:
+        notes.append(f"no evaluation over the pool: no prices of {unpriced[:5]}; give them with --pool")
+        return None
+    keys = [key for key, found in scores.items() if all(name in found for name in pool)]
+    if not keys:
+        notes.append("no evaluation over the pool: no query has a score of every model")
+        return None
+    queries = [query_of[key] for key in keys]
+    matrix = np.asarray([[scores[key][name] for name in pool] for key in keys])
+    predictions = {
+        name: router.quality(queries)[:, [router.index(model) for model in pool]]
+        for name, router in contestants.items()
+    }
+    return evaluate_pool(
+        predictions,
+        queries,
+        matrix,
+        [prices[name] for name in pool],
+        np.arange(len(keys)),
+        output_tokens=output_tokens,
+        bootstrap=min(bootstrap, 300),
+        seed=seed,
     )
 
 
-def _groups(keys: Sequence[str]) -> np.ndarray:
-    number: dict[str, int] = {}
-    return np.asarray([number.setdefault(key, len(number)) for key in keys], np.int64)
+def _first_turn(query: Query) -> Query:
+    if isinstance(query, str):
+        return query
+    for position, message in enumerate(query):
+        if message.get("role") == "user":
+            return tuple(query[: position + 1])
+    return query

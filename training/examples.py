@@ -100,12 +100,15 @@ class _Columns:
         )
 
 
-def examples_of(records: Sequence[Record], models: Sequence[str] | None = None) -> Examples:
+def examples_of(
+    records: Sequence[Record], models: Sequence[str] | None = None, *, informative: bool = True
+) -> Examples:
     """Turn records into arrays.
 
     Args:
         records: preference and performance records, mixed as they come.
         models: the pool; None for every model of the records, by name.
+        informative: refuse outcomes that are all the same, and records of one model.
 
     Raises:
         InputError: no records, a model of the pool that no record mentions, or outcomes
@@ -147,7 +150,8 @@ def examples_of(records: Sequence[Record], models: Sequence[str] | None = None) 
         performances.outcomes(1),
         tuple(sources),
     )
-    _check_informative(examples)
+    if informative:
+        _check_informative(examples)
     return examples
 
 

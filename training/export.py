@@ -1,4 +1,4 @@
-"""torch to ONNX, behind a parity gate: the graph reproduces the network, or there is no bundle."""
+"""torch to ONNX: one exporter for every network, and the operations that torch has no integer form of."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset20 as op
 from torch import nn
 
-from ..routers.base import Floats, Link, win_rate
 from ..routers.errors import ExportError
-from ..routers.session import Session
 
-#: Largest |difference of scores| between torch and the exported graph, float32.
-PARITY_TOLERANCE = 1e-4
-OPSET = 18
-FLOAT = 1  # onnx.TensorProto.FLOAT
+OPSET = 20
+FLOAT, UINT8 = 1, 2  # onnx.TensorProto
+_SMALLEST = 1e-12
+#: Ending of the name of an initializer that is kept as float16.
+STORED = ".float16"
 symbols: Any = op  # its annotations do not fit symbolic values
 
 
@@ -55,18 +53,62 @@ def _embedding_sum_onnx(table: Any, ids: Any, mask: Any) -> Any:
     return symbols.Cast(symbols.Squeeze(total, axis), to=FLOAT)
 
 
+@torch.library.custom_op("routelearn::int8_linear", mutates_args=())
+def int8_linear(values: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Matrix product with an int8 weight; each row of the input is rounded to 8 bits with a scale of its own.
+
+    A scale a row, and not one for the whole batch as `onnxruntime.quantization.quantize_dynamic` takes, so that
+    the answer to a query does not depend on what else is in the batch, nor on padding.
+
+    Args:
+        values: float32 (..., k).
+        weight: int8 (k, m). Within -64..63, a sum of two products fits 16 bits: exact without VNNI as well.
+        scale: float32 (m,); a weight is ``weight * scale``.
+
+    Returns:
+        float32 (..., m).
+    """
+    step = values.abs().amax(-1, keepdim=True).clamp_min(_SMALLEST) / 127
+    rounded = torch.round(values / step)
+    return (rounded @ weight.float()) * step * scale  # float32 is exact up to 2**24
+
+
+@int8_linear.register_fake
+def _(values: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    del scale
+    return values.new_empty((*values.shape[:-1], weight.shape[1]))
+
+
+def _int8_linear_onnx(values: Any, weight: Any, scale: Any) -> Any:
+    largest = symbols.ReduceMax(symbols.Abs(values), symbols.Constant(value_ints=[-1]), keepdims=1)
+    step = symbols.Div(
+        symbols.Max(largest, symbols.Constant(value_float=_SMALLEST)), symbols.Constant(value_float=127.0)
+    )
+    rounded = symbols.Add(symbols.Round(symbols.Div(values, step)), symbols.Constant(value_float=128.0))
+    zero = symbols.Cast(symbols.Constant(value_int=128), to=UINT8)
+    total = symbols.MatMulInteger(symbols.Cast(rounded, to=UINT8), weight, zero)
+    return symbols.Mul(symbols.Mul(symbols.Cast(total, to=FLOAT), step), scale)
+
+
 _TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.routelearn.embedding_sum.default: _embedding_sum_onnx,
+    torch.ops.routelearn.int8_linear.default: _int8_linear_onnx,
 }
 
 
-def export_onnx(network: nn.Module, inputs: Sequence[torch.Tensor], outputs: Sequence[str]) -> bytes:
+def export_onnx(
+    network: nn.Module,
+    inputs: Sequence[torch.Tensor],
+    outputs: Sequence[str],
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
     """Export a network whose inputs are ``input_ids`` and ``attention_mask``, both (n, length).
 
     Args:
         network: in evaluation mode.
         inputs: an example of both inputs, n >= 2 and length >= 2.
         outputs: names of the outputs.
+        metadata: hints for the session: ``rows_per_run`` and ``tokens_per_run`` bound one run of the graph.
 
     Returns:
         The ONNX model, self-contained, dynamic in n and length.
@@ -90,7 +132,33 @@ def export_onnx(network: nn.Module, inputs: Sequence[torch.Tensor], outputs: Seq
         raise ExportError("torch.onnx.export returned no program")
     model = program.model_proto
     _strip(model)
+    for key, value in (metadata or {}).items():
+        model.metadata_props.add(key=key, value=value)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def store_as_float16(model: bytes, names: Sequence[str]) -> bytes:
+    """Keep initializers of a graph in half the space; a Cast, folded when the graph is loaded, restores float32."""
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    for position, tensor in enumerate(proto.graph.initializer):
+        if tensor.name in names:
+            stored = onnx.numpy_helper.from_array(
+                onnx.numpy_helper.to_array(tensor).astype("float16"), tensor.name + STORED
+            )
+            cast = onnx.helper.make_node("Cast", [stored.name], [tensor.name], to=FLOAT)
+            proto.graph.node.insert(0, cast)
+            proto.graph.initializer[position].CopyFrom(stored)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def stored_arrays(model: bytes) -> dict[str, Any]:
+    """The initializers of a graph as arrays, by the names that the network has for them."""
+    import onnx
+
+    initializers = onnx.load_from_string(model).graph.initializer
+    return {tensor.name.removesuffix(STORED): onnx.numpy_helper.to_array(tensor) for tensor in initializers}
 
 
 def _strip(model: Any) -> None:
@@ -119,48 +187,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def check_parity(
-    reference: Callable[[list[str]], Floats],
-    session: Session,
-    texts: list[str],
-    link: Link,
-    columns: tuple[int, int],
-) -> Mapping[str, float]:
-    """Refuse a graph that does not reproduce the network, batched and single alike.
-
-    Args:
-        reference: texts to quality (n, m), by torch.
-        session: the exported graph with its tokenizer.
-        texts: n texts to compare on; a hundred of them also one at a time.
-        link: how a score follows from two qualities.
-        columns: of strong and weak.
-
-    Returns:
-        ``parity_batched`` and ``parity_single``: the largest |difference| of a quality or a score.
-
-    Raises:
-        ExportError: a difference exceeds `PARITY_TOLERANCE`.
-    """
-    expected = reference(texts)
-    singles = texts[:: max(1, len(texts) // 100)]
-    measured = {
-        "parity_batched": _difference(expected, session.run(texts)[0]["quality"], link, columns),
-        "parity_single": _difference(
-            reference(singles),
-            np.concatenate([session.run([text])[0]["quality"] for text in singles]),
-            link,
-            columns,
-        ),
-    }
-    worst = max(measured.values())
-    if not worst <= PARITY_TOLERANCE:  # written so that NaN is refused as well
-        raise ExportError(f"the exported graph differs from the network by {worst:.2g}, over {PARITY_TOLERANCE:.0e}")
-    return measured
-
-
-def _difference(expected: Floats, actual: Floats, link: Link, columns: tuple[int, int]) -> float:
-    strong, weak = columns
-    scores = [win_rate(quality[:, strong], quality[:, weak], link) for quality in (expected, actual)]
-    return float(max(np.abs(expected - actual).max(), np.abs(scores[0] - scores[1]).max()))

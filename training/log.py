@@ -86,8 +86,9 @@ class TrainingLog:
             axes.axhline(baseline, color="grey", linestyle="--", label="global ranking (validation)")
         best = min(rows, key=lambda row: row["validation_log_loss"])
         axes.axvline(best[x], color="black", linestyle=":", label=f"chosen: {best[x]:.3g}")
-        axes.set_xscale("log")
-        axes.invert_xaxis()
+        if x == "l2":  # a path runs from strong penalties to weak ones
+            axes.set_xscale("log")
+            axes.invert_xaxis()
         axes.set(xlabel=x.replace("_", " "), ylabel="log loss (nats)", title=title)
         axes.legend()
         path = self.folder / CURVE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,17 @@ class Curve:
                 return float(share[i - 1] + step * (share[i] - share[i - 1]))
         return 1.0
 
+    def share_for(self, quality: float) -> float:
+        """The smallest share whose (interpolated) mean score reaches a quality; 1 where none does."""
+        reached = np.flatnonzero(self.quality >= quality)
+        if not len(reached):
+            return 1.0
+        i = int(reached[0])
+        if i == 0 or self.quality[i] == self.quality[i - 1]:
+            return float(self.share[i])
+        step = (quality - self.quality[i - 1]) / (self.quality[i] - self.quality[i - 1])
+        return float(self.share[i - 1] + step * (self.share[i] - self.share[i - 1]))
+
 
 def routing_curve(scores: npt.NDArray[np.floating], strong: Array, weak: Array) -> Curve:
     """The cost-quality curve of a router over a set of queries, as RouteLLM draws it.
@@ -80,11 +91,49 @@ def log_loss(win_rates: npt.NDArray[np.floating], preferences: Array) -> Array:
     return np.asarray(-(preferences * np.log(clipped) + (1 - preferences) * np.log(1 - clipped)))
 
 
-def expected_calibration_error(predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10) -> float:
-    """ECE over equal-count bins (Nixon et al. 2019): mean |outcome - prediction|, weighted by bin size."""
+def auroc(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> float:
+    """Area under the ROC curve of "strong is needed" (Mann and Whitney 1947), ties one half; NaN with one class."""
+    from scipy.stats import rankdata
+
+    count = int(positive.sum())
+    if count in {0, len(positive)}:
+        return float("nan")
+    return float((rankdata(scores)[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
+
+
+def reliability(predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10) -> list[tuple[float, float, int]]:
+    """(mean prediction, mean outcome, count) of equal-count bins, by rising prediction."""
     order = np.argsort(predicted, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
-    return float(sum(len(part) * abs(outcome[part].mean() - predicted[part].mean()) for part in parts) / len(order))
+    return [(float(predicted[part].mean()), float(outcome[part].mean()), len(part)) for part in parts]
+
+
+def expected_calibration_error(predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10) -> float:
+    """ECE over equal-count bins (Nixon et al. 2019): mean |outcome - prediction|, weighted by bin size."""
+    parts = reliability(predicted, outcome, bins)
+    return sum(count * abs(seen - said) for said, seen, count in parts) / len(predicted)
+
+
+def resamples(groups: npt.NDArray[np.int64], samples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Bootstrap resamples of row numbers (Efron 1979); rows of one group (one prompt) are drawn together."""
+    random = np.random.default_rng(seed)
+    order = np.argsort(groups, kind="stable")
+    _, starts = np.unique(groups[order], return_index=True)
+    members = np.split(order, starts[1:])
+    single = len(members) == len(groups)
+    flat = np.concatenate(members)
+    for _ in range(samples):
+        drawn = random.integers(0, len(members), len(members))
+        yield flat[drawn] if single else np.concatenate([members[i] for i in drawn.tolist()])
+
+
+def percentile_interval(values: Sequence[float] | Array, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrapped values."""
+    tail = (1 - level) / 2
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def bootstrap_interval(
@@ -95,26 +144,13 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic, resampling groups (Efron 1979).
+    """Percentile bootstrap interval of a statistic, resampling groups.
 
     Args:
         statistic: row numbers to a number.
-        groups: (n,) group of each row; rows of one group (one prompt) are drawn together.
+        groups: (n,) group of each row; see `resamples`.
         samples: resamples.
         level: of confidence.
         seed: of the resampling.
     """
-    random = np.random.default_rng(seed)
-    order = np.argsort(groups, kind="stable")
-    _, starts = np.unique(groups[order], return_index=True)
-    members = np.split(order, starts[1:])
-    single = len(members) == len(groups)
-    flat = np.concatenate(members)
-    values = []
-    for _ in range(samples):
-        drawn = random.integers(0, len(members), len(members))
-        rows = flat[drawn] if single else np.concatenate([members[i] for i in drawn.tolist()])
-        values.append(statistic(rows))
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    return percentile_interval([statistic(rows) for rows in resamples(groups, samples, seed)], level)

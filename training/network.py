@@ -1,4 +1,4 @@
-"""The network of a static router: token table, pooling, one linear layer; the same for training and export."""
+"""The networks of static routers: token table and pooling, and the linear head of the matrix factorization."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ from .encoders import StaticEncoder, tokenize
 from .export import embedding_sum
 
 
-class MatrixFactorization(nn.Module):
-    """The network, the same for training, parity gate and export.
+class StaticNetwork(nn.Module):
+    """Token table and pooling: what every static router shares, the same for training, parity gate and export.
 
-    Forward: ``input_ids`` int32 (n, length) and ``attention_mask`` uint8 (n,
-    length) to ``quality`` (n, m) and ``novelty`` (n,).
+    Subclasses add the head; their ``forward`` takes ``input_ids`` int32 (n, length) and ``attention_mask`` uint8
+    (n, length) and gives ``quality`` (n, m) and ``novelty`` (n,).
     """
 
     table: torch.Tensor
     gain: torch.Tensor
-    weight: torch.Tensor
-    bias: torch.Tensor
     centroids: torch.Tensor
     one: torch.Tensor
 
     def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
-        """A network over an encoder, its head still empty.
+        """A network over an encoder.
 
         Args:
             encoder: the token table.
@@ -42,8 +40,6 @@ class MatrixFactorization(nn.Module):
         self.epsilon = epsilon
         self.register_buffer("table", torch.from_numpy(encoder.table))
         self.register_buffer("gain", torch.full((encoder.dimensions,), encoder.dimensions**-0.5))
-        self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
-        self.register_buffer("bias", torch.zeros(1))
         self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
         self.register_buffer("one", torch.ones(1))
 
@@ -52,12 +48,38 @@ class MatrixFactorization(nn.Module):
         unit, _, inverse = torch.native_layer_norm(total, [total.shape[1]], self.gain, None, self.epsilon)
         return unit, torch.cat([unit, inverse.log()], dim=1)
 
+    def encoded(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`features` of token ids."""
+        return self.features(embedding_sum(self.table, input_ids, attention_mask))
+
+    def novelty(self, unit: torch.Tensor) -> torch.Tensor:
+        """Distance of unit vectors (n, d) from the nearest centroid: (n,)."""
+        # min(1 - cosine) in one product and one reduction: nodes are what a single query pays for.
+        return torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
+
+
+class MatrixFactorization(StaticNetwork):
+    """Utilities linear in the features."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
+        """A network whose head is still empty; see `StaticNetwork`."""
+        super().__init__(encoder, epsilon)
+        self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
+        self.register_buffer("bias", torch.zeros(1))
+
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Quality (n, m) and novelty (n,)."""
-        unit, features = self.features(embedding_sum(self.table, input_ids, attention_mask))
-        quality = torch.sigmoid(torch.addmm(self.bias, features, self.weight))
-        # min(1 - cosine) in one product and one reduction: nodes are what a single query pays for.
-        return quality, torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
+        unit, features = self.encoded(input_ids, attention_mask)
+        return torch.sigmoid(torch.addmm(self.bias, features, self.weight)), self.novelty(unit)
+
+
+def epsilon_of(total: torch.Tensor) -> float:
+    """A tenth of the smallest variance among the queries' sums (n, d): too little to change any of them."""
+    variance = total.var(dim=1, correction=0)
+    return float(variance[variance > 0].min()) / 10 if (variance > 0).any() else 1.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +115,7 @@ def example_inputs() -> list[torch.Tensor]:
 
 
 def reference_quality(
-    network: MatrixFactorization, encoder: StaticEncoder, truncation: Truncation
+    network: StaticNetwork, encoder: StaticEncoder, truncation: Truncation
 ) -> Callable[[list[str]], Floats]:
     """Texts to quality (n, m) by torch, one text at a time: what the exported graph must reproduce."""
     backend = encoder.backend()

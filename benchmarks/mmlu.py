@@ -1,0 +1,147 @@
+"""MMLU in domain: every router trained on a part of RouteLLM's questions and tested on the rest.
+
+Run: python benchmarks/mmlu.py [--only mf similarity bert] [--settings ten folds]
+Reads $ROUTELEARN_DATA (default ../shared/data). The BERT router takes some two hours on two cores; bundles and
+reports stay in benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import STRONG, WEAK, bundle, cached, interval, routellm, say, without_leaks, write_section
+
+from routelearn.data.records import Record
+from routelearn.data.splits import split_by_prompt
+from routelearn.routers.learned import load
+from routelearn.training.bert import BertConfig, train_bert
+from routelearn.training.evaluate import evaluate
+from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.similarity import SimilarityConfig, train_similarity
+
+SEEDS = 5
+BOOTSTRAP = 300
+#: RouteLLM's best published APGR on MMLU (arXiv 2406.18665, table 2).
+PUBLISHED = 0.603
+
+Train = Callable[[list[Record], Path, int], Path]
+ROUTERS: dict[str, Train] = {
+    "mf": lambda records, out, seed: train_matrix_factorization(records, out, MatrixFactorizationConfig(seed=seed)),
+    "similarity": lambda records, out, seed: train_similarity(records, out, SimilarityConfig(seed=seed)),
+    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, quantise="int8")),
+}
+
+
+def parts(setting: str, seed: int) -> tuple[list[Record], list[Record], int]:
+    """Training and test records of one seed or fold, and how many near copies the test lost."""
+    records = routellm("mmlu")
+    if setting == "ten":
+        training, test = split_by_prompt(records, (0.1, 0.9), seed)
+    else:
+        folds = split_by_prompt(records, (0.2,) * SEEDS, 0)
+        test = folds[seed]
+        training = [record for number, fold in enumerate(folds) if number != seed for record in fold]
+    test, dropped = without_leaks(training, test)
+    return training, test, dropped
+
+
+def measure(setting: str, seed: int, names: list[str]) -> dict[str, Any]:
+    """Train what is not trained yet, and evaluate all of it in one run."""
+    training, test, dropped = parts(setting, seed)
+    seconds = {}
+    routers = {}
+    for name in names:
+        start = time.perf_counter()
+        path = bundle(f"mmlu-{setting}-{seed}-{name}", lambda out, name=name: ROUTERS[name](training, out, seed))
+        seconds[name] = time.perf_counter() - start
+        routers[name] = load(path)
+        say(f"{setting} {seed} {name}: {seconds[name]:.0f} s")
+    report = evaluate(
+        routers, test, training=training, strong=STRONG, weak=WEAK, bootstrap=BOOTSTRAP, seed=seed
+    ).as_dict()
+    return {
+        "seed": seed,
+        "training": len({str(record.query) for record in training}),
+        "test": report["queries"],
+        "near_copies_removed": dropped,
+        "seconds": seconds,
+        "int8": {
+            name: {key: router.manifest.training.get(key) for key in ("flips", "flips_at_worst", "apgr_drop")}
+            for name, router in routers.items()
+            if "flips" in router.manifest.training
+        },
+        "results": [{key: result[key] for key in ("router", "values", "intervals")} for result in report["results"]],
+        "differences": report["differences"],
+    }
+
+
+def lines(setting: str, rows: list[dict[str, Any]]) -> list[str]:
+    """The tables of one setting."""
+    found = [{result["router"]: result for result in row["results"]} for row in rows]
+    names = [name for name, result in found[0].items() if "apgr" in result["values"]]
+    text = [
+        f"### {rows[0]['training']:,} questions to train, {rows[0]['test']:,} to test, "
+        + ("5 seeds" if setting == "ten" else "5 folds"),
+        "",
+        "| router | APGR, mean | sd | of each (95 % interval, bootstrap over questions) | CPT(50 %) | CPT(80 %) "
+        "| AUROC | ECE |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        values = [one[name]["values"] for one in found]
+        apgr = [value["apgr"] for value in values]
+        each = "; ".join(
+            f"{one[name]['values']['apgr']:.3f} ({interval(one[name]['intervals']['apgr'])})" for one in found
+        )
+        means = [
+            np.mean([value[key] for value in values]) if key in values[0] else None
+            for key in ("cpt50", "cpt80", "auroc", "ece")
+        ]
+        shown = " | ".join("" if mean is None else f"{mean:.3f}" for mean in means)
+        deviation = np.std(apgr, ddof=1)
+        text.append(f"| {name} | {np.mean(apgr):.3f} | {deviation:.3f} | {each if name in ROUTERS else ''} | {shown} |")
+    text += ["", "Paired differences of APGR, mean over the " + ("seeds" if setting == "ten" else "folds") + ":", ""]
+    for one in rows[0]["differences"]:
+        same = [
+            d for row in rows for d in row["differences"] if (d["router"], d["other"]) == (one["router"], one["other"])
+        ]
+        each = ", ".join(f"{d['apgr']:+.3f} ({d['interval'][0]:+.3f} to {d['interval'][1]:+.3f})" for d in same)
+        text.append(f"- {one['router']} less {one['other']}: {np.mean([d['apgr'] for d in same]):+.4f} (each {each})")
+    quantised = [row["int8"]["bert"] for row in rows if row["int8"].get("bert")]
+    if quantised:
+        text += [
+            "",
+            f"bert is exported as int8: {np.mean([q['flips'] for q in quantised]):.2%} of the decisions turn against "
+            f"float32 (at most {max(q['flips'] for q in quantised):.2%} of one router).",
+        ]
+    return [*text, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", default=list(ROUTERS), choices=list(ROUTERS))
+    parser.add_argument("--settings", nargs="+", default=["ten", "folds"], choices=["ten", "folds"])
+    arguments = parser.parse_args()
+    text = [
+        f"{STRONG} over {WEAK}; APGR as RouteLLM defines it, whose best published figure is {PUBLISHED} (trained on "
+        "battles and a judge, not on MMLU questions). Near copies of training questions are not tested on. kNN and "
+        "k-means see the same vectors as mf and similarity.",
+        "",
+    ]
+    for setting in arguments.settings:
+        tag = "" if arguments.only == list(ROUTERS) else "-" + "-".join(arguments.only)
+        rows = [
+            cached(f"mmlu/{setting}-{seed}{tag}", lambda s=setting, n=seed: measure(s, n, arguments.only))
+            for seed in range(SEEDS)
+        ]
+        text += lines(setting, rows)
+    write_section("MMLU, trained in domain", "python benchmarks/mmlu.py", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""The BERT router: a transformer fine-tuned end to end, with one head for every model (RouteLLM, section 4.2).
+
+Any Hugging Face encoder, or a decoder with last-token pooling (the LLM-based
+router), by the same losses, calibration and gates as the other routers. RouteLLM
+classifies which of two models wins; here every model has a utility of its own,
+so that one router serves any pair and learns from scores as well as from battles.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ..data.records import Record
+from ..routers.base import Floats, Model, win_rate
+from ..routers.bundle import Truncation
+from ..routers.errors import InputError, require
+from ..routers.session import HuggingFaceBackend, Session, encode
+from .backbone import Backbone, load_transformer, merged
+from .bundling import Description
+from .encoders import tokenize
+from .examples import Examples, data_fingerprint, validation_folds
+from .export import export_onnx
+from .finetuning import Precision, Settings, finetune, is_main_process, native_precision, padded, predict, wait_for_all
+from .gate import Gate, check_quantised, parity_gate, texts_of
+from .log import TrainingLog
+from .novelty import centroids_of, novelty_bound
+from .path import follow_path
+from .pipeline import Job, RouterConfig, Settled, centred, finish, settle, start_job
+from .quantise import quantised
+from .ranking import Ranking, fit_ranking
+
+KIND = "bert"
+#: Texts of the parity gate; a transformer takes some ten milliseconds for each.
+PARITY_TEXTS = 300
+#: Queries, beside the held-out ones, that novelty is learned from.
+NOVELTY_QUERIES = 2000
+#: Queries that show the quantiser how large activations are.
+CALIBRATION_QUERIES = 64
+#: Queries, held-out ones first, that the quantised graph must route as the float network does.
+GATE_QUERIES = 2000
+#: One run of the graph: beyond this the activations leave the cache (measured on two cores).
+TOKENS_PER_RUN = 768
+#: Settings that may differ when a run is resumed: training does not depend on them.
+_EXPORT_SETTINGS = {"resume", "quantise", "strong_share", "link"}
+#: A quantised activation may round the other way on another processor.
+INT8_GOLDEN_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig(RouterConfig):
+    """Settings of `train_bert`, beside those of `RouterConfig`; one of the folds validates.
+
+    Attributes:
+        epochs: most passes over the queries.
+        batch_size: queries a step, over all processes.
+        learning_rate: peak, of the transformer.
+        head_learning_rate: peak, of the heads.
+        weight_decay: of the weights.
+        probe: fit the heads on the untouched transformer first, and fine-tune from there.
+        dropout: of hidden states and attention.
+        lora_rank: above 0, train low-rank updates only (extra `lora`).
+        precision: "auto", "float32", "bfloat16" or "float16", of the training.
+        quantise: "int8" exports 8-bit integers, "none" float32.
+        evaluations: validations an epoch; the best one's weights are kept.
+        patience: stop after this many validations without a lower log loss.
+        resume: go on from the last checkpoint of an interrupted run with the same settings and data.
+    """
+
+    folds: int = 10
+    max_tokens: int = 128
+    epochs: int = 2
+    batch_size: int = 32
+    learning_rate: float = 6e-5
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    probe: bool = True
+    dropout: float = 0.1
+    lora_rank: int = 0
+    precision: Precision = "auto"
+    quantise: Literal["none", "int8"] = "none"
+    evaluations: int = 4
+    patience: int = 4
+    resume: bool = False
+
+    def checks(self) -> dict[str, bool]:
+        """See `RouterConfig.checks`."""
+        return {
+            **super().checks(),
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "learning_rate": 0 < self.learning_rate < 1,
+            "head_learning_rate": 0 < self.head_learning_rate < 1,
+            "weight_decay": self.weight_decay >= 0,
+            "dropout": 0 <= self.dropout < 1,
+            "lora_rank": self.lora_rank >= 0,
+            "precision": self.precision in {"auto", "float32", "bfloat16", "float16"},
+            "quantise": self.quantise in {"none", "int8"},
+            "evaluations": self.evaluations >= 1,
+            "patience": self.patience >= 1,
+        }
+
+
+class BertNetwork(nn.Module):
+    """What is exported: ids and mask, int64 (n, length), to ``quality`` (n, m) and ``novelty`` (n,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    centroids: torch.Tensor
+
+    def __init__(
+        self, backbone: Backbone, settled: Settled, examples: Examples, centroids: npt.NDArray[np.float32]
+    ) -> None:
+        """Fold the calibration into the heads and keep the exported models."""
+        super().__init__()
+        self.backbone = backbone
+        kept, calibration = settled.columns, settled.calibration
+        weight = calibration.slope * backbone.head.weight.detach().T[:, kept]
+        bias = calibration.slope * backbone.head.bias.detach()[kept] + calibration.intercept
+        self.register_buffer("weight", centred(weight, examples).contiguous())
+        self.register_buffer("bias", centred(bias, examples))
+        self.register_buffer("centroids", torch.from_numpy(centroids))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Quality (n, m) and novelty (n,)."""
+        pooled = self.backbone.pooled(input_ids, attention_mask)
+        return torch.sigmoid(pooled @ self.weight + self.bias), (1 - pooled @ self.centroids.T).amin(dim=1)
+
+
+def train_bert(
+    records: Sequence[Record],
+    out: str | Path,
+    config: BertConfig | None = None,
+    *,
+    pool: Sequence[Model] = (),
+    progress: bool = False,
+) -> Path:
+    """Fine-tune a transformer router and export it. Under ``torchrun`` every process calls this with the same records.
+
+    Args:
+        records: preference and performance records, mixed as they come; see `start_job` for their use.
+        out: folder of the bundle; log, checkpoints and curve go to ``<out>.training/``.
+        config: settings.
+        pool: prices of models, by name.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The bundle's folder, for `routelearn.load`; written by the first process alone, there when all return.
+
+    Raises:
+        InputError: nothing to learn from, a model that no record mentions, or a setting out of range.
+        ExportError: the exported graph does not reproduce the network, or int8 routes otherwise.
+        MissingExtraError: a library of the extra `train` or `lora` is missing.
+    """
+    require("accelerate", "train")
+    config = config or BertConfig()
+    main = is_main_process()
+    job = start_job(records, out, config, pool, progress and main, None if main else "other-processes")
+    with job.log:
+        path = _train(job, config, main)
+    wait_for_all()
+    return path
+
+
+def _train(job: Job, config: BertConfig, main: bool) -> Path:
+    examples, log = job.examples, job.log
+    transformer, pooling, tokenizer_json = load_transformer(config.encoder, config.dropout, config.lora_rank)
+    limit = getattr(transformer.config, "max_position_embeddings", config.max_tokens)
+    if config.max_tokens > limit:
+        raise InputError(f"max_tokens is {config.max_tokens}; {config.encoder} reads at most {limit}")
+    truncation = Truncation(max_tokens=config.max_tokens, special_tokens=True)
+    flat, lengths = tokenize(examples.queries, HuggingFaceBackend(tokenizer_json, True), truncation)
+    ids = np.split(flat, np.cumsum(lengths)[:-1])
+    folds = validation_folds(examples, config.folds, config.seed)[:1]
+    ranking = fit_ranking(examples, folds, log)
+    network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
+    if config.probe:
+        _probe(network, ids, examples, folds, ranking, config, log)
+    folder = job.out.with_name(job.out.name + ".training") / "checkpoints"
+    _prepare_checkpoints(folder, config, examples, main)
+    settings = {name: getattr(config, name) for name in Settings.__dataclass_fields__}
+    finetune(network, ids, examples, folds[0], Settings(**settings), folder, log)
+    if not main:
+        return job.out
+    network.transformer = merged(network.transformer)
+
+    # All held-out queries, and of the others as many as novelty needs.
+    others = np.random.default_rng(config.seed).permutation(np.flatnonzero(~folds[0]))[:NOVELTY_QUERIES]
+    rows = np.concatenate([np.flatnonzero(folds[0]), others])
+    found, pooled = predict(network, [ids[row] for row in rows])
+    utilities = torch.zeros(len(ids), found.shape[1], dtype=torch.float64)
+    utilities[torch.from_numpy(rows)] = found.double()
+    settled = settle(job, config, utilities, folds[0], ranking.overall.bias, ranking.loss)
+    log.curve("step", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
+    vectors = pooled.numpy()
+    exported = BertNetwork(network, settled, examples, centroids_of(vectors, config.seed)).eval()
+    backend = HuggingFaceBackend(tokenizer_json, True)
+    reference = _reference(exported, backend, truncation)
+    gate = parity_gate(reference, examples.queries, truncation, PARITY_TEXTS)
+    if config.quantise == "int8":
+        gate = _int8_gate(reference, examples, folds[0], truncation, settled)
+        few = padded(ids[:CALIBRATION_QUERIES])
+        exported = quantised(exported, lambda network: network(*few))
+    # Two tensors: of one passed twice the exporter makes one input.
+    inputs = [torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64)]
+    path = finish(
+        job,
+        config,
+        settled,
+        kind=KIND,
+        model=export_onnx(exported, inputs, ["quality", "novelty"], {"tokens_per_run": str(TOKENS_PER_RUN)}),
+        tokenizer_json=tokenizer_json,
+        truncation=truncation,
+        gate=gate,
+        novelty_bound=novelty_bound(vectors, folds[0][rows], config.seed),
+        golden_tolerance=1e-4 if config.quantise == "none" else INT8_GOLDEN_TOLERANCE,
+    )
+    shutil.rmtree(folder)
+    return path
+
+
+def _probe(
+    network: Backbone,
+    ids: list[npt.NDArray[np.int32]],
+    examples: Examples,
+    folds: list[npt.NDArray[np.bool_]],
+    ranking: Ranking,
+    config: BertConfig,
+    log: TrainingLog,
+) -> None:
+    """Start the heads at the best linear fit, so that fine-tuning need not distort features to find it.
+
+    Linear probing, then fine-tuning (Kumar et al. 2022). The fit is the matrix factorization's.
+    """
+    _, pooled = predict(network, ids, native_precision() if config.precision == "auto" else config.precision)
+    path = follow_path(
+        pooled.double(), examples, folds, ranking, log, rank=32, l2=None, steps=25, patience=3, seed=config.seed
+    )
+    with torch.no_grad():
+        network.head.weight.copy_(path.folds[0].weight.T)
+        network.head.bias.copy_(path.folds[0].bias)
+
+
+def _prepare_checkpoints(folder: Path, config: BertConfig, examples: Examples, main: bool) -> None:
+    """Keep the checkpoints of an interrupted run only to resume that very run.
+
+    Raises:
+        InputError: asked to resume a run with other settings or data.
+    """
+    marker = folder / "run.json"
+    settings = {name: value for name, value in asdict(config).items() if name not in _EXPORT_SETTINGS}
+    run = json.loads(json.dumps({**settings, "data": data_fingerprint(examples)}))
+    if config.resume and marker.is_file():
+        before = json.loads(marker.read_text())
+        changed = sorted(name for name in run if run[name] != before.get(name))
+        if changed:
+            raise InputError(f"cannot resume the run in {folder}: {changed} differ; train without --resume")
+        return
+    if main:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        marker.write_text(json.dumps(run))
+
+
+def _reference(
+    network: BertNetwork, backend: HuggingFaceBackend, truncation: Truncation
+) -> Callable[[list[str]], Floats]:
+    """Texts to quality (n, m) by torch, one text at a time: what the graph must reproduce however it batches."""
+
+    def quality(texts: list[str]) -> Floats:
+        rows = []
+        with torch.no_grad():
+            for text in texts:
+                ids = encode(backend, [text])[0][: truncation.max_tokens]
+                rows.append(network(*padded([ids]))[0].numpy())
+        return np.concatenate(rows)
+
+    return quality
+
+
+def _int8_gate(
+    reference: Callable[[list[str]], Floats],
+    examples: Examples,
+    held_out: npt.NDArray[np.bool_],
+    truncation: Truncation,
+    settled: Settled,
+) -> Gate:
+    """A gate on the decisions for two thousand queries: see `check_quantised`."""
+    rows = np.concatenate([np.flatnonzero(held_out), np.flatnonzero(~held_out)])[:GATE_QUERIES]
+    texts = texts_of([examples.queries[row] for row in rows], truncation)
+    strong, weak = (settled.columns[settled.names.index(name)] for name in (settled.strong, settled.weak))
+    part = examples.performances
+    answers = np.full((2, len(examples.queries)), np.nan)
+    for line, column in enumerate((strong, weak)):
+        found = part.model[:, 0] == column if len(part) else np.zeros(0, np.bool_)
+        answers[line, part.query[found]] = part.target[found]
+
+    def gate(session: Session, description: Description) -> dict[str, float]:
+        a, b = description.columns
+        exact, rounded = reference(texts), session.run(texts)[0]["quality"]
+        scores = [win_rate(quality[:, a], quality[:, b], description.link) for quality in (exact, rounded)]
+        thresholds = [value for share, value in description.threshold_table if 0 < share < 1]
+        return check_quantised(scores[0], scores[1], thresholds, (answers[0, rows], answers[1, rows]))
+
+    return gate

@@ -1,0 +1,291 @@
+"""What every trainer shares: settings, the records it may use, and what follows from held-out utilities."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..data.records import Record
+from ..routers.base import Link, Model, win_rate
+from ..routers.bundle import Truncation, check_replaceable
+from ..routers.errors import InputError
+from ..routers.policy import StrongShare, threshold_table
+from ..routers.session import Session
+from .bundling import Description, publish
+from .calibrate import Calibration, calibrate
+from .encoders import PACKAGED_ENCODER
+from .examples import Examples, data_fingerprint, examples_of
+from .factorization import Batch
+from .log import TrainingLog
+from .ranking import first_source, mean_loss
+
+logger = logging.getLogger(__name__)
+
+#: Nats over all held-out records: a gain below this over the global ranking is within chance.
+LEAST_GAIN = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterConfig:
+    """Settings that every trainer has; saved in the bundle.
+
+    Attributes:
+        strong: the strong model; None: the better of two.
+        weak: the weak model; None: the other of two.
+        models: the pool; None: every model of the records.
+        encoder: folder, hub id or packaged name of the encoder.
+        folds: validation folds over the prompts, where the data marks none as "val".
+        strong_share: the default threshold sends this share of the held-out queries to strong.
+        link: "bradley-terry", "difference", or None: by what most records are.
+        max_tokens: token budget of a query.
+        seed: of folds, starts and clusters.
+    """
+
+    strong: str | None = None
+    weak: str | None = None
+    models: tuple[str, ...] | None = None
+    encoder: str = PACKAGED_ENCODER
+    folds: int = 5
+    strong_share: float = 0.5
+    link: Link | None = None
+    max_tokens: int = 512
+    seed: int = 0
+
+    def checks(self) -> dict[str, bool]:
+        """Whether each setting is in range, by its name; subclasses add theirs."""
+        return {
+            "folds": self.folds >= 2,
+            "strong_share": 0 <= self.strong_share <= 1,
+            "link": self.link in {None, "bradley-terry", "difference"},
+            "max_tokens": 8 <= self.max_tokens <= 8192,
+            "seed": self.seed >= 0,
+        }
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work, naming each.
+
+        Raises:
+            InputError: a value is out of range.
+        """
+        for name, fine in self.checks().items():
+            if not fine:
+                raise InputError(f"{name} is {getattr(self, name)!r}, which is out of range")
+        if self.strong is not None and self.strong == self.weak:
+            raise InputError(f"strong and weak are both {self.strong!r}; expected two models")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run.
+
+    Attributes:
+        examples: what to learn from; records marked "test" are not in it.
+        out: folder of the bundle.
+        prices: models with prices, by name.
+        records_read: records before any was left out.
+        log: where metrics and progress go.
+    """
+
+    examples: Examples
+    out: Path
+    prices: dict[str, Model]
+    records_read: int
+    log: TrainingLog
+
+    @property
+    def outcomes(self) -> list[Batch]:
+        """Preferences and performances as tensors, those that there are."""
+        return [Batch.of(part) for part in (self.examples.preferences, self.examples.performances) if len(part)]
+
+
+def start_job(
+    records: Sequence[Record],
+    out: str | Path,
+    config: RouterConfig,
+    pool: Sequence[Model],
+    progress: bool,
+    log_folder: str | None = None,
+) -> Job:
+    """Check everything that can be checked before the expensive work.
+
+    Records marked "test" are left out. The records' first source is the one that the
+    router is for: validation, calibration, thresholds and the exported pool use it
+    alone; other sources help to learn, and rank the models in their own way.
+
+    Args:
+        records: mixed as they come.
+        out: folder of the bundle; the log goes to ``<out>.training/``.
+        config: settings.
+        pool: prices of models, by name.
+        progress: show a progress bar on stderr.
+        log_folder: a folder below that for the log, of processes that only help.
+
+    Raises:
+        InputError: nothing to learn from, a model that no record mentions, or a path that holds something else.
+    """
+    out = Path(out)
+    check_replaceable(out)
+    trainable = [record for record in records if record.split != "test"]
+    if not trainable:
+        raise InputError(f"no records to learn from ({len(records)} are marked 'test')")
+    examples = examples_of(trainable, config.models)
+    names = [examples.models[i] for i in examples.own_models()]
+    for name in (config.strong, config.weak):
+        if name is not None and name not in names:
+            raise InputError(f"no record mentions {name!r}; the records know {list(names)}")
+    if len(names) > 2 and (config.strong is None or config.weak is None):
+        raise InputError(f"name the strong and the weak model; the records know {list(names)}")
+    log = TrainingLog(out.with_name(out.name + ".training") / (log_folder or ""), show_progress=progress)
+    return Job(examples, out, {model.name: model for model in pool}, len(records), log)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What held-out utilities say of a fit.
+
+    Attributes:
+        columns: the exported models, as columns of all models of the examples.
+        names: their names.
+        strong: the strong model.
+        weak: the weak model.
+        link: how a score follows from two qualities.
+        calibration: to be folded into the graph.
+        threshold: the default threshold.
+        threshold_table: (strong share, threshold) pairs.
+        metrics: of the held-out queries.
+    """
+
+    columns: list[int]
+    names: list[str]
+    strong: str
+    weak: str
+    link: Link
+    calibration: Calibration
+    threshold: float
+    threshold_table: list[tuple[float, float]]
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def settle(
+    job: Job,
+    config: RouterConfig,
+    utilities: torch.Tensor,
+    held_out: npt.NDArray[np.bool_],
+    bias: torch.Tensor,
+    ranking_loss: float,
+) -> Settled:
+    """Calibrate, choose the pair and the thresholds, and measure, all on queries that the fit did not see.
+
+    Args:
+        job: the run.
+        config: its settings.
+        utilities: float64 (n, m); only the rows of held-out queries are read.
+        held_out: bool (n,).
+        bias: (m,), query-independent utilities, which rank the models.
+        ranking_loss: held-out log loss of the global ranking.
+    """
+    examples = job.examples
+    own = [
+        Batch.of(first_source(part.of_queries(held_out)))
+        for part in (examples.preferences, examples.performances)
+        if len(part)
+    ]
+    calibration = calibrate(utilities, own, config.seed)
+    # Only models of the first source are exported: of the others nobody knows how it would rank them.
+    kept = examples.own_models()
+    names = [examples.models[i] for i in kept]
+    strong, weak = _pair(names, config, bias[kept])
+    link: Link = config.link or examples.link()
+    calibrated = calibration.slope * utilities + calibration.intercept
+    quality = torch.sigmoid(centred(calibrated[torch.from_numpy(held_out)][:, kept], examples)).float().numpy()
+    scores = win_rate(quality[:, names.index(strong)], quality[:, names.index(weak)], link)
+    table = threshold_table(scores)
+    loss = mean_loss(own, calibrated)
+    metrics = {
+        "held-out queries": int(held_out.sum()),
+        "log loss": loss,
+        "log loss of the global ranking": ranking_loss,
+    }
+    if (ranking_loss - loss) * sum(float(batch.weight.sum()) for batch in own) < LEAST_GAIN:
+        logger.warning(
+            "the queries tell little of who wins: log loss %.4f, of the global ranking %.4f; "
+            "expect this router to choose about as well as one model for all",
+            loss,
+            ranking_loss,
+        )
+    job.log.step(phase="done", calibration=calibration.method, **metrics)
+    threshold = StrongShare(config.strong_share).threshold_in(table)
+    return Settled(kept, names, strong, weak, link, calibration, threshold, table, metrics)
+
+
+def finish(
+    job: Job,
+    config: RouterConfig,
+    settled: Settled,
+    *,
+    kind: str,
+    model: bytes,
+    tokenizer_json: bytes,
+    truncation: Truncation,
+    gate: Callable[[Session, Description], Mapping[str, Any]],
+    novelty_bound: float | None,
+    golden_tolerance: float = 1e-4,
+    **training: Any,
+) -> Path:
+    """Publish the exported graph with everything that is known of it; see `publish`."""
+    examples = job.examples
+    records = len(examples.preferences) + len(examples.performances)
+    return publish(
+        job.out,
+        Description(
+            kind=kind,
+            pool=[job.prices.get(name, Model(name)) for name in settled.names],
+            strong=settled.strong,
+            weak=settled.weak,
+            link=settled.link,
+            truncation=truncation,
+            calibration=asdict(settled.calibration),
+            threshold=settled.threshold,
+            threshold_table=settled.threshold_table,
+            novelty_bound=novelty_bound,
+            golden_tolerance=golden_tolerance,
+            training={
+                "config": {**asdict(config), "strong": settled.strong, "weak": settled.weak, "link": settled.link},
+                "data_fingerprint": data_fingerprint(examples),
+                "records": records,
+                "preference_records": len(examples.preferences),
+                "performance_records": len(examples.performances),
+                "records_left_out": job.records_read - records,
+                "queries": len(examples.queries),
+                "sources": [str(source) for source in examples.sources],
+                "metrics": settled.metrics,
+                **training,
+            },
+        ),
+        model=model,
+        tokenizer_json=tokenizer_json,
+        gate=gate,
+    )
+
+
+def centred(values: torch.Tensor, examples: Examples) -> torch.Tensor:
+    """Utilities (..., m), less their mean over the models where there are only preferences.
+
+    Preferences say nothing of a query's common utility: quality then means the win rate over the pool's average.
+    """
+    if len(examples.performances):
+        return values
+    return values - values.mean(dim=-1, keepdim=True)
+
+
+def _pair(names: Sequence[str], config: RouterConfig, bias: torch.Tensor) -> tuple[str, str]:
+    ranked = [names[int(i)] for i in torch.argsort(bias, descending=True)]
+    strong = config.strong or next(name for name in ranked if name != config.weak)
+    return strong, config.weak or next(name for name in reversed(ranked) if name != strong)

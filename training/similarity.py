@@ -1,0 +1,231 @@
+"""The similarity router: an index of training queries, and what they say of the models on queries like them.
+
+Two methods over one index: ``kernel`` (`kernel.py`), for performances, preferences or
+both, and ``bradley-terry`` (`weighted_ranking.py`), RouteLLM's similarity-weighted
+ranking, for preferences. Nothing is fitted to the queries themselves, so that records
+and models can be added later (`extend.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..data.records import Record
+from ..routers.base import Model
+from ..routers.bundle import Truncation
+from ..routers.errors import InputError
+from .encoders import DIMENSIONS, StaticEncoder, static_encoder
+from .examples import validation_folds
+from .export import export_onnx, store_as_float16
+from .gate import parity_gate
+from .index import rows_per_run, subsample
+from .kernel import KernelNetwork, evidence_of, fit_kernel
+from .network import StaticNetwork, epsilon_of, example_inputs, reference_quality, token_sums
+from .novelty import centroids_of, novelty_bound
+from .pipeline import Job, RouterConfig, Settled, finish, settle, start_job
+from .ranking import Ranking, fit_ranking
+from .weighted_ranking import (
+    TIERS,
+    Start,
+    WeightedRankingNetwork,
+    battle_counts,
+    similarity_weights,
+    tier_ratings,
+    tiers_of,
+)
+
+KINDS = {"kernel": "similarity", "bradley-terry": "similarity-bradley-terry"}
+#: Held-out queries that calibrate a similarity-weighted ranking, a fold.
+_CALIBRATION_QUERIES = 800
+_ROWS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarityConfig(RouterConfig):
+    """Settings of `train_similarity`, beside those of `RouterConfig`.
+
+    Attributes:
+        method: "kernel", or "bradley-terry" as RouteLLM ranks (preference records only).
+        dimensions: length of a token vector when distilling.
+        index_size: most queries in the index; more are subsampled so that regions and models stay covered.
+        tiers: of models, for "bradley-terry".
+    """
+
+    method: Literal["kernel", "bradley-terry"] = "kernel"
+    dimensions: int = DIMENSIONS
+    index_size: int = 65_536
+    tiers: int = TIERS
+
+    def checks(self) -> dict[str, bool]:
+        """See `RouterConfig.checks`."""
+        return {
+            **super().checks(),
+            "method": self.method in KINDS,
+            "dimensions": 8 <= self.dimensions <= 1024,
+            "index_size": self.index_size >= 16,
+            "tiers": 2 <= self.tiers <= 50,
+        }
+
+
+def train_similarity(
+    records: Sequence[Record],
+    out: str | Path,
+    config: SimilarityConfig | None = None,
+    *,
+    pool: Sequence[Model] = (),
+    progress: bool = False,
+) -> Path:
+    """Build a similarity router and export it.
+
+    Args:
+        records: preference and performance records, mixed as they come; see `start_job` for their use.
+        out: folder of the bundle; the log goes to ``<out>.training/``.
+        config: settings.
+        pool: prices of models, by name.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The bundle's folder, for `routelearn.load`.
+
+    Raises:
+        InputError: nothing to learn from, a model that no record mentions, or a setting out of range.
+        ExportError: the exported graph does not reproduce the network.
+    """
+    config = config or SimilarityConfig()
+    job = start_job(records, out, config, pool, progress)
+    if config.method == "bradley-terry" and not len(job.examples.preferences):
+        raise InputError("the method 'bradley-terry' needs preference records; there are none: use 'kernel'")
+    with job.log:
+        return _train(job, config)
+
+
+def _train(job: Job, config: SimilarityConfig) -> Path:
+    examples, log = job.examples, job.log
+    phase = log.phase("encoder", 1)
+    encoder = static_encoder(config.encoder, config.dimensions)
+    log.advance(phase)
+    truncation = Truncation(max_tokens=config.max_tokens, distinct=True)
+    folds = validation_folds(examples, config.folds, config.seed)
+    total = token_sums(examples.queries, encoder, truncation)
+    epsilon = epsilon_of(total)
+    with torch.no_grad():
+        unit, _ = StaticNetwork(encoder, epsilon).features(total)
+    ranking = fit_ranking(examples, folds, log)
+    train = _kernel if config.method == "kernel" else _weighted_ranking
+    network, settled, extra = train(job, config, encoder, epsilon, unit, folds, ranking)
+    network.centroids = torch.from_numpy(centroids_of(unit.numpy(), config.seed))
+    return finish(
+        job,
+        config,
+        settled,
+        kind=KINDS[config.method],
+        model=export_similarity(network),
+        tokenizer_json=encoder.tokenizer_json,
+        truncation=truncation,
+        gate=parity_gate(reference_quality(network, encoder, truncation), examples.queries, truncation),
+        novelty_bound=novelty_bound(unit.numpy(), folds[0], config.seed),
+        encoder_fingerprint=encoder.fingerprint,
+        index={"queries": network.vectors.shape[1], "epsilon": epsilon, "scale": encoder.scale, **extra},
+    )
+
+
+Trained = tuple["KernelNetwork | WeightedRankingNetwork", Settled, dict[str, object]]
+
+
+def _kernel(
+    job: Job,
+    config: SimilarityConfig,
+    encoder: StaticEncoder,
+    epsilon: float,
+    unit: torch.Tensor,
+    folds: list[npt.NDArray[np.bool_]],
+    ranking: Ranking,
+) -> Trained:
+    fitted = fit_kernel(unit, job.examples, folds, ranking, config.seed, job.log)
+    settled = settle(job, config, fitted.utilities, fitted.held_out, ranking.overall.bias, ranking.loss)
+    kept = settled.columns
+    evidence = evidence_of(job.examples, ranking.overall)
+    amount = evidence.amount[:, kept]
+    known = np.flatnonzero((amount > 0).any(dim=1).numpy())  # queries of other sources may know no exported model
+    rows, weight = subsample(unit[known].numpy(), (amount[known] > 0).numpy(), config.index_size, config.seed)
+    rows, scale = known[rows], torch.from_numpy(weight).unsqueeze(1)
+    evidence = replace(
+        evidence,
+        base=evidence.base[kept],
+        residual=evidence.residual[rows][:, kept] * scale,
+        amount=amount[rows] * scale,
+    )
+    network = KernelNetwork(encoder, epsilon, unit[rows], evidence).eval()
+    network.bandwidth, network.prior = fitted.bandwidth, fitted.prior
+    network.slope.fill_(settled.calibration.slope)
+    network.intercept.fill_(settled.calibration.intercept)
+    network.centre = not len(job.examples.performances)
+    extra: dict[str, object] = {
+        "bandwidth": fitted.bandwidth,
+        "prior": fitted.prior,
+        "base": evidence.base.tolist(),
+        "of_quality": evidence.of_quality,
+        "centre": network.centre,
+    }
+    return network, settled, extra
+
+
+def _weighted_ranking(
+    job: Job,
+    config: SimilarityConfig,
+    encoder: StaticEncoder,
+    epsilon: float,
+    unit: torch.Tensor,
+    folds: list[npt.NDArray[np.bool_]],
+    ranking: Ranking,
+) -> Trained:
+    examples = job.examples
+    battles = examples.preferences
+    utilities = torch.zeros(len(unit), len(examples.models), dtype=torch.float64)
+    held_out = np.zeros(len(unit), np.bool_)
+    random = np.random.default_rng(config.seed)
+    steps = 0
+    phase = job.log.phase("similarity-weighted ranking", len(folds))
+    for fold, one in zip(folds, ranking.folds, strict=True):
+        tier = tiers_of(one.bias.numpy(), config.tiers)
+        counts = battle_counts(battles, len(unit), tier)
+        rows = np.sort(random.permutation(np.flatnonzero(fold))[:_CALIBRATION_QUERIES])
+        others = np.flatnonzero(~fold)
+        matrices = weighted_counts(unit[rows], unit[others], counts[others])
+        ratings = tier_ratings(matrices)
+        steps = max(steps, Start.of(counts[others]).steps_for(matrices))
+        utilities[rows] = ratings[:, tier].double()
+        held_out[rows] = True
+        job.log.advance(phase)
+    settled = settle(job, config, utilities, held_out, ranking.overall.bias, ranking.loss)
+    tier = tiers_of(ranking.overall.bias.numpy(), config.tiers)
+    answered = np.zeros((len(unit), len(examples.models)), np.bool_)
+    answered[np.repeat(battles.query, 2), battles.model.ravel()] = True
+    known = np.flatnonzero(answered.any(axis=1))
+    rows, weight = subsample(unit[known].numpy(), answered[known], config.index_size, config.seed)
+    rows = known[rows]
+    counts = battle_counts(battles, len(unit), tier)[rows] * torch.from_numpy(weight).unsqueeze(1)
+    network = WeightedRankingNetwork(encoder, epsilon, unit[rows], counts, tier[settled.columns], steps).eval()
+    network.slope.fill_(settled.calibration.slope)
+    return network, settled, {"tiers": tier[settled.columns].tolist(), "steps": steps}
+
+
+def weighted_counts(queries: torch.Tensor, index: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Similarity-weighted wins (k, t + 1, t + 1) for unit vectors (k, d) over an index (n, d) with its battles."""
+    players = int(counts.shape[1] ** 0.5)
+    parts = [similarity_weights(chunk @ index.T) @ counts for chunk in queries.split(_ROWS)]
+    return torch.cat(parts).reshape(-1, players, players)
+
+
+def export_similarity(network: KernelNetwork | WeightedRankingNetwork) -> bytes:
+    """The graph of a similarity router: index in int8, evidence in float16, runs bounded by the index's size."""
+    size = int(network.vectors.shape[1])
+    model = export_onnx(network, example_inputs(), ["quality", "novelty"], {"rows_per_run": str(rows_per_run(size))})
+    return store_as_float16(model, ("residual", "amount", "counts"))
