@@ -28,7 +28,9 @@ app = typer.Typer(
 Map = Annotated[list[str] | None, typer.Option("--map", help="Their column for ours: --map prompt=question.")]
 Alias = Annotated[list[str] | None, typer.Option(help="Rename a model: --alias THEIRS=OURS.")]
 Kind = Annotated[str, typer.Option(help=f"What the table holds: auto, {', '.join(KINDS)}.")]
-Models = Annotated[str | None, typer.Option(help="Score columns of a wide table, separated by commas.")]
+Models = Annotated[
+    str | None, typer.Option(help="Read these models only, separated by commas: score columns, or values of model.")
+]
 Split = Annotated[str | None, typer.Option(help="Read only rows of this split (column split or split_hint).")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip bad rows; they are counted and listed.")]
 TieShare = Annotated[

@@ -34,7 +34,8 @@ class ReadOptions:
         kind: what it holds; None: told by its columns.
         columns: their column for our name ({"prompt": "question"}).
         aliases: our model name for theirs ({"gpt4_1106_preview": "gpt-4-1106-preview"}).
-        models: the score columns of a wide table; None: every numeric column.
+        models: read these models only: the score columns of a wide table (None: every numeric column), or the
+            records of a long one that name no other model.
         split: keep rows of this split only.
         tie_share: P(tie | did not win) for censored rows; None: estimated from the file.
         skip_bad: collect bad rows instead of raising the first.
@@ -63,6 +64,8 @@ class RecordParser:
         self._require_columns(columns)
         self._is_lmsys = self._has("winner_model_a") and not self._has("messages")
         self._queries: dict[str, Query] = {}
+        self._kept = {options.aliases.get(name, name) for name in options.models or ()}
+        self._named: set[str] = set()
         self._wide: dict[str, bool] = dict.fromkeys(options.models or (), True)
         self._pending: list[tuple[PreferenceRecord, CensoredPreference]] = []
         self._known_of_strong: list[float] = []
@@ -74,7 +77,7 @@ class RecordParser:
         return self._column(ours) in self._columns
 
     def _told_by_columns(self, columns: Sequence[str]) -> Kind:
-        if self._options.models:
+        if self._options.models and self._columns.issuperset(self._options.models):
             return "wide"
         if self._has("model_a") or self._has("model_b"):
             return "preference"
@@ -94,7 +97,8 @@ class RecordParser:
             missing.insert(0, "prompt")
         if self.kind == "preference" and not any(all(self._has(name) for name in names) for names in _LABELS):
             missing.append("preference")
-        missing += [name for name in self._options.models or () if name not in self._columns]
+        if self.kind == "wide":
+            missing += [name for name in self._options.models or () if name not in self._columns]
         if missing:
             hint = f"{missing} (there are {list(columns)}; see --map {missing[0]}=THEIR_COLUMN)"
             raise DataError(self._name, None, missing[0], "no such column", hint)
@@ -115,12 +119,27 @@ class RecordParser:
             weight = 1.0 if weight is None else number(weight, 1e-9, 1e9)
         except InputError as error:
             raise fail("weight", error, "a number above 0") from error
+        base = PerformanceRecord(query, "", 0, weight=weight, task=task, split=split)
+        if self.kind == "wide":
+            return self._wide_records(row, fail, base)
         if self.kind == "preference":
-            return self._preference(row, fail, PreferenceRecord(query, "", "", 0.5, weight, task, split))
-        if self.kind == "performance":
-            base = PerformanceRecord(query, "", 0, weight=weight, task=task, split=split)
-            return [self._performance(row, fail, base)]
-        return self._wide_records(row, fail, PerformanceRecord(query, "", 0, weight=weight, task=task, split=split))
+            found: list[Record] = self._preference(row, fail, PreferenceRecord(query, "", "", 0.5, weight, task, split))
+        else:
+            found = [self._performance(row, fail, base)]
+        if not self._kept:
+            return found
+        self._named.update(*(record.models for record in found))
+        return [record for record in found if self._kept.issuperset(record.models)]
+
+    def check_kept(self, records: Sequence[Record]) -> None:
+        """Refuse a selection of models that left nothing of a long table.
+
+        Raises:
+            DataError: rows were read, and each names another model.
+        """
+        if self._named and not records:
+            problem = f"no row names only models of {sorted(self._kept)}"
+            raise DataError(self._name, None, self._column("model"), problem, f"some of {sorted(self._named)}")
 
     def _value(self, row: Row, ours: str) -> Any:
         value = row.get(self._column(ours))

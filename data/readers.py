@@ -67,6 +67,7 @@ def read_records(
             if not options.skip_bad:
                 raise
             result.bad.append(error)
+    parser.check_kept(result.records)
     try:
         result.records, result.censored, result.tie_share = parser.resolve_censored(result.records)
     except InputError as error:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import HealthCheck, settings
 from model2vec import StaticModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -23,6 +24,9 @@ from routelearn.training.matrix_factorization import MatrixFactorizationConfig, 
 from routelearn.training.similarity import SimilarityConfig, train_similarity
 
 ROOT = Path(__file__).resolve().parent.parent
+# A busy machine is no reason to fail: nothing here is asserted of time.
+settings.register_profile("routelearn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("routelearn")
 DATA = Path(os.environ.get("ROUTELEARN_DATA") or ROOT / ".." / "shared" / "data").resolve()
 
 

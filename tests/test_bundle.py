@@ -198,7 +198,7 @@ MANIFESTS = st.builds(
 
 
 @given(MANIFESTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_manifest_survives_writing_and_reading(manifest: Manifest) -> None:
     assert Manifest.from_json(manifest.to_json(), "x") == manifest
 

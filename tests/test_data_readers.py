@@ -127,6 +127,18 @@ def test_a_wide_column_that_is_no_score_says_to_name_the_models(tmp_path: Path) 
     assert len(read_records(path, ReadOptions(models=("x",))).records) == 1
 
 
+def test_models_select_the_records_of_a_long_table(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "model": name, "score": 1} for name in ("x", "y", "Z")]
+    path = jsonl(tmp_path / "t.jsonl", *rows)
+    found = read_records(path, ReadOptions(models=("x", "z"), aliases={"Z": "z"})).records
+    assert [record.models for record in found] == [("x",), ("z",)]
+    battles = [{"prompt": "q", "model_a": a, "model_b": b, "preference": 1} for a, b in ("xy", "yz", "xz")]
+    found = read_records(jsonl(tmp_path / "b.jsonl", *battles), ReadOptions(models=("x", "y"))).records
+    assert [record.models for record in found] == [("x", "y")]
+    with pytest.raises(DataError, match=r"\['w'\].*some of \['Z', 'x', 'y'\]"):
+        read_records(path, ReadOptions(models=("w",)))
+
+
 def test_columns_models_and_splits_can_be_mapped(tmp_path: Path) -> None:
     rows = [
         {"question": "q", "llm": "gpt4", "grade": 1, "split": "train"},
@@ -322,7 +334,7 @@ PERFORMANCE = st.builds(
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
 @given(records=st.lists(PERFORMANCE, min_size=1, max_size=4))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_written_is_read_back(tmp_path: Path, suffix: str, records: list[Record]) -> None:
     path = write_records(records, tmp_path / f"t{suffix}")
     assert read_records(path).records == records

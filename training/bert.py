@@ -67,7 +67,7 @@ class BertConfig(RouterConfig):
         head_learning_rate: peak, of the heads.
         weight_decay: of the weights.
         probe: fit the heads on the untouched transformer first, and fine-tune from there.
-        dropout: of hidden states and attention.
+        dropout: of hidden states.
         lora_rank: above 0, train low-rank updates only (extra `lora`).
         precision: "auto", "float32", "bfloat16" or "float16", of the training.
         quantise: "int8" exports 8-bit integers, "none" float32.

@@ -6,12 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .quantise import rounded
+from .quantise import BITS, rounded
 
 #: Similarities of one run of the graph: as many rows as fit some 16 MB of them.
 SIMILARITIES_PER_RUN = 4_000_000
-#: Within 7 bits, products summed in 16 bits, as processors without VNNI do, are exact.
-BITS = 7
 _QUERIES_PER_REGION = 50
 _MOST_REGIONS = 256
 

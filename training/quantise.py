@@ -16,7 +16,8 @@ from torch import nn
 
 from .export import int8_linear
 
-BITS = 8
+#: Of the weights. Processors without VNNI add two products in 16 bits, which 8-bit weights overflow (seen on AVX2).
+BITS = 7
 #: How much of the difference between channels moves from activations to weights.
 SMOOTHING = 0.5
 
