@@ -58,13 +58,16 @@ class Backbone(nn.Module):
         return first if self.offsets is None else torch.cat([first, self.offsets])
 
 
-def load_transformer(source: str, dropout: float, lora_rank: int) -> tuple[nn.Module, Pooling, bytes]:
+def load_transformer(
+    source: str, dropout: float, lora_rank: int, frozen_share: float = 0.0
+) -> tuple[nn.Module, Pooling, bytes]:
     """A transformer with its pooling and its tokenizer.json.
 
     Args:
         source: folder, hub id, or the packaged MiniLM.
         dropout: of hidden states, where the architecture has it.
         lora_rank: above 0, train low-rank updates of the linear layers only (Hu et al. 2021).
+        frozen_share: share of the layers, from the input on, that stay as they are with the embeddings below them.
 
     Raises:
         InputError: the folder holds no model or no fast tokenizer, or the architecture is unknown.
@@ -93,7 +96,21 @@ def load_transformer(source: str, dropout: float, lora_rank: int) -> tuple[nn.Mo
         model = peft.get_peft_model(
             model, peft.LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear")
         )
+    _freeze(model, config.num_hidden_layers, frozen_share)
     return model, pooling, _tokenizer_json(transformers, folder, source)
+
+
+def _freeze(model: nn.Module, layers: int, share: float) -> None:
+    """Keep a share of the layers, rounded down, and all that stands before them as it is."""
+    frozen = int(layers * share + 1e-9)
+    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
+    if not frozen or not stacks:
+        return
+    first_trained = next(stacks[0][frozen].parameters())
+    for parameter in model.parameters():  # in the order of computation
+        if parameter is first_trained:
+            return
+        parameter.requires_grad_(False)
 
 
 def merged(transformer: Any) -> nn.Module:

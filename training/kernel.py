@@ -17,11 +17,9 @@ import torch
 
 from .encoders import StaticEncoder
 from .examples import Examples
-from .export import int8_linear
 from .factorization import Batch, Factors
-from .index import int8_index
+from .index import IndexedNetwork, index_sums
 from .log import TrainingLog
-from .network import StaticNetwork
 from .ranking import Ranking, first_source, mean_loss
 
 #: Tried by validation. A bandwidth of 16 halves the weight of a neighbour every 0.043 of cosine.
@@ -157,11 +155,9 @@ def kernel_sums(
     return torch.cat(residuals), torch.cat(amounts)
 
 
-class KernelNetwork(StaticNetwork):
+class KernelNetwork(IndexedNetwork):
     """The exported graph: similarities to an int8 index, kernel sums, utilities, calibration."""
 
-    vectors: torch.Tensor
-    vector_scale: torch.Tensor
     residual: torch.Tensor
     amount: torch.Tensor
     slope: torch.Tensor
@@ -169,10 +165,7 @@ class KernelNetwork(StaticNetwork):
 
     def __init__(self, encoder: StaticEncoder, epsilon: float, unit: torch.Tensor, evidence: Evidence) -> None:
         """Index the queries that `evidence` is about; kernel and calibration are set by the trainer."""
-        super().__init__(encoder, epsilon)
-        vectors, scale = int8_index(unit)
-        self.register_buffer("vectors", vectors)
-        self.register_buffer("vector_scale", scale)
+        super().__init__(encoder, epsilon, unit)
         # float16 as it will be stored, so that torch and the graph compute with the same numbers.
         self.register_buffer("residual", evidence.residual.half().float())
         self.register_buffer("amount", evidence.amount.half().float())
@@ -186,10 +179,10 @@ class KernelNetwork(StaticNetwork):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Quality (n, m) and novelty (n,)."""
-        unit, _ = self.encoded(input_ids, attention_mask)
-        similarity = int8_linear(unit, self.vectors, self.vector_scale)
+        unit, similarity = self.similarities(input_ids, attention_mask)
         weight = torch.exp(self.bandwidth * (similarity - 1))
-        utilities = self.evidence.utilities(weight @ self.residual, weight @ self.amount, self.prior)
+        residual, amount = (index_sums(weight, values) for values in (self.residual, self.amount))
+        utilities = self.evidence.utilities(residual, amount, self.prior)
         calibrated = self.slope * utilities + self.intercept
         if self.centre:
             calibrated = calibrated - calibrated.mean(dim=1, keepdim=True)

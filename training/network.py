@@ -43,9 +43,14 @@ class StaticNetwork(nn.Module):
         self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
         self.register_buffer("one", torch.ones(1))
 
+    def normalised(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit vectors (n, d) and inverse standard deviations (n, 1) of sums of token vectors (n, d)."""
+        unit, _, inverse = torch.native_layer_norm(total, [total.shape[1]], self.gain, None, self.epsilon)
+        return unit, inverse
+
     def features(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit vectors (n, d) and features [unit vector; -log norm] (n, d + 1) of sums of token vectors (n, d)."""
-        unit, _, inverse = torch.native_layer_norm(total, [total.shape[1]], self.gain, None, self.epsilon)
+        unit, inverse = self.normalised(total)
         return unit, torch.cat([unit, inverse.log()], dim=1)
 
     def encoded(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

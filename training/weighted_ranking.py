@@ -24,9 +24,7 @@ import torch
 from ..routers.errors import ExportError
 from .encoders import StaticEncoder
 from .examples import Outcomes
-from .export import int8_linear
-from .index import int8_index
-from .network import StaticNetwork
+from .index import IndexedNetwork, index_sums
 
 TIERS = 10
 #: Steps of Newton's method from equal ratings; quadratic, so that the last two change nothing (tested).
@@ -178,11 +176,9 @@ class Start:
         )
 
 
-class WeightedRankingNetwork(StaticNetwork):
+class WeightedRankingNetwork(IndexedNetwork):
     """The exported graph: similarities, weights, count matrix, ratings, one a model."""
 
-    vectors: torch.Tensor
-    vector_scale: torch.Tensor
     counts: torch.Tensor
     rating: torch.Tensor
     inverse: torch.Tensor
@@ -199,10 +195,7 @@ class WeightedRankingNetwork(StaticNetwork):
         steps: int,
     ) -> None:
         """Index queries (n, d) with their battles (n, (t + 1)^2), for models of these tiers (m,)."""
-        super().__init__(encoder, epsilon)
-        vectors, scale = int8_index(unit)
-        self.register_buffer("vectors", vectors)
-        self.register_buffer("vector_scale", scale)
+        super().__init__(encoder, epsilon, unit)
         self.register_buffer("counts", counts.half().float())
         start = Start.of(self.counts)
         self.register_buffer("rating", start.rating)
@@ -214,9 +207,8 @@ class WeightedRankingNetwork(StaticNetwork):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Quality (n, m) and novelty (n,)."""
-        unit, _ = self.encoded(input_ids, attention_mask)
-        similarity = int8_linear(unit, self.vectors, self.vector_scale)
-        counts = similarity_weights(similarity) @ self.counts
+        unit, similarity = self.similarities(input_ids, attention_mask)
+        counts = index_sums(similarity_weights(similarity), self.counts)
         start = Start(self.rating, self.inverse)
         ratings = start.ratings(counts.reshape(-1, self.players, self.players), self.steps)
         utilities = self.slope * ratings[:, self.tier]
