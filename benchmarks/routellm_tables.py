@@ -49,7 +49,7 @@ ROUTERS: dict[str, Train] = {
     "similarity-bradley-terry": lambda records, out, seed: train_similarity(
         records, out, SimilarityConfig(seed=seed, method="bradley-terry", **PAIR)
     ),
-    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, quantise="int8", **PAIR)),
+    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, **PAIR)),
 }
 
 #: What the paper reports: (set, router, training data, APGR), and strong calls at 99 % of GPT-4's MT-Bench score.
@@ -198,8 +198,8 @@ def main() -> None:
     sources = ("arena", f"arena + AlpacaEval at {ALPACA_WEIGHT}")
     short = dict(zip(sources, ("arena", "arena-alpaca"), strict=True))
     lines = [
-        f"{STRONG} over {WEAK}; metrics and decontamination as RouteLLM's; every router is the exported bundle (bert: "
-        "int8). Intervals are 95 % bootstrap over questions. RouteLLM's judge data (some 120,000 prompts answered by "
+        f"{STRONG} over {WEAK}; metrics and decontamination as RouteLLM's; every router is the exported bundle. "
+        "Intervals are 95 % bootstrap over questions. RouteLLM's judge data (some 120,000 prompts answered by "
         "both models) is not public in the sources used here; its published rows are for orientation.",
         "",
     ]

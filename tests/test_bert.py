@@ -22,13 +22,14 @@ from routelearn.data.writers import write_records
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import ExportError, InputError, MissingExtraError
 from routelearn.routers.learned import load
+from routelearn.training.backbone import load_transformer
 from routelearn.training.bert import train_bert
 from routelearn.training.evaluate import evaluate
 from routelearn.training.examples import examples_of
 from routelearn.training.export import int8_linear
 from routelearn.training.finetuning import QueryDataset, collate, predict
 from routelearn.training.gate import check_quantised
-from routelearn.training.quantise import quantised
+from routelearn.training.quantise import Int8Linear, quantised
 
 
 def test_the_bert_router_learns(bert_bundle: Path, tested: list[PerformanceRecord]) -> None:
@@ -105,6 +106,19 @@ def test_a_decoder_goes_through_the_same_pipeline(
     assert router.score([""])[0] == pytest.approx(router.score(["", texts[0]])[0], abs=2e-6)
     report = evaluate({"llm": router}, tested, bootstrap=20)
     assert report["llm"].values["apgr"] > 0.5
+
+
+def test_lower_layers_can_stay_as_they_are(tiny_bert: Path) -> None:
+    model, _, _ = load_transformer(str(tiny_bert), 0.1, 0, 0.5)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained and all(name.startswith("encoder.layer.1.") for name in trained)
+    everything, _, _ = load_transformer(str(tiny_bert), 0.1, 0, 0.49)
+    assert all(parameter.requires_grad for parameter in everything.parameters())
+
+
+def test_int8_weights_leave_room_for_a_sum_in_16_bits() -> None:
+    layer = Int8Linear(torch.nn.Linear(8, 4), torch.ones(8))
+    assert int(layer.weight.abs().max()) == 63  # twice 255 * 64 fits
 
 
 def test_preferences_train_a_bert_router(tiny_bert: Path, sample: Sample, tmp_path: Path) -> None:

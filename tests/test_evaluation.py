@@ -209,7 +209,14 @@ def test_a_pool_of_42_models_is_evaluated() -> None:
 
 def test_the_sample_has_a_pool_report(report: Report) -> None:
     assert report.pool is not None
-    assert {result.router for result in report.pool.results} == {"mf", "kNN", "k-means", "single models", "oracle"}
+    assert {result.router for result in report.pool.results} == {
+        "mf",
+        "ranking",
+        "kNN",
+        "k-means",
+        "single models",
+        "oracle",
+    }
 
 
 def test_the_report_is_written_and_stands_alone(report: Report, tmp_path: Path) -> None:

@@ -53,6 +53,19 @@ class _Table:
         return np.asarray((total + self.mean) / (count + 1), np.float32)
 
 
+class RankingRouter(Router):
+    """Every model does as it did, on average, on all training queries: which model is best, whatever the query."""
+
+    def __init__(self, table: _Table, pool: Sequence[Model], strong: str, weak: str) -> None:
+        """Take the means."""
+        super().__init__(pool, strong, weak)
+        self._mean = np.asarray(table.mean, np.float32)
+
+    def quality(self, queries: Sequence[Query]) -> Floats:
+        """See `Router.quality`."""
+        return np.tile(self._mean, (len(queries), 1))
+
+
 class NeighbourRouter(Router):
     """kNN: every model does as it did, on average, on the k most similar training queries (cosine)."""
 
@@ -122,7 +135,7 @@ class ClusterRouter(Router):
 def learned_baselines(
     training: Sequence[Record], models: Sequence[str], strong: str, weak: str, encoder: str = PACKAGED_ENCODER
 ) -> dict[str, Router]:
-    """KNN and k-means over the training records, by name.
+    """Ranking, kNN and k-means over the training records, by name.
 
     Args:
         training: records that the routers were trained on, too.
@@ -138,6 +151,7 @@ def learned_baselines(
     table = _Table(examples_of(training, pool), static_encoder(encoder))
     candidates = [Model(name) for name in pool]
     return {
+        "ranking": RankingRouter(table, candidates, strong, weak),
         "kNN": NeighbourRouter(table, candidates, strong, weak),
         "k-means": ClusterRouter(table, candidates, strong, weak),
     }

@@ -49,7 +49,7 @@ NOVELTY_QUERIES = 2000
 #: Queries that show the quantiser how large activations are.
 CALIBRATION_QUERIES = 64
 #: Queries, held-out ones first, that the quantised graph must route as the float network does.
-GATE_QUERIES = 2000
+GATE_QUERIES = 1000
 #: One run of the graph: beyond this the activations leave the cache (measured on two cores).
 TOKENS_PER_RUN = 768
 #: Settings that may differ when a run is resumed: training does not depend on them.
@@ -81,7 +81,7 @@ class BertConfig(RouterConfig):
 
     folds: int = 10
     max_tokens: int = 128
-    epochs: int = 2
+    epochs: int = 1
     batch_size: int = 32
     learning_rate: float = 6e-5
     head_learning_rate: float = 1e-3
@@ -92,8 +92,8 @@ class BertConfig(RouterConfig):
     lora_rank: int = 0
     precision: Precision = "auto"
     quantise: Literal["none", "int8"] = "none"
-    evaluations: int = 2
-    patience: int = 2
+    evaluations: int = 3
+    patience: int = 3
     resume: bool = False
 
     def checks(self) -> dict[str, bool]:

@@ -76,8 +76,10 @@ def evaluate(
     results: list[Result] = []
     differences: list[Difference] = []
     if pairs.queries:
+        # Between two models the ranking is always-strong.
+        of_queries = {name: router for name, router in baselines.items() if name != "ranking"}
         results, differences = routing_results(
-            routers, baselines, pairs, training, (strong, weak), priced, output_tokens, bootstrap, seed, on_step
+            routers, of_queries, pairs, training, (strong, weak), priced, output_tokens, bootstrap, seed, on_step
         )
     if preferences:
         results = _with_log_loss(results, {**routers, **baselines}, preferences, set(routers), bootstrap, seed)

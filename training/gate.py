@@ -28,6 +28,7 @@ LARGEST_FLIPS = 0.01
 LARGEST_APGR_DROP = 0.005
 #: Texts that the parity gate compares torch and the graph on.
 PARITY_TEXTS = 1000
+_INSTEAD = "export float32: the same with resume and quantise 'none' trains nothing anew"
 
 
 def parity_gate(
@@ -119,13 +120,15 @@ def check_quantised(
         "largest_difference": float(np.abs(exact - quantised).max()),
     }
     if not flips <= LARGEST_FLIPS:
-        raise ExportError(f"quantising turns {flips:.2%} of the decisions, over {LARGEST_FLIPS:.0%}; export float32")
+        raise ExportError(f"quantising turns {flips:.2%} of the decisions, over {LARGEST_FLIPS:.0%}; {_INSTEAD}")
     if outcomes is not None:
         known = ~np.isnan(outcomes[0] + outcomes[1])
         if known.sum() >= 100 and outcomes[0][known].mean() != outcomes[1][known].mean():
             measured["apgr_drop"] = _apgr(exact, outcomes, known) - _apgr(quantised, outcomes, known)
             if measured["apgr_drop"] > LARGEST_APGR_DROP:
-                raise ExportError(f"quantising costs {measured['apgr_drop']:.4f} APGR, over {LARGEST_APGR_DROP}")
+                raise ExportError(
+                    f"quantising costs {measured['apgr_drop']:.4f} APGR, over {LARGEST_APGR_DROP}; {_INSTEAD}"
+                )
     return measured
 
 

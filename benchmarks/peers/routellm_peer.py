@@ -92,9 +92,10 @@ def similarity_weighted(task: dict[str, Any], folder: Path) -> Result:
         scores=np.array(scores),
         query_vectors=embed([task["test"][row] for row in rows]),
         battle_vectors=vectors,
-        **{name: np.array(kept[name].tolist(), str) for name in ("model_a", "model_b", "winner")},
-        strong=np.array(task["strong"]),
-        weak=np.array(task["weak"]),
+        winner=np.array(kept["winner"].tolist(), str),
+        **{name: np.array([router.model2tier[model] for model in kept[name]]) for name in ("model_a", "model_b")},
+        strong_tier=np.array(router.model2tier[task["strong"]]),
+        weak_tier=np.array(router.model2tier[task["weak"]]),
     )
     return {**result, "train_seconds": seconds, "train": len(kept)}
 

@@ -3,8 +3,7 @@
 Run: python benchmarks/peers/run.py [--dry-run]
 Makes an environment for each peer in benchmarks/out/peers (some 4 GB, once), serves our static vectors on an
 OpenAI-compatible endpoint of this machine, runs every peer's script in its environment with a time limit, and writes
-benchmarks/out/peers.json: a row for each router, setting and seed, or its error. Also benchmarks/out/peers/
-sw_reference.npz: RouteLLM's similarity-weighted scores of 100 queries, with the vectors and battles behind them.
+benchmarks/out/peers.json: a row for each router, setting and seed, or its error; and a section of docs/results.md.
 
 Reads $ROUTELEARN_DATA (default ../shared/data). RouteLLM trains on preferences: in setting A every question is made a
 battle, won by the model that alone was right, else a tie. Seconds per query are of one query at a time on one thread;
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -31,7 +29,7 @@ import numpy.typing as npt
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for benchmarks/common.py
-from common import OUT, STRONG, WEAK, say
+from common import OUT, STRONG, WEAK, interval, say, write_section
 from endpoint import VectorStore, serve
 from environments import VERSIONS, python_of, run_script
 from tasks import SETTINGS, Task, embed, make_task
@@ -42,6 +40,7 @@ from routelearn.training.encoders import StaticEncoder, static_encoder
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.metrics import bootstrap_interval, routing_curve
 from routelearn.training.pair_evaluation import groups_of
+from routelearn.training.similarity import SimilarityConfig, train_similarity
 
 FOLDER = OUT / "peers"
 OURS = "routelearn"
@@ -59,6 +58,9 @@ Train = Callable[[list[Record], Path, int], Path]
 ROUTERS: dict[str, Train] = {
     "mf": lambda records, out, seed: train_matrix_factorization(
         records, out, MatrixFactorizationConfig(seed=seed, strong=STRONG, weak=WEAK)
+    ),
+    "similarity": lambda records, out, seed: train_similarity(
+        records, out, SimilarityConfig(seed=seed, strong=STRONG, weak=WEAK)
     ),
 }
 
@@ -184,32 +186,40 @@ def prepare(encoder: StaticEncoder, store: VectorStore) -> dict[tuple[str, int],
     return tasks
 
 
-def summary(rows: list[Row]) -> str:
-    """A table, one line for each contestant and setting, over its seeds."""
+def lines(rows: list[Row]) -> list[str]:
+    """A table for each setting, one line for each contestant over its seeds; then what cannot run, and why."""
     found: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         found[row["setting"], row["package"], row["algorithm"]].append(row)
-    lines = [
-        "| setting | package | algorithm | n train | n test | seeds | APGR | its interval, seed 0 "
-        "| train, s | query, ms |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for (setting, package, algorithm), same in sorted(found.items()):
-        start = f"| {setting} | {package} {same[0]['version']} | {algorithm} |"
-        good = [row for row in same if "apgr" in row]
-        if not good:
-            lines.append(f"{start} {same[0].get('error') or same[0].get('note')} |")
-            continue
-        low, high = good[0]["interval"]
-        apgr, seconds, query = (
-            np.array([row[key] for row in good]) for key in ("apgr", "train_seconds", "seconds_per_query")
-        )
-        spread = f" (sd {apgr.std(ddof=1):.3f})" if len(good) > 1 else ""
-        lines.append(
-            f"{start} {good[0]['n_train']} | {good[0]['n_test']} | {len(good)} | {apgr.mean():.3f}{spread} "
-            f"| {low:.3f} to {high:.3f} | {seconds.mean():.2f} | {query.mean() * 1000:.2f} |"
-        )
-    return "\n".join(lines)
+    text = ["The same records, splits and static vectors for all; see the command's own text for the terms.", ""]
+    broken = []
+    for setting, title in SETTINGS.items():
+        text += [
+            f"### {title}",
+            "",
+            "| package | algorithm | trained on | tested on | seeds | APGR (sd) | 95 % interval, seed 0 | training, s "
+            "| a query, ms |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for (own, package, algorithm), same in found.items():
+            good = [row for row in same if "apgr" in row]
+            if own != setting:
+                continue
+            if not good:
+                reason = same[0].get("error") or same[0].get("note")
+                broken.append(f"- {package} {same[0]['version']}, {algorithm}: `{reason}`. {same[0].get('why', '')}")
+                continue
+            apgr, seconds, query = (
+                np.array([row[key] for row in good]) for key in ("apgr", "train_seconds", "seconds_per_query")
+            )
+            spread = f" ({apgr.std(ddof=1):.3f})" if len(good) > 1 else ""
+            text.append(
+                f"| {package} {good[0]['version']} | {algorithm} | {good[0]['n_train']:,} | {good[0]['n_test']:,} "
+                f"| {len(good)} | {apgr.mean():.3f}{spread} | {interval(good[0]['interval'])} | {seconds.mean():.1f} "
+                f"| {query.mean() * 1000:.2f} |"
+            )
+        text.append("")
+    return [*text, "What a peer ships and cannot run here:", "", *broken]
 
 
 def main() -> None:
@@ -234,10 +244,7 @@ def main() -> None:
             rows.append(judged(run, task, result))
             (OUT / "peers.json").write_text(json.dumps(rows, indent=1) + "\n")  # a stopped run keeps what it has
             say(f"{time.perf_counter() - start:.0f} s, {run}: {rows[-1].get('apgr', rows[-1].get('error'))}")
-    reference = tasks["B", 0][1] / "sw_reference.npz"
-    if reference.is_file():
-        shutil.copy(reference, FOLDER)
-    print(summary(rows))
+    write_section("Peers", "python benchmarks/peers/run.py", lines(rows))
 
 
 if __name__ == "__main__":
