@@ -29,7 +29,7 @@ from .index import IndexedNetwork, index_sums
 TIERS = 10
 #: Steps of Newton's method from equal ratings; quadratic, so that the last two change nothing (tested).
 NEWTON_STEPS = 12
-#: Ratings of the graph come this near those of Newton's method.
+#: Differences of ratings in the graph come this near those of Newton's method.
 TOLERANCE = 1e-4
 MOST_STEPS = 80
 #: Ridge of the Newton matrix: only a tier without battles feels it.
@@ -169,7 +169,9 @@ class Start:
         """
         exact = tier_ratings(counts)
         for steps in range(2, MOST_STEPS, 2):
-            if float((self.ratings(counts, steps) - exact).abs().max()) < TOLERANCE / 10:
+            # Differences between tiers alone make scores; their common level is known to fewer digits.
+            error = (self.ratings(counts, steps) - exact)[:, :-1]
+            if float((error - error[:, :1]).abs().max()) < TOLERANCE / 10:
                 return min(steps + 4, MOST_STEPS)
         raise ExportError(
             "the similarity-weighted ranking does not converge on so few battles; use the method 'kernel'"

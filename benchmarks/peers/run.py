@@ -3,7 +3,8 @@
 Run: python benchmarks/peers/run.py [--dry-run]
 Makes an environment for each peer in benchmarks/out/peers (some 4 GB, once), serves our static vectors on an
 OpenAI-compatible endpoint of this machine, runs every peer's script in its environment with a time limit, and writes
-benchmarks/out/peers.json: a row for each router, setting and seed, or its error; and a section of docs/results.md.
+benchmarks/out/peers.json: a row for each router, setting and seed, or its error; delete it to start anew. Writes a
+section of docs/results.md.
 
 Reads $ROUTELEARN_DATA (default ../shared/data). RouteLLM trains on preferences: in setting A every question is made a
 battle, won by the model that alone was right, else a tie. Seconds per query are of one query at a time on one thread;
@@ -48,7 +49,7 @@ SEEDS = {"A": range(5), "B": range(1)}
 BOOTSTRAP = 300
 TIME_LIMIT = 900.0
 #: Test queries that RouteLLM's similarity-weighted router scores: it refits a ranking for each.
-SW_QUERIES = 3000
+SW_QUERIES = 1000
 TIMED_QUERIES = 200
 
 Row = dict[str, Any]
@@ -101,7 +102,7 @@ def plan() -> list[Run]:
             if setting == "A":  # LLMRouter learns from performances only, of which setting B has none
                 runs += [Run("llmrouter-lib", f"{name}, ties to weak", setting, seed) for name in LLMROUTER]
     # Two models that are equally right make both "the best": the package takes the first of the file.
-    runs += [Run("llmrouter-lib", f"{name}, ties to strong", "A", seed) for seed in SEEDS["A"] for name in LLMROUTER]
+    runs += [Run("llmrouter-lib", f"{name}, ties to strong", "A", 0) for name in LLMROUTER]
     runs += [Run("routellm" if ".py" in name else "llmrouter-lib", name, "A", 0) for name in BROKEN]
     return runs
 
@@ -236,13 +237,17 @@ def main() -> None:
     encoder = static_encoder()
     store = VectorStore(lambda texts: embed(texts, encoder))
     tasks = prepare(encoder, store)
-    rows: list[Row] = []
+    file = OUT / "peers.json"
+    rows: list[Row] = json.loads(file.read_text()) if file.is_file() else []  # a stopped run goes on
+    done = {(row["package"], row["algorithm"], row["setting"], row["seed"]) for row in rows}
     with serve(store) as endpoint:
         for run in runs:
+            if (run.package, run.algorithm, run.setting, run.seed) in done:
+                continue
             task, folder = tasks[run.setting, run.seed]
             result = our_result(run, task) if run.package == OURS else peer_result(run, folder, endpoint)
             rows.append(judged(run, task, result))
-            (OUT / "peers.json").write_text(json.dumps(rows, indent=1) + "\n")  # a stopped run keeps what it has
+            file.write_text(json.dumps(rows, indent=1) + "\n")
             say(f"{time.perf_counter() - start:.0f} s, {run}: {rows[-1].get('apgr', rows[-1].get('error'))}")
     write_section("Peers", "python benchmarks/peers/run.py", lines(rows))
 
