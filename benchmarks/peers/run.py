@@ -45,7 +45,7 @@ from routelearn.training.similarity import SimilarityConfig, train_similarity
 
 FOLDER = OUT / "peers"
 OURS = "routelearn"
-SEEDS = {"A": range(5), "B": range(1)}
+SEEDS = {"A": range(3), "B": range(1)}
 BOOTSTRAP = 300
 TIME_LIMIT = 900.0
 #: Test queries that RouteLLM's similarity-weighted router scores: it refits a ranking for each.
