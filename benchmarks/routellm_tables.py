@@ -3,8 +3,8 @@
 Run: python benchmarks/routellm_tables.py [--only mf similarity similarity-bradley-terry bert]
 Out of domain: trained on human battles, with and without AlpacaEval's judged ones; no label of the three test sets.
 Then GSM8K with 10 % of its labels, and the log loss on held-out battles. Reads $ROUTELEARN_DATA (default
-../shared/data). BERT, which learns from both sources only, takes some 20 minutes on two cores; bundles and reports stay in benchmarks/out, so that a
-stopped run goes on. Writes a section of docs/results.md.
+../shared/data). BERT, which learns from both sources only, takes some 20 minutes on two cores; bundles and reports
+stay in benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from routelearn.data.writers import write_records
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import ExportError, InputError, MissingExtraError
 from routelearn.routers.learned import load
+from routelearn.training import bert, gate
 from routelearn.training.backbone import load_transformer
 from routelearn.training.bert import train_bert
 from routelearn.training.evaluate import evaluate
@@ -160,6 +161,23 @@ def test_an_interrupted_run_is_resumed(
     assert load(path).score(["Prove it."])[0] > 0
 
 
+def test_a_refused_int8_export_is_resumed_as_float32_without_training(
+    tiny_bert: Path, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(gate, "LARGEST_FLIPS", -1.0)
+        with pytest.raises(ExportError, match="resume"):
+            train_bert(sample.performances, tmp_path / "r", bert_config(tiny_bert, quantise="int8"))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(transformers.Trainer, "training_step", refuse)
+    monkeypatch.setattr(bert, "_probe", refuse)
+    path = train_bert(sample.performances, tmp_path / "r", bert_config(tiny_bert, resume=True))
+    assert read_manifest(path).training["parity_batched"] < 1e-4
+
+
 def test_two_processes_train_one_router(tiny_bert: Path, sample: Sample, tmp_path: Path) -> None:
     write_records(sample.performances, tmp_path / "records.jsonl")
     (tmp_path / "bert.toml").write_text(
@@ -196,7 +214,7 @@ def test_a_query_is_encoded_once_however_often_it_was_judged(sample: Sample) -> 
 
 
 def test_prediction_does_not_depend_on_the_order(tiny_bert: Path) -> None:
-    from routelearn.training.backbone import Backbone, load_transformer
+    from routelearn.training.backbone import Backbone
 
     transformer, pooling, _ = load_transformer(str(tiny_bert), 0.1, 0)
     network = Backbone(transformer, pooling, torch.zeros(3), torch.zeros(1, 3))

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from transformers.trainer_utils import get_last_checkpoint
 
 from ..data.records import Record
 from ..routers.base import Floats, Model, win_rate
@@ -35,7 +36,7 @@ from .gate import Gate, check_quantised, parity_gate, texts_of
 from .log import TrainingLog
 from .novelty import centroids_of, novelty_bound
 from .path import follow_path
-from .pipeline import Job, RouterConfig, Settled, centred, finish, settle, start_job
+from .pipeline import Job, RouterConfig, Settled, centred, finish, settle, start_job, training_folder
 from .quantise import quantised
 from .ranking import Ranking, fit_ranking
 
@@ -52,6 +53,8 @@ CALIBRATION_QUERIES = 64
 GATE_QUERIES = 1000
 #: One run of the graph: beyond this the activations leave the cache (measured on two cores).
 TOKENS_PER_RUN = 768
+#: What the checkpoints are of.
+RUN = "run.json"
 #: Settings that may differ when a run is resumed: training does not depend on them.
 _EXPORT_SETTINGS = {"resume", "quantise", "strong_share", "link"}
 #: A quantised activation may round the other way on another processor.
@@ -169,7 +172,8 @@ def train_bert(
     require("accelerate", "train")
     config = config or BertConfig()
     main = is_main_process()
-    job = start_job(records, out, config, pool, progress and main, None if main else "other-processes")
+    resume = config.resume and (_checkpoints(Path(out)) / RUN).is_file()
+    job = start_job(records, out, config, pool, progress and main, None if main else "other-processes", resume)
     with job.log:
         path = _train(job, config, main)
     wait_for_all()
@@ -190,10 +194,10 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
     folds = validation_folds(examples, config.folds, config.seed)[:1]
     ranking = fit_ranking(examples, folds, log)
     network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
-    if config.probe:
-        _probe(network, ids, examples, folds, ranking, config, log)
-    folder = job.out.with_name(job.out.name + ".training") / "checkpoints"
+    folder = _checkpoints(job.out)
     _prepare_checkpoints(folder, config, examples, main)
+    if config.probe and not (config.resume and get_last_checkpoint(str(folder))):
+        _probe(network, ids, examples, folds, ranking, config, log)
     settings = {name: getattr(config, name) for name in Settings.__dataclass_fields__}
     finetune(network, ids, examples, folds[0], Settings(**settings), folder, log)
     if not main:
@@ -269,13 +273,17 @@ def _some_rows(held_out: npt.NDArray[np.bool_], others: int, seed: int) -> npt.N
     return np.concatenate([np.flatnonzero(held_out), drawn])
 
 
+def _checkpoints(out: Path) -> Path:
+    return training_folder(out) / "checkpoints"
+
+
 def _prepare_checkpoints(folder: Path, config: BertConfig, examples: Examples, main: bool) -> None:
     """Keep the checkpoints of an interrupted run only to resume that very run.
 
     Raises:
         InputError: asked to resume a run with other settings or data.
     """
-    marker = folder / "run.json"
+    marker = folder / RUN
     settings = {name: value for name, value in asdict(config).items() if name not in _EXPORT_SETTINGS}
     run = json.loads(json.dumps({**settings, "data": data_fingerprint(examples)}))
     if config.resume and marker.is_file():

@@ -26,12 +26,14 @@ class TrainingLog:
     that a run that was killed still tells how far it came.
     """
 
-    def __init__(self, folder: Path, *, show_progress: bool) -> None:
-        """Start an empty log in a folder, which is made."""
+    def __init__(self, folder: Path, *, show_progress: bool, resume: bool = False) -> None:
+        """Start an empty log in a folder, which is made, or go on with the one that is there."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.steps: list[dict[str, Any]] = []
-        self._file = (folder / METRICS).open("w", encoding="utf-8")
+        file = folder / METRICS
+        resume = resume and file.is_file()
+        self.steps: list[dict[str, Any]] = [json.loads(line) for line in file.open()] if resume else []
+        self._file = file.open("a" if resume else "w", encoding="utf-8")
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),

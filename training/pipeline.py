@@ -105,6 +105,11 @@ class Job:
         return [Batch.of(part) for part in (self.examples.preferences, self.examples.performances) if len(part)]
 
 
+def training_folder(out: Path) -> Path:
+    """Where the log, the curve and the checkpoints of a bundle go."""
+    return out.with_name(out.name + ".training")
+
+
 def start_job(
     records: Sequence[Record],
     out: str | Path,
@@ -112,6 +117,7 @@ def start_job(
     pool: Sequence[Model],
     progress: bool,
     log_folder: str | None = None,
+    resume: bool = False,
 ) -> Job:
     """Check everything that can be checked before the expensive work.
 
@@ -126,6 +132,7 @@ def start_job(
         pool: prices of models, by name.
         progress: show a progress bar on stderr.
         log_folder: a folder below that for the log, of processes that only help.
+        resume: go on with the log that is there.
 
     Raises:
         InputError: nothing to learn from, a model that no record mentions, or a path that holds something else.
@@ -142,7 +149,7 @@ def start_job(
             raise InputError(f"no record mentions {name!r}; the records know {list(names)}")
     if len(names) > 2 and (config.strong is None or config.weak is None):
         raise InputError(f"name the strong and the weak model; the records know {list(names)}")
-    log = TrainingLog(out.with_name(out.name + ".training") / (log_folder or ""), show_progress=progress)
+    log = TrainingLog(training_folder(out) / (log_folder or ""), show_progress=progress, resume=resume)
     return Job(examples, out, {model.name: model for model in pool}, len(records), log)
 
 
