@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN = .venv/bin
 EXTRAS = fast,data,train,lora,minilm,dev
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-peers clean
 
 # Installed once; again when the dependencies change.
 .venv/installed: pyproject.toml constraints.txt
@@ -33,11 +33,17 @@ check: .venv/installed
 	MYPYPATH=.venv/typing $(BIN)/mypy --follow-imports=silent -p routelearn.routers -p routelearn.data
 	$(BIN)/pyright
 
+# Some three hours on two cores; every script can be stopped and goes on.
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/speed_transformers.py
 	$(BIN)/python benchmarks/routellm_tables.py
 	$(BIN)/python benchmarks/mmlu.py
 	$(BIN)/python benchmarks/many_models.py
+
+bench-peers: .venv/installed
+	$(BIN)/python benchmarks/peers/ranking.py
+	$(BIN)/python benchmarks/peers/run.py
 
 clean:
 	rm -rf .venv .demo build dist *.egg-info

@@ -126,8 +126,9 @@ def lines(name: str, rows: list[dict[str, Any]]) -> list[str]:
         f"{first['test']:,} to test",
         "",
         f"Best single model: {best}, quality {quality:.3f} for ${cost:.3f} a thousand queries. An answer is taken to "
-        f"be {one.output_tokens} tokens long. AIQ: mean quality over the range of costs (RouterBench), mean of "
-        f"{len(rows)} seeds of the training. Intervals: 95 % bootstrap over questions, the widest ends of all seeds.",
+        f"be {one.output_tokens} tokens long. AIQ: mean quality over the range of costs (RouterBench). "
+        "Intervals are 95 % bootstraps over questions. ranking: the models as they did on the training questions, "
+        "whatever the query; single models: the best in hindsight.",
         "",
         "| router | AIQ | less kNN's, paired | 95 % interval | best quality "
         "| USD a thousand queries for the best single's quality |",

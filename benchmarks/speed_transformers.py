@@ -30,8 +30,8 @@ from routelearn.training.bert import BertConfig, train_bert
 from routelearn.training.encoders import PACKAGED_ENCODER
 from routelearn.training.finetuning import padded
 
-QUERIES = 768
-SINGLE = 200
+QUERIES = 256
+SINGLE = 100
 BATCH = 32
 MAX_TOKENS = 128
 
@@ -64,7 +64,7 @@ class TorchPipeline:
 
 def routers() -> dict[str, LearnedRouter]:
     """A bundle of each precision."""
-    sample = generate_sample(300, seed=3)
+    sample = generate_sample(1500, seed=3)
     found = {}
     for precision in ("none", "int8"):
         config = BertConfig(strong="sim-max", weak="sim-small", epochs=1, quantise=precision)
