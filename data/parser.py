@@ -305,7 +305,8 @@ class RecordParser:
         share = self._options.tie_share
         share = tie_share_of(self._known_of_strong) if share is None else number(share)
         soft = {id(record): replace(record, preference=label.soft(share)) for record, label in self._pending}
-        return [soft.get(id(record), record) for record in records], len(soft), share
+        kept = sum(id(record) in soft for record in records)  # not those of models that were not asked for
+        return [soft.get(id(record), record) for record in records], kept, share
 
 
 def _missing(value: object) -> bool:

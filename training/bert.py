@@ -321,7 +321,7 @@ def _int8_gate(
     truncation: Truncation,
     settled: Settled,
 ) -> Gate:
-    """A gate on the decisions for two thousand queries: see `check_quantised`."""
+    """A gate on the decisions for `GATE_QUERIES` queries: see `check_quantised`."""
     rows = np.concatenate([np.flatnonzero(held_out), np.flatnonzero(~held_out)])[:GATE_QUERIES]
     texts = texts_of([examples.queries[row] for row in rows], truncation)
     strong, weak = (settled.columns[settled.names.index(name)] for name in (settled.strong, settled.weak))

@@ -112,9 +112,8 @@ def main() -> None:
     theirs = np.array(found["scores"])
     exact = newton(records)
     slope = router.manifest.calibration["slope"]
-    logit = np.log(router.score(test[:REFITS]).astype(np.float64)) - np.log1p(
-        -router.score(test[:REFITS]).astype(float)
-    )
+    scored = router.score(test[:REFITS]).astype(np.float64)
+    logit = np.log(scored) - np.log1p(-scored)
     graph = 1 / (1 + np.exp(-logit / slope))  # without the calibration, which RouteLLM has not
     start = time.perf_counter()
     router.score(test)
