@@ -1,7 +1,7 @@
 # make demo: from nothing to a trained router and a scored file. make test: the tests. make check: lint and types.
 PYTHON ?= python3.11
 BIN = .venv/bin
-EXTRAS = fast,data,train,lora,minilm,dev
+EXTRAS = fast,data,train,lora,metrics,minilm,dev
 
 .PHONY: demo test check bench bench-peers clean
 
@@ -33,13 +33,14 @@ check: .venv/installed
 	MYPYPATH=.venv/typing $(BIN)/mypy --follow-imports=silent -p routelearn.routers -p routelearn.data
 	$(BIN)/pyright
 
-# Some three hours on two cores; every script can be stopped and goes on.
+# Some five hours on two cores; every script can be stopped and goes on.
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/speed_transformers.py
 	$(BIN)/python benchmarks/routellm_tables.py
 	$(BIN)/python benchmarks/mmlu.py
 	$(BIN)/python benchmarks/many_models.py
+	$(BIN)/python benchmarks/cascade.py
 
 bench-peers: .venv/installed
 	$(BIN)/python benchmarks/peers/ranking.py

@@ -22,12 +22,15 @@ from .data.commands import app as data_app
 from .data.readers import parse_pairs
 from .data.scoring import score_file
 from .routers.base import Router
+from .routers.bundle import VERIFIER
 from .routers.errors import BundleError, InputError, MissingExtraError, RoutelearnError
 from .routers.fallback import FallbackRouter
 from .routers.learned import describe, load
 from .routers.policy import Policy, StrongShare, Threshold
 from .routers.query import Query, parse_messages
 from .routers.rules import RulesRouter, load_rules
+from .routers.verifier import load_verifier
+from .training.cascade_command import cascade_plan_command
 from .training.commands import app as train_app
 from .training.commands import extend_command
 from .training.evaluate_command import evaluate_command
@@ -41,6 +44,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(data_app, name="data")
 app.command("evaluate")(evaluate_command)
 app.command("extend")(extend_command)
+app.command("cascade-plan")(cascade_plan_command)
 
 RouterName = Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")]
 Strong = Annotated[str | None, typer.Option(help="The strong model; needed for rules or with --fallback.")]
@@ -171,8 +175,8 @@ def inspect(
 
     Example: routelearn inspect router/
     """
-    load(router)
     summary = describe(router)
+    (load_verifier if summary["kind"] == VERIFIER else load)(router)
     if as_json:
         sys.stdout.write(json.dumps(summary, indent=1) + "\n")
         return
@@ -180,7 +184,7 @@ def inspect(
     table = Table(show_header=False, title=str(router), title_justify="left")
     rows: dict[str, Any] = {
         "kind": f"{summary['kind']}, format version {summary['format_version']}",
-        "decision": f"{summary['strong']} over {summary['weak']}, threshold {summary['threshold']:.4f}",
+        "decision": _decision(summary),
         "pool": f"{len(summary['models'])} models: {', '.join(summary['models'][:12])}",
         "size": ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in summary["bytes"].items()),
         "link": summary["link"],
@@ -191,8 +195,15 @@ def inspect(
     for name, value in {**rows, **training.get("metrics", {})}.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     shares = [f"{share:.0%}: {value:.4f}" for share, value in summary["threshold_table"][::4]]
-    table.add_row("thresholds by strong share", ", ".join(shares))
+    share = "escalation rate" if summary["kind"] == VERIFIER else "strong share"
+    table.add_row(f"thresholds by {share}", ", ".join(shares))
     Console().print(table)
+
+
+def _decision(summary: dict[str, Any]) -> str:
+    if summary["kind"] == VERIFIER:
+        return f"confidence below {summary['threshold']:.4f} escalates"
+    return f"{summary['strong']} over {summary['weak']}, threshold {summary['threshold']:.4f}"
 
 
 @app.callback(invoke_without_command=True)

@@ -29,6 +29,8 @@ MANIFEST = "router.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
+#: The kind of bundle that judges answers; all other kinds are routers.
+VERIFIER = "verifier"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Manifest:
     """What router.json says.
 
     Attributes:
-        kind: "matrix-factorization", "similarity", "bert", ...
+        kind: "matrix-factorization", "similarity", "bert", ..., or "verifier" (see docs/bundle.md for its meanings
+            of the fields).
         pool: the candidate models with prices, in the order of the graph's columns.
         strong: the strong model of the binary decision.
         weak: the weak one.

@@ -11,8 +11,8 @@ import numpy as np
 
 from .base import Assessment, Context, Floats, Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
-from .bundle import TOKENIZER, Manifest, read_bundle
-from .errors import BundleCorruptError, GoldenScoreError, MissingExtraError
+from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
+from .errors import BundleCorruptError, GoldenScoreError, InputError, MissingExtraError
 from .query import Query, query_text
 from .session import HuggingFaceBackend, Session, TokenizerBackend, TokieBackend
 
@@ -103,6 +103,7 @@ def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerNa
         tokenizer: "auto" prefers tokie when it is installed and gives the golden ids, else `tokenizers`.
 
     Raises:
+        InputError: the bundle is a verifier's.
         BundleMissingError: the folder, or a file of it, is not there.
         BundleVersionError: written in another format version.
         BundleCorruptError: a file is not what was exported.
@@ -110,6 +111,8 @@ def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerNa
         MissingExtraError: tokie was asked for and is not installed.
     """
     manifest, contents = read_bundle(path)
+    if manifest.kind == VERIFIER:
+        raise InputError(f"{path} is a verifier, not a router; load it with routelearn.load_verifier")
     backend = _choose_tokenizer(manifest, contents[TOKENIZER], tokenizer)
     session = Session(
         contents[MODEL_FILE],

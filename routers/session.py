@@ -1,8 +1,8 @@
 """Text to tensors to scores: the only importer of onnxruntime, and the tokenizer back ends.
 
 A graph takes ``input_ids`` and ``attention_mask``, both (n, length), in the
-integer types that it declares; it gives ``quality`` (n, models) and, when the
-bundle measures it, ``novelty`` (n,).
+integer types that it declares, and a verifier's ``features`` (n, k), float32; it
+gives ``quality`` (n, models) and, when the bundle measures it, ``novelty`` (n,).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from .errors import BundleCorruptError, InferenceError
 
 Ids = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]
-Outputs = dict[str, npt.NDArray[Any]]
+Array = npt.NDArray[Any]
+Outputs = dict[str, Array]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -157,14 +158,14 @@ class Session:
         if bare is not None:
             self._run = lambda outputs, feeds: bare.run(outputs, feeds, None)
         inputs = {node.name: node.type for node in self._session.get_inputs()}
-        if set(inputs) != {"input_ids", "attention_mask"}:
+        if set(inputs) - {"features"} != {"input_ids", "attention_mask"}:
             raise BundleCorruptError(f"model.onnx has inputs {sorted(inputs)}; expected input_ids, attention_mask")
         self.outputs = [node.name for node in self._session.get_outputs()]
         if "quality" not in self.outputs:
             raise BundleCorruptError(f"model.onnx has outputs {self.outputs}; expected quality")
-        hints = self._session.get_modelmeta().custom_metadata_map
-        self._tokens_per_run = int(hints.get("tokens_per_run", TOKENS_PER_RUN))
-        self._rows_per_run = int(hints.get("rows_per_run", ROWS_PER_RUN))
+        self.hints: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        self._tokens_per_run = int(self.hints.get("tokens_per_run", TOKENS_PER_RUN))
+        self._rows_per_run = int(self.hints.get("rows_per_run", ROWS_PER_RUN))
         self._ids_type = _numpy_type(inputs["input_ids"])
         self._mask_type = _numpy_type(inputs["attention_mask"])
         self._ones = np.ones((1, max_tokens), self._mask_type)
@@ -176,7 +177,7 @@ class Session:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 
-    def run_one(self, text: str) -> tuple[list[npt.NDArray[Any]], bool]:
+    def run_one(self, text: str) -> tuple[list[Array], bool]:
         """Run one text: the outputs in the order of `outputs`, and whether it exceeded the token budget.
 
         The same arithmetic as `run` with less around it, for services that route one query at a time.
@@ -214,21 +215,37 @@ class Session:
         *results, truncated = (np.concatenate(column) for column in zip(*chunks, strict=True))
         return dict(zip(self.outputs, results, strict=True)), truncated
 
-    def _run_chunk(self, texts: list[str]) -> list[npt.NDArray[Any]]:
+    def _run_chunk(self, texts: list[str]) -> list[Array]:
         """The graph's outputs for some texts, then whether each was cut."""
         ids, whole = encode(self.backend, texts) if texts else (np.empty(0, np.int32), np.empty(0, np.int64))
+        return [*self.run_ids(ids, whole), whole > self.max_tokens]
+
+    def run_ids(self, ids: Ids, whole: Lengths, features: npt.NDArray[np.float32] | None = None) -> list[Array]:
+        """Run n rows of token ids through the graph, in batches of like length, side by side.
+
+        Args:
+            ids: int32 (total,), all rows one after the other.
+            whole: int64 (n,), their lengths; what exceeds the token budget is cut.
+            features: float32 (n, k), of a graph that takes them.
+
+        Returns:
+            The outputs in the order of `outputs`, n rows each.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+        """
         lengths = np.minimum(whole, self.max_tokens)
         starts = np.cumsum(whole) - whole
         order = np.argsort(lengths, kind="stable")
 
-        def work(rows: slice) -> list[npt.NDArray[Any]]:
+        def work(rows: slice) -> list[Array]:
             batch = order[rows]
-            return self._run_padded(ids, starts[batch], lengths[batch])
+            return self._run_padded(ids, starts[batch], lengths[batch], None if features is None else features[batch])
 
         parts = list(self._side_by_side(work, self._batches(lengths[order])))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return [*(np.concatenate(column)[back] for column in zip(*parts, strict=True)), whole > self.max_tokens]
+        return [np.concatenate(column)[back] for column in zip(*parts, strict=True)]
 
     def _side_by_side(self, work: Callable[[T], R], items: list[T]) -> Iterable[R]:
         # The tokenizer uses every core by itself; here the graph gets them, one batch a thread.
@@ -253,7 +270,9 @@ class Session:
             start = stop
         return batches
 
-    def _run_padded(self, ids: Ids, starts: Lengths, lengths: Lengths) -> list[npt.NDArray[Any]]:
+    def _run_padded(
+        self, ids: Ids, starts: Lengths, lengths: Lengths, features: npt.NDArray[np.float32] | None = None
+    ) -> list[Array]:
         """Run the texts whose ids begin at `starts` of the flat ids."""
         place = np.arange(max(1, int(lengths.max())) if len(lengths) else 1)
         kept = place < lengths[:, None]
@@ -267,15 +286,17 @@ class Session:
             kept = padded >= 0
             kept[:, 1:] &= padded[:, 1:] != padded[:, :-1]
         np.maximum(padded, 0, out=padded)
-        return self._run_graph(padded, kept.view(np.uint8))
+        return self._run_graph(padded, kept.view(np.uint8), features)
 
-    def _run_graph(self, ids: npt.NDArray[Any], mask: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    def _run_graph(self, ids: Array, mask: Array, features: npt.NDArray[np.float32] | None = None) -> list[Array]:
         feeds = {
             "input_ids": ids if self._ids_type is np.int32 else ids.astype(self._ids_type),
             "attention_mask": mask if mask.dtype == self._mask_type else mask.astype(self._mask_type),
         }
+        if features is not None:
+            feeds["features"] = features
         try:
-            results: list[npt.NDArray[Any]] = self._run(self.outputs, feeds)
+            results: list[Array] = self._run(self.outputs, feeds)
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise InferenceError(f"onnxruntime failed on {len(ids)} queries: {error}") from error
         return results

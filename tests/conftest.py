@@ -1,4 +1,4 @@
-"""Fixtures: a tiny encoder, a sample, a trained bundle, and where the real data is."""
+"""Fixtures: tiny encoders, a sample, trained bundles, and where the real data is."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.bert import BertConfig, train_bert
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.similarity import SimilarityConfig, train_similarity
+from routelearn.training.verifier import VerifierConfig, train_verifier
 
 ROOT = Path(__file__).resolve().parent.parent
 # A busy machine is no reason to fail: nothing here is asserted of time.
@@ -150,6 +151,18 @@ def bert_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPa
 def int8_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = bert_config(tiny_bert, quantise="int8")
     return train_bert(sample.performances, tmp_path_factory.mktemp("bundle") / "bert-int8", config)
+
+
+def verifier_config(encoder: Path, **settings: object) -> VerifierConfig:
+    rates = {"learning_rate": 2e-3, "head_learning_rate": 1e-2, "epochs": 2, "precision": "float32"}
+    sizes = {"max_tokens": 96, "query_tokens": 32}
+    return VerifierConfig(encoder=str(encoder), **{**rates, **sizes, **settings})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def verifier_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = verifier_config(tiny_bert, models=("sim-small", "sim-large"), weak="sim-small", strong="sim-max")
+    return train_verifier(sample.performances, tmp_path_factory.mktemp("bundle") / "verifier", config)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The README's Python blocks run, and its commands exist."""
+"""The Python blocks of README and docs/cascade.md run, and their commands exist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_python_blocks_run(code: str, bundle: Path, tiny_encoder: Path, tmp_
     assert done.stdout.strip()
 
 
-def test_the_shell_commands_run_in_order(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_the_shell_commands_run_in_order(tiny_encoder: Path, tiny_bert: Path, tmp_path: Path) -> None:
     """On the synthetic sample under the README's file names, with the sample's models for the README's."""
     from routelearn.data.sample import generate_sample
     from routelearn.data.writers import write_records
@@ -39,17 +39,31 @@ def test_the_shell_commands_run_in_order(tiny_encoder: Path, tmp_path: Path) -> 
     pd.DataFrame({"prompt": [r.query for r in test if isinstance(r.query, str)]}).to_parquet(
         tmp_path / "queries.parquet"
     )
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
     for command in COMMANDS:
         arguments = command.replace("gpt-4o-mini", "sim-small").replace("gpt-4o", "sim-max").split()[1:]
         if arguments[0] == "train":
-            arguments += ["--encoder", str(tiny_encoder)]
+            verifier = arguments[1] == "verifier"
+            arguments += ["--encoder", str(tiny_bert if verifier else tiny_encoder)]
+            arguments += ["--max-tokens", "96", "--query-tokens", "32"] if verifier else []
         code = "from routelearn.cli import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert {"score", "model", "source"} <= set(pd.read_parquet(tmp_path / "scored.parquet").columns)
+
+
+CASCADE = (ROOT / "docs" / "cascade.md").read_text()
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", CASCADE, re.DOTALL), ids=("run", "use cases"))
+def test_the_cascade_recipe_runs(code: str, bundle: Path, verifier_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "router")
+    shutil.copytree(verifier_bundle, tmp_path / "verifier")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 def test_the_two_commands_are_targets_of_the_makefile() -> None:

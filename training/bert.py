@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -172,7 +172,7 @@ def train_bert(
     require("accelerate", "train")
     config = config or BertConfig()
     main = is_main_process()
-    resume = config.resume and (_checkpoints(Path(out)) / RUN).is_file()
+    resume = config.resume and (checkpoints(Path(out)) / RUN).is_file()
     job = start_job(records, out, config, pool, progress and main, None if main else "other-processes", resume)
     with job.log:
         path = _train(job, config, main)
@@ -185,21 +185,14 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
     transformer, pooling, tokenizer_json = load_transformer(
         config.encoder, config.dropout, config.lora_rank, config.frozen_share
     )
-    limit = getattr(transformer.config, "max_position_embeddings", config.max_tokens)
-    if config.max_tokens > limit:
-        raise InputError(f"max_tokens is {config.max_tokens}; {config.encoder} reads at most {limit}")
+    check_token_budget(transformer, config)
     truncation = Truncation(max_tokens=config.max_tokens, special_tokens=True)
     flat, lengths = tokenize(examples.queries, HuggingFaceBackend(tokenizer_json, True), truncation)
     ids = np.split(flat, np.cumsum(lengths)[:-1])
     folds = validation_folds(examples, config.folds, config.seed)[:1]
     ranking = fit_ranking(examples, folds, log)
     network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
-    folder = _checkpoints(job.out)
-    _prepare_checkpoints(folder, config, examples, main)
-    if config.probe and not (config.resume and get_last_checkpoint(str(folder))):
-        _probe(network, ids, examples, folds, ranking, config, log)
-    settings = {name: getattr(config, name) for name in Settings.__dataclass_fields__}
-    finetune(network, ids, examples, folds[0], Settings(**settings), folder, log)
+    fit_network(network, ids, examples, folds, ranking, config, job.out, log, main)
     if not main:
         return job.out
     network.transformer = merged(network.transformer)
@@ -233,8 +226,52 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
         novelty_bound=novelty_bound(vectors, folds[0][rows], config.seed),
         golden_tolerance=1e-4 if config.quantise == "none" else INT8_GOLDEN_TOLERANCE,
     )
-    shutil.rmtree(folder)
+    shutil.rmtree(checkpoints(job.out))
     return path
+
+
+def check_token_budget(transformer: nn.Module, config: BertConfig) -> None:
+    """Refuse a budget that the transformer has no positions for.
+
+    Raises:
+        InputError: it exceeds them.
+    """
+    settings: Any = transformer.config
+    limit = getattr(settings, "max_position_embeddings", config.max_tokens)
+    if config.max_tokens > limit:
+        raise InputError(f"max_tokens is {config.max_tokens}; {config.encoder} reads at most {limit}")
+
+
+def fit_network(
+    network: Backbone,
+    ids: list[npt.NDArray[np.int32]],
+    examples: Examples,
+    folds: list[npt.NDArray[np.bool_]],
+    ranking: Ranking,
+    config: BertConfig,
+    out: Path,
+    log: TrainingLog,
+    main: bool,
+) -> None:
+    """Probe the heads, then fine-tune everything, in place; checkpoints go below the bundle's training folder.
+
+    Args:
+        network: where to start.
+        ids: token ids of the n queries.
+        examples: their outcomes.
+        folds: one validation fold, bool (n,).
+        ranking: what was fitted without the queries.
+        config: settings.
+        out: folder of the bundle.
+        log: gets a line a validation.
+        main: this process writes.
+    """
+    folder = checkpoints(out)
+    _preparecheckpoints(folder, config, examples, main)
+    if config.probe and not (config.resume and get_last_checkpoint(str(folder))):
+        _probe(network, ids, examples, folds, ranking, config, log)
+    settings = {name: getattr(config, name) for name in Settings.__dataclass_fields__}
+    finetune(network, ids, examples, folds[0], Settings(**settings), folder, log)
 
 
 def _probe(
@@ -273,11 +310,12 @@ def _some_rows(held_out: npt.NDArray[np.bool_], others: int, seed: int) -> npt.N
     return np.concatenate([np.flatnonzero(held_out), drawn])
 
 
-def _checkpoints(out: Path) -> Path:
+def checkpoints(out: Path) -> Path:
+    """Where the checkpoints of a bundle in training are."""
     return training_folder(out) / "checkpoints"
 
 
-def _prepare_checkpoints(folder: Path, config: BertConfig, examples: Examples, main: bool) -> None:
+def _preparecheckpoints(folder: Path, config: BertConfig, examples: Examples, main: bool) -> None:
     """Keep the checkpoints of an interrupted run only to resume that very run.
 
     Raises:

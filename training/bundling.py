@@ -113,7 +113,7 @@ def model_card(manifest: Manifest, name: str) -> str:
     """The README.md of a bundle."""
     training = manifest.training
     metrics = training.get("metrics", {})
-    rows = "\n".join(f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in metrics.items())
+    rows = "\n".join(f"| {key.replace('_', ' ')} | {shown(value)} |" for key, value in metrics.items())
     shares = "\n".join(f"| {share:.0%} | {value:.4f} |" for share, value in manifest.threshold_table[::2])
     pool = "\n".join(
         f"| {model.name} | {_price(model.input_price)} | {_price(model.output_price)} |" for model in manifest.pool
@@ -138,7 +138,7 @@ print(router.route("Prove that the square root of 2 is irrational."))
 
 {training.get("records", "?")} records, {training.get("queries", "?")} distinct queries. Seed
 {training.get("config", {}).get("seed", "?")}. Data fingerprint `{training.get("data_fingerprint", "?")[:16]}`.
-A score says nothing about queries unlike these: beyond a novelty of {_shown(manifest.novelty_bound)}
+A score says nothing about queries unlike these: beyond a novelty of {shown(manifest.novelty_bound)}
 `routelearn.FallbackRouter` answers by rules.
 
 ## Measured on queries held out of the fit
@@ -167,5 +167,6 @@ def _price(value: float | None) -> str:
     return "not stated" if value is None else f"{value:g}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A number with four decimals, anything else as it is."""
     return f"{value:.4f}" if isinstance(value, float) else str(value)

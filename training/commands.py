@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Train a router on your records and export it as a bundle.\n\n"
     "mf: seconds to train, microseconds to score; the one to start with. similarity: no fit to the queries, so that "
     "records and models can be added later. bert: minutes to hours to train, milliseconds to score; worth it from "
-    "some ten thousand queries.\n\n"
+    "some ten thousand queries. verifier: judges answers, for a cascade.\n\n"
     "Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
 )
 
@@ -173,6 +173,65 @@ def bert(
     _train(BertConfig, train_bert, flags)
 
 
+@app.command("verifier")
+def verifier(
+    data: Data,
+    out: Out,
+    strong: Annotated[str | None, typer.Option(help="The model that answers instead.")] = None,
+    weak: Annotated[str | None, typer.Option(help="Thresholds are for this model's answers; default: all.")] = None,
+    answers: Annotated[
+        list[str] | None, typer.Option(help="Learn from the answers of this model, repeatable; default: all.")
+    ] = None,
+    good_at: Annotated[float | None, typer.Option(help="Least score of an answer that is good enough.")] = None,
+    prior: Annotated[
+        Path | None, typer.Option(help="A router whose score is read too; not trained on these queries.")
+    ] = None,
+    config: Config = None,
+    pool: Pool = None,
+    encoder: Encoder = None,
+    epochs: Annotated[int | None, typer.Option(help="Most passes over the answers.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Answers a step, over all processes.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the transformer.")] = None,
+    lora_rank: Annotated[int | None, typer.Option(help="Above 0: train low-rank updates only (extra lora).")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    quantise: Annotated[str | None, typer.Option(help="none, or int8: a quarter of the size, faster.")] = None,
+    folds: Annotated[int | None, typer.Option(help="One of so many parts is held out, where no row is val.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Validations without a better loss before stopping.")] = None,
+    escalation_rate: Annotated[float | None, typer.Option(help="Of the default threshold.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Token budget of a query with its answer.")] = None,
+    query_tokens: Annotated[int | None, typer.Option(help="Tokens of the query, where both are long.")] = None,
+    resume: Annotated[bool | None, typer.Option("--resume", help="Go on from the last checkpoint.")] = None,
+    seed: Seed = None,
+    columns: Map = None,
+    alias: Alias = None,
+    kind: Kind = "auto",
+    models: Models = None,
+    split: Split = None,
+    tie_share: TieShare = None,
+    skip_bad: SkipBad = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Fine-tune a verifier: reads a query with an answer, says how likely the answer is good enough.
+
+    Learns from performance records with responses, or from preferences with responses. Thresholds come from held-out
+    answers only.
+
+    Example: routelearn train verifier --data answers.parquet --out verifier/ --answers gpt-4o-mini
+    """
+    flags = dict(locals())
+    _require_training()
+    require("accelerate", "train")
+    from ..routers.learned import load
+    from .verifier import VerifierConfig, train_verifier
+
+    found = flags.pop("prior")
+    flags["strong_share"] = flags.pop("escalation_rate")
+    # `models` reads the columns of a wide table; `answers` says whose answers are learned from.
+    flags["answers_of"] = tuple(flags.pop("answers") or ()) or None
+    router = load(found) if found else None
+    _train(VerifierConfig, lambda *args, **options: train_verifier(*args, prior=router, **options), flags)
+
+
 def extend_command(
     router: Annotated[Path, typer.Argument(help="A similarity bundle.")],
     data: Annotated[list[str], typer.Option(help="Files or hub ids with new records, repeatable.")],
@@ -223,6 +282,8 @@ def _train(config: type[Any], train: Callable[..., Path], flags: dict[str, Any])
     data, out, dry_run = flags.pop("data"), flags.pop("out"), flags.pop("dry_run")
     prices = read_pool(flags.pop("pool"))
     settings = read_settings(flags.pop("config"), config)
+    if "answers_of" in flags:
+        flags["models"] = flags.pop("answers_of")
     configuration = config(**{**settings, **{name: value for name, value in flags.items() if value is not None}})
     records = _read(console, data, options)
     if dry_run:

@@ -106,14 +106,14 @@ def export_onnx(
 
     Args:
         network: in evaluation mode.
-        inputs: an example of both inputs, n >= 2 and length >= 2.
+        inputs: an example of both inputs, n >= 2 and length >= 2; a third is ``features`` (n, k).
         outputs: names of the outputs.
         metadata: hints for the session: ``rows_per_run`` and ``tokens_per_run`` bound one run of the graph.
 
     Returns:
         The ONNX model, self-contained, dynamic in n and length.
     """
-    names = ("input_ids", "attention_mask")
+    names = ("input_ids", "attention_mask", "features")[: len(inputs)]
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
     with _quiet():
         program = torch.onnx.export(
@@ -122,7 +122,7 @@ def export_onnx(
             dynamo=True,
             input_names=list(names),
             output_names=list(outputs),
-            dynamic_shapes={name: {0: batch, 1: length} for name in names},
+            dynamic_shapes={name: {0: batch} if name == "features" else {0: batch, 1: length} for name in names},
             external_data=False,
             opset_version=OPSET,
             custom_translation_table=_TRANSLATIONS,

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import io
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..data.writers import atomic_path
-from ..routers.errors import require
+from .page import escaped, html_table, new_figure, page, plain, svg
 from .results import Report, Result
 
 JSON, HTML = "report.json", "report.html"
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1b1f24; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-tr.router td { font-weight: 600; } tr.bound td { color: #6e7781; }
-small { color: #57606a; font-weight: 400; white-space: nowrap; } svg { max-width: 100%; height: auto; }
-"""
 
 #: Columns of the table: key, heading, what it means.
 COLUMNS = (
@@ -43,24 +31,15 @@ COLUMNS = (
 def write_report(report: Report, folder: Path) -> None:
     """Write report.json and report.html into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(_plain(report.as_dict()), indent=1, allow_nan=False) + "\n"
+    content = json.dumps(plain(report.as_dict()), indent=1, allow_nan=False) + "\n"
     for name, text in ((JSON, content), (HTML, html_page(report))):
         with atomic_path(folder / name) as staging:
             staging.write_text(text, encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: what is not defined is null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def html_page(report: Report) -> str:
     """The page."""
-    parts = [f"<h1>{_text(report.strong)} over {_text(report.weak)}</h1>"]
+    parts = [f"<h1>{escaped(report.strong)} over {escaped(report.weak)}</h1>"]
     if report.strong_quality is not None and report.weak_quality is not None:
         parts.append(
             f"<p>{report.queries:,} scored queries ({report.prompts:,} prompts). Mean score of strong alone "
@@ -69,50 +48,56 @@ def html_page(report: Report) -> str:
         )
     if report.preferences:
         parts.append(f"<p>{report.preferences:,} preference records.</p>")
-    parts += [f"<p>Note: {_text(note)}.</p>" for note in report.notes]
+    parts += [f"<p>Note: {escaped(note)}.</p>" for note in report.notes]
     used = [column for column in COLUMNS if any(column[0] in result.values for result in report.results)]
     parts.append(_results_table(report.results, used))
-    parts.append("<p>" + "; ".join(f"<b>{_text(name)}</b>: {_text(meaning)}" for _, name, meaning in used) + ".</p>")
+    parts.append(
+        "<p>" + "; ".join(f"<b>{escaped(name)}</b>: {escaped(meaning)}" for _, name, meaning in used) + ".</p>"
+    )
     points = [result for result in report.results if "strong_share" in result.values]
     if points:
         rows = [
-            [_text(r.router), _percent(r.values["strong_share"]), _interval(r, "quality"), _cost(r.values.get("cost"))]
+            [
+                escaped(r.router),
+                _percent(r.values["strong_share"]),
+                _interval(r, "quality"),
+                _cost(r.values.get("cost")),
+            ]
             for r in points
         ]
-        parts.append(_table(["fixed choice", "strong share", "mean score", "USD a thousand"], rows))
+        parts.append(html_table(["fixed choice", "strong share", "mean score", "USD a thousand"], rows))
     if any(result.curve for result in report.results):
         parts.append("<h2>Quality against strong calls</h2>" + _curves(report))
     if any(result.reliability for result in report.results):
         parts.append("<h2>Reliability of the win rate</h2>" + _reliability(report.results))
     if report.differences:
         rows = [
-            [f"{_text(d.router)} − {_text(d.other)}", f"{d.apgr:+.4f}", f"{d.interval[0]:+.4f} to {d.interval[1]:+.4f}"]
+            [
+                f"{escaped(d.router)} − {escaped(d.other)}",
+                f"{d.apgr:+.4f}",
+                f"{d.interval[0]:+.4f} to {d.interval[1]:+.4f}",
+            ]
             for d in report.differences
         ]
-        parts.append("<h2>Paired differences of APGR</h2>" + _table(["pair", "difference", "95 % interval"], rows))
+        parts.append("<h2>Paired differences of APGR</h2>" + html_table(["pair", "difference", "95 % interval"], rows))
     if any(result.tasks for result in report.results):
         parts.append("<h2>APGR by task</h2>" + _tasks(report))
     if report.pool is not None:
         parts.append("<h2>The whole pool</h2>" + _pool(report))
-    body = "\n".join(parts)
-    title = _text(f"{report.strong} over {report.weak}")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{_STYLE}</style>\n{body}\n</html>\n"
-    )
+    return page(f"{report.strong} over {report.weak}", parts)
 
 
 def _results_table(results: Sequence[Result], used: Sequence[tuple[str, str, str]]) -> str:
-    lines = ["<table><tr><th>router</th>" + "".join(f"<th>{_text(name)}</th>" for _, name, _ in used) + "</tr>"]
+    lines = ["<table><tr><th>router</th>" + "".join(f"<th>{escaped(name)}</th>" for _, name, _ in used) + "</tr>"]
     for result in results:
         if "strong_share" not in result.values:
             cells = "".join(f"<td>{_interval(result, key)}</td>" for key, _, _ in used)
-            lines.append(f'<tr class="{result.role}"><td>{_text(result.router)}</td>{cells}</tr>')
+            lines.append(f'<tr class="{result.role}"><td>{escaped(result.router)}</td>{cells}</tr>')
     return "\n".join(lines) + "</table>"
 
 
 def _curves(report: Report) -> str:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     for result in report.results:
         if result.curve:
             share, quality = zip(*result.curve, strict=True)
@@ -123,11 +108,11 @@ def _curves(report: Report) -> str:
     if report.strong_quality is not None:
         axes.axhline(0.99 * report.strong_quality, color="grey", linewidth=0.8, label="99 % of strong")
     axes.set(xlabel="share of queries sent to strong", ylabel="mean score")
-    return _svg(figure, axes)
+    return svg(figure, axes)
 
 
 def _reliability(results: Sequence[Result]) -> str:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
     for result in results:
         if result.reliability:
@@ -138,17 +123,17 @@ def _reliability(results: Sequence[Result]) -> str:
     if points:
         low, high = max(0.0, min(points) - 0.03), min(1.0, max(points) + 0.03)
     axes.set(xlabel="predicted win rate of strong", ylabel="observed", xlim=(low, high), ylim=(low, high))
-    return _svg(figure, axes)
+    return svg(figure, axes)
 
 
 def _tasks(report: Report) -> str:
     shown = [result for result in report.results if result.tasks]
     names = sorted({task for result in shown for task in result.tasks})
     rows = [
-        [_text(task), str(report.tasks.get(task, "")), *(_number(result.tasks.get(task)) for result in shown)]
+        [escaped(task), str(report.tasks.get(task, "")), *(_number(result.tasks.get(task)) for result in shown)]
         for task in names
     ]
-    return _table(["task", "queries", *(_text(result.router) for result in shown)], rows)
+    return html_table(["task", "queries", *(escaped(result.router) for result in shown)], rows)
 
 
 def _pool(report: Report) -> str:
@@ -156,7 +141,7 @@ def _pool(report: Report) -> str:
     assert pool is not None
     rows = [
         [
-            _text(result.router),
+            escaped(result.router),
             f"{result.aiq:.4f} <small>{result.aiq_interval[0]:.4f} to {result.aiq_interval[1]:.4f}</small>",
             f"{result.best_quality:.4f}",
             _cost(result.cost_at_best_single),
@@ -168,10 +153,10 @@ def _pool(report: Report) -> str:
         for result in pool.results
     ]
     best_cost, best_quality = pool.singles[pool.best_single]
-    table = _table(
+    table = html_table(
         ["router", "AIQ", "best mean score", "USD a thousand at the best single's score", "AIQ − kNN's"], rows
     )
-    figure, axes = _figure()
+    figure, axes = new_figure()
     for result in pool.results:
         style = {"oracle": "k:", "single models": "--"}.get(result.router, "o-")
         axes.plot(result.cost, result.quality, style, markersize=3, label=result.router)
@@ -182,37 +167,11 @@ def _pool(report: Report) -> str:
         axes.set_xscale("log")
     return (
         f"<p>{pool.queries:,} queries scored by all {len(pool.singles)} models, {pool.output_tokens} tokens an answer. "
-        f"Best single model: {_text(pool.best_single)}, {best_quality:.4f} for {_cost(best_cost)}. AIQ: area under "
+        f"Best single model: {escaped(pool.best_single)}, {best_quality:.4f} for {_cost(best_cost)}. AIQ: area under "
         "the non-decreasing convex hull of quality against cost, over the range of costs of the single models.</p>"
         + table
-        + _svg(figure, axes)
+        + svg(figure, axes)
     )
-
-
-def _figure() -> tuple[Any, Any]:
-    require("matplotlib", "train")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _svg(figure: Any, axes: Any) -> str:
-    import matplotlib as mpl
-
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.25)
-    stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "routelearn"}):  # the same bytes for the same report
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{heading}</th>" for heading in headings)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def _interval(result: Result, key: str) -> str:
@@ -235,7 +194,3 @@ def _percent(value: float) -> str:
 
 def _cost(value: float | None) -> str:
     return "" if value is None else f"{value:,.3f}"
-
-
-def _text(value: str) -> str:
-    return html.escape(value)

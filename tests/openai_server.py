@@ -1,0 +1,172 @@
+"""A small OpenAI-compatible server: chat completions, plain and streamed, that counts what it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+
+@dataclass
+class Counts:
+    """What a server was asked, by its own account."""
+
+    calls: int = 0
+    failed: int = 0
+    dropped: int = 0  # the client went away before its answer
+    input_tokens: int = 0
+    output_tokens: int = 0
+    prompts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class OpenAIServer:
+    """Serves on a thread of its own, as ``with OpenAIServer(answer=...) as server``.
+
+    Attributes:
+        answer: from the last message to the answer; what it raises is answered with status 500.
+        delay_s: seconds before it answers.
+        break_after: pieces of a stream after which the connection is dropped; None: none.
+        usage: report the tokens: one for each word that was read and written.
+    """
+
+    answer: Callable[[str], str] = lambda prompt: f"You said {prompt}"
+    delay_s: float = 0.0
+    break_after: int | None = None
+    usage: bool = True
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    def __enter__(self) -> OpenAIServer:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        started = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=4096), self._loop
+        )
+        self._server = started.result(10)
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async def close() -> None:
+            self._server.close()
+            open_ones = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in open_ones:
+                task.cancel()
+            await asyncio.gather(*open_ones, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = int(head.split("content-length:")[1].split("\r\n")[0])
+                await self._respond(json.loads(await reader.readexactly(length)), reader, writer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except asyncio.CancelledError:  # the server closes; raised on, it would be logged
+            pass
+        finally:
+            writer.close()
+
+    async def _respond(
+        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        prompt = request["messages"][-1]["content"]
+        self.counts.calls += 1
+        self.counts.prompts.append(prompt)
+        waited = 0.0
+        while waited < self.delay_s:
+            await asyncio.sleep(min(0.01, self.delay_s - waited))
+            waited += 0.01
+            if reader.at_eof():
+                self.counts.dropped += 1
+                raise ConnectionError
+        try:
+            text = self.answer(prompt)
+        except Exception as error:  # noqa: BLE001 - a failure that a test asks for
+            self.counts.failed += 1
+            self._write(writer, HTTPStatus.INTERNAL_SERVER_ERROR, {"error": {"message": str(error), "type": "server"}})
+            return
+        read = sum(len(str(message["content"]).split()) for message in request["messages"])
+        written = len(text.split())
+        self.counts.input_tokens += read
+        self.counts.output_tokens += written
+        tokens = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        usage = tokens if self.usage else None
+        base = {"id": "chatcmpl-1", "created": 0, "model": request["model"]}
+        if request.get("stream"):
+            self._stream(writer, text, base, usage if request.get("stream_options", {}).get("include_usage") else None)
+            return
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        body = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
+        self._write(writer, HTTPStatus.OK, body)
+
+    def _write(self, writer: asyncio.StreamWriter, status: HTTPStatus, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
+
+    def _stream(
+        self, writer: asyncio.StreamWriter, text: str, base: dict[str, Any], usage: dict[str, int] | None
+    ) -> None:
+        head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head.encode())
+
+        def send(event: str) -> None:
+            data = f"data: {event}\n\n".encode()
+            writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+        def chunk(choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> str:
+            return json.dumps({**base, "object": "chat.completion.chunk", "choices": choices, "usage": usage})
+
+        words = text.split(" ")
+        for number, word in enumerate(words):
+            if number == self.break_after:
+                raise ConnectionError
+            piece = word if number == len(words) - 1 else word + " "
+            send(chunk([{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}]))
+        send(chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}]))
+        if usage is not None:
+            send(chunk([], usage))
+        send("[DONE]")
+        writer.write(b"0\r\n\r\n")
+
+
+class BareClient:
+    """The least that is an OpenAI client: one connection a call. The real one takes seconds for a thousand at once."""
+
+    def __init__(self, url: str) -> None:
+        self._port = int(url.split(":")[2].split("/", maxsplit=1)[0])
+        self.chat = SimpleNamespace(completions=SimpleNamespace(create=self._create))
+
+    async def _create(self, **options: Any) -> Any:
+        body = json.dumps(options).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            answered = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            content = await reader.readexactly(int(answered.split("content-length:")[1].split("\r\n")[0]))
+        finally:
+            writer.close()
+        reply = json.loads(content, object_hook=lambda fields: SimpleNamespace(**fields))
+        if not answered.startswith("http/1.1 200"):
+            raise RuntimeError(reply.error.message)
+        return reply

@@ -1,0 +1,72 @@
+"""What the HTML reports share: one page that needs nothing else, with tables and inline pictures."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..routers.errors import require
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1b1f24; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+tr.router td { font-weight: 600; } tr.bound td { color: #6e7781; }
+small { color: #57606a; font-weight: 400; white-space: nowrap; } svg { max-width: 100%; height: auto; }
+"""
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole page from its parts."""
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escaped(title)}</title><style>{_STYLE}</style>\n{body}\n</html>\n"
+    )
+
+
+def plain(value: Any) -> Any:
+    """JSON has no NaN: what is not defined is null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def new_figure() -> tuple[Any, Any]:
+    """A matplotlib figure and its axes."""
+    require("matplotlib", "train")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    return figure, figure.subplots()
+
+
+def svg(figure: Any, axes: Any) -> str:
+    """A figure as an inline picture."""
+    import matplotlib as mpl
+
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.25)
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "routelearn"}):  # the same bytes for the same report
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table from cells that are HTML."""
+    head = "".join(f"<th>{heading}</th>" for heading in headings)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def escaped(value: str) -> str:
+    """Text for HTML."""
+    return html.escape(value)

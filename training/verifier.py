@@ -1,0 +1,435 @@
+"""The verifier: a transformer that reads a query with an answer and says how likely the answer is good enough.
+
+A cross-encoder (FrugalGPT's scorer, Chen et al. 2023, section 3, is one as well), fine-tuned as the BERT router is.
+Everything that is chosen afterwards (the weights of the features, the calibration, every threshold) is fitted on
+answers to queries that the transformer was not trained on, and measured cross-fitted among those: fitted on the
+scorer's own training data, as in FrugalGPT's code, thresholds would promise a confidence that new answers do not get.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ..data.records import Record
+from ..routers.answer_features import FEATURES, PRIOR, feature_rows
+from ..routers.base import Floats, Model, Router
+from ..routers.bundle import (
+    CARD,
+    MODEL,
+    TOKENIZER,
+    VERIFIER,
+    Golden,
+    Manifest,
+    Truncation,
+    check_replaceable,
+    save_bundle,
+)
+from ..routers.errors import ExportError, InputError, require
+from ..routers.session import HuggingFaceBackend, Session
+from ..routers.verifier import GOLDEN_PAIRS, GOLDEN_PRIORS, PairEncoder, joined
+from .answers import JudgedAnswer, answer_examples, judged_answers
+from .backbone import Backbone, load_transformer, merged
+from .bert import (
+    CALIBRATION_QUERIES,
+    GATE_QUERIES,
+    INT8_GOLDEN_TOLERANCE,
+    TOKENS_PER_RUN,
+    BertConfig,
+    check_token_budget,
+    checkpoints,
+    fit_network,
+)
+from .examples import Examples, data_fingerprint, validation_folds
+from .export import export_onnx
+from .finetuning import is_main_process, padded, predict, wait_for_all
+from .gate import PARITY_TOLERANCE, check_quantised
+from .log import TrainingLog
+from .metrics import Array, auroc, expected_calibration_error, log_loss
+from .pipeline import training_folder
+from .quantise import quantised
+from .ranking import fit_ranking
+from .verifier_card import verifier_card
+
+#: Pairs of the parity gate.
+PARITY_PAIRS = 200
+#: Folds of the held-out answers, for what is measured of the last step.
+CROSS_FITS = 5
+#: Fewest held-out answers of either kind that thresholds can be picked from.
+LEAST_HELD_OUT = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifierConfig(BertConfig):
+    """Settings of `train_verifier`, beside those of `BertConfig`.
+
+    `models` are those whose answers are learned from (None: all), `weak` is the one whose answers will be verified
+    (None: all), `strong` the one that answers instead; `strong_share` is the escalation rate of the default
+    threshold.
+
+    Attributes:
+        good_at: least score of an answer that is good enough; of preferences, the least win rate over the other.
+        query_tokens: tokens that are the query's when query and answer are long.
+        features: read beside the text; see `FEATURES` of routers/answer_features.py.
+    """
+
+    folds: int = 5
+    max_tokens: int = 256
+    epochs: int = 2
+    strong_share: float = 0.3
+    good_at: float = 0.5
+    query_tokens: int = 96
+    features: tuple[str, ...] = tuple(FEATURES)
+
+    def checks(self) -> dict[str, bool]:
+        """See `RouterConfig.checks`."""
+        return {
+            **super().checks(),
+            "good_at": 0 < self.good_at <= 1,
+            "query_tokens": 0 < self.query_tokens < self.max_tokens - 8,
+            "features": set(self.features) <= set(FEATURES),
+        }
+
+
+class VerifierNetwork(nn.Module):
+    """What is exported: ids and mask (n, length), features (n, k) to ``quality`` (n, 1), P(good enough)."""
+
+    weight: torch.Tensor
+    feature_weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, backbone: Backbone, stack: Stack) -> None:
+        """Fold the stack into the head."""
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("weight", backbone.head.weight.detach().T.contiguous() * stack.slope)
+        bias = backbone.head.bias.detach() * stack.slope + stack.intercept
+        self.register_buffer("bias", bias)
+        self.register_buffer("feature_weight", torch.tensor(stack.weights, dtype=torch.float32).reshape(-1, 1))
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, features: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """P(good enough), float32 (n, 1)."""
+        logit = self.backbone.pooled(input_ids, attention_mask) @ self.weight + self.bias
+        if features is not None:
+            logit = logit + features @ self.feature_weight
+        return torch.sigmoid(logit)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """``sigmoid(slope * utility + weights . features + intercept)``: stacking (Wolpert 1992) and Platt scaling in one.
+
+    Attributes:
+        slope: of the transformer's utility.
+        weights: of the k features.
+        intercept: in logits.
+    """
+
+    slope: float
+    weights: tuple[float, ...]
+    intercept: float
+
+    def confidence(self, utilities: Array, features: Floats) -> Array:
+        """P(good enough): float64 (n,)."""
+        logit = self.slope * utilities + features.astype(np.float64) @ np.asarray(self.weights) + self.intercept
+        return np.asarray(1 / (1 + np.exp(-logit)))
+
+
+def train_verifier(
+    records: Sequence[Record],
+    out: str | Path,
+    config: VerifierConfig | None = None,
+    *,
+    prior: Router | None = None,
+    pool: Sequence[Model] = (),
+    progress: bool = False,
+) -> Path:
+    """Fine-tune a verifier and export it. Under ``torchrun`` every process calls this with the same records.
+
+    Args:
+        records: performance records with responses, or preference records with responses, mixed as they come.
+            Those marked "test" are left out; those marked "val", where there are any, are held out.
+        out: folder of the bundle; log and checkpoints go to ``<out>.training/``.
+        config: settings.
+        prior: a router whose score of the query becomes a feature. It must not have been trained on these queries:
+            a score that already knows the answer would be trusted too much.
+        pool: prices of models, by name.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The bundle's folder, for `routelearn.load_verifier`.
+
+    Raises:
+        InputError: nothing to learn from, or a setting out of range.
+        ExportError: the exported graph does not reproduce the network, or int8 escalates otherwise.
+        MissingExtraError: a library of the extra `train` or `lora` is missing.
+    """
+    require("accelerate", "train")
+    config = config or VerifierConfig()
+    out = Path(out)
+    check_replaceable(out)
+    trainable = [record for record in records if record.split != "test"]
+    if not trainable:
+        raise InputError(f"no records to learn from ({len(records)} are marked 'test')")
+    answers = judged_answers(trainable, config.models, config.good_at)
+    names = sorted({answer.model for answer in answers})
+    if config.weak is not None and config.weak not in names:
+        raise InputError(f"no record has a response of {config.weak!r}; there are responses of {names}")
+    main = is_main_process()
+    folder = training_folder(out) / ("" if main else "other-processes")
+    resume = config.resume and (checkpoints(out) / "run.json").is_file()
+    with TrainingLog(folder, show_progress=progress and main, resume=resume) as log:
+        path = _train(answers, out, config, prior, {model.name: model for model in pool}, log, main)
+    wait_for_all()
+    return path
+
+
+def _train(
+    answers: list[JudgedAnswer],
+    out: Path,
+    config: VerifierConfig,
+    prior: Router | None,
+    prices: Mapping[str, Model],
+    log: TrainingLog,
+    main: bool,
+) -> Path:
+    examples = answer_examples(answers)
+    transformer, pooling, tokenizer_json = load_transformer(
+        config.encoder, config.dropout, config.lora_rank, config.frozen_share
+    )
+    check_token_budget(transformer, config)
+    pairs = PairEncoder.of(tokenizer_json, Truncation(max_tokens=config.max_tokens), config.query_tokens)
+    ids = pairs.encode(examples.queries, [answer.answer for answer in answers])
+    folds = validation_folds(examples, config.folds, config.seed)[:1]
+    ranking = fit_ranking(examples, folds, log)
+    network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
+    fit_network(network, ids, examples, folds, ranking, config, out, log, main)
+    if not main:
+        return out
+    network.transformer = merged(network.transformer)
+
+    rows = held_out_rows(answers, folds[0], config.weak)
+    names = (*config.features, *([PRIOR] if prior else []))
+    held = [answers[row] for row in rows]
+    features = _features(names, held, prior)
+    utilities = predict(network, [ids[row] for row in rows])[0][:, 0].double().numpy()
+    good = np.asarray([answer.good for answer in held])
+    weight = np.asarray([answer.weight for answer in held])
+    stack = fit_stack(utilities, features, good, weight)
+    confidence = cross_fitted(utilities, features, good, weight, [answer.key for answer in held], config.seed)
+    metrics = measured(confidence, good, [answer.model for answer in held])
+    log.step(phase="done", **metrics)
+
+    exported = VerifierNetwork(network, stack).eval()
+    table = escalation_table(confidence)
+    some = [*rows, *np.flatnonzero(~folds[0])][:GATE_QUERIES]
+    compared = [ids[row] for row in some], _features(names, [answers[row] for row in some], prior)
+    exact = _by_torch(exported, *compared)
+    final: nn.Module = exported
+    if config.quantise == "int8":
+        few = padded(ids[:CALIBRATION_QUERIES])
+        some_features = torch.from_numpy(_features(names, answers[:CALIBRATION_QUERIES], prior))
+        final = quantised(exported, lambda network: network(*few, some_features))
+    model = _export(final, names, config.query_tokens)
+    session = Session(model, HuggingFaceBackend(tokenizer_json, False), config.max_tokens, threads=1)
+    gate = _gate(session, exact, compared, [value for rate, value in table if 0 < rate < 1], config.quantise == "int8")
+    manifest = Manifest(
+        kind=VERIFIER,
+        pool=tuple(prices.get(name, Model(name)) for name in sorted({answer.model for answer in answers})),
+        strong=config.strong or "",
+        weak=config.weak or "",
+        link="difference",
+        truncation=pairs.truncation,
+        calibration={"method": "stacking", **asdict(stack), "features": list(names)},
+        threshold=float(np.interp(config.strong_share, [rate for rate, _ in table], [value for _, value in table])),
+        threshold_table=tuple(table),
+        novelty_bound=None,
+        training={
+            "config": asdict(config),
+            "data_fingerprint": _fingerprint(examples, answers),
+            "records": len(answers),
+            "queries": len(set(examples.keys)),
+            "metrics": metrics,
+            **gate,
+        },
+        golden=_golden(session, pairs, names),
+        golden_tolerance=1e-4 if config.quantise == "none" else INT8_GOLDEN_TOLERANCE,
+    )
+    contents = {MODEL: model, TOKENIZER: tokenizer_json, CARD: verifier_card(manifest, out.name).encode()}
+    path = save_bundle(out, manifest, contents)
+    shutil.rmtree(checkpoints(out))
+    return path
+
+
+def held_out_rows(
+    answers: Sequence[JudgedAnswer], held_out: npt.NDArray[np.bool_], weak: str | None
+) -> npt.NDArray[np.int64]:
+    """Rows that thresholds are picked from: of held-out queries, and of the weak model where one is named.
+
+    Raises:
+        InputError: too few of them are good, or too few are not.
+    """
+    mine = np.asarray([weak is None or answer.model == weak for answer in answers])
+    rows = np.flatnonzero(held_out & mine)
+    good = sum(answers[int(row)].good for row in rows)
+    if min(good, len(rows) - good) < LEAST_HELD_OUT:
+        raise InputError(
+            f"of {len(rows)} held-out answers {good} are good enough; thresholds need at least {LEAST_HELD_OUT} "
+            "of either kind: give more records, or hold out more (fewer folds)"
+        )
+    return rows
+
+
+def fit_stack(utilities: Array, features: Floats, good: npt.NDArray[np.bool_], weight: Array) -> Stack:
+    """Fit weights of the utility and the features by logistic regression, on answers that the network did not see."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    columns = np.column_stack([utilities, features])
+    scaler: Any = StandardScaler()
+    regression: Any = LogisticRegression(C=1.0, max_iter=1000)
+    regression.fit(scaler.fit_transform(columns), good, sample_weight=weight)
+    weights = regression.coef_[0] / scaler.scale_
+    intercept = float(regression.intercept_[0] - weights @ scaler.mean_)
+    return Stack(float(weights[0]), tuple(map(float, weights[1:])), intercept)
+
+
+def cross_fitted(
+    utilities: Array, features: Floats, good: npt.NDArray[np.bool_], weight: Array, keys: Sequence[str], seed: int
+) -> Array:
+    """Confidence (n,) of each held-out answer by a stack that was fitted without its query."""
+    distinct = sorted(set(keys))
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    fold_of = {distinct[i]: place % CROSS_FITS for place, i in enumerate(order.tolist())}
+    fold = np.asarray([fold_of[key] for key in keys])
+    confidence = np.zeros(len(keys))
+    for number in range(CROSS_FITS):
+        inside, outside = fold == number, fold != number
+        if not inside.any():
+            continue
+        if good[outside].all() or not good[outside].any():
+            confidence[inside] = good[outside].mean()
+            continue
+        stack = fit_stack(utilities[outside], features[outside], good[outside], weight[outside])
+        confidence[inside] = stack.confidence(utilities[inside], features[inside])
+    return confidence
+
+
+def measured(confidence: Array, good: npt.NDArray[np.bool_], models: Sequence[str]) -> dict[str, Any]:
+    """What the confidence of n answers is worth."""
+    labels = good.astype(np.float64)
+    base = np.full(len(good), labels.mean())
+    metrics: dict[str, Any] = {
+        "held-out answers": len(good),
+        "good enough": float(labels.mean()),
+        "AUROC": auroc(confidence, good),
+        "ECE": expected_calibration_error(confidence, labels),
+        "Brier score": float(np.mean((confidence - labels) ** 2)),
+        "log loss": float(log_loss(confidence, labels).mean()),
+        "log loss of the base rate": float(log_loss(base, labels).mean()),
+    }
+    names = np.asarray(models)
+    for name in sorted(set(models)) if len(set(models)) > 1 else []:
+        value = auroc(confidence[names == name], good[names == name])
+        if not np.isnan(value):
+            metrics[f"AUROC, {name}"] = value
+    return metrics
+
+
+def escalation_table(confidence: Array, steps: int = 20) -> list[tuple[float, float]]:
+    """(escalation rate, threshold) pairs by rising rate: confidence below the threshold escalates."""
+    rates = np.linspace(0, 1, steps + 1)
+    # The lower quantile: at most the rate lies below the threshold, but for ties.
+    thresholds = np.quantile(confidence, rates, method="lower")
+    thresholds[0], thresholds[-1] = 0.0, np.nextafter(1.0, 2.0)
+    return [(float(rate), float(value)) for rate, value in zip(rates, thresholds, strict=True)]
+
+
+def _features(names: Sequence[str], answers: Sequence[JudgedAnswer], prior: Router | None) -> Floats:
+    priors = None
+    if prior is not None:
+        priors = prior.score([answer.query for answer in answers]).tolist()
+    return feature_rows(names, [answer.answer for answer in answers], priors)
+
+
+def _by_torch(network: nn.Module, ids: Sequence[npt.NDArray[np.int32]], features: Floats) -> Floats:
+    """Confidence (n,), one pair at a time: what the graph must reproduce however it batches."""
+    with torch.no_grad():
+        rows = [network(*padded([row]), torch.from_numpy(f)[None])[0] for row, f in zip(ids, features, strict=True)]
+    return torch.cat(rows).numpy()
+
+
+def _export(network: nn.Module, names: Sequence[str], query_tokens: int) -> bytes:
+    inputs = [torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64)]
+    if names:
+        inputs.append(torch.zeros(2, len(names)))
+    hints = {
+        "tokens_per_run": str(TOKENS_PER_RUN),
+        "query_tokens": str(query_tokens),
+        "features": ",".join(names),
+    }
+    return export_onnx(network, inputs, ["quality"], hints)
+
+
+def _gate(
+    session: Session,
+    exact: Floats,
+    compared: tuple[list[npt.NDArray[np.int32]], Floats],
+    thresholds: Sequence[float],
+    int8: bool,
+) -> dict[str, float]:
+    """Refuse a graph that does not reproduce the network, or an int8 one that escalates otherwise.
+
+    Raises:
+        ExportError: see `check_quantised` and `PARITY_TOLERANCE`.
+    """
+    ids, features = compared
+    run: Callable[..., Floats] = lambda some: _by_session(session, [ids[i] for i in some], features[list(some)])  # noqa: E731
+    if int8:
+        return check_quantised(exact, run(range(len(ids))), thresholds, None)
+    together = run(range(min(len(ids), PARITY_PAIRS)))
+    alone = np.concatenate([run([i]) for i in range(min(len(ids), 50))])
+    found = {
+        "parity_batched": float(np.abs(together - exact[: len(together)]).max()),
+        "parity_single": float(np.abs(alone - exact[: len(alone)]).max()),
+    }
+    if not max(found.values()) <= PARITY_TOLERANCE:
+        raise ExportError(f"the exported graph differs from the network by {max(found.values()):.2g}")
+    return found
+
+
+def _by_session(session: Session, ids: list[npt.NDArray[np.int32]], features: Floats) -> Floats:
+    flat, lengths = joined(ids)
+    outputs = session.run_ids(flat, lengths, features if features.shape[1] else None)
+    return np.asarray(outputs[session.outputs.index("quality")][:, 0], np.float32)
+
+
+def _golden(session: Session, pairs: PairEncoder, names: Sequence[str]) -> list[Golden]:
+    queries, answers = zip(*GOLDEN_PAIRS, strict=True)
+    ids = pairs.encode(queries, answers)
+    features = feature_rows(names, answers, GOLDEN_PRIORS * len(answers))
+    found = _by_session(session, ids, features)
+    return [
+        Golden({"query": query, "answer": answer}, row.tolist(), [float(value)])
+        for query, answer, row, value in zip(queries, answers, ids, found, strict=True)
+    ]
+
+
+def _fingerprint(examples: Examples, answers: Sequence[JudgedAnswer]) -> str:
+    """As `data_fingerprint`, over the answers as well."""
+    keys = [
+        hashlib.sha256(f"{answer.key}\n{answer.answer}".encode("utf-8", "surrogatepass")).hexdigest()
+        for answer in answers
+    ]
+    return data_fingerprint(replace(examples, keys=keys))
