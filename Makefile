@@ -37,6 +37,7 @@ check: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/speed_transformers.py
+	$(BIN)/python benchmarks/speed_verifier.py
 	$(BIN)/python benchmarks/routellm_tables.py
 	$(BIN)/python benchmarks/mmlu.py
 	$(BIN)/python benchmarks/many_models.py

@@ -40,7 +40,8 @@ class Cascade:
     - When the last tier fails, the deadline passes or the budget is used up, the earlier answer with the highest
       confidence is the result, and marked (`CascadeResult.degraded`). When there is none: `CascadeError`. When a
       budget keeps the first tier from being asked, the cheapest tier that fits is.
-    - A query that the router scores at or above `direct_threshold` goes straight to the last tier.
+    - A query that the router scores at or above `direct_threshold` goes straight to the last tier; when that fails,
+      the strongest of the others that answers is the result, unverified and marked.
     - Nothing is asked twice, and every call is in `CascadeResult.calls`, also one that failed or was cut off. Such
       a call costs what was reported (mostly nothing); the service may still bill it.
     """

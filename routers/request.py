@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -57,11 +57,12 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """At which tier to start, whether to verify, and why (empty: nothing special)."""
+    """At which tier to start, whether to verify, why (empty: nothing special), and whether weaker ones may help out."""
 
     first: int = 0
     verify: bool = True
     reason: str = ""
+    weaker: bool = False
 
 
 class Request:
@@ -147,6 +148,12 @@ class Request:
             self._kept.append(kept)
             if kept.confidence is not None:
                 reason = f"confidence in {name} is {kept.confidence:.2f}, below {threshold:.2f}"
+        return await self._none_accepted(plan, reason)
+
+    async def _none_accepted(self, plan: _Plan, reason: str) -> _Outcome:
+        """The last tier was to answer and did not: what else there is."""
+        if plan.weaker and not self._kept and not self._late():
+            return await self._instead(self._tiers[plan.first - 1 :: -1], "failure", reason)
         return self._best(self._errors[-1] if self._errors else reason, "deadline" if self._late() else "failure")
 
     async def _plan(self) -> _Plan:
@@ -167,7 +174,7 @@ class Request:
             return _Plan()
         if limit is not None:
             if self._score >= limit and not self._too_late_for(self._tiers[last]):
-                return _Plan(last, False, f"its score {self._score:.2f} is at or above {limit:.2f}")
+                return _Plan(last, False, f"its score {self._score:.2f} is at or above {limit:.2f}", weaker=True)
             if self._score < limit and mode == "route":
                 return _Plan(0, False, f"its score {self._score:.2f} is below {limit:.2f}")
         return _Plan()
@@ -244,7 +251,16 @@ class Request:
     async def _cheapest(self) -> _Outcome:
         """Ask the cheapest tier that fits into the budget: there is no answer yet, and the one wanted does not fit."""
         untried = [tier for tier in self._tiers if tier.model.name not in self._asked()]
-        for tier in sorted(untried, key=lambda tier: tier.expected_cost(self._query) or 0.0):
+        cheapest = sorted(untried, key=lambda tier: tier.expected_cost(self._query) or 0.0)
+        return await self._instead(cheapest, "budget", "the cheapest in the budget")
+
+    async def _instead(self, tiers: Sequence[Tier], degraded: Degraded, reason: str) -> _Outcome:
+        """The first of some tiers that answers, unverified: any answer is better than none.
+
+        Raises:
+            CascadeError: none of them does.
+        """
+        for tier in tiers:
             try:
                 with self._time_at(tier):
                     answer = await self._call(tier, self._query, "answer", live=True)
@@ -253,8 +269,9 @@ class Request:
                     raise CascadeError(f"{tier.model.name} broke off after part of its answer was sent") from error
                 self._errors.append(f"{tier.model.name}: {error}")
                 continue
-            return _Outcome(_Kept(tier, answer), f"{tier.model.name} answers: the cheapest in the budget", "budget")
-        raise CascadeError("no tier fits into the budget: " + "; ".join(self._errors))
+            return _Outcome(_Kept(tier, answer), f"{tier.model.name} answers: {reason}", degraded)
+        what = "no tier fits into the budget: " if degraded == "budget" else "no tier gave an answer: "
+        raise CascadeError(what + "; ".join(self._errors))
 
     async def _listen(self, tier: Tier, query: Query, heard: list[str]) -> Answer:
         """A streamed call: every piece is heard and sent on; the whole answer at the end."""
@@ -312,11 +329,12 @@ class Request:
         self._ledger.close_all("cut off: the request was over")
         kept = outcome.kept if outcome is not None else None
         asked = self._asked()
+        order = [tier.model.name for tier in self._tiers]
         return CascadeResult(
             answer=kept.answer.text if kept else "",
             model=kept.tier.model.name if kept else "",
             confidence=kept.confidence if kept else None,
-            escalated=len(asked) > 1,
+            escalated=any(order.index(name) > order.index(asked[0]) for name in asked),
             cost_usd=self._ledger.cost_usd(),
             latency_s=time.monotonic() - self._started,
             calls=tuple(self._ledger.calls),

@@ -121,7 +121,7 @@ class CascadeResult:
         answer: the text; empty unless answered.
         model: the model that gave it; empty unless answered.
         confidence: in the answer, or None: not estimated (the last tier's, a routed one's) or not to be had.
-        escalated: a further tier was asked after the first one.
+        escalated: a stronger tier was asked after the first one.
         cost_usd: of all calls, or None when the price of a model that was called is not known.
         latency_s: seconds from the request to the result.
         tier_latency_s: seconds spent at each tier that was asked, its verification included.

@@ -695,6 +695,16 @@ def test_plainly_hard_queries_go_straight_to_strong_and_the_rest_is_verified() -
     assert (easy.model, easy.score, sure.priors) == ("weak", 0.25, [0.25])
 
 
+def test_when_strong_fails_on_a_hard_query_a_weaker_one_answers_marked() -> None:
+    weak, strong, sure = Scripted("from weak"), Scripted(RuntimeError("down")), Sure(0.9)
+    result = two(weak, strong, sure, router=Scores(), direct_threshold=0.8).run("score 0.875")
+    assert (result.answer, result.degraded, result.escalated) == ("from weak", "failure", False)
+    assert models(result) == ["strong", "weak"]
+    assert not sure.priors  # nothing is verified: there is nowhere to escalate to
+    with pytest.raises(CascadeError, match="no tier gave an answer"):
+        two(Scripted(RuntimeError("down")), strong, sure, router=Scores(), direct_threshold=0.8).run("score 0.875")
+
+
 @pytest.mark.parametrize("query", ["no number", "nan", "7"])
 def test_a_router_that_fails_is_as_no_router(query: str) -> None:
     result = two(Scripted("from weak"), Scripted(), router=Scores(), direct_threshold=0.1).run(query)

@@ -229,7 +229,11 @@ def verifier(
     # `models` reads the columns of a wide table; `answers` says whose answers are learned from.
     flags["answers_of"] = tuple(flags.pop("answers") or ()) or None
     router = load(found) if found else None
-    _train(VerifierConfig, lambda *args, **options: train_verifier(*args, prior=router, **options), flags)
+
+    def train(*arguments: Any, **options: Any) -> Path:
+        return train_verifier(*arguments, prior=router, **options)
+
+    _train(VerifierConfig, train, flags, _preview_answers)
 
 
 def extend_command(
@@ -271,7 +275,27 @@ def _require_training() -> None:
         require(module, "train")
 
 
-def _train(config: type[Any], train: Callable[..., Path], flags: dict[str, Any]) -> None:
+def _preview_queries(records: list[Record], config: Any) -> str:
+    from .examples import examples_of
+
+    examples = examples_of(records, config.models)
+    return f"{len(examples.queries):,} queries, models {list(examples.models)}"
+
+
+def _preview_answers(records: list[Record], config: Any) -> str:
+    from .answers import judged_answers
+
+    answers = judged_answers(records, config.models, config.good_at)
+    good = sum(answer.good for answer in answers) / len(answers)
+    return f"{len(answers):,} answers of {sorted({answer.model for answer in answers})}, {good:.1%} good enough"
+
+
+def _train(
+    config: type[Any],
+    train: Callable[..., Path],
+    flags: dict[str, Any],
+    preview: Callable[[list[Record], Any], str] = _preview_queries,
+) -> None:
     """Run one trainer with the flags of its command that were given, over those of its settings file."""
     main = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=True, quiet=not main)
@@ -287,10 +311,8 @@ def _train(config: type[Any], train: Callable[..., Path], flags: dict[str, Any])
     configuration = config(**{**settings, **{name: value for name, value in flags.items() if value is not None}})
     records = _read(console, data, options)
     if dry_run:
-        from .examples import examples_of
-
-        examples = examples_of([record for record in records if record.split != "test"], configuration.models)
-        console.print(f"dry run: {len(examples.queries):,} queries, models {list(examples.models)}", markup=False)
+        trainable = [record for record in records if record.split != "test"]
+        console.print(f"dry run: {preview(trainable, configuration)}", markup=False)
         return
     path = train(records, out, configuration, pool=prices, progress=main and console.is_terminal)
     if not main:
