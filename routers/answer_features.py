@@ -11,8 +11,8 @@ from .base import Floats
 from .errors import InputError
 
 _REFUSAL = re.compile(
-    r"\b(i'?m sorry|i am sorry|i apologi[sz]e|i can(?:'t|not)|i am (?:not able|unable)|i'?m (?:not able|unable)|"
-    r"as an ai|i do(?:n't| not) have (?:access|enough|the ability)|not possible (?:to|for me)|"
+    r"\b(i['’]?m sorry|i am sorry|i apologi[sz]e|i can(?:['’]t|not)|(?:i am|i['’]?m) (?:not able|unable)|as an ai\b|"
+    r"i do(?:n['’]t| not) have (?:access|enough|the ability)|not possible (?:to|for me)|"
     r"none of the (?:above|options)|cannot be determined)",
     re.IGNORECASE,
 )

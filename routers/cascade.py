@@ -85,6 +85,10 @@ class Cascade:
         for tier in tiers[:-1]:
             if tier.confidence is None:
                 raise InputError(f"tier {tier.model.name!r} has no confidence; expected one on every tier but the last")
+            if router is None and getattr(tier.confidence, "needs_prior", False):
+                raise InputError(
+                    f"the verifier of {tier.model.name!r} reads a router's score; give the cascade a router"
+                )
         check_seconds("deadline_s", deadline_s)
         if (max_cost_usd is not None or budget is not None) and any(tier.cost(0, 0) is None for tier in tiers):
             raise InputError("a budget needs the prices of every tier's model")

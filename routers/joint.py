@@ -7,6 +7,7 @@ import asyncio
 from .answers import Answer
 from .base import Router
 from .confidence import Ask, Confidence, Estimate
+from .errors import InputError
 from .query import Query
 
 
@@ -25,8 +26,11 @@ class Joint:
             strong: the model that would answer instead; None: the router's strong one.
 
         Raises:
-            InputError: the router never saw the model.
+            InputError: the router never saw the model, or was trained on preferences: its quality is then no score.
         """
+        if router.link == "bradley-terry":
+            raise InputError("this router's quality is a win rate (link bradley-terry); expected one trained on scores")
+        self.needs_prior = bool(getattr(confidence, "needs_prior", False))
         self._confidence = confidence
         self._router = router
         self._column = router.index(strong or router.strong)

@@ -16,7 +16,7 @@ from .base import Floats
 from .bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
 from .confidence import Ask, Estimate
 from .errors import BundleCorruptError, GoldenScoreError, InputError
-from .query import Query, query_text
+from .query import Query, turns
 from .session import HuggingFaceBackend, Ids, Lengths, Session, encode
 
 #: Pairs encoded at a time.
@@ -27,8 +27,9 @@ _PAIRS_PER_CHUNK = 2048
 class PairEncoder:
     """A query and an answer as one row of tokens: start, query, separator, answer, separator.
 
-    Where both do not fit, the query keeps its end (where the question stands) in `query_tokens` or what the
-    answer leaves free, and the answer keeps its start and its end, half each (where its conclusion stands).
+    Where both do not fit, the query (of a chat: all turns, oldest first) keeps its end, where the question stands, in
+    `query_tokens` or what the answer leaves free; the answer keeps its start and its end, where its conclusion stands,
+    half each.
 
     Attributes:
         backend: the tokenizer, which adds no special tokens.
@@ -62,7 +63,7 @@ class PairEncoder:
     def encode(self, queries: Sequence[Query], answers: Sequence[str]) -> list[Ids]:
         """Token ids of each of n pairs."""
         limit = self.truncation.max_characters
-        texts = [query_text(query, limit).text for query in queries]
+        texts = ["\n".join(turns(query))[-limit:] for query in queries]
         texts += [
             answer if len(answer) <= limit else answer[: limit // 2] + answer[-limit // 2 :] for answer in answers
         ]
@@ -105,6 +106,11 @@ class Verifier:
             raise BundleCorruptError(f"the verifier reads features {sorted(unknown)}, which this routelearn has not")
         self._session = session
         self._pairs = pairs
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether it reads the score that a router gave the query."""
+        return PRIOR in self.features
 
     @property
     def models(self) -> tuple[str, ...]:

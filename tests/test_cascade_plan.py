@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.data.records import PerformanceRecord
-from routelearn.routers.base import Model
+from routelearn.routers.answers import Answer
+from routelearn.routers.base import Link, Model, Router
+from routelearn.routers.cascade import Cascade
+from routelearn.routers.confidence import Ask, Estimate
 from routelearn.routers.errors import InputError
+from routelearn.routers.query import Query
+from routelearn.routers.tiers import Tier
 from routelearn.training.cascade_analysis import (
     Asked,
     Latency,
@@ -26,7 +34,7 @@ from routelearn.training.cascade_analysis import (
     sensitivity,
 )
 from routelearn.training.cascade_command import parse_latencies
-from routelearn.training.cascade_plan import _conditions, _recommend
+from routelearn.training.cascade_plan import CascadePlan, _conditions, plan_cascade
 
 STRONG, WEAK = Model("strong", 10.0, 30.0), Model("weak", 0.5, 1.5)
 
@@ -131,28 +139,148 @@ def test_no_prices_and_no_responses_are_named() -> None:
         asked_both(records, STRONG, WEAK)
 
 
+class KnownVerifier:
+    """A verifier whose confidence is the number that the answer ends with."""
+
+    needs_prior = False
+    models = ("weak",)
+    manifest = SimpleNamespace(training={"config": {"good_at": 0.5}})
+
+    def confidence(
+        self, queries: Sequence[Query], answers: Sequence[str], priors: Sequence[float] | None = None
+    ) -> np.ndarray:
+        return np.array([float(answer.split()[-1]) for answer in answers], np.float32)
+
+    async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
+        return Estimate(float(self.confidence([query], [answer.text])[0]))
+
+
+class KnownRouter(Router):
+    """A router whose score is the number that the query ends with."""
+
+    def __init__(self, link: Link = "difference") -> None:
+        super().__init__([STRONG, WEAK], "strong", "weak", link=link)
+
+    def quality(self, queries: Sequence[Query]) -> np.ndarray:
+        scores = np.array([float(str(query).split()[-1]) for query in queries], np.float32)
+        return np.stack([scores, 1 - scores], axis=1)
+
+
+def answered(n: int, *, sharp: bool, seed: int = 0, lazy: bool = False) -> list[PerformanceRecord]:
+    """Records of n queries; a sharp verifier knows weak's chances, a blind one guesses (and the router knows them)."""
+    random = np.random.default_rng(seed)
+    records = []
+    for number in range(n):
+        chance = random.beta(2, 1)
+        known, guess = f"{chance:.4f}", f"{random.random():.4f}"
+        query = f"{'word ' * int(random.integers(1, 60))}{number} {guess if sharp else f'{1 - chance:.4f}'}"
+        weak = 0.95 if lazy else chance
+        answer = f"{'so ' * int(random.integers(1, 90))}{known if sharp else guess}"
+        records += [
+            PerformanceRecord(query, "weak", float(random.random() < weak), response=answer),
+            PerformanceRecord(
+                query, "strong", float(random.random() < 0.92), response="x" * int(random.integers(40, 900))
+            ),
+        ]
+    return records
+
+
+def planned(records: list[PerformanceRecord], **settings: Any) -> CascadePlan:
+    options: dict[str, Any] = {"strong": STRONG, "weak": WEAK, "router": KnownRouter(), "bootstrap": 5, **settings}
+    return plan_cascade(records, KnownVerifier(), **options)  # type: ignore[arg-type]
+
+
 def test_a_sharp_verifier_makes_the_cascade_the_recommendation_and_a_blind_one_does_not() -> None:
-    found, _, confidence = asked(3000)
-    goal = 0.97 * found.strong.mean()
-    sharp = all_points(found, 1 - np.random.default_rng(1).random(3000), confidence)
-    best = {kind: cheapest(points, goal) for kind, points in sharp.items()}
-    strong_cost = float(found.strong_cost.mean() * 1000)
-    assert _recommend(best, strong_cost, goal)[0] in {"cascade", "route and cascade"}
-    blind = all_points(found, 1 - confidence, np.random.default_rng(2).random(3000))
-    best = {kind: cheapest(points, goal) for kind, points in blind.items()}
-    assert _recommend(best, strong_cost, goal)[0] == "route"
+    assert planned(answered(2000, sharp=True), target=0.97).recommendation in {"cascade", "route and cascade"}
+    assert planned(answered(2000, sharp=False), target=0.97).recommendation == "route"
+
+
+def test_the_expected_cost_is_what_a_real_cascade_accounts_for() -> None:
+    records = answered(300, sharp=True)
+    plan = planned(records, target=0.97)
+    answers = {(record.model, record.query): record.response or "" for record in records}
+    for kind in ("cascade", "both"):
+        point = plan.best[kind]
+        assert point is not None and point.threshold is not None
+        cascade = Cascade(
+            [
+                Tier(WEAK, lambda query: answers["weak", query], KnownVerifier(), point.threshold),
+                Tier(STRONG, lambda query: answers["strong", query]),
+            ],
+            router=KnownRouter(),
+            direct_threshold=point.direct_threshold,
+        )
+        results = [cascade.run(str(query)) for query in dict.fromkeys(record.query for record in records)]
+        assert 1000 * np.mean([result.cost_usd or 0 for result in results]) == pytest.approx(point.cost, rel=0.002)
+        assert np.mean([result.escalated for result in results]) == pytest.approx(point.escalation_rate, abs=0.01)
+
+
+def test_thresholds_are_judged_on_queries_that_they_were_not_picked_on() -> None:
+    """Luck picks the best of many points, and promises more than it keeps; cross-fitted figures keep what they say."""
+    promised, honest, kept = [], [], []
+    fresh = answered(4000, sharp=True, seed=99)
+    truth = asked_both(fresh, STRONG, WEAK)
+    scores = KnownRouter().score(truth.queries).astype(np.float64)
+    confidence = KnownVerifier().confidence(truth.queries, truth.answers).astype(np.float64)
+    for seed in range(12):
+        plan = planned(answered(150, sharp=True, seed=seed), target=0.97, bootstrap=2)
+        point = plan.best["both"]
+        if point is not None:
+            promised.append(point.quality / plan.quality[1])
+            honest.append(plan.cross_fitted["both"].quality / plan.quality[1])
+            found = run_policy(truth, scores, confidence, point.direct_threshold, point.threshold)
+            kept.append(found.quality / float(truth.strong.mean()))
+    assert np.mean(promised) > np.mean(kept) + 0.005
+    assert abs(np.mean(honest) - np.mean(kept)) < abs(np.mean(promised) - np.mean(kept))
+
+
+def test_where_weak_alone_is_good_enough_nothing_else_is_recommended() -> None:
+    plan = planned(answered(400, sharp=True, lazy=True))
+    assert plan.recommendation == "weak alone" and plan.chosen is None
+    assert any("not clearly better" in note for note in plan.notes)
 
 
 def test_when_nothing_is_cheaper_strong_alone_is_recommended() -> None:
-    found, _, _ = asked(3000)
-    dear = replace(found, weak_cost=found.strong_cost)
-    noise = np.random.default_rng(3).random((2, 3000))
-    points = all_points(dear, noise[0], noise[1])
-    goal = 0.999 * dear.strong.mean()
-    best = {kind: cheapest(p, goal) for kind, p in points.items()}
-    name, reasons = _recommend(best, float(dear.strong_cost.mean() * 1000), goal)
-    assert name == "strong alone"
-    assert reasons
+    plan = planned(answered(400, sharp=True), weak=Model("weak", 10.0, 300.0), router=None, target=0.99)
+    assert plan.recommendation == "strong alone"
+    assert plan.reasons
+
+
+def test_a_cascade_that_is_too_slow_is_not_recommended() -> None:
+    latencies = {"weak": Latency(1, 2), "strong": Latency(3, 9)}
+    records = answered(1000, sharp=True)
+    slow = planned(records, target=0.97, latencies=latencies, max_latency_s=1.0)
+    assert slow.recommendation in {"route", "strong alone"}
+    assert any("wait too long" in reason for reason in slow.reasons)
+    assert planned(records, target=0.97, latencies=latencies, max_latency_s=60.0).recommendation != slow.recommendation
+
+
+def test_what_cannot_be_planned_is_refused() -> None:
+    records = answered(50, sharp=True)
+    with pytest.raises(InputError, match="costs nothing"):
+        planned(records, strong=Model("strong", 0.0, 0.0))
+    with pytest.raises(InputError, match="latencies of"):
+        planned(records, latencies={"wek": Latency(1, 2), "strong": Latency(1, 2)})
+    with pytest.raises(InputError, match="both 'weak'"):
+        planned(records, strong=WEAK)
+    with pytest.raises(InputError, match="bradley-terry"):
+        planned(records, router=KnownRouter("bradley-terry"), joint=True)
+    with pytest.raises(InputError, match="needs a router"):
+        planned(records, router=None, joint=True)
+    free = planned(answered(200, sharp=True), weak=Model("weak", 0.0, 0.0))  # self-hosted
+    assert free.break_even == pytest.approx(1.0)
+
+
+def test_a_pair_that_is_not_the_routers_and_an_unknown_weak_model_are_noted() -> None:
+    records = [
+        PerformanceRecord(r.query, {"weak": "other"}.get(r.model, r.model), r.score, response=r.response)
+        for r in answered(100, sharp=True)
+    ]
+    router = KnownRouter()
+    router._index["other"] = 1
+    notes = planned(records, weak=Model("other", 0.5, 1.5), router=router).notes
+    assert any("never saw answers of other" in note for note in notes)
+    assert any("router's own score is of strong over weak" in note for note in notes)
 
 
 @pytest.mark.parametrize(("rate", "holds"), [(0.2, True), (0.35, None), (0.6, False)])
@@ -178,7 +306,7 @@ def test_an_escalated_request_waits_for_both_models() -> None:
     assert latency.holds is True
 
 
-@pytest.mark.parametrize("value", ["weak", "weak=1", "weak=2/1", "=1/2", "weak=a/b", "weak=0/1"])
+@pytest.mark.parametrize("value", ["weak", "weak=1", "weak=2/1", "=1/2", "weak=a/b", "weak=0/1", "weak=1/inf"])
 def test_a_latency_that_cannot_be_read_is_refused(value: str) -> None:
     with pytest.raises(InputError, match="--latency"):
         parse_latencies([value])

@@ -16,19 +16,35 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from routelearn.cli import app
-from routelearn.data.records import PerformanceRecord, PreferenceRecord
+from routelearn.data.records import PerformanceRecord, PreferenceRecord, record_key
 from routelearn.data.sample import POOL, Sample
 from routelearn.data.writers import write_records
 from routelearn.routers.answer_features import FEATURES, feature_rows
 from routelearn.routers.answers import Answer
+from routelearn.routers.base import Model
 from routelearn.routers.bundle import Truncation, read_manifest
-from routelearn.routers.errors import BundleCorruptError, GoldenScoreError, InputError
+from routelearn.routers.cascade import Cascade
+from routelearn.routers.confidence import Estimate
+from routelearn.routers.errors import BundleCorruptError, GoldenScoreError, InputError, LeakError
 from routelearn.routers.joint import Joint
 from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.tiers import Tier
 from routelearn.routers.verifier import PairEncoder, Verifier, load_verifier
-from routelearn.training.answers import judged_answers
+from routelearn.training import bert
+from routelearn.training import verifier as verifier_training
+from routelearn.training.answers import answer_examples, judged_answers
+from routelearn.training.examples import Examples
+from routelearn.training.finetuning import finetune
 from routelearn.training.metrics import auroc
-from routelearn.training.verifier import cross_fitted, escalation_table, train_verifier
+from routelearn.training.verifier import (
+    Stack,
+    VerifierConfig,
+    cross_fitted,
+    escalation_table,
+    fit_stack,
+    held_out,
+    train_verifier,
+)
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +77,7 @@ def test_the_escalation_rate_promised_holds_on_new_answers(
 
 
 def test_thresholds_never_come_from_the_answers_that_the_verifier_was_trained_on(
-    tiny_bert: Path, sample: Sample, tmp_path: Path
+    tiny_bert: Path, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels without any pattern: what a scorer memorises of its own training data must not show anywhere."""
     random = np.random.default_rng(0)
@@ -70,17 +86,122 @@ def test_thresholds_never_come_from_the_answers_that_the_verifier_was_trained_on
         for record in sample.performances
         if record.model in {"sim-small", "sim-large"}
     ]
+    trained_on: set[str] = set()
+    judged_on: list[str] = []
+    tables: list[np.ndarray] = []
+
+    def finetuned(network: object, ids: object, examples: Examples, held: np.ndarray, *rest: object) -> None:
+        trained_on.update(key for key, out in zip(keys_of(noise), held, strict=True) if not out)
+        finetune(network, ids, examples, held, *rest)  # type: ignore[arg-type]
+
+    def confidence(
+        utilities: object, features: object, good: object, weight: object, keys: list[str], seed: int
+    ) -> object:
+        judged_on.extend(keys)
+        return cross_fitted(utilities, features, good, weight, keys, seed)  # type: ignore[arg-type]
+
+    def table(values: np.ndarray, steps: int = 20) -> object:
+        tables.append(values)
+        return escalation_table(values, steps)
+
+    monkeypatch.setattr(bert, "finetune", finetuned)
+    monkeypatch.setattr(verifier_training, "cross_fitted", confidence)
+    monkeypatch.setattr(verifier_training, "escalation_table", table)
     config = verifier_config(tiny_bert, epochs=6, patience=100, weight_decay=0.0, dropout=0.0, frozen_share=0.0)
     path = train_verifier(noise, tmp_path / "v", config)
     steps = [json.loads(line) for line in (tmp_path / "v.training" / "metrics.jsonl").read_text().splitlines()]
     tuned = [step for step in steps if step["phase"] == "fine-tuning"]
     assert tuned[-1]["train_log_loss"] < tuned[-1]["validation_log_loss"] - 0.01  # it did memorise
+    assert trained_on and judged_on and not trained_on & set(judged_on)
+    assert [len(values) for values in tables] == [len(judged_on)]
     metrics = read_manifest(path).training["metrics"]
     assert abs(metrics["AUROC"] - 0.5) < 0.1
-    assert metrics["held-out answers"] < 0.3 * len(noise)
-    # The thresholds lie where confidence in new answers lies: close to the base rate.
-    values = [value for rate, value in read_manifest(path).threshold_table if 0.1 <= rate <= 0.9]
-    assert max(values) - min(values) < 0.35
+    assert metrics["held-out answers"] == len(judged_on)
+
+
+def keys_of(records: list[PerformanceRecord]) -> list[str]:
+    return [record_key(record) for record in records]
+
+
+def test_cross_fitting_fits_without_the_prompt_that_it_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(2)
+    keys = [str(i % 30) for i in range(120)]
+    utilities = np.arange(120, dtype=np.float64)
+    fitted: list[set[str]] = []
+
+    def fit(values: np.ndarray, features: np.ndarray, good: np.ndarray, weight: np.ndarray) -> Stack:
+        fitted.append({keys[int(value)] for value in values})
+        return Stack(float(len(fitted)), (), 0.0)
+
+    monkeypatch.setattr(verifier_training, "fit_stack", fit)
+    found = cross_fitted(utilities, np.zeros((120, 0), np.float32), random.random(120) < 0.5, np.ones(120), keys, 0)
+    assert len(fitted) == 5
+    assert np.isfinite(found).all()
+    assert set.union(*fitted) == set(keys) and all(len(one) == 24 for one in fitted)
+
+
+def test_answers_to_a_prompt_that_is_held_out_are_not_trained_on() -> None:
+    records = [
+        PerformanceRecord(f"q{i}", model, float((i + j) % 2), response="a", split="val" if j == 0 and i < 30 else None)
+        for i in range(50)
+        for j, model in enumerate(("m", "n"))
+    ]
+    answers = judged_answers(records, None, 0.5)
+    rows, (fold,) = held_out(answer_examples(answers), answers, VerifierConfig())
+    assert len(rows) == fold.sum() == 60
+    trained = {a.key for a, held in zip(answers, fold, strict=True) if not held}
+    assert not trained & {answers[int(row)].key for row in rows}
+
+
+def test_thresholds_come_from_the_first_source_alone() -> None:
+    records = [
+        PerformanceRecord(f"{source} {i}", "m", float(i % 2), response="a", source=source)
+        for source in ("own", "foreign")
+        for i in range(200)
+    ]
+    answers = judged_answers(records, None, 0.5)
+    rows, (fold,) = held_out(answer_examples(answers), answers, VerifierConfig())
+    assert {answers[int(row)].source for row in rows} == {"own"}
+    assert {a.source for a, held in zip(answers, fold, strict=True) if held} == {"own", "foreign"}
+
+
+def test_the_size_of_the_weights_does_not_matter() -> None:
+    random = np.random.default_rng(3)
+    utilities = random.standard_normal(200)
+    good = random.random(200) < 1 / (1 + np.exp(-utilities))
+    features = np.zeros((200, 0), np.float32)
+    one, small = (fit_stack(utilities, features, good, np.full(200, size)) for size in (1.0, 0.001))
+    assert one.slope == pytest.approx(small.slope) and one.slope > 0.5
+
+
+def test_an_unknown_model_is_named_with_those_there_are() -> None:
+    with pytest.raises(InputError, match=r"no record has a response of \['typo'\]; there are \['m'\]"):
+        judged_answers([PerformanceRecord("q", "m", 1.0, response="a")], ["m", "typo"], 0.5)
+
+
+def test_a_chat_keeps_its_newest_turn() -> None:
+    pairs = pair_encoder(max_tokens=24, query_tokens=9)
+    chat = (
+        {"role": "user", "content": " ".join("abcdefghijklm")},
+        {"role": "assistant", "content": "n o p"},
+        {"role": "user", "content": "x y z"},
+    )
+    ids = pairs.encode([chat], [" ".join("q" * 30)])[0].tolist()
+    question = pairs.encode(["x y z"], [""])[0].tolist()[1:4]
+    end = ids.index(int(pairs.separator[0]))
+    assert ids[end - 3 : end] == question
+
+
+def test_a_cascade_without_a_router_refuses_a_verifier_that_needs_one() -> None:
+    class Needs:
+        needs_prior = True
+
+        async def estimate(self, query: object, answer: Answer, ask: object, prior: float | None = None) -> Estimate:
+            return Estimate(1.0)
+
+    tiers = [Tier(Model("a"), lambda query: "x", Needs()), Tier(Model("b"), lambda query: "y")]
+    with pytest.raises(InputError, match="give the cascade a router"):
+        Cascade(tiers)
 
 
 def test_features_that_mean_nothing_gain_nothing_when_cross_fitted() -> None:
@@ -203,6 +324,7 @@ def test_features_see_refusals_hedges_and_answers_that_break_off() -> None:
         ],
     )
     assert refusal[1] == 1 and hedge[1] == plain[1] == 0
+    assert feature_rows(("refusal",), ["It serves as an aid to memory."])[0, 0] == 0
     assert hedge[2] > plain[2] == 0
     assert cut[4] == 1 and plain[4] == 0
     assert plain[3] > 0 and plain[0] < refusal[0]
@@ -297,12 +419,15 @@ def test_train_verifier_and_cascade_plan_on_the_command_line(
     assert not (tmp_path / "v").exists()
     run = CliRunner().invoke(app, [*names, *data, *pair, *training])
     assert run.exit_code == 0, run.output
-    planned = ["cascade-plan", "--verifier", str(tmp_path / "v"), "--router", str(bundle), "--split", "test"]
+    planned = ["cascade-plan", "--verifier", str(tmp_path / "v"), "--router", str(bundle)]
     tails = ["--latency", "sim-small=0.5/1.5", "--latency", "sim-max=2/6", "--max-latency", "9"]
     options = ["--prices", prices, "-o", str(tmp_path / "plan"), "--bootstrap", "20"]
     run = CliRunner().invoke(app, [*planned, *data, *tails, *options])
     assert run.exit_code == 0, run.output
     assert "recommendation:" in run.output and "break-even" in run.output
+    assert "no leak check was made" in run.output
+    run = CliRunner().invoke(app, [*planned, *data, *options, "--split", "train", "--train", data[1]])
+    assert isinstance(run.exception, LeakError)
     plan = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert plan["strong"] == "sim-max" and set(plan["best"]) == {"route", "cascade", "both"}
     assert "<svg" in (tmp_path / "plan" / "plan.html").read_text()

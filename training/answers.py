@@ -25,6 +25,7 @@ class JudgedAnswer:
         key: normalised prompt; answers of one key never straddle a split.
         weight: of the record.
         split: "train", "val", "test" or None.
+        source: of the record; the first is the one that the verifier is for.
     """
 
     query: Query
@@ -34,6 +35,7 @@ class JudgedAnswer:
     key: str
     weight: float
     split: str | None
+    source: str | None = None
 
 
 def judged_answers(records: Sequence[Record], models: Sequence[str] | None, good_at: float) -> list[JudgedAnswer]:
@@ -44,8 +46,10 @@ def judged_answers(records: Sequence[Record], models: Sequence[str] | None, good
         models: whose answers count; None for all.
         good_at: least score of an answer that is good enough; of preferences, the least win rate over the other.
 
+    A tie is good enough by default, and so is one between two bad answers: use a higher `good_at` where that matters.
+
     Raises:
-        InputError: no record has a response of these models.
+        InputError: no record has a response of these models, or of one of them.
     """
     found: list[JudgedAnswer] = []
     for record in records:
@@ -60,13 +64,18 @@ def judged_answers(records: Sequence[Record], models: Sequence[str] | None, good
             if response is not None and (models is None or model in models):
                 key = record_key(record)
                 good = score >= good_at
-                found.append(JudgedAnswer(record.query, response, model, good, key, record.weight, record.split))
+                found.append(
+                    JudgedAnswer(record.query, response, model, good, key, record.weight, record.split, record.source)
+                )
     if not found:
         wanted = "" if models is None else f" of {list(models)}"
         raise InputError(
             f"none of {len(records)} records has a response{wanted}; a verifier learns from answers: "
             "expected a column response (or response_a and response_b)"
         )
+    missing = sorted(set(models or ()) - {answer.model for answer in found})
+    if missing:
+        raise InputError(f"no record has a response of {missing}; there are {sorted({a.model for a in found})}")
     return found
 
 
@@ -83,6 +92,8 @@ def answer_examples(answers: Sequence[JudgedAnswer]) -> Examples:
         )
     count = len(answers)
     zeros = np.zeros(count, np.int64)
+    sources: dict[str | None, int] = {}
+    numbers = np.asarray([sources.setdefault(answer.source, len(sources)) for answer in answers], np.int64)
     return Examples(
         [answer.query for answer in answers],
         [answer.key for answer in answers],
@@ -94,6 +105,7 @@ def answer_examples(answers: Sequence[JudgedAnswer]) -> Examples:
             zeros.reshape(-1, 1),
             good.astype(np.float32),
             np.asarray([answer.weight for answer in answers], np.float32),
-            zeros,
+            numbers,
         ),
+        tuple(sources),
     )

@@ -56,7 +56,7 @@ TOKENS_PER_RUN = 768
 #: What the checkpoints are of.
 RUN = "run.json"
 #: Settings that may differ when a run is resumed: training does not depend on them.
-_EXPORT_SETTINGS = {"resume", "quantise", "strong_share", "link"}
+_EXPORT_SETTINGS = {"resume", "quantise", "strong_share", "link", "strong", "weak", "features"}
 #: A quantised activation may round the other way on another processor.
 INT8_GOLDEN_TOLERANCE = 0.02
 

@@ -52,6 +52,12 @@ class Asked:
     def __len__(self) -> int:
         return len(self.queries)
 
+    def rows(self, kept: npt.NDArray[np.int64]) -> Asked:
+        """Some of the queries."""
+        lists = ([values[row] for row in kept.tolist()] for values in (self.queries, self.answers, self.keys))
+        arrays = (values[kept] for values in (self.weak, self.strong, self.weak_cost, self.strong_cost))
+        return Asked(*lists, *arrays)  # type: ignore[arg-type]
+
 
 def asked_both(records: Sequence[Record], strong: Model, weak: Model, output_tokens: int | None = None) -> Asked:
     """The queries that have weak's answer and the scores of both models.
@@ -62,6 +68,8 @@ def asked_both(records: Sequence[Record], strong: Model, weak: Model, output_tok
     Raises:
         InputError: no such query, or a model without prices.
     """
+    if strong.name == weak.name:
+        raise InputError(f"strong and weak are both {strong.name!r}; expected two models")
     for model in (strong, weak):
         if model.input_price is None or model.output_price is None:
             raise InputError(
@@ -188,9 +196,54 @@ def all_points(
     return found
 
 
-def cheapest(points: Sequence[Point], quality: float) -> Point | None:
-    """The cheapest point that is at least so good, or None."""
-    enough = [point for point in points if point.quality >= quality]
+def cross_fitted(
+    asked: Asked,
+    scores: Array | None,
+    confidence: Array,
+    target: float,
+    verifier_cost: float,
+    folds: npt.NDArray[np.int64],
+) -> dict[str, Point]:
+    """What each kind of policy gives on queries that its thresholds were not picked on; thresholds are of no point.
+
+    The cheapest of many points is cheapest partly by luck: what it gives is measured on the fold that was left out.
+    A fold on which a kind never reaches the target below strong's cost is answered by strong.
+
+    Args:
+        asked: n queries.
+        scores: (n,) router's scores, or None.
+        confidence: (n,).
+        target: share of strong's mean score.
+        verifier_cost: USD of verifying one answer.
+        folds: (n,) number of each query's fold.
+    """
+    parts: dict[str, list[tuple[int, Point]]] = defaultdict(list)
+    for fold in np.unique(folds):
+        inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        train, test = asked.rows(outside), asked.rows(inside)
+        picked = all_points(train, None if scores is None else scores[outside], confidence[outside], verifier_cost)
+        own = None if scores is None else scores[inside]
+        for kind, points in picked.items():
+            best = cheapest(points, target * float(train.strong.mean()), float(train.strong_cost.mean() * 1000))
+            if best is None:
+                cost, quality = float(test.strong_cost.mean() * 1000), float(test.strong.mean())
+                found = Point(kind, None, None, 1.0, 0.0, quality, cost)
+            else:
+                found = run_policy(test, own, confidence[inside], best.direct_threshold, best.threshold, verifier_cost)
+            parts[kind].append((len(test), found))
+    return {kind: _mean(kind, found) for kind, found in parts.items()}
+
+
+def _mean(kind: str, found: list[tuple[int, Point]]) -> Point:
+    weights = [count for count, _ in found]
+    names = ("strong_share", "escalation_rate", "quality", "cost")
+    means = [float(np.average([getattr(point, name) for _, point in found], weights=weights)) for name in names]
+    return Point(kind, None, None, *means)
+
+
+def cheapest(points: Sequence[Point], quality: float, below: float = float("inf")) -> Point | None:
+    """The cheapest point that is at least so good and costs less than `below`, or None."""
+    enough = [point for point in points if point.quality >= quality and point.cost < below]
     return min(enough, key=lambda point: point.cost) if enough else None
 
 
@@ -240,7 +293,7 @@ def sensitivity(
     unit = 0.01 / (2 * step)
     return Sensitivity(
         (high.escalation_rate - low.escalation_rate) * unit,
-        (high.cost - low.cost) / chosen.cost * unit,
+        (high.cost - low.cost) / chosen.cost * unit if chosen.cost else 0.0,
         (high.quality - low.quality) * unit,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.commands import Alias, Kind, Map, Models, SkipBad, Split, read_options
+from ..data.parser import ReadOptions
 from ..data.readers import parse_source, read_records
 from ..data.records import Record
+from ..data.splits import find_leaks, refuse_leaks
 from ..routers.base import Model
 from ..routers.errors import InputError, require
 from .cascade_analysis import Latency
@@ -27,11 +30,15 @@ def cascade_plan_command(
     prices: Annotated[
         Path, typer.Option(help="JSON or TOML with prices: name, input_price, output_price, USD per million tokens.")
     ],
+    train: Annotated[
+        list[str] | None,
+        typer.Option(help="What verifier and router were trained on: refuses prompts that stand there."),
+    ] = None,
     router: Annotated[Path | None, typer.Option(help="A router's bundle, to compare with and to combine with.")] = None,
     strong: Annotated[
         str | None, typer.Option(help="The strong model; default: the router's, or the verifier's.")
     ] = None,
-    weak: Annotated[str | None, typer.Option(help="The weak model; default: the router's, or the verifier's.")] = None,
+    weak: Annotated[str | None, typer.Option(help="The weak model; default: the verifier's, or the router's.")] = None,
     target: Annotated[float, typer.Option(help="Share of strong's mean score that has to be reached.")] = 0.95,
     joint: Annotated[
         bool,
@@ -69,14 +76,18 @@ def cascade_plan_command(
     loaded = load(router) if router else None
     judge = load_verifier(verifier)
     strong = strong or (loaded.strong if loaded else judge.manifest.strong)
-    weak = weak or (loaded.weak if loaded else judge.manifest.weak)
+    weak = weak or judge.manifest.weak or (loaded.weak if loaded else "")
     if not strong or not weak:
         raise InputError("name the strong and the weak model: --strong, --weak")
     with console.status("reading"):
         options = read_options(columns, alias, kind, models, split, skip_bad=skip_bad)
-        records: list[Record] = [
-            record for path in data for record in read_records(parse_source(path)[0], options).records
-        ]
+        records = _read(data, options)
+        if split is None and any(record.split == "test" for record in records):
+            records = [record for record in records if record.split == "test"]
+            console.print(f"planning on the {len(records):,} records marked test; --split takes others")
+        if train:
+            trained_on = [record for record in _read(train, options) if record.split != "test"]
+            refuse_leaks(find_leaks(trained_on, records))
     priced = {model.name: model for model in read_pool(prices)}
     with console.status("verifying the weak model's answers"):
         plan = plan_cascade(
@@ -94,10 +105,16 @@ def cascade_plan_command(
             bootstrap=bootstrap,
             seed=seed,
         )
+    if not train:
+        plan.notes.append("no leak check was made: give the training files with --train")
     show(plan)
     if output is not None:
         write_plan(plan, output)
         console.print(f"wrote {output / 'plan.html'} and {output / 'plan.json'}", markup=False)
+
+
+def _read(paths: list[str], options: ReadOptions) -> list[Record]:
+    return [record for path in paths for record in read_records(parse_source(path)[0], options).records]
 
 
 def _priced(priced: dict[str, Model], name: str, source: Path) -> Model:
@@ -119,7 +136,7 @@ def parse_latencies(values: list[str]) -> dict[str, Latency]:
             p50, p95 = map(float, numbers.split("/"))
         except ValueError:
             raise InputError(f"--latency {value!r}; expected MODEL=P50/P95 in seconds, such as small=0.8/2.5") from None
-        if not name or not 0 < p50 <= p95:
+        if not name or not 0 < p50 <= p95 < math.inf:
             raise InputError(f"--latency {value!r}; expected 0 < P50 <= P95")
         found[name] = Latency(p50, p95)
     return found
@@ -144,6 +161,16 @@ def show(plan: CascadePlan) -> None:
             f"{point.cost:.4f}",
             "" if point.direct_threshold is None else f"{point.direct_threshold:.4f}",
             "" if point.threshold is None else f"{point.threshold:.4f}",
+        )
+    for name, found in plan.cross_fitted.items():
+        table.add_row(
+            f"{name}, thresholds from other queries",
+            f"{found.strong_share:.1%}",
+            f"{found.escalation_rate:.1%}" if name != "route" else "",
+            f"{found.quality:.4f}",
+            f"{found.cost:.4f}",
+            "",
+            "",
         )
     table.add_row("strong alone", "100 %", "", f"{plan.quality[1]:.4f}", f"{plan.cost[1]:.4f}", "", "")
     console.print(table)

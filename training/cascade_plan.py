@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..data.records import Record
 from ..routers.base import Model, Router
 from ..routers.errors import InputError
-from ..routers.verifier import PRIOR, Verifier
+from ..routers.verifier import Verifier
 from .cascade_analysis import (
     Asked,
     Latency,
@@ -21,6 +22,7 @@ from .cascade_analysis import (
     all_points,
     asked_both,
     cheapest,
+    cross_fitted,
     frontier,
     joint_scores,
     latency_tails,
@@ -34,6 +36,8 @@ CONFIDENT_SHARE = (0.6, 0.7)
 PRICE_RATIO = 5.0
 #: Above this escalation rate a larger weak model is the better remedy.
 RESIZE_AT = 0.65
+#: Folds over the prompts, for what thresholds give on queries that they were not picked on.
+FOLDS = 5
 #: A policy must be cheaper by this share than the simplest one to be recommended instead of it.
 WORTH = 0.02
 _NAMES: dict[str, str] = {"route": "route", "cascade": "cascade", "both": "route and cascade"}
@@ -62,10 +66,11 @@ class CascadePlan:
         break_even: escalation rate at which a cascade costs as much as strong alone.
         verifier: AUROC and ECE of the confidence on these answers, and seconds an answer.
         apgr: by policy, with its 95 % interval.
-        best: the cheapest point of each policy that reaches the target; None: it never does.
+        best: the cheapest point of each policy that reaches the target below strong's cost; None: it never does.
+        cross_fitted: what each policy gives on queries that its thresholds were not picked on.
         curves: points of each policy that no other of it beats.
         conditions: the survey's.
-        recommendation: "route", "cascade", "route and cascade" or "strong alone".
+        recommendation: "weak alone", "route", "cascade", "route and cascade" or "strong alone".
         reasons: in words.
         sensitivity: around the recommended threshold.
         latency: P50, P95 and P99 (s) by what happens to a request, where latencies were given.
@@ -82,6 +87,7 @@ class CascadePlan:
     verifier: dict[str, float]
     apgr: dict[str, tuple[float, float, float]]
     best: dict[str, Point | None]
+    cross_fitted: dict[str, Point]
     curves: dict[str, list[Point]]
     conditions: list[Condition]
     recommendation: str
@@ -92,8 +98,8 @@ class CascadePlan:
 
     @property
     def chosen(self) -> Point | None:
-        """The recommended way to run; None: strong alone."""
-        return next((self.best[kind] for kind, name in _NAMES.items() if name == self.recommendation), None)
+        """The recommended way to run; None: one model alone."""
+        return next((self.best.get(kind) for kind, name in _NAMES.items() if name == self.recommendation), None)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -141,37 +147,38 @@ def plan_cascade(
     if joint and router is None:
         raise InputError("joint needs a router, which says how good strong's answer will be")
     asked = asked_both(records, strong, weak, output_tokens)
-    notes: list[str] = []
-    scores = None if router is None else router.win_rate(asked.queries, strong.name, weak.name).astype(np.float64)
-    if PRIOR in verifier.features and router is None:
+    if not asked.strong_cost.any():
+        raise InputError(f"{strong.name!r} costs nothing: there is nothing to save; expected its prices")
+    if latencies and not {strong.name, weak.name} <= set(latencies):
+        raise InputError(f"latencies of {sorted(latencies)}; expected those of {strong.name!r} and {weak.name!r}")
+    if verifier.needs_prior and router is None:
         raise InputError("the verifier was trained with a router's score; give that router")
+    scores = None if router is None else router.win_rate(asked.queries, strong.name, weak.name).astype(np.float64)
+    priors = None if router is None or not verifier.needs_prior else router.score(asked.queries).tolist()
     start = time.perf_counter()
-    priors = None if router is None or PRIOR not in verifier.features else router.score(asked.queries).tolist()
     raw = verifier.confidence(asked.queries, asked.answers, priors).astype(np.float64)
-    seconds = (time.perf_counter() - start) / len(asked)
+    verifier_cost = (time.perf_counter() - start) / len(asked) / 3600 * verifier_usd_per_hour
+    seconds = _seconds(verifier, asked, priors)
     confidence = raw
     if joint and router is not None:
+        if router.link == "bradley-terry":
+            raise InputError("joint needs a router trained on scores; this one's quality is a win rate (bradley-terry)")
         quality = router.quality(asked.queries)[:, router.index(strong.name)].astype(np.float64)
         confidence = 1 - joint_scores(quality, raw)
-    verifier_cost = seconds / 3600 * verifier_usd_per_hour
     good = asked.weak >= verifier.manifest.training["config"]["good_at"]
     alone = float(asked.weak.mean()), float(asked.strong.mean())
     cost = float(asked.weak_cost.mean() * 1000), float(asked.strong_cost.mean() * 1000)
     goal = target * alone[1]
     points = all_points(asked, scores, confidence, verifier_cost)
-    best = {kind: cheapest(found, goal) for kind, found in points.items()}
-    recommendation, reasons = _recommend(best, cost[1], goal)
-    chosen = next((best.get(kind) for kind, name in _NAMES.items() if name == recommendation), None)
+    best = {kind: cheapest(found, goal, cost[1]) for kind, found in points.items()}
+    expected = cross_fitted(asked, scores, confidence, target, verifier_cost, _folds(asked, seed))
     cascade = best["cascade"]
     tails = None
-    if latencies and strong.name in latencies and weak.name in latencies and (chosen or cascade):
-        point = chosen if chosen is not None and chosen.threshold is not None else cascade
-        if point is not None:
-            tails = latency_tails(latencies, strong.name, weak.name, point, seconds, seed)
-    if chosen is not None and chosen.escalation_rate > RESIZE_AT:
-        notes.append(f"{chosen.escalation_rate:.0%} escalated: a larger weak model is the better remedy")
-    if len(asked) < 500:
-        notes.append(f"{len(asked)} queries: the thresholds are known to no more than a few points of escalation rate")
+    if latencies and cascade is not None:
+        tails = latency_tails(latencies, strong.name, weak.name, best.get("both") or cascade, seconds, seed)
+    conditions = _conditions(cascade, cost, tails, max_latency_s)
+    recommendation, reasons = _recommend(best, expected, alone, cost, goal, conditions)
+    chosen = next((best.get(kind) for kind, name in _NAMES.items() if name == recommendation), None)
     return CascadePlan(
         strong.name,
         weak.name,
@@ -187,14 +194,56 @@ def plan_cascade(
         },
         _apgr(asked, scores, confidence, bootstrap, seed),
         best,
+        expected,
         {kind: frontier(found) for kind, found in points.items()},
-        _conditions(cascade, cost, tails, max_latency_s),
+        conditions,
         recommendation,
         reasons,
         None if chosen is None else sensitivity(asked, scores, confidence, chosen, verifier_cost),
         tails,
-        notes,
+        _notes(asked, chosen, verifier, router, strong.name, weak.name),
     )
+
+
+def _seconds(verifier: Verifier, asked: Asked, priors: Sequence[float] | None) -> float:
+    """Median seconds of verifying one answer alone, as a request waits for it."""
+    taken = []
+    for row in range(min(20, len(asked))):
+        start = time.perf_counter()
+        verifier.confidence(
+            asked.queries[row : row + 1],
+            asked.answers[row : row + 1],
+            None if priors is None else priors[row : row + 1],
+        )
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken))
+
+
+def _folds(asked: Asked, seed: int) -> npt.NDArray[np.int64]:
+    """The number of each query's fold; queries of one prompt share it."""
+    groups = groups_of(asked.keys)
+    return np.random.default_rng(seed).permutation(int(groups.max()) + 1)[groups] % FOLDS
+
+
+def _notes(
+    asked: Asked, chosen: Point | None, verifier: Verifier, router: Router | None, strong: str, weak: str
+) -> list[str]:
+    notes = []
+    if chosen is not None and chosen.escalation_rate > RESIZE_AT:
+        notes.append(f"{chosen.escalation_rate:.0%} escalated: a larger weak model is the better remedy")
+    if len(asked) < 500:
+        notes.append(f"{len(asked)} queries: the thresholds are known to no more than a few points of escalation rate")
+    if weak not in verifier.models:
+        notes.append(f"the verifier never saw answers of {weak}; it knows those of {', '.join(verifier.models)}")
+    if router is not None and (router.strong, router.weak) != (strong, weak):
+        notes.append(
+            f"the direct threshold is on the win rate of {strong} over {weak}; the router's own score is of "
+            f"{router.strong} over {router.weak}: give the cascade a router of the same pair"
+        )
+    gap = asked.strong - asked.weak
+    if gap.mean() < 1.96 * gap.std() / np.sqrt(len(gap)):
+        notes.append("strong is not clearly better than weak on these queries: APGR and the recommendation say little")
+    return notes
 
 
 def _apgr(
@@ -214,26 +263,40 @@ def _apgr(
     return result
 
 
-def _recommend(best: Mapping[str, Point | None], strong_cost: float, goal: float) -> tuple[str, list[str]]:
-    """The simplest policy that no other undercuts by more than `WORTH`."""
-    reasons = []
+def _recommend(
+    best: Mapping[str, Point | None],
+    expected: Mapping[str, Point],
+    alone: tuple[float, float],
+    cost: tuple[float, float],
+    goal: float,
+    conditions: Sequence[Condition],
+) -> tuple[str, list[str]]:
+    """The simplest policy that no other undercuts by more than `WORTH`, on queries that it was not tuned on."""
+    if alone[0] >= goal and cost[0] <= cost[1]:
+        return "weak alone", [f"weak alone has a mean score of {alone[0]:.4f}, at or above the target of {goal:.4f}"]
+    reasons = [f"condition not met: {found.name}; {found.why}" for found in conditions if found.holds is False]
+    too_slow = conditions[-1].holds is False
     order: list[tuple[str, Point]] = []
     for kind in ("route", "cascade", "both"):
-        point = best.get(kind)
-        if point is None:
-            if kind in best:
-                reasons.append(f"{_NAMES[kind]}: never reaches a mean score of {goal:.4f} below the cost of strong")
+        if kind not in best:
             continue
+        if best[kind] is None:
+            reasons.append(f"{_NAMES[kind]}: does not reach a mean score of {goal:.4f} below the cost of strong alone")
+            continue
+        if kind != "route" and too_slow:
+            reasons.append(f"{_NAMES[kind]}: an escalated user would wait too long")
+            continue
+        point = expected[kind]
         order.append((kind, point))
         reasons.append(
-            f"{_NAMES[kind]}: {point.quality:.4f} for {point.cost:.4f} USD a thousand, {point.strong_share:.0%} of the "
-            f"queries answered by strong ({strong_cost:.4f} USD: strong alone)"
+            f"{_NAMES[kind]}: {point.quality:.4f} for {point.cost:.4f} USD a thousand on queries it was not tuned "
+            f"on, {point.strong_share:.0%} of them answered by strong (strong alone: {cost[1]:.4f} USD)"
         )
-    if not order or min(point.cost for _, point in order) > strong_cost * (1 - WORTH):
+    if not order or min(point.cost for _, point in order) > cost[1] * (1 - WORTH):
         return "strong alone", [*reasons, "nothing undercuts strong alone at this quality"]
     least = min(point.cost for _, point in order)
     kind, point = next((k, p) for k, p in order if p.cost <= least * (1 + WORTH))
-    reasons.append(f"{_NAMES[kind]} saves {1 - point.cost / strong_cost:.0%} against strong alone")
+    reasons.append(f"{_NAMES[kind]} saves {1 - point.cost / cost[1]:.0%} against strong alone")
     return _NAMES[kind], reasons
 
 

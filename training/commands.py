@@ -283,11 +283,14 @@ def _preview_queries(records: list[Record], config: Any) -> str:
 
 
 def _preview_answers(records: list[Record], config: Any) -> str:
-    from .answers import judged_answers
+    from .answers import answer_examples, judged_answers
+    from .verifier import held_out
 
     answers = judged_answers(records, config.models, config.good_at)
+    rows, _ = held_out(answer_examples(answers), answers, config)
     good = sum(answer.good for answer in answers) / len(answers)
-    return f"{len(answers):,} answers of {sorted({answer.model for answer in answers})}, {good:.1%} good enough"
+    models = sorted({answer.model for answer in answers})
+    return f"{len(answers):,} answers of {models}, {good:.1%} good enough; {len(rows):,} held out"
 
 
 def _train(

@@ -4,6 +4,7 @@ A cross-encoder (FrugalGPT's scorer, Chen et al. 2023, section 3, is one as well
 Everything that is chosen afterwards (the weights of the features, the calibration, every threshold) is fitted on
 answers to queries that the transformer was not trained on, and measured cross-fitted among those: fitted on the
 scorer's own training data, as in FrugalGPT's code, thresholds would promise a confidence that new answers do not get.
+The same held-out answers also say when the training stops: one choice among a few checkpoints.
 """
 
 from __future__ import annotations
@@ -64,8 +65,10 @@ from .verifier_card import verifier_card
 PARITY_PAIRS = 200
 #: Folds of the held-out answers, for what is measured of the last step.
 CROSS_FITS = 5
-#: Fewest held-out answers of either kind that thresholds can be picked from.
+#: Fewest held-out answers of either kind, and prompts, that thresholds can be picked from.
 LEAST_HELD_OUT = 10
+#: Fewest held-out answers that the gate compares alone.
+LEAST_GATE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,15 +214,16 @@ def _train(
     check_token_budget(transformer, config)
     pairs = PairEncoder.of(tokenizer_json, Truncation(max_tokens=config.max_tokens), config.query_tokens)
     ids = pairs.encode(examples.queries, [answer.answer for answer in answers])
-    folds = validation_folds(examples, config.folds, config.seed)[:1]
+    rows, folds = held_out(examples, answers, config)
     ranking = fit_ranking(examples, folds, log)
     network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
-    fit_network(network, ids, examples, folds, ranking, config, out, log, main)
+    # Keys over the answers as well: other answers to the same queries are other data.
+    hashed = replace(examples, keys=_hashes(answers))
+    fit_network(network, ids, hashed, folds, ranking, config, out, log, main)
     if not main:
         return out
     network.transformer = merged(network.transformer)
 
-    rows = held_out_rows(answers, folds[0], config.weak)
     names = (*config.features, *([PRIOR] if prior else []))
     held = [answers[row] for row in rows]
     features = _features(names, held, prior)
@@ -233,7 +237,8 @@ def _train(
 
     exported = VerifierNetwork(network, stack).eval()
     table = escalation_table(confidence)
-    some = [*rows, *np.flatnonzero(~folds[0])][:GATE_QUERIES]
+    # Held-out answers alone where there are enough: of answers it was trained on the network is sure, and none flips.
+    some = [*rows, *(np.flatnonzero(~folds[0]) if len(rows) < LEAST_GATE else [])][:GATE_QUERIES]
     compared = [ids[row] for row in some], _features(names, [answers[row] for row in some], prior)
     exact = _by_torch(exported, *compared)
     final: nn.Module = exported
@@ -257,7 +262,7 @@ def _train(
         novelty_bound=None,
         training={
             "config": asdict(config),
-            "data_fingerprint": _fingerprint(examples, answers),
+            "data_fingerprint": data_fingerprint(hashed),
             "records": len(answers),
             "queries": len(set(examples.keys)),
             "metrics": metrics,
@@ -272,23 +277,31 @@ def _train(
     return path
 
 
-def held_out_rows(
-    answers: Sequence[JudgedAnswer], held_out: npt.NDArray[np.bool_], weak: str | None
-) -> npt.NDArray[np.int64]:
-    """Rows that thresholds are picked from: of held-out queries, and of the weak model where one is named.
+def held_out(
+    examples: Examples, answers: Sequence[JudgedAnswer], config: VerifierConfig
+) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.bool_]]]:
+    """Which answers are not trained on.
+
+    Returns:
+        The rows that thresholds are picked from: of the first source, and of the weak model where one is named. And
+        bool (n,), all rows of the same prompts: where one answer to a prompt is marked "val", none is trained on.
 
     Raises:
-        InputError: too few of them are good, or too few are not.
+        InputError: too few of them are good, or too few are not, or they are of too few prompts.
     """
-    mine = np.asarray([weak is None or answer.model == weak for answer in answers])
-    rows = np.flatnonzero(held_out & mine)
+    fold = validation_folds(examples, config.folds, config.seed)[0]
+    keys = {key for key, held in zip(examples.keys, fold, strict=True) if held}
+    fold = np.asarray([key in keys for key in examples.keys])
+    mine = [a.source == examples.sources[0] and config.weak in {None, a.model} for a in answers]
+    rows = np.flatnonzero(fold & np.asarray(mine))
     good = sum(answers[int(row)].good for row in rows)
-    if min(good, len(rows) - good) < LEAST_HELD_OUT:
+    prompts = len({answers[int(row)].key for row in rows})
+    if min(good, len(rows) - good, prompts) < LEAST_HELD_OUT:
         raise InputError(
-            f"of {len(rows)} held-out answers {good} are good enough; thresholds need at least {LEAST_HELD_OUT} "
-            "of either kind: give more records, or hold out more (fewer folds)"
+            f"of {len(rows)} held-out answers to {prompts} prompts {good} are good enough; thresholds need at least "
+            f"{LEAST_HELD_OUT} of either kind and as many prompts: give more records, or hold out more (fewer folds)"
         )
-    return rows
+    return rows, [fold]
 
 
 def fit_stack(utilities: Array, features: Floats, good: npt.NDArray[np.bool_], weight: Array) -> Stack:
@@ -299,7 +312,8 @@ def fit_stack(utilities: Array, features: Floats, good: npt.NDArray[np.bool_], w
     columns = np.column_stack([utilities, features])
     scaler: Any = StandardScaler()
     regression: Any = LogisticRegression(C=1.0, max_iter=1000)
-    regression.fit(scaler.fit_transform(columns), good, sample_weight=weight)
+    # Only how the weights compare matters: their size would compete with the penalty.
+    regression.fit(scaler.fit_transform(columns), good, sample_weight=weight / weight.mean())
     weights = regression.coef_[0] / scaler.scale_
     intercept = float(regression.intercept_[0] - weights @ scaler.mean_)
     return Stack(float(weights[0]), tuple(map(float, weights[1:])), intercept)
@@ -426,10 +440,8 @@ def _golden(session: Session, pairs: PairEncoder, names: Sequence[str]) -> list[
     ]
 
 
-def _fingerprint(examples: Examples, answers: Sequence[JudgedAnswer]) -> str:
-    """As `data_fingerprint`, over the answers as well."""
-    keys = [
+def _hashes(answers: Sequence[JudgedAnswer]) -> list[str]:
+    return [
         hashlib.sha256(f"{answer.key}\n{answer.answer}".encode("utf-8", "surrogatepass")).hexdigest()
         for answer in answers
     ]
-    return data_fingerprint(replace(examples, keys=keys))
