@@ -209,6 +209,32 @@ def curve_of(scores: Array, strong: Array, weak: Array) -> list[tuple[float, flo
     return list(zip(curve.share.tolist(), curve.quality.tolist(), strict=True))
 
 
+def limits(name: str) -> list[str]:
+    """What verifiers of a given AUROC, wrong independently of everything else, would reach: what there is to gain."""
+    setting, priced, random = SETTINGS[name], prices(), np.random.default_rng(0)
+    text = [
+        "A simulated verifier that errs independently of the question would reach (AUROC: APGR):",
+        "",
+    ]
+    for weak in setting.weak:
+        asked = [
+            asked_both(test, priced[setting.strong], priced[weak], setting.output_tokens) for _, test in parts(name)
+        ]
+        strong, right = (np.concatenate([getattr(one, side) for one in asked]) for side in ("strong", "weak"))
+        good = right >= 0.5
+        found = []
+        for distance in (0.5, 0.75, 1.0, 1.5, 20.0):
+            drawn = [distance * good + random.standard_normal(len(good)) for _ in range(20)]
+            known = np.mean([auroc(values, good) for values in drawn])
+            reached = np.mean([routing_curve(-values, strong, right).apgr for values in drawn])
+            found.append(f"{known:.2f}: {reached:.3f}")
+        text.append(
+            f"- {weak}: {', '.join(found)}. Strong is right on {strong[~good].mean():.1%} of what weak gets wrong, "
+            f"and wrong on {1 - strong[good].mean():.1%} of what weak gets right."
+        )
+    return [*text, ""]
+
+
 class Known:
     """A `Confidence` that was computed beforehand: the replay checks the accounting, not the verifier again."""
 
@@ -345,7 +371,7 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
             values = np.interp(shares, share, quality)
             text.append(f"| {policy} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
         text.append("")
-    return [*text, *(expected("", found["replays"]) if found["replays"] else [])]
+    return [*text, *limits(name), *(expected("", found["replays"]) if found["replays"] else [])]
 
 
 def expected(what: str, replays: list[dict[str, Any]]) -> list[str]:
@@ -382,7 +408,7 @@ def main() -> None:
             "",
             f"{found['answers']:,} answers of {found['models']} models to test prompts, {found['good']:.1%} of them at "
             f"least as good by the judge. AUROC {_three(found['auroc'])}, within one model "
-            f"{found['within_models']:.3f} on average; ECE {_three(found['ece'])}. "
+            f"{found['within_models']:.3f} on average; ECE {_three(found['ece'])}.",
             "",
             "### MT-Bench: expected cost of a cascade with this verifier",
             "",
