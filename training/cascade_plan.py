@@ -36,6 +36,8 @@ CONFIDENT_SHARE = (0.6, 0.7)
 PRICE_RATIO = 5.0
 #: Above this escalation rate a larger weak model is the better remedy.
 RESIZE_AT = 0.65
+#: A policy that misses the target by more than this share, on queries it was not tuned on, is not recommended.
+MISS = 0.01
 #: Folds over the prompts, for what thresholds give on queries that they were not picked on.
 FOLDS = 5
 #: A policy must be cheaper by this share than the simplest one to be recommended instead of it.
@@ -287,6 +289,9 @@ def _recommend(
             reasons.append(f"{_NAMES[kind]}: an escalated user would wait too long")
             continue
         point = expected[kind]
+        if point.quality < goal * (1 - MISS):
+            reasons.append(f"{_NAMES[kind]}: only {point.quality:.4f} on queries it was not tuned on, below the target")
+            continue
         order.append((kind, point))
         reasons.append(
             f"{_NAMES[kind]}: {point.quality:.4f} for {point.cost:.4f} USD a thousand on queries it was not tuned "
