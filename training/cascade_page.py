@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from ..data.writers import atomic_path
 from .cascade_plan import CascadePlan
-from .page import escaped, html_table, new_figure, page, plain, svg
+from .page import escaped, html_table, new_figure, page, svg, write_pages
 
 JSON, HTML = "plan.json", "plan.html"
 
 
 def write_plan(plan: CascadePlan, folder: Path) -> None:
     """Write plan.json and plan.html into a folder, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(plain(plan.as_dict()), indent=1, allow_nan=False) + "\n"
-    for name, text in ((JSON, content), (HTML, plan_page(plan))):
-        with atomic_path(folder / name) as staging:
-            staging.write_text(text, encoding="utf-8")
+    write_pages(folder, (JSON, plan.as_dict()), (HTML, plan_page(plan)))
 
 
 def plan_page(plan: CascadePlan) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ..data.writers import atomic_path
 from ..routers.errors import require
 
 _STYLE = """
@@ -27,6 +30,15 @@ def page(title: str, parts: Sequence[str]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escaped(title)}</title><style>{_STYLE}</style>\n{body}\n</html>\n"
     )
+
+
+def write_pages(folder: Path, data: tuple[str, Any], page: tuple[str, str]) -> None:
+    """Write a report into a folder, which is made: its data as JSON and its page, each as (file name, content)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(plain(data[1]), indent=1, allow_nan=False) + "\n"
+    for name, text in ((data[0], content), page):
+        with atomic_path(folder / name) as staging:
+            staging.write_text(text, encoding="utf-8")
 
 
 def plain(value: Any) -> Any:

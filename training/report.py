@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.writers import atomic_path
-from .page import escaped, html_table, new_figure, page, plain, svg
+from .page import escaped, html_table, new_figure, page, svg, write_pages
 from .results import Report, Result
 
 JSON, HTML = "report.json", "report.html"
@@ -30,11 +28,7 @@ COLUMNS = (
 
 def write_report(report: Report, folder: Path) -> None:
     """Write report.json and report.html into a folder, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(plain(report.as_dict()), indent=1, allow_nan=False) + "\n"
-    for name, text in ((JSON, content), (HTML, html_page(report))):
-        with atomic_path(folder / name) as staging:
-            staging.write_text(text, encoding="utf-8")
+    write_pages(folder, (JSON, report.as_dict()), (HTML, html_page(report)))
 
 
 def html_page(report: Report) -> str:
