@@ -1,7 +1,7 @@
 # make demo: from nothing to a trained router and a scored file. make test: the tests. make check: lint and types.
 PYTHON ?= python3.11
 BIN = .venv/bin
-EXTRAS = fast,data,train,lora,metrics,minilm,dev
+EXTRAS = fast,data,train,lora,serve,minilm,dev
 
 .PHONY: demo test check bench bench-peers clean
 
@@ -30,7 +30,7 @@ test: .venv/installed
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	MYPYPATH=.venv/typing $(BIN)/mypy --follow-imports=silent -p routelearn.routers -p routelearn.data
+	MYPYPATH=.venv/typing $(BIN)/mypy --follow-imports=silent -p routelearn.routers -p routelearn.data -p routelearn.service
 	$(BIN)/pyright
 
 # Some five hours on two cores; every script can be stopped and goes on.

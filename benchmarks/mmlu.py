@@ -28,7 +28,7 @@ SEEDS = 5
 #: A few scores lie so close together that rounding turns more than one decision in a hundred: int8 with many questions.
 NAMES = {"ten": ("mf", "similarity", "bert"), "folds": ("mf", "similarity", "bert-int8")}
 #: Of the seeds: fine-tuning, and scoring 12,600 questions in float32, take some ten minutes each on one core.
-BERT_SEEDS = 2
+BERT_SEEDS = 5
 BOOTSTRAP = 300
 #: RouteLLM's best published APGR on MMLU (arXiv 2406.18665, table 2).
 PUBLISHED = 0.603

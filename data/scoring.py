@@ -77,21 +77,16 @@ def score_file(
         raise DataError(
             table.name, None, prompt, "no such column", f"one of {list(table.columns)}; see --map prompt=THEIR_COLUMN"
         )
-    threshold = router.threshold if policy is None else policy.threshold_of(router)
     scored = Scored()
     with _writer(output, table, added) as write:
         rows = iter(table.rows)
         while chunk := list(islice(rows, ROWS_PER_CHUNK)):
             kept, queries = _queries(table.name, chunk, prompt, messages, skip_bad=skip_bad, bad=scored.bad)
-            assessment = router.assess(queries)
-            scores, strong, _ = router.goes_to_strong(assessment, threshold)
-            sources = assessment.sources or ["learned"] * len(kept)
-            for row, score, is_strong, origin in zip(kept, scores.tolist(), strong.tolist(), sources, strict=True):
-                model = router.strong if is_strong else router.weak
-                write({**row, **dict(zip(added, (score, model, origin), strict=True))})
-                scored.sources[origin] = scored.sources.get(origin, 0) + 1
+            for row, decision in zip(kept, router.route_batch(queries, policy), strict=True):
+                write({**row, **dict(zip(added, (decision.score, decision.model, decision.source), strict=True))})
+                scored.sources[decision.source] = scored.sources.get(decision.source, 0) + 1
+                scored.to_strong += decision.model == router.strong
             scored.rows += len(kept)
-            scored.to_strong += int(strong.sum())
             if on_rows is not None:
                 on_rows(scored.rows)
     return scored

@@ -25,6 +25,9 @@ LINKS: tuple[str, ...] = get_args(Link)
 #: Where a decision comes from. "default" is the strong model, because nothing could be said.
 Source = Literal["learned", "rules", "default"]
 
+#: `Decision.cause` of a plain comparison of score and threshold.
+THRESHOLD = "threshold"
+
 _ONE, _HALF, _TINY = np.float32(1), np.float32(0.5), np.float32(1e-7)
 
 
@@ -49,6 +52,9 @@ class Decision:
         source: "learned", "rules", or "default" (the strong model, when nothing could be said).
         reason: one readable sentence.
         truncated: part of the query was left out, because it exceeds the token budget.
+        cause: the kind of reason, one word for counting: "threshold", or what a fallback, a policy or a session names.
+        propensity: the probability with which this model was chosen; below 1 only where a policy explores.
+        targets: the models to ask when an answer is put together from several; empty: `model` alone.
     """
 
     model: str
@@ -58,6 +64,9 @@ class Decision:
     source: Source
     reason: str
     truncated: bool = False
+    cause: str = THRESHOLD
+    propensity: float = 1.0
+    targets: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The decision as plain data, ready for JSON."""
@@ -75,6 +84,8 @@ class Assessment:
         sources: where each row comes from.
         reasons: one sentence a row (empty: the plain "score at or above threshold"), or None.
         thresholds: float (n,), a threshold of its own for rows where it is not NaN, or None.
+        causes: the kind of each row's reason, see `Decision.cause`, or None: all by the threshold.
+        vectors: float32 (n, k), a sketch of what the encoder made of each query, to watch for drift; or None.
     """
 
     quality: Floats
@@ -83,6 +94,8 @@ class Assessment:
     sources: Sequence[Source] | None = None
     reasons: Sequence[str] | None = None
     thresholds: npt.NDArray[np.float64] | None = None
+    causes: Sequence[str] | None = None
+    vectors: Floats | None = None
 
 
 def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
@@ -216,8 +229,10 @@ class Router(ABC):
         contexts: Sequence[Context] | None = None,
     ) -> list[Decision]:
         """Choose a model for each of n queries; see `route`."""
-        threshold = self.threshold if policy is None else policy.threshold_of(self)
-        return self.decide(self.assess(queries, contexts), threshold)
+        assessment = self.assess(queries, contexts)
+        if policy is None:
+            return self.decide(assessment, self.threshold)
+        return policy.decide(self, assessment, contexts)
 
     def scores_of(self, assessment: Assessment) -> Floats:
         """The scores of an assessment of n queries: float32 (n,)."""
@@ -254,6 +269,7 @@ class Router(ABC):
                     source="learned" if assessment.sources is None else assessment.sources[row],
                     reason=reason,
                     truncated=truncated[row],
+                    cause=THRESHOLD if assessment.causes is None else assessment.causes[row],
                 )
             )
         return decisions

@@ -2,7 +2,9 @@
 
 ``router.json`` (the manifest below), ``model.onnx``, ``tokenizer.json``, ``README.md``.
 A bundle is written to a sibling folder and renamed; at load every file is read
-once, and the very bytes that were hashed are the bytes that run.
+once, and the very bytes that were hashed are the bytes that run. A bundle from
+a stranger is refused before anything outside its folder is read: only these
+four names, only regular files, no symbolic links, bounded sizes.
 
 To change the format: raise FORMAT_VERSION, keep reading the older versions in
 `Manifest.from_json`, and add a bundle of the older version to the tests.
@@ -14,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -24,11 +27,16 @@ from .base import LINKS, Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
 from .query import CHARACTERS_PER_TOKEN
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "router.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
+#: The files of a bundle with the most bytes that each may have: a graph is one protobuf message (2 GiB at most).
+MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 256 << 20, CARD: 16 << 20}
+_BINARY: int = getattr(os, "O_BINARY", 0)
+#: What version 1 lacks.
+_SINCE_2: dict[str, Any] = {"guarantee": None, "reference": None}
 #: The kind of bundle that judges answers; all other kinds are routers.
 VERIFIER = "verifier"
 
@@ -84,6 +92,8 @@ class Manifest:
         golden: golden queries with ids and qualities.
         golden_tolerance: largest |difference| of a golden quality that still passes.
         files: sha256 of every other file, by name.
+        guarantee: a threshold whose loss is bounded, with n, alpha, delta and the bound (`routelearn calibrate`).
+        reference: how scores, novelties and vectors of held-out queries were spread, to tell drift from it.
         format_version: integer version of this format.
     """
 
@@ -101,6 +111,8 @@ class Manifest:
     golden: Sequence[Golden]
     golden_tolerance: float = 1e-4
     files: Mapping[str, str] = field(default_factory=dict)
+    guarantee: Mapping[str, Any] | None = None
+    reference: Mapping[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
@@ -118,26 +130,28 @@ class Manifest:
             where: the bundle's path, for messages.
 
         Raises:
-            BundleVersionError: it has another format version.
+            BundleVersionError: it has a format version that is not known here; an older one is read as today's.
             BundleCorruptError: it is not JSON, was changed, or lacks a field.
         """
         try:
             content = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleCorruptError(f"{where}/{MANIFEST} is not JSON: {error}") from error
         if not isinstance(content, dict):
             raise BundleCorruptError(f"{where}/{MANIFEST} is not a JSON object")
         version = content.get("format_version")
         if not isinstance(version, int):
             raise BundleCorruptError(f"{where}/{MANIFEST} has no integer format_version")
-        if version != FORMAT_VERSION:
+        if not 1 <= version <= FORMAT_VERSION:
             raise BundleVersionError(
-                f"{where} has format version {version}; this routelearn reads {FORMAT_VERSION}. "
+                f"{where} has format version {version}; this routelearn reads 1 to {FORMAT_VERSION}. "
                 "Upgrade routelearn, or export the router again."
             )
         digest = content.pop("manifest_sha256", None)
         if digest != _digest(content):
             raise BundleCorruptError(f"{where}/{MANIFEST} was changed after it was written (its sha256 does not match)")
+        if version == 1 and not set(_SINCE_2) & set(content):
+            content.update(_SINCE_2, format_version=FORMAT_VERSION)
         if set(content) != {item.name for item in fields(cls)}:
             raise BundleCorruptError(f"{where}/{MANIFEST} has fields {sorted(content)}; not those of version {version}")
         try:
@@ -145,10 +159,16 @@ class Manifest:
             content["truncation"] = Truncation(**content["truncation"])
             content["golden"] = tuple(Golden(**golden) for golden in content["golden"])
             content["threshold_table"] = tuple((share, value) for share, value in content["threshold_table"])
+            files = dict(content["files"])
         except (TypeError, ValueError) as error:
             raise BundleCorruptError(f"{where}/{MANIFEST}: {error}") from error
-        if content["link"] not in LINKS or not {MODEL, TOKENIZER} <= set(content["files"]):
+        if content["link"] not in LINKS or not {MODEL, TOKENIZER} <= set(files):
             raise BundleCorruptError(f"{where}/{MANIFEST} names an unknown link or lacks a file")
+        strange = sorted(set(files) - set(MAX_BYTES) | set(files) & {MANIFEST})
+        if strange:
+            raise BundleCorruptError(
+                f"{where}/{MANIFEST} lists {strange}; a bundle is a flat folder of {list(MAX_BYTES)}"
+            )
         return cls(**content)
 
 
@@ -188,14 +208,26 @@ def read_bundle(path: str | Path) -> tuple[Manifest, dict[str, bytes]]:
 
 
 def _read(folder: Path, name: str) -> bytes:
-    if Path(name).name != name:
-        raise BundleCorruptError(f"{folder}/{MANIFEST} lists {name!r}; a bundle is one flat folder")
+    """The bytes of one file, which must be a regular one: never through a symbolic link, never of any size."""
+    path = folder / name
     try:
-        return (folder / name).read_bytes()
+        # Not following a link, and not waiting at a pipe; both flags are 0 where the system lacks them.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _BINARY)
     except FileNotFoundError as error:
-        raise BundleMissingError(f"{folder / name} is missing") from error
+        raise BundleMissingError(f"{path} is missing") from error
     except OSError as error:
-        raise BundleCorruptError(f"{folder / name} cannot be read: {error}") from error
+        what = "is a symbolic link; a bundle holds its own files" if path.is_symlink() else f"cannot be read: {error}"
+        raise BundleCorruptError(f"{path} {what}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if path.is_symlink() or not stat.S_ISREG(found.st_mode):
+            raise BundleCorruptError(f"{path} is no regular file")
+        if found.st_size > MAX_BYTES[name]:
+            raise BundleCorruptError(f"{path} has {found.st_size:,} bytes; at most {MAX_BYTES[name]:,} are read")
+        try:
+            return file.read(MAX_BYTES[name])
+        except OSError as error:
+            raise BundleCorruptError(f"{path} cannot be read: {error}") from error
 
 
 def save_bundle(path: str | Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Path:

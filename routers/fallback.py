@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from .base import Assessment, Context, Flags, Floats, Link, Model, Router, Source
+from .base import THRESHOLD, Assessment, Context, Flags, Floats, Link, Model, Router, Source
 from .errors import InputError
 from .query import Query
 from .rules import RulesRouter
 
 logger = logging.getLogger(__name__)
+
+#: Why rules answer in the place of the learned router: `Decision.cause`.
+FallbackCause = Literal["no-router", "load-failed", "unknown-model", "busy", "timeout", "error", "invalid", "novel"]
 
 #: Threads that answer under a time limit.
 WORKERS = 8
@@ -68,6 +72,7 @@ class FallbackRouter(Router):
             raise InputError(f"timeout_s is {timeout_s}; expected seconds above 0, or None")
         self.load_error: Exception | None = None
         self.unavailable: str | None = None
+        self._unavailable_cause: FallbackCause = "no-router"
         router = self._load(learned)
         if router is None and (strong is None or weak is None):
             raise InputError(f"{self.unavailable}: name the strong and the weak model to answer by rules") from (
@@ -80,6 +85,7 @@ class FallbackRouter(Router):
         for name in (strong, weak):
             if router is not None and name not in known:
                 self.unavailable = f"model {name!r} was never seen by the router"
+                self._unavailable_cause = "unknown-model"
             if name not in known:
                 pool.append(Model(name))
                 known.add(name)
@@ -116,6 +122,7 @@ class FallbackRouter(Router):
             logger.warning("the learned router does not load, rules answer: %s", error)
             self.load_error = error
             self.unavailable = f"the learned router does not load ({type(error).__name__}: {error})"
+            self._unavailable_cause = "load-failed"
             return None
 
     def quality(self, queries: Sequence[Query]) -> Floats:
@@ -125,16 +132,16 @@ class FallbackRouter(Router):
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         """See `Router.assess`; sources and reasons say which rows the rules answered, and why."""
         if self.learned is None:
-            return self._by_rules(queries, contexts, self.unavailable or "")
+            return self._by_rules(queries, contexts, self.unavailable or "", self._unavailable_cause)
         try:
             assessment = self._assess_in_time(self.learned, queries, contexts)
         except InputError:  # the caller's mistake, which rules would meet as well
             raise
         except _TooSlowError as error:
-            return self._by_rules(queries, contexts, str(error))
+            return self._by_rules(queries, contexts, str(error), error.cause)
         except Exception as error:  # noqa: BLE001 - an inference error must not fail the request
             logger.warning("the learned router failed, rules answer: %s", error)
-            return self._by_rules(queries, contexts, f"the learned router failed ({type(error).__name__})")
+            return self._by_rules(queries, contexts, f"the learned router failed ({type(error).__name__})", "error")
         return self._replace_doubtful(assessment, queries, contexts)
 
     def _assess_in_time(
@@ -147,7 +154,8 @@ class FallbackRouter(Router):
             # at once, and no further thread piles up.
             self._stuck = {future for future in self._stuck if not future.done()}
             if len(self._stuck) >= WORKERS:
-                raise _TooSlowError("the learned router is still busy with earlier queries that ran out of time")
+                message = "the learned router is still busy with earlier queries that ran out of time"
+                raise _TooSlowError(message, "busy")
         future = self._worker.submit(learned.assess, queries, contexts)
         try:
             return future.result(self._timeout_s)
@@ -155,14 +163,15 @@ class FallbackRouter(Router):
             if not future.cancel():
                 with self._lock:
                     self._stuck.add(future)
-            raise _TooSlowError(f"the learned router took longer than {self._timeout_s:g} s") from None
+            raise _TooSlowError(f"the learned router took longer than {self._timeout_s:g} s", "timeout") from None
 
     def _replace_doubtful(
         self, assessment: Assessment, queries: Sequence[Query], contexts: Sequence[Context] | None
     ) -> Assessment:
         quality = assessment.quality
         if quality.shape != (len(queries), len(self.models)):
-            return self._by_rules(queries, contexts, f"the learned router gave an array of shape {quality.shape}")
+            why_all = f"the learned router gave an array of shape {quality.shape}"
+            return self._by_rules(queries, contexts, why_all, "invalid")
         sane = np.isfinite(quality) & (quality >= 0) & (quality <= 1)
         invalid: Flags = np.logical_not(np.logical_and.reduce(sane, axis=1))
         doubtful = invalid
@@ -171,16 +180,19 @@ class FallbackRouter(Router):
         if not doubtful.any():
             return assessment
         rows: list[int] = np.flatnonzero(doubtful).tolist()
-        why = []
+        why: list[str] = []
+        causes: list[FallbackCause] = []
         for row in rows:
             if invalid[row] or assessment.novelty is None:
+                causes.append("invalid")
                 why.append("the learned router gave no probability")
             else:
+                causes.append("novel")
                 why.append(
                     f"unlike the training queries (novelty {assessment.novelty[row]:.2f} > {self.novelty_bound:.2f})"
                 )
         ruled = self._by_rules(
-            [queries[row] for row in rows], [contexts[row] for row in rows] if contexts else None, why
+            [queries[row] for row in rows], [contexts[row] for row in rows] if contexts else None, why, causes
         )
         return self._merge(assessment, ruled, rows)
 
@@ -190,15 +202,30 @@ class FallbackRouter(Router):
         quality[rows] = ruled.quality
         sources: list[Source] = ["learned"] * n if assessment.sources is None else list(assessment.sources)
         reasons = list(assessment.reasons or [""] * n)
+        causes = list(assessment.causes or [THRESHOLD] * n)
         thresholds = np.full(n, np.nan)
         for place, row in enumerate(rows):
             sources[row] = (ruled.sources or [])[place]
             reasons[row] = (ruled.reasons or [])[place]
+            causes[row] = (ruled.causes or [])[place]
             thresholds[row] = self.rules.threshold
-        return Assessment(quality, assessment.truncated, assessment.novelty, sources, reasons, thresholds)
+        return Assessment(
+            quality,
+            assessment.truncated,
+            assessment.novelty,
+            sources,
+            reasons,
+            thresholds,
+            causes,
+            assessment.vectors,
+        )
 
     def _by_rules(
-        self, queries: Sequence[Query], contexts: Sequence[Context] | None, why: str | Sequence[str]
+        self,
+        queries: Sequence[Query],
+        contexts: Sequence[Context] | None,
+        why: str | Sequence[str],
+        cause: FallbackCause | Sequence[FallbackCause],
     ) -> Assessment:
         ruled = self.rules.assess(queries, contexts)
         scores = 0.5 + (ruled.quality[:, 0] - ruled.quality[:, 1]) / 2
@@ -213,8 +240,13 @@ class FallbackRouter(Router):
             f"{why if isinstance(why, str) else why[row]}; {reason}" for row, reason in enumerate(ruled.reasons or [])
         ]
         thresholds = np.full(len(queries), self.rules.threshold)
-        return Assessment(quality, ruled.truncated, None, ruled.sources, reasons, thresholds)
+        causes = [cause] * len(queries) if isinstance(cause, str) else list(cause)
+        return Assessment(quality, ruled.truncated, None, ruled.sources, reasons, thresholds, causes)
 
 
 class _TooSlowError(Exception):
     """The learned router did not answer within the time allowed."""
+
+    def __init__(self, message: str, cause: FallbackCause) -> None:
+        super().__init__(message)
+        self.cause: FallbackCause = cause

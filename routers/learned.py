@@ -12,7 +12,7 @@ import numpy as np
 from .base import Assessment, Context, Floats, Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
-from .errors import BundleCorruptError, GoldenScoreError, InputError, MissingExtraError
+from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
 from .query import Query, query_text
 from .session import HuggingFaceBackend, Session, TokenizerBackend, TokieBackend
 
@@ -79,7 +79,7 @@ class LearnedRouter(Router):
             results, cut_tokens = self._session.run_one(text)
             found = dict(zip(self._session.outputs, results, strict=True))
             truncated_row = np.array([cut_characters or cut_tokens])
-            return Assessment(found["quality"], truncated_row, found.get("novelty"))
+            return Assessment(found["quality"], truncated_row, found.get("novelty"), vectors=found.get("vector"))
         cut: list[int] = []
         if set(map(type, queries)) == {str} and max(map(len, queries)) <= limit:  # the hot path of batch scoring
             texts = cast("list[str]", list(queries))
@@ -89,7 +89,7 @@ class LearnedRouter(Router):
             cut = [row for row, (_, truncated) in enumerate(read) if truncated]
         outputs, truncated_rows = self._session.run(texts)
         truncated_rows[cut] = True
-        return Assessment(outputs["quality"], truncated_rows, outputs.get("novelty"))
+        return Assessment(outputs["quality"], truncated_rows, outputs.get("novelty"), vectors=outputs.get("vector"))
 
 
 def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerName = "auto") -> LearnedRouter:
@@ -157,7 +157,10 @@ def _check_golden_scores(router: LearnedRouter, path: str | Path) -> None:
     golden = router.manifest.golden
     if not golden:
         raise BundleCorruptError(f"{path} has no golden queries")
-    quality = router.quality([item.query for item in golden])
+    try:
+        quality = router.quality([item.query for item in golden])
+    except InferenceError as error:
+        raise BundleCorruptError(f"{path}: the graph fails on its golden queries: {error}") from error
     expected = np.asarray([item.quality for item in golden], np.float32)
     if quality.shape != expected.shape or not np.isfinite(quality).all():
         raise GoldenScoreError(f"{path}: the graph gives qualities of shape {quality.shape}, not {expected.shape}")

@@ -1,16 +1,20 @@
-"""Policies: which threshold turns a score into a model."""
+"""Policies: how an assessment becomes decisions, mostly by a threshold on the score."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from .base import Assessment, Context, Decision, Router
 
 
 class Calibrated(Protocol):
@@ -23,15 +27,32 @@ class Calibrated(Protocol):
 
 
 class Policy(Protocol):
-    """Turns a router's calibration into the threshold that a batch is decided at."""
+    """Chooses a model for each query of a batch from what a router knows of them."""
 
-    def threshold_of(self, router: Calibrated) -> float:
-        """The threshold: score at or above it goes to strong."""
+    def decide(
+        self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
+    ) -> list[Decision]:
+        """One decision a row of the assessment; the contexts are those of the requests, in the same order."""
         ...
 
 
+class ThresholdPolicy(ABC):
+    """A policy that is one threshold on the score."""
+
+    @abstractmethod
+    def threshold_of(self, router: Calibrated) -> float:
+        """The threshold: score at or above it goes to strong."""
+
+    def decide(
+        self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
+    ) -> list[Decision]:
+        """See `Policy.decide`."""
+        del contexts
+        return router.decide(assessment, self.threshold_of(router))
+
+
 @dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(ThresholdPolicy):
     """A threshold by value: 0 sends everything to strong, above 1 nothing."""
 
     value: float
@@ -48,7 +69,7 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class StrongShare:
+class StrongShare(ThresholdPolicy):
     """A threshold by the share of queries that should go to strong, in [0, 1].
 
     The share holds for queries like those the router was calibrated on; on

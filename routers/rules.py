@@ -174,16 +174,19 @@ class RulesRouter(Router):
         truncated = np.zeros(len(queries), np.bool_)
         sources: list[Source] = []
         reasons: list[str] = []
+        causes: list[str] = []
         for row, query in enumerate(queries):
             fired = self.explain(query, contexts[row] if contexts else None)
             if not fired:
                 scores[row] = UNKNOWN_SCORE
                 sources.append("default")
+                causes.append("default")
                 reasons.append("no rule fired: the strong model")
             else:
                 logit = self.rules.bias + sum(weight for _, weight in fired)
                 scores[row] = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
                 sources.append("rules")
+                causes.append("rules")
                 reasons.append(
                     "rules: "
                     + ", ".join(f"{name} {weight:+.1f}" for name, weight in fired)
@@ -192,7 +195,7 @@ class RulesRouter(Router):
             truncated[row] = _length(query) > EXAMINED_CHARACTERS
         # Invert the link: score = 1/2 + (quality[strong] - quality[weak]) / 2.
         quality = np.stack([np.minimum(1, 2 * scores), np.minimum(1, 2 - 2 * scores)], axis=1)
-        return Assessment(quality.astype(np.float32), truncated, sources=sources, reasons=reasons)
+        return Assessment(quality.astype(np.float32), truncated, sources=sources, reasons=reasons, causes=causes)
 
 
 def _length(query: Query) -> int:

@@ -21,6 +21,7 @@ import onnxruntime as ort
 from tokenizers import Tokenizer
 
 from .errors import BundleCorruptError, InferenceError
+from .graph_check import check_graph
 
 Ids = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]
@@ -141,8 +142,9 @@ class Session:
             threads: batches in flight at once; None for every CPU of this process.
 
         Raises:
-            BundleCorruptError: onnxruntime cannot load the graph, or it has other inputs.
+            BundleCorruptError: the graph is refused (`check_graph`), does not load, or has other inputs.
         """
+        check_graph(model)
         options = ort.SessionOptions()
         # Threads inside a run cost a small graph more than they bring (measured 26 against 17 us for one
         # query): a run keeps to one thread, and several runs go side by side.

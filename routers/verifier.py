@@ -15,7 +15,7 @@ from .answers import Answer
 from .base import Floats
 from .bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
 from .confidence import Ask, Estimate
-from .errors import BundleCorruptError, GoldenScoreError, InputError
+from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError
 from .query import Query, turns
 from .session import HuggingFaceBackend, Ids, Lengths, Session, encode
 
@@ -202,7 +202,11 @@ def _check_golden(verifier: Verifier, pairs: PairEncoder, path: str | Path) -> N
     for ids, item in zip(pairs.encode(queries, answers), golden, strict=True):
         if ids.tolist() != list(item.ids):
             raise GoldenScoreError(f"{path}: the tokenizer does not give the golden ids of the export")
-    found = verifier.confidence(queries, answers, GOLDEN_PRIORS * len(golden) if PRIOR in verifier.features else None)
+    priors = GOLDEN_PRIORS * len(golden) if PRIOR in verifier.features else None
+    try:
+        found = verifier.confidence(queries, answers, priors)
+    except InferenceError as error:
+        raise BundleCorruptError(f"{path}: the graph fails on its golden pairs: {error}") from error
     difference = float(np.abs(found - np.asarray([item.quality[0] for item in golden])).max())
     if not difference <= verifier.manifest.golden_tolerance:
         raise GoldenScoreError(f"{path}: golden confidences differ by {difference:.2g}")

@@ -99,6 +99,17 @@ def test_a_newer_format_version_says_to_upgrade(copy: Path) -> None:
         load(copy)
 
 
+def test_a_bundle_of_format_version_1_is_read_and_saved_as_todays(tmp_path: Path) -> None:
+    old = Path(__file__).parent / "bundles" / "version-1"
+    assert json.loads((old / "router.json").read_text())["format_version"] == 1
+    expected = load(old).score(QUERIES)  # its golden scores passed
+    manifest, contents = read_bundle(old)
+    assert manifest.guarantee is None
+    new = save_bundle(tmp_path / "new", manifest, contents)
+    assert json.loads((new / "router.json").read_text())["format_version"] == FORMAT_VERSION
+    assert np.array_equal(load(new).score(QUERIES), expected)
+
+
 def test_a_manifest_edited_by_hand_is_refused(copy: Path) -> None:
     path = copy / "router.json"
     content = json.loads(path.read_text())

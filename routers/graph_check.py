@@ -1,0 +1,171 @@
+"""Reads a graph's bytes before onnxruntime does: nothing in it may reach a file, or claim more than it holds.
+
+A model.onnx is a protobuf message (onnx.proto3 of the ONNX project); only the
+fields that matter here are decoded: nodes, tensors, attributes, subgraphs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from .errors import BundleCorruptError
+
+#: Nodes, subgraphs counted: our largest graph has some hundreds.
+MAX_NODES = 100_000
+#: Graphs inside graphs (If, Loop, functions).
+MAX_DEPTH = 8
+#: Elements of the largest tensor that a constant shape may ask for: 1 GiB of float32. What asks for more than the
+#: second number cannot be allocated anywhere, and fails as an error of onnxruntime.
+MAX_ELEMENTS, UNALLOCATABLE = 1 << 28, 1 << 44
+#: "To the end" in a slice, not sizes.
+_NO_END = {(1 << 31) - 1, (1 << 63) - 1}
+#: The domains whose operators onnxruntime brings with it; others would need a library.
+DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_INT64, _EXTERNAL = 7, 1
+
+Field = tuple[int, int | memoryview]
+
+
+def check_graph(model: bytes) -> None:
+    """Refuse a graph that reads other files, needs foreign operators, or asks for far more memory than it stores.
+
+    Args:
+        model: the bytes of model.onnx.
+
+    Raises:
+        BundleCorruptError: it is refused, or is no ONNX model.
+    """
+    try:
+        graphs = 0
+        nodes = _Count()
+        for number, value in _fields(memoryview(model)):
+            if number == 7:  # ModelProto.graph
+                graphs += 1
+                _check_graph(_message(value), nodes, 0)
+            elif number == 25:  # ModelProto.functions
+                for inner, node in _fields(_message(value)):
+                    if inner == 7:  # FunctionProto.node
+                        _check_node(_message(node), nodes, 0)
+    except (ValueError, IndexError) as error:
+        raise BundleCorruptError(f"model.onnx is no ONNX model: {error}") from error
+    if graphs != 1:
+        raise BundleCorruptError(f"model.onnx is no ONNX model: it holds {graphs} graphs")
+
+
+class _Count:
+    """Nodes seen so far."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+
+
+def _check_graph(graph: memoryview, count: _Count, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise BundleCorruptError(f"model.onnx nests graphs deeper than {MAX_DEPTH}")
+    for number, value in _fields(graph):
+        if number == 1:  # GraphProto.node
+            _check_node(_message(value), count, depth)
+        elif number == 5:  # GraphProto.initializer
+            _check_tensor(_message(value))
+        elif number == 15:  # GraphProto.sparse_initializer
+            raise BundleCorruptError("model.onnx holds sparse tensors, which no router of ours has")
+
+
+def _check_node(node: memoryview, count: _Count, depth: int) -> None:
+    count.nodes += 1
+    if count.nodes > MAX_NODES:
+        raise BundleCorruptError(f"model.onnx has more than {MAX_NODES:,} nodes")
+    for number, value in _fields(node):
+        if number == 7 and bytes(_message(value)).decode() not in DOMAINS:  # NodeProto.domain
+            raise BundleCorruptError(f"model.onnx needs operators of {bytes(_message(value)).decode()!r}")
+        if number == 5:  # NodeProto.attribute
+            for inner, content in _fields(_message(value)):
+                if inner in {5, 10}:  # AttributeProto.t, tensors
+                    _check_tensor(_message(content))
+                elif inner in {6, 11}:  # AttributeProto.g, graphs
+                    _check_graph(_message(content), count, depth + 1)
+                elif inner in {22, 23}:  # AttributeProto.sparse_tensor(s)
+                    raise BundleCorruptError("model.onnx holds sparse tensors, which no router of ours has")
+
+
+def _check_tensor(tensor: memoryview) -> None:
+    """A tensor keeps its data in the file; a short int64 vector may be a shape: what it asks for is bounded."""
+    dims: list[int] = []
+    kind = 0
+    numbers: list[int] = []
+    for number, value in _fields(tensor):
+        if number == 1:  # TensorProto.dims
+            dims += _integers(value)
+        elif number == 2 and isinstance(value, int):
+            kind = value
+        elif number == 7 and (isinstance(value, int) or len(value) <= 80):  # TensorProto.int64_data
+            numbers += _integers(value)
+        elif number == 9 and kind == _INT64 and len(_message(value)) <= 64:  # TensorProto.raw_data
+            numbers += list(_message(value).cast("q")) if len(_message(value)) % 8 == 0 else []
+        elif number == 13 or (number == 14 and value == _EXTERNAL):  # external_data, data_location
+            raise BundleCorruptError("model.onnx keeps data in another file; a bundle's graph is self-contained")
+    size = math.prod(dims)
+    if min(dims, default=0) < 0 or size > 8 * len(tensor):  # nothing is stored in less than a bit
+        raise BundleCorruptError(f"model.onnx claims a tensor of shape {dims} in {len(tensor)} bytes")
+    shape = [n for n in numbers if n not in _NO_END] if kind == _INT64 and len(numbers) <= 8 else []
+    if min(shape, default=0) > 0 and MAX_ELEMENTS < math.prod(shape) < UNALLOCATABLE:
+        raise BundleCorruptError(f"model.onnx holds the shape {numbers}, of more than {MAX_ELEMENTS:,} elements")
+
+
+def _integers(value: int | memoryview) -> list[int]:
+    """A repeated int64 field, packed or not."""
+    if isinstance(value, int):
+        return [_signed(value)]
+    numbers, place = [], 0
+    while place < len(value):
+        number, place = _varint(value, place)
+        numbers.append(_signed(number))
+    return numbers
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _message(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a number where a message belongs")
+    return value
+
+
+def _fields(data: memoryview) -> Iterator[Field]:
+    """The fields of a message in their order: (number, integer or bytes); see the protobuf encoding."""
+    place = 0
+    while place < len(data):
+        key, place = _varint(data, place)
+        number, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            value, place = _varint(data, place)
+            yield number, value
+            continue
+        if wire == _BYTES:
+            length, place = _varint(data, place)
+        elif wire in {_FIXED64, _FIXED32}:
+            length = 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire}")
+        if place + length > len(data):
+            raise ValueError("it is cut off")
+        yield number, data[place : place + length]
+        place += length
+
+
+def _varint(data: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than ten bytes")

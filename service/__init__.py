@@ -1,0 +1,1 @@
+"""Running routers for others: the HTTP service and the gateway plug-ins."""
