@@ -1,7 +1,7 @@
 """MMLU in domain: every router trained on a part of RouteLLM's questions and tested on the rest.
 
 Run: python benchmarks/mmlu.py [--only mf similarity bert bert-int8] [--settings ten folds]
-Reads $ROUTELEARN_DATA (default ../shared/data). The BERT router takes some 75 minutes on two cores; bundles and
+Reads $ROUTELEARN_DATA (default ../shared/data). The BERT router takes some two hours on two cores; bundles and
 reports stay in benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md.
 """
 
@@ -27,8 +27,6 @@ from routelearn.training.similarity import SimilarityConfig, train_similarity
 SEEDS = 5
 #: A few scores lie so close together that rounding turns more than one decision in a hundred: int8 with many questions.
 NAMES = {"ten": ("mf", "similarity", "bert"), "folds": ("mf", "similarity", "bert-int8")}
-#: Of the seeds: fine-tuning, and scoring 12,600 questions in float32, take some ten minutes each on one core.
-BERT_SEEDS = 5
 BOOTSTRAP = 300
 #: RouteLLM's best published APGR on MMLU (arXiv 2406.18665, table 2).
 PUBLISHED = 0.603
@@ -91,19 +89,17 @@ def lines(setting: str, rows: list[dict[str, Any]]) -> list[str]:
     names = [name for name, result in found[0].items() if "apgr" in result["values"]]
     text = [
         f"### {rows[0]['training']:,} questions to train, {rows[0]['test']:,} to test, "
-        + (f"5 seeds (bert: {BERT_SEEDS})" if setting == "ten" else "5 folds"),
+        + ("5 seeds" if setting == "ten" else "5 folds"),
         "",
         "| router | APGR, mean | sd | of each (95 % interval, bootstrap over questions) | CPT(50 %) | CPT(80 %) "
         "| AUROC | ECE |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    names += [name for name in NAMES[setting] if name not in names and any(name in one for one in found)]
     for name in names:
-        with_it = [one for one in found if name in one]
-        values = [one[name]["values"] for one in with_it]
+        values = [one[name]["values"] for one in found]
         apgr = [value["apgr"] for value in values]
         each = "; ".join(
-            f"{one[name]['values']['apgr']:.3f} ({interval(one[name]['intervals']['apgr'])})" for one in with_it
+            f"{one[name]['values']['apgr']:.3f} ({interval(one[name]['intervals']['apgr'])})" for one in found
         )
         means = [
             np.mean([value[key] for value in values]) if key in values[0] else None
@@ -144,11 +140,8 @@ def main() -> None:
         names = arguments.only or list(NAMES[setting])
         rows = []
         for seed in range(SEEDS):
-            slow = setting == "ten" and seed >= BERT_SEEDS
-            own = [name for name in names if not (slow and name.startswith("bert"))]
-            rows.append(
-                cached(f"mmlu/{setting}-{seed}-" + "-".join(own), lambda s=setting, n=seed, o=own: measure(s, n, o))
-            )
+            file = f"mmlu/{setting}-{seed}-" + "-".join(names)
+            rows.append(cached(file, lambda s=setting, n=seed, o=names: measure(s, n, o)))
         text += lines(setting, rows)
     write_section("MMLU, trained in domain", "python benchmarks/mmlu.py", text)
 
