@@ -30,21 +30,14 @@ from routelearn.routers.joint import Joint
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.routers.tiers import Tier
 from routelearn.routers.verifier import PairEncoder, Verifier, load_verifier
-from routelearn.training import bert
+from routelearn.training import bert, stack
 from routelearn.training import verifier as verifier_training
 from routelearn.training.answers import answer_examples, judged_answers
 from routelearn.training.examples import Examples
 from routelearn.training.finetuning import finetune
 from routelearn.training.metrics import auroc
-from routelearn.training.verifier import (
-    Stack,
-    VerifierConfig,
-    cross_fitted,
-    escalation_table,
-    fit_stack,
-    held_out,
-    train_verifier,
-)
+from routelearn.training.stack import Stack, cross_fitted, escalation_table, fit_stack
+from routelearn.training.verifier import VerifierConfig, held_out, train_verifier
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +126,7 @@ def test_cross_fitting_fits_without_the_prompt_that_it_judges(monkeypatch: pytes
         fitted.append({keys[int(value)] for value in values})
         return Stack(float(len(fitted)), (), 0.0)
 
-    monkeypatch.setattr(verifier_training, "fit_stack", fit)
+    monkeypatch.setattr(stack, "fit_stack", fit)
     found = cross_fitted(utilities, np.zeros((120, 0), np.float32), random.random(120) < 0.5, np.ones(120), keys, 0)
     assert len(fitted) == 5
     assert np.isfinite(found).all()

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +34,9 @@ from ..routers.bundle import (
     check_replaceable,
     save_bundle,
 )
-from ..routers.errors import ExportError, InputError, require
+from ..routers.errors import InputError, require
 from ..routers.session import HuggingFaceBackend, Session
-from ..routers.verifier import GOLDEN_PAIRS, GOLDEN_PRIORS, PairEncoder, joined
+from ..routers.verifier import GOLDEN_PAIRS, GOLDEN_PRIORS, PairEncoder
 from .answers import JudgedAnswer, answer_examples, judged_answers
 from .backbone import Backbone, load_transformer, merged
 from .bert import (
@@ -53,18 +52,14 @@ from .bert import (
 from .examples import Examples, data_fingerprint, validation_folds
 from .export import export_onnx
 from .finetuning import is_main_process, padded, predict, wait_for_all
-from .gate import PARITY_TOLERANCE, check_quantised
 from .log import TrainingLog
-from .metrics import Array, auroc, expected_calibration_error, log_loss
 from .pipeline import training_folder
 from .quantise import quantised
 from .ranking import fit_ranking
+from .stack import Stack, cross_fitted, escalation_table, fit_stack, measured
 from .verifier_card import verifier_card
+from .verifier_gate import check_verifier, confidence_by_session
 
-#: Pairs of the parity gate.
-PARITY_PAIRS = 200
-#: Folds of the held-out answers, for what is measured of the last step.
-CROSS_FITS = 5
 #: Fewest held-out answers of either kind, and prompts, that thresholds can be picked from.
 LEAST_HELD_OUT = 10
 #: Fewest held-out answers that the gate compares alone.
@@ -127,26 +122,6 @@ class VerifierNetwork(nn.Module):
         if features is not None:
             logit = logit + features @ self.feature_weight
         return torch.sigmoid(logit)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """``sigmoid(slope * utility + weights . features + intercept)``: stacking (Wolpert 1992) and Platt scaling in one.
-
-    Attributes:
-        slope: of the transformer's utility.
-        weights: of the k features.
-        intercept: in logits.
-    """
-
-    slope: float
-    weights: tuple[float, ...]
-    intercept: float
-
-    def confidence(self, utilities: Array, features: Floats) -> Array:
-        """P(good enough): float64 (n,)."""
-        logit = self.slope * utilities + features.astype(np.float64) @ np.asarray(self.weights) + self.intercept
-        return np.asarray(1 / (1 + np.exp(-logit)))
 
 
 def train_verifier(
@@ -248,7 +223,9 @@ def _train(
         final = quantised(exported, lambda network: network(*few, some_features))
     model = _export(final, names, config.query_tokens)
     session = Session(model, HuggingFaceBackend(tokenizer_json, False), config.max_tokens, threads=1)
-    gate = _gate(session, exact, compared, [value for rate, value in table if 0 < rate < 1], config.quantise == "int8")
+    gate = check_verifier(
+        session, exact, compared, [value for rate, value in table if 0 < rate < 1], config.quantise == "int8"
+    )
     manifest = Manifest(
         kind=VERIFIER,
         pool=tuple(prices.get(name, Model(name)) for name in sorted({answer.model for answer in answers})),
@@ -304,72 +281,6 @@ def held_out(
     return rows, [fold]
 
 
-def fit_stack(utilities: Array, features: Floats, good: npt.NDArray[np.bool_], weight: Array) -> Stack:
-    """Fit weights of the utility and the features by logistic regression, on answers that the network did not see."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    columns = np.column_stack([utilities, features])
-    scaler: Any = StandardScaler()
-    regression: Any = LogisticRegression(C=1.0, max_iter=1000)
-    # Only how the weights compare matters: their size would compete with the penalty.
-    regression.fit(scaler.fit_transform(columns), good, sample_weight=weight / weight.mean())
-    weights = regression.coef_[0] / scaler.scale_
-    intercept = float(regression.intercept_[0] - weights @ scaler.mean_)
-    return Stack(float(weights[0]), tuple(map(float, weights[1:])), intercept)
-
-
-def cross_fitted(
-    utilities: Array, features: Floats, good: npt.NDArray[np.bool_], weight: Array, keys: Sequence[str], seed: int
-) -> Array:
-    """Confidence (n,) of each held-out answer by a stack that was fitted without its query."""
-    distinct = sorted(set(keys))
-    order = np.random.default_rng(seed).permutation(len(distinct))
-    fold_of = {distinct[i]: place % CROSS_FITS for place, i in enumerate(order.tolist())}
-    fold = np.asarray([fold_of[key] for key in keys])
-    confidence = np.zeros(len(keys))
-    for number in range(CROSS_FITS):
-        inside, outside = fold == number, fold != number
-        if not inside.any():
-            continue
-        if good[outside].all() or not good[outside].any():
-            confidence[inside] = good[outside].mean()
-            continue
-        stack = fit_stack(utilities[outside], features[outside], good[outside], weight[outside])
-        confidence[inside] = stack.confidence(utilities[inside], features[inside])
-    return confidence
-
-
-def measured(confidence: Array, good: npt.NDArray[np.bool_], models: Sequence[str]) -> dict[str, Any]:
-    """What the confidence of n answers is worth."""
-    labels = good.astype(np.float64)
-    base = np.full(len(good), labels.mean())
-    metrics: dict[str, Any] = {
-        "held-out answers": len(good),
-        "good enough": float(labels.mean()),
-        "AUROC": auroc(confidence, good),
-        "ECE": expected_calibration_error(confidence, labels),
-        "Brier score": float(np.mean((confidence - labels) ** 2)),
-        "log loss": float(log_loss(confidence, labels).mean()),
-        "log loss of the base rate": float(log_loss(base, labels).mean()),
-    }
-    names = np.asarray(models)
-    for name in sorted(set(models)) if len(set(models)) > 1 else []:
-        value = auroc(confidence[names == name], good[names == name])
-        if not np.isnan(value):
-            metrics[f"AUROC, {name}"] = value
-    return metrics
-
-
-def escalation_table(confidence: Array, steps: int = 20) -> list[tuple[float, float]]:
-    """(escalation rate, threshold) pairs by rising rate: confidence below the threshold escalates."""
-    rates = np.linspace(0, 1, steps + 1)
-    # The lower quantile: at most the rate lies below the threshold, but for ties.
-    thresholds = np.quantile(confidence, rates, method="lower")
-    thresholds[0], thresholds[-1] = 0.0, np.nextafter(1.0, 2.0)
-    return [(float(rate), float(value)) for rate, value in zip(rates, thresholds, strict=True)]
-
-
 def _features(names: Sequence[str], answers: Sequence[JudgedAnswer], prior: Router | None) -> Floats:
     priors = None
     if prior is not None:
@@ -396,44 +307,11 @@ def _export(network: nn.Module, names: Sequence[str], query_tokens: int) -> byte
     return export_onnx(network, inputs, ["quality"], hints)
 
 
-def _gate(
-    session: Session,
-    exact: Floats,
-    compared: tuple[list[npt.NDArray[np.int32]], Floats],
-    thresholds: Sequence[float],
-    int8: bool,
-) -> dict[str, float]:
-    """Refuse a graph that does not reproduce the network, or an int8 one that escalates otherwise.
-
-    Raises:
-        ExportError: see `check_quantised` and `PARITY_TOLERANCE`.
-    """
-    ids, features = compared
-    run: Callable[..., Floats] = lambda some: _by_session(session, [ids[i] for i in some], features[list(some)])  # noqa: E731
-    if int8:
-        return check_quantised(exact, run(range(len(ids))), thresholds, None)
-    together = run(range(min(len(ids), PARITY_PAIRS)))
-    alone = np.concatenate([run([i]) for i in range(min(len(ids), 50))])
-    found = {
-        "parity_batched": float(np.abs(together - exact[: len(together)]).max()),
-        "parity_single": float(np.abs(alone - exact[: len(alone)]).max()),
-    }
-    if not max(found.values()) <= PARITY_TOLERANCE:
-        raise ExportError(f"the exported graph differs from the network by {max(found.values()):.2g}")
-    return found
-
-
-def _by_session(session: Session, ids: list[npt.NDArray[np.int32]], features: Floats) -> Floats:
-    flat, lengths = joined(ids)
-    outputs = session.run_ids(flat, lengths, features if features.shape[1] else None)
-    return np.asarray(outputs[session.outputs.index("quality")][:, 0], np.float32)
-
-
 def _golden(session: Session, pairs: PairEncoder, names: Sequence[str]) -> list[Golden]:
     queries, answers = zip(*GOLDEN_PAIRS, strict=True)
     ids = pairs.encode(queries, answers)
     features = feature_rows(names, answers, GOLDEN_PRIORS * len(answers))
-    found = _by_session(session, ids, features)
+    found = confidence_by_session(session, ids, features)
     return [
         Golden({"query": query, "answer": answer}, row.tolist(), [float(value)])
         for query, answer, row, value in zip(queries, answers, ids, found, strict=True)
