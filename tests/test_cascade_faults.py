@@ -105,7 +105,6 @@ import time
 from routelearn.routers.cascade import Cascade
 from routelearn.routers.tiers import Tier
 from routelearn.routers.base import Model
-from routelearn.routers.tiers import CascadeResult, Tier, UseCase
 class Sure:
     async def estimate(self, query, answer, ask, prior=None): ...
 weak = Tier(Model("weak"), lambda query: time.sleep(600), Sure(), timeout_s=0.05)
