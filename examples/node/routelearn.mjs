@@ -1,0 +1,110 @@
+// Runs a routelearn bundle in Node from router.json, model.onnx and tokenizer.json alone; docs/bundle.md is the specification.
+
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+
+import { Tokenizer } from "@huggingface/tokenizers";
+import * as ort from "onnxruntime-node";
+
+const SAID = new Set(["user", "assistant", "tool", "function", "human", "gpt", "model"]);
+
+/** The text of one message's content: a string, null, or a list of multimodal parts. */
+function contentText(content) {
+  if (content === null) return "";
+  if (typeof content === "string") return content;
+  const parts = content.map((part) => (typeof part === "string" ? part : part.text));
+  return parts.filter((part) => typeof part === "string" && part).join("\n");
+}
+
+/** The text that a router reads: newest turn first, within a budget of characters (code points). */
+export function queryText(query, maxCharacters) {
+  let turns = [query];
+  if (typeof query !== "string") {
+    const said = query.filter((message) => SAID.has(message.role ?? "user"));
+    const chosen = said.length ? said : query;
+    turns = chosen.map((message) => contentText(message.content)).filter((text) => text).reverse();
+  }
+  const first = [...(turns[0] ?? "")];
+  if (first.length > maxCharacters) {
+    const head = Math.floor(maxCharacters / 2);
+    const tail = maxCharacters - head - 1;
+    return first.slice(0, head).join("") + "\n" + first.slice(first.length - tail).join("");
+  }
+  return [...turns.join("\n")].slice(0, maxCharacters).join("");
+}
+
+/** Expected win rate of a over b, ties one half. */
+function winRate(a, b, link) {
+  if (link === "difference") return 0.5 + (a - b) / 2;
+  const won = a * (1 - b) + 1e-7;
+  return won / (won + b * (1 - a) + 1e-7);
+}
+
+export class Router {
+  /** Load a bundle: every hash is checked, and the golden queries must get the qualities of the export. */
+  static async load(folder) {
+    const manifest = JSON.parse(await readFile(join(folder, "router.json"), "utf8"));
+    if (manifest.format_version > 2) throw new Error(`format version ${manifest.format_version} is newer than this code`);
+    const files = {};
+    for (const name of ["model.onnx", "tokenizer.json"]) {
+      files[name] = await readFile(join(folder, name));
+      const digest = createHash("sha256").update(files[name]).digest("hex");
+      if (digest !== manifest.files[name]) throw new Error(`${name} was changed after the export`);
+    }
+    const tokenizer = new Tokenizer(JSON.parse(files["tokenizer.json"]), {});
+    const session = await ort.InferenceSession.create(files["model.onnx"], { intraOpNumThreads: 1 });
+    const router = new Router(manifest, tokenizer, session);
+    for (const golden of manifest.golden) {
+      const { ids, quality } = await router.run(golden.query);
+      const same = ids.length === golden.ids.length && ids.every((id, place) => id === golden.ids[place]);
+      if (!same) throw new Error(`the tokenizer does not give the golden ids of ${JSON.stringify(golden.query)}`);
+      const difference = Math.max(...quality.map((value, model) => Math.abs(value - golden.quality[model])));
+      if (!(difference <= manifest.golden_tolerance)) throw new Error(`golden qualities differ by ${difference}`);
+    }
+    return router;
+  }
+
+  constructor(manifest, tokenizer, session) {
+    this.manifest = manifest;
+    this.models = manifest.pool.map((model) => model.name);
+    this.tokenizer = tokenizer;
+    this.session = session;
+    this.types = Object.fromEntries(session.inputMetadata.map((input) => [input.name, input.type]));
+  }
+
+  /** Token ids (uncut) and quality of every model for one query. */
+  async run(query) {
+    const { max_tokens, characters_per_token, special_tokens, distinct } = this.manifest.truncation;
+    const text = queryText(query, max_tokens * characters_per_token);
+    const ids = text || special_tokens ? this.tokenizer.encode(text, { add_special_tokens: special_tokens }).ids : [];
+    const kept = ids.slice(0, max_tokens);
+    const seen = new Set();
+    const mask = kept.map((id) => (distinct && seen.has(id) ? 0 : (seen.add(id), 1)));
+    const length = Math.max(1, kept.length);
+    const feeds = {
+      input_ids: tensor(this.types.input_ids, kept.length ? kept : [0], length),
+      attention_mask: tensor(this.types.attention_mask, kept.length ? mask : [0], length),
+    };
+    const outputs = await this.session.run(feeds);
+    return { ids, quality: Array.from(outputs.quality.data) };
+  }
+
+  /** Expected win rate of the strong model over the weak one, in [0, 1]. */
+  async score(query) {
+    const { quality } = await this.run(query);
+    const { strong, weak, link } = this.manifest;
+    return winRate(quality[this.models.indexOf(strong)], quality[this.models.indexOf(weak)], link);
+  }
+
+  /** The model to ask: strong at or above the threshold. */
+  async route(query, threshold = this.manifest.threshold) {
+    const score = await this.score(query);
+    return { model: score >= threshold ? this.manifest.strong : this.manifest.weak, score, threshold };
+  }
+}
+
+function tensor(type, values, length) {
+  const arrays = { int64: BigInt64Array, int32: Int32Array, uint8: Uint8Array };
+  return new ort.Tensor(type, arrays[type].from(values, type === "int64" ? BigInt : Number), [1, length]);
+}
