@@ -177,8 +177,8 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_manifest(path: str | Path) -> Manifest:
-    """The verified manifest of a bundle, without loading the rest.
+def read_manifest(path: str | Path, *, follow_links: bool = False) -> Manifest:
+    """The verified manifest of a bundle, without loading the rest; `follow_links` as in `read_bundle`.
 
     Raises:
         BundleMissingError: no such folder, or no router.json in it.
@@ -187,29 +187,33 @@ def read_manifest(path: str | Path) -> Manifest:
     folder = Path(path)
     if not folder.is_dir():
         raise BundleMissingError(f"no bundle at {folder}: there is no such folder")
-    return Manifest.from_json(_read(folder, MANIFEST), str(folder))
+    return Manifest.from_json(_read(folder, MANIFEST, follow_links), str(folder))
 
 
-def read_bundle(path: str | Path) -> tuple[Manifest, dict[str, bytes]]:
+def read_bundle(path: str | Path, *, follow_links: bool = False) -> tuple[Manifest, dict[str, bytes]]:
     """The verified manifest and the verified bytes of every file it lists.
+
+    Args:
+        path: the folder.
+        follow_links: the files may be symbolic links, as in the Hub's cache: only where no stranger makes links.
 
     Raises:
         BundleMissingError: the folder, or a file, is not there.
         BundleVersionError, BundleCorruptError: see `Manifest.from_json`; or a hash differs.
     """
     folder = Path(path)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, follow_links=follow_links)
     contents: dict[str, bytes] = {}
     for name, expected in manifest.files.items():
-        contents[name] = _read(folder, name)
+        contents[name] = _read(folder, name, follow_links)
         if hashlib.sha256(contents[name]).hexdigest() != expected:
             raise BundleCorruptError(f"{folder / name} was changed after the export (its sha256 does not match)")
     return manifest, contents
 
 
-def _read(folder: Path, name: str) -> bytes:
-    """The bytes of one file, which must be a regular one: never through a symbolic link, never of any size."""
-    path = folder / name
+def _read(folder: Path, name: str, follow_links: bool) -> bytes:
+    """The bytes of one file, which must be a regular one of bounded size, and no symbolic link unless that is asked."""
+    path = (folder / name).resolve() if follow_links else folder / name
     try:
         # Not following a link, and not waiting at a pipe; both flags are 0 where the system lacks them.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _BINARY)

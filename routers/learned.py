@@ -92,7 +92,9 @@ class LearnedRouter(Router):
         return Assessment(outputs["quality"], truncated_rows, outputs.get("novelty"), vectors=outputs.get("vector"))
 
 
-def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerName = "auto") -> LearnedRouter:
+def load(
+    path: str | Path, *, threads: int | None = None, tokenizer: TokenizerName = "auto", follow_links: bool = False
+) -> LearnedRouter:
     """Load an exported router: verify every hash, load the graph, repeat the golden queries.
 
     Load in the process that scores: the native thread pools underneath do not survive a fork.
@@ -101,6 +103,7 @@ def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerNa
         path: a bundle folder.
         threads: batches in flight at once; None for every CPU of this process.
         tokenizer: "auto" prefers tokie when it is installed and gives the golden ids, else `tokenizers`.
+        follow_links: the bundle's files may be symbolic links, as in the Hub's cache.
 
     Raises:
         InputError: the bundle is a verifier's.
@@ -110,7 +113,7 @@ def load(path: str | Path, *, threads: int | None = None, tokenizer: TokenizerNa
         GoldenScoreError: the graph gives other scores here than at export.
         MissingExtraError: tokie was asked for and is not installed.
     """
-    manifest, contents = read_bundle(path)
+    manifest, contents = read_bundle(path, follow_links=follow_links)
     if manifest.kind == VERIFIER:
         raise InputError(f"{path} is a verifier, not a router; load it with routelearn.load_verifier")
     backend = _choose_tokenizer(manifest, contents[TOKENIZER], tokenizer)
