@@ -21,15 +21,14 @@ from .data.commands import Map, SkipBad
 from .data.commands import app as data_app
 from .data.readers import parse_pairs
 from .data.scoring import score_file
-from .routers.base import Router
 from .routers.bundle import VERIFIER
 from .routers.errors import BundleError, InputError, MissingExtraError, RoutelearnError
-from .routers.fallback import FallbackRouter
 from .routers.learned import describe, load
-from .routers.policy import Policy, StrongShare, Threshold
 from .routers.query import Query, parse_messages
-from .routers.rules import RulesRouter, load_rules
 from .routers.verifier import load_verifier
+from .service.opening import open_router, policy_of
+from .service.serve_command import serve_command
+from .training.calibrate_command import calibrate_command
 from .training.cascade_command import cascade_plan_command
 from .training.commands import app as train_app
 from .training.commands import extend_command
@@ -43,8 +42,10 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 app.add_typer(data_app, name="data")
 app.command("evaluate")(evaluate_command)
+app.command("calibrate")(calibrate_command)
 app.command("extend")(extend_command)
 app.command("cascade-plan")(cascade_plan_command)
+app.command("serve")(serve_command)
 
 RouterName = Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")]
 Strong = Annotated[str | None, typer.Option(help="The strong model; needed for rules or with --fallback.")]
@@ -52,39 +53,13 @@ Weak = Annotated[str | None, typer.Option(help="The weak model; needed for rules
 Rules = Annotated[Path | None, typer.Option(help="TOML file of rules; default: the built-in ones.")]
 AtThreshold = Annotated[float | None, typer.Option(help="A score at or above it goes to strong.")]
 AtShare = Annotated[float | None, typer.Option(help="Send this share of queries like the calibration's to strong.")]
+Guaranteed = Annotated[
+    bool, typer.Option("--guaranteed", help="The bundle's guaranteed threshold; refused where it has none.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Batches in flight; default: every CPU of this process.")]
 Fallback = Annotated[
     bool, typer.Option("--fallback", help="Answer by rules when the bundle does not load, instead of failing.")
 ]
-
-
-def open_router(
-    name: str, *, strong: str | None, weak: str | None, rules: Path | None, fallback: bool, threads: int | None = None
-) -> FallbackRouter | RulesRouter:
-    """The router of a command.
-
-    Raises:
-        BundleError: the bundle cannot be trusted, and no fallback was asked for.
-        InputError: rules without the names of both models.
-    """
-    ruled = RulesRouter(strong or "strong", weak or "weak", rules=load_rules(rules) if rules else None)
-    if name == "rules":
-        return ruled
-    learned: Router | str = name if fallback else load(name, threads=threads)
-    return FallbackRouter(learned, strong=strong, weak=weak, rules=ruled)
-
-
-def policy_of(threshold: float | None, strong_share: float | None) -> Policy | None:
-    """The policy of a command's options.
-
-    Raises:
-        InputError: both were given.
-    """
-    if threshold is not None and strong_share is not None:
-        raise InputError("give --threshold or --strong-share, not both")
-    if threshold is not None:
-        return Threshold(threshold)
-    return None if strong_share is None else StrongShare(strong_share)
 
 
 @app.command()
@@ -97,6 +72,7 @@ def score(
     ] = None,
     threshold: AtThreshold = None,
     strong_share: AtShare = None,
+    guaranteed: Guaranteed = False,
     strong: Strong = None,
     weak: Weak = None,
     rules: Rules = None,
@@ -126,7 +102,7 @@ def score(
             chosen,
             source,
             output,
-            policy=policy_of(threshold, strong_share),
+            policy=policy_of(threshold, strong_share, guaranteed),
             columns=parse_pairs(columns or [], "--map"),
             prefix=prefix,
             skip_bad=skip_bad,
@@ -149,6 +125,7 @@ def route(
     tier: Annotated[str | None, typer.Option(help="The user's tier, for rules that use it.")] = None,
     threshold: AtThreshold = None,
     strong_share: AtShare = None,
+    guaranteed: Guaranteed = False,
     strong: Strong = None,
     weak: Weak = None,
     rules: Rules = None,
@@ -162,7 +139,7 @@ def route(
     content = sys.stdin.read() if text == "-" else text
     query: Query = parse_messages(content) if chat else content
     context = {"tier": tier} if tier else None
-    decision = chosen.route(query, policy_of(threshold, strong_share), context)
+    decision = chosen.route(query, policy_of(threshold, strong_share, guaranteed), context)
     sys.stdout.write(json.dumps(decision.as_dict(), indent=1) + "\n")
 
 
@@ -191,6 +168,8 @@ def inspect(
         "calibration": summary["calibration"].get("method"),
         "trained on": f"{training.get('records')} records, {training.get('queries')} queries",
         "novelty bound": summary["novelty_bound"],
+        "guarantee": _guarantee(summary["guarantee"]),
+        "reference for drift": _reference(summary),
     }
     for name, value in {**rows, **training.get("metrics", {})}.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
@@ -204,6 +183,23 @@ def _decision(summary: dict[str, Any]) -> str:
     if summary["kind"] == VERIFIER:
         return f"confidence below {summary['threshold']:.4f} escalates"
     return f"{summary['strong']} over {summary['weak']}, threshold {summary['threshold']:.4f}"
+
+
+def _reference(summary: dict[str, Any]) -> str:
+    sizes = summary["reference"]
+    if sizes is None:
+        return "none"
+    return ", ".join(f"{name} of {n:,}" for name, n in sizes.items()) + " held-out queries"
+
+
+def _guarantee(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "none"
+    return (
+        f"loss at most {found['max_quality_loss']:g} points of the {found['unit']} with confidence "
+        f"{1 - found['delta']:g} at threshold {found['threshold']:.4f}: {found['strong_share']:.1%} to strong "
+        f"(n = {found['n']:,}, {found['date']})"
+    )
 
 
 @app.callback(invoke_without_command=True)

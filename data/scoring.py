@@ -15,7 +15,8 @@ from typing import Any
 from ..routers.base import Router
 from ..routers.errors import DataError, InputError, require
 from ..routers.policy import Policy
-from ..routers.query import Query, parse_messages
+from ..routers.query import Query
+from .queries import check_columns, query_of
 from .rows import SUFFIXES, Row, Table, open_table
 from .writers import atomic_path
 
@@ -68,20 +69,16 @@ def score_file(
     """
     table = _standard_input() if source == STANDARD else open_table(source)
     names = columns or {}
-    prompt, messages = names.get("prompt", "prompt"), names.get("messages", "messages")
     added = [prefix + name for name in ADDED]
     taken = [name for name in added if name in table.columns]
     if taken:
         raise InputError(f"{table.name} has columns {taken} already; choose other names with --prefix routed_")
-    if table.columns and not {prompt, messages} & set(table.columns):
-        raise DataError(
-            table.name, None, prompt, "no such column", f"one of {list(table.columns)}; see --map prompt=THEIR_COLUMN"
-        )
+    check_columns(table.name, table.columns, names)
     scored = Scored()
     with _writer(output, table, added) as write:
         rows = iter(table.rows)
         while chunk := list(islice(rows, ROWS_PER_CHUNK)):
-            kept, queries = _queries(table.name, chunk, prompt, messages, skip_bad=skip_bad, bad=scored.bad)
+            kept, queries = _queries(table.name, chunk, names, skip_bad=skip_bad, bad=scored.bad)
             for row, decision in zip(kept, router.route_batch(queries, policy), strict=True):
                 write({**row, **dict(zip(added, (decision.score, decision.model, decision.source), strict=True))})
                 scored.sources[decision.source] = scored.sources.get(decision.source, 0) + 1
@@ -93,7 +90,7 @@ def score_file(
 
 
 def _queries(
-    name: str, chunk: list[Item], prompt: str, messages: str, *, skip_bad: bool, bad: list[DataError]
+    name: str, chunk: list[Item], columns: dict[str, str], *, skip_bad: bool, bad: list[DataError]
 ) -> tuple[list[Row], list[Query]]:
     kept: list[Row] = []
     queries: list[Query] = []
@@ -101,7 +98,7 @@ def _queries(
         try:
             if isinstance(row, DataError):
                 raise row
-            queries.append(_query(name, number, row, prompt, messages))
+            queries.append(query_of(name, number, row, columns))
         except DataError as error:
             if not skip_bad:
                 raise
@@ -109,20 +106,6 @@ def _queries(
         else:
             kept.append(row)
     return kept, queries
-
-
-def _query(name: str, number: int, row: Row, prompt: str, messages: str) -> Query:
-    chat = row.get(messages)
-    try:
-        if chat is not None:
-            return parse_messages(chat)
-    except InputError as error:
-        raise DataError(name, number, messages, str(error), "a list of {role, content}") from error
-    text = row.get(prompt)
-    if not isinstance(text, str):
-        problem = "missing" if text is None else f"a {type(text).__name__}"
-        raise DataError(name, number, prompt, problem, "a query")
-    return text
 
 
 def _standard_input() -> Table:

@@ -14,9 +14,13 @@ from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
 from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
 from .query import Query, query_text
+from .reference import Reference
 from .session import HuggingFaceBackend, Session, TokenizerBackend, TokieBackend
 
 logger = logging.getLogger(__name__)
+
+#: What a score needs of a graph's outputs.
+QUALITY = ["quality"]
 
 TokenizerName = Literal["auto", "tokie", "tokenizers"]
 
@@ -43,7 +47,6 @@ class LearnedRouter(Router):
         self.manifest = manifest
         self.novelty_bound = manifest.novelty_bound
         self._session = session
-        self._quality = session.outputs.index("quality")
         self._pair = (self.index(self.strong), self.index(self.weak))
         self._max_characters = manifest.truncation.max_characters
 
@@ -56,7 +59,7 @@ class LearnedRouter(Router):
         """See `Router.quality`."""
         if len(queries) == 1:  # the hot path of a service
             text, _ = query_text(queries[0], self._max_characters)
-            return self._session.run_one(text)[0][self._quality]
+            return self._session.run_one(text, QUALITY)[0][0]
         return self.assess(queries).quality
 
     def score(self, queries: Sequence[Query]) -> Floats:
@@ -66,7 +69,7 @@ class LearnedRouter(Router):
         query = queries[0]
         if type(query) is not str or len(query) > self._max_characters:
             query = query_text(query, self._max_characters).text
-        quality = self._session.run_one(query)[0][self._quality][0]
+        quality = self._session.run_one(query, QUALITY)[0][0][0]
         strong, weak = self._pair
         return np.array([win_rate(quality[strong], quality[weak], self.link)], np.float32)
 
@@ -175,7 +178,12 @@ def _check_golden_scores(router: LearnedRouter, path: str | Path) -> None:
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """What a bundle says of itself, as plain data: `Manifest` without the golden queries."""
+    """What a bundle says of itself, as plain data: `Manifest` without the golden queries; of its reference, the sizes.
+
+    Raises:
+        BundleError: see `read_bundle`.
+        InputError: its reference is none.
+    """
     manifest, contents = read_bundle(path)
     sizes = {name: len(data) for name, data in contents.items()}
     return {
@@ -190,6 +198,17 @@ def describe(path: str | Path) -> dict[str, Any]:
         "threshold": manifest.threshold,
         "threshold_table": list(manifest.threshold_table),
         "novelty_bound": manifest.novelty_bound,
+        "guarantee": manifest.guarantee,
+        "reference": _reference_sizes(manifest),
         "calibration": dict(manifest.calibration),
         "training": dict(manifest.training),
     }
+
+
+def _reference_sizes(manifest: Manifest) -> dict[str, int] | None:
+    """Queries behind each part of the reference; None: the bundle has none."""
+    if manifest.reference is None:
+        return None
+    reference = Reference.from_dict(manifest.reference)
+    parts = {"score": reference.scores, "novelty": reference.novelties, "vector": reference.vectors}
+    return {name: part.n for name, part in parts.items() if part is not None}

@@ -85,10 +85,20 @@ def register_metrics(monitor: EscalationMonitor, registry: Any = None) -> Monito
         InputError: the registry has a monitor already; one monitor watches all models and use cases.
     """
     collector = MonitorCollector(monitor)
+    register(collector, registry)
+    return collector
+
+
+def register(collector: Any, registry: Any) -> None:
+    """Add a collector to a Prometheus registry (None: the default one).
+
+    Raises:
+        MissingExtraError: prometheus-client is not installed.
+        InputError: the registry has a monitor of its kind already.
+    """
     if registry is None:
         registry = require("prometheus_client", "metrics").REGISTRY
     try:
         registry.register(collector)
     except ValueError as error:
         raise InputError(f"the registry has such metrics already ({error}); expected one monitor a registry") from error
-    return collector

@@ -197,7 +197,7 @@ class EscalationMonitor:
         """The pair that a request counts in, made when it is new and there is room."""
         name = (model, use_case)
         if name not in self._pairs:
-            name = (_clean(model), _clean(use_case))
+            name = (clean_name(model), clean_name(use_case))
         if name not in self._pairs and len(self._pairs) >= self._max_keys:
             name = (OTHER, OTHER)
         if name not in self._pairs:
@@ -207,7 +207,7 @@ class EscalationMonitor:
         return name, self._pairs[name]
 
     def _reason(self, degraded: str) -> str:
-        reason = _clean(degraded)
+        reason = clean_name(degraded)
         if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
             return OTHER
         self._reasons.add(reason)
@@ -274,12 +274,15 @@ class EscalationMonitor:
 
 
 def _key(model: str | None, use_case: str | None) -> Key:
-    return None if model is None else _clean(model), None if use_case is None else _clean(use_case)
+    return None if model is None else clean_name(model), None if use_case is None else clean_name(use_case)
 
 
-def _clean(name: str) -> str:
+def clean_name(name: str) -> str:
     """A name for a label or a log line: one printable line of at most `MAX_NAME` characters."""
     text = str(name)
     if len(text) > MAX_NAME:
         text = text[: MAX_NAME - 1] + "…"
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+_clean = clean_name

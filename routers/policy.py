@@ -1,4 +1,8 @@
-"""Policies: how an assessment becomes decisions, mostly by a threshold on the score."""
+"""Policies: how an assessment becomes decisions, mostly by a threshold on the score.
+
+Rows that the rules answered in the place of the learned router keep the rules'
+own decision under every policy: qualities there are on no calibrated scale.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +21,6 @@ if TYPE_CHECKING:
     from .base import Assessment, Context, Decision, Router
 
 
-class Calibrated(Protocol):
-    """What a policy reads of a router."""
-
-    @property
-    def threshold_table(self) -> Sequence[tuple[float, float]]:
-        """(strong share, threshold) pairs, by rising share."""
-        ...
-
-
 class Policy(Protocol):
     """Chooses a model for each query of a batch from what a router knows of them."""
 
@@ -36,11 +31,27 @@ class Policy(Protocol):
         ...
 
 
+def decide_by(
+    policy: Policy | None, router: Router, assessment: Assessment, contexts: Sequence[Context] | None
+) -> list[Decision]:
+    """The decisions of a policy, or those at the router's own threshold where there is none."""
+    if policy is None:
+        return router.decide(assessment, router.threshold)
+    return policy.decide(router, assessment, contexts)
+
+
+def learned_rows(assessment: Assessment) -> list[int]:
+    """The rows that the learned router answered itself, rising."""
+    if assessment.sources is None:
+        return list(range(len(assessment.quality)))
+    return [row for row, source in enumerate(assessment.sources) if source == "learned"]
+
+
 class ThresholdPolicy(ABC):
     """A policy that is one threshold on the score."""
 
     @abstractmethod
-    def threshold_of(self, router: Calibrated) -> float:
+    def threshold_of(self, router: Router) -> float:
         """The threshold: score at or above it goes to strong."""
 
     def decide(
@@ -48,6 +59,9 @@ class ThresholdPolicy(ABC):
     ) -> list[Decision]:
         """See `Policy.decide`."""
         del contexts
+        if getattr(router, "learned", router) is None:
+            # A FallbackRouter without a bundle: every row has the rules' threshold, and there is none to look up.
+            return router.decide(assessment, router.threshold)
         return router.decide(assessment, self.threshold_of(router))
 
 
@@ -62,7 +76,7 @@ class Threshold(ThresholdPolicy):
         if not math.isfinite(self.value):
             raise InputError(f"threshold is {self.value}; expected a finite number")
 
-    def threshold_of(self, router: Calibrated) -> float:
+    def threshold_of(self, router: Router) -> float:
         """The value, whatever the router."""
         del router
         return self.value
@@ -72,8 +86,8 @@ class Threshold(ThresholdPolicy):
 class StrongShare(ThresholdPolicy):
     """A threshold by the share of queries that should go to strong, in [0, 1].
 
-    The share holds for queries like those the router was calibrated on; on
-    yours, compute the threshold with `threshold_table` from your own scores.
+    The share holds for queries like those the router was calibrated on;
+    `routelearn calibrate` measures the table on yours.
     """
 
     share: float
@@ -83,7 +97,7 @@ class StrongShare(ThresholdPolicy):
         if not 0 <= self.share <= 1:
             raise InputError(f"strong share is {self.share}; expected a number from 0 to 1")
 
-    def threshold_of(self, router: Calibrated) -> float:
+    def threshold_of(self, router: Router) -> float:
         """Interpolate the router's threshold table.
 
         Raises:
@@ -103,6 +117,15 @@ class StrongShare(ThresholdPolicy):
         return float(np.interp(self.share, shares, thresholds))
 
 
+def share_threshold(scores: npt.NDArray[np.floating], share: float) -> float:
+    """The threshold that this share of the scores (n,) is at or above, to within one score and but for ties."""
+    if share <= 0:
+        return math.nextafter(1.0, 2.0)
+    if share >= 1:
+        return 0.0
+    return float(np.quantile(np.asarray(scores, np.float64), 1 - share, method="higher"))
+
+
 def threshold_table(scores: npt.NDArray[np.floating], steps: int = 20) -> list[tuple[float, float]]:
     """Measure the threshold of every strong share on a set of scores.
 
@@ -118,9 +141,5 @@ def threshold_table(scores: npt.NDArray[np.floating], steps: int = 20) -> list[t
     """
     if len(scores) == 0:
         raise InputError("a threshold table needs at least one score")
-    shares = np.linspace(0, 1, steps + 1)
-    # The upper quantile: at most the share of the scores is at or above the threshold, but for ties.
-    thresholds = np.quantile(np.asarray(scores, np.float64), 1 - shares, method="higher")
-    thresholds[0] = np.nextafter(max(1.0, thresholds[0]), 2.0)
-    thresholds[-1] = 0.0
-    return [(float(share), float(value)) for share, value in zip(shares, thresholds, strict=True)]
+    shares = np.linspace(0, 1, steps + 1).tolist()
+    return [(share, share_threshold(scores, share)) for share in shares]

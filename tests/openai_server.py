@@ -21,7 +21,12 @@ class Counts:
     dropped: int = 0  # the client went away before its answer
     input_tokens: int = 0
     output_tokens: int = 0
-    prompts: list[str] = field(default_factory=list)
+    prompts: list[Any] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)  # the last request
+
+    @property
+    def answered(self) -> int:
+        return self.calls - self.failed - self.dropped
 
 
 @dataclass
@@ -29,16 +34,19 @@ class OpenAIServer:
     """Serves on a thread of its own, as ``with OpenAIServer(answer=...) as server``.
 
     Attributes:
-        answer: from the last message to the answer; what it raises is answered with status 500.
+        answer: from the last message to the answer, a text or a whole message; what it raises is answered with
+            its `status`, by default 500.
         delay_s: seconds before it answers.
         break_after: pieces of a stream after which the connection is dropped; None: none.
         usage: report the tokens: one for each word that was read and written.
+        port: where it listens; 0: anywhere.
     """
 
-    answer: Callable[[str], str] = lambda prompt: f"You said {prompt}"
+    answer: Callable[[Any], str | dict[str, Any]] = lambda prompt: f"You said {prompt}"
     delay_s: float = 0.0
     break_after: int | None = None
     usage: bool = True
+    port: int = 0
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -50,7 +58,7 @@ class OpenAIServer:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         started = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=4096), self._loop
+            asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=4096), self._loop
         )
         self._server = started.result(10)
         self._port = self._server.sockets[0].getsockname()[1]
@@ -75,6 +83,11 @@ class OpenAIServer:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                if not head.startswith("post /"):
+                    self._write(
+                        writer, HTTPStatus.NOT_FOUND, {"error": {"message": head.split("\r\n")[0], "type": "client"}}
+                    )
+                    continue
                 length = int(head.split("content-length:")[1].split("\r\n")[0])
                 await self._respond(json.loads(await reader.readexactly(length)), reader, writer)
                 await writer.drain()
@@ -91,6 +104,7 @@ class OpenAIServer:
         prompt = request["messages"][-1]["content"]
         self.counts.calls += 1
         self.counts.prompts.append(prompt)
+        self.counts.last = request
         waited = 0.0
         while waited < self.delay_s:
             await asyncio.sleep(min(0.01, self.delay_s - waited))
@@ -99,11 +113,14 @@ class OpenAIServer:
                 self.counts.dropped += 1
                 raise ConnectionError
         try:
-            text = self.answer(prompt)
+            answer = self.answer(prompt)
         except Exception as error:  # noqa: BLE001 - a failure that a test asks for
             self.counts.failed += 1
-            self._write(writer, HTTPStatus.INTERNAL_SERVER_ERROR, {"error": {"message": str(error), "type": "server"}})
+            status = getattr(error, "status", HTTPStatus.INTERNAL_SERVER_ERROR)
+            self._write(writer, status, {"error": {"message": str(error), "type": "server"}})
             return
+        message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
+        text = message.get("content") or ""
         read = sum(len(str(message["content"]).split()) for message in request["messages"])
         written = len(text.split())
         self.counts.input_tokens += read
@@ -114,7 +131,8 @@ class OpenAIServer:
         if request.get("stream"):
             self._stream(writer, text, base, usage if request.get("stream_options", {}).get("include_usage") else None)
             return
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        finish = "tool_calls" if message.get("tool_calls") else "stop"
+        choice = {"index": 0, "message": message, "finish_reason": finish}
         body = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
         self._write(writer, HTTPStatus.OK, body)
 

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.routers.errors import InputError
+from routelearn.routers.fallback import FallbackRouter
+from routelearn.routers.guaranteed import GuaranteedThreshold
 from routelearn.routers.policy import StrongShare, Threshold, threshold_table
 
 SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=300)
@@ -48,3 +50,11 @@ def test_a_strong_share_needs_a_calibrated_router() -> None:
         StrongShare(0.5).threshold_of(Uncalibrated())
     with pytest.raises(InputError, match="at least one score"):
         threshold_table(np.array([]))
+
+
+def test_no_bundle_no_threshold_needed_where_rules_answer_everything() -> None:
+    router = FallbackRouter("no/such/bundle", strong="large", weak="small")
+    for policy in (StrongShare(0.3), Threshold(0.0), GuaranteedThreshold()):
+        decisions = router.route_batch(["Hi!", "Prove that the square root of 2 is irrational."], policy)
+        assert [decision.model for decision in decisions] == ["small", "large"]
+        assert {decision.cause for decision in decisions} == {"load-failed"}

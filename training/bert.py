@@ -34,11 +34,13 @@ from .export import export_onnx
 from .finetuning import Precision, Settings, finetune, is_main_process, native_precision, padded, predict, wait_for_all
 from .gate import Gate, check_quantised, parity_gate, texts_of
 from .log import TrainingLog
-from .novelty import centroids_of, novelty_bound
+from .network import OUTPUTS, Outputs
+from .novelty import centroids_of, held_out_novelty
 from .path import follow_path
 from .pipeline import Job, RouterConfig, Settled, centred, finish, settle, start_job, training_folder
 from .quantise import quantised
 from .ranking import Ranking, fit_ranking
+from .reference import Projection, projection_of
 
 KIND = "bert"
 #: Texts of the parity gate; a transformer takes some ten milliseconds for each.
@@ -119,14 +121,21 @@ class BertConfig(RouterConfig):
 
 
 class BertNetwork(nn.Module):
-    """What is exported: ids and mask, int64 (n, length), to ``quality`` (n, m) and ``novelty`` (n,)."""
+    """What is exported: ids and mask, int64 (n, length), to what `OUTPUTS` names."""
 
     weight: torch.Tensor
     bias: torch.Tensor
     centroids: torch.Tensor
+    projection: torch.Tensor
+    projection_offset: torch.Tensor
 
     def __init__(
-        self, backbone: Backbone, settled: Settled, examples: Examples, centroids: npt.NDArray[np.float32]
+        self,
+        backbone: Backbone,
+        settled: Settled,
+        examples: Examples,
+        centroids: npt.NDArray[np.float32],
+        projection: Projection,
     ) -> None:
         """Fold the calibration into the heads and keep the exported models."""
         super().__init__()
@@ -137,11 +146,14 @@ class BertNetwork(nn.Module):
         self.register_buffer("weight", centred(weight, examples).contiguous())
         self.register_buffer("bias", centred(bias, examples))
         self.register_buffer("centroids", torch.from_numpy(centroids))
+        self.register_buffer("projection", projection[0])
+        self.register_buffer("projection_offset", projection[1])
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quality (n, m) and novelty (n,)."""
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
+        """Quality (n, m), novelty (n,) and vector (n, k)."""
         pooled = self.backbone.pooled(input_ids, attention_mask)
-        return torch.sigmoid(pooled @ self.weight + self.bias), (1 - pooled @ self.centroids.T).amin(dim=1)
+        quality, novelty = torch.sigmoid(pooled @ self.weight + self.bias), (1 - pooled @ self.centroids.T).amin(dim=1)
+        return quality, novelty, pooled @ self.projection + self.projection_offset
 
 
 def train_bert(
@@ -204,7 +216,9 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
     settled = settle(job, config, utilities, folds[0], ranking.overall.bias, ranking.loss)
     log.curve("step", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
     vectors = pooled.numpy()
-    exported = BertNetwork(network, settled, examples, centroids_of(vectors, config.seed)).eval()
+    held_out = (folds[0] & examples.own_queries())[rows]
+    projection = projection_of(pooled[torch.from_numpy(held_out)])
+    exported = BertNetwork(network, settled, examples, centroids_of(vectors, config.seed), projection).eval()
     backend = HuggingFaceBackend(tokenizer_json, True)
     reference = _reference(exported, backend, truncation)
     gate = parity_gate(reference, examples.queries, truncation, PARITY_TEXTS)
@@ -219,11 +233,13 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
         config,
         settled,
         kind=KIND,
-        model=export_onnx(exported, inputs, ["quality", "novelty"], {"tokens_per_run": str(TOKENS_PER_RUN)}),
+        model=export_onnx(exported, inputs, OUTPUTS, {"tokens_per_run": str(TOKENS_PER_RUN)}),
         tokenizer_json=tokenizer_json,
         truncation=truncation,
         gate=gate,
-        novelty_bound=novelty_bound(vectors, folds[0][rows], config.seed),
+        unfitted=folds[0],
+        fold=folds[0],
+        novelties=held_out_novelty(vectors, folds[0][rows], config.seed),
         golden_tolerance=1e-4 if config.quantise == "none" else INT8_GOLDEN_TOLERANCE,
     )
     shutil.rmtree(checkpoints(job.out))

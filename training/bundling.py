@@ -14,6 +14,7 @@ from ..routers.bundle import CARD, MODEL, TOKENIZER, Golden, Manifest, Truncatio
 from ..routers.golden import GOLDEN_QUERIES
 from ..routers.query import query_text
 from ..routers.session import HuggingFaceBackend, Session
+from .reference import MakeReference
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def publish(
     model: bytes,
     tokenizer_json: bytes,
     gate: Callable[[Session, Description], Mapping[str, Any]],
+    reference: MakeReference,
 ) -> Path:
     """Gate, describe and save an exported router.
 
@@ -71,6 +73,7 @@ def publish(
         model: the exported graph.
         tokenizer_json: bytes of the tokenizer.
         gate: raises ExportError where the graph is not what was trained, and returns what it measured.
+        reference: makes the reference that drift is told from.
 
     Returns:
         The folder.
@@ -104,6 +107,7 @@ def publish(
         training={**description.training, **measured},
         golden=golden,
         golden_tolerance=description.golden_tolerance,
+        reference=reference(session, truncation),
     )
     contents = {MODEL: model, TOKENIZER: tokenizer_json, CARD: model_card(manifest, Path(out).name).encode()}
     return save_bundle(out, manifest, contents)
@@ -147,19 +151,34 @@ A score says nothing about queries unlike these: beyond a novelty of {shown(mani
 |---|---|
 {rows}
 
-## Thresholds (on the same held-out queries)
+## Thresholds (on the same held-out queries, or on those of `routelearn calibrate`)
 
 | share to strong | threshold |
 |---|---|
 {shares}
 
 Default threshold: {manifest.threshold:.4f}.
-
+{_guaranteed(manifest)}
 ## Pool (USD per million tokens)
 
 | model | input | output |
 |---|---|---|
 {pool}
+"""
+
+
+def _guaranteed(manifest: Manifest) -> str:
+    """The section of the guaranteed threshold; empty where there is none."""
+    found = manifest.guarantee
+    if found is None:
+        return ""
+    return f"""
+## Guaranteed threshold
+
+At threshold {found["threshold"]:.4f} the expected loss against always asking {manifest.strong} is at most
+{found["max_quality_loss"]:g} points of the {found["unit"]}, with confidence {1 - found["delta"]:g} (Learn-then-Test,
+{found["method"]}, {found["n"]:,} labelled prompts, {found["date"]}). It sends {found["strong_share"]:.1%} of
+them to strong. It holds for queries exchangeable with those, and for decisions of the learned router.
 """
 
 

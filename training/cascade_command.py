@@ -10,10 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..data.commands import Alias, Kind, Map, Models, SkipBad, Split, read_options
-from ..data.parser import ReadOptions
-from ..data.readers import parse_source, read_records
-from ..data.records import Record
+from ..data.commands import Alias, Kind, Map, Models, SkipBad, Split, read_all, read_options
 from ..data.splits import find_leaks, refuse_leaks
 from ..routers.base import Model
 from ..routers.errors import InputError, require
@@ -81,12 +78,12 @@ def cascade_plan_command(
         raise InputError("name the strong and the weak model: --strong, --weak")
     with console.status("reading"):
         options = read_options(columns, alias, kind, models, split, skip_bad=skip_bad)
-        records = _read(data, options)
+        records = read_all(data, options)
         if split is None and any(record.split == "test" for record in records):
             records = [record for record in records if record.split == "test"]
             console.print(f"planning on the {len(records):,} records marked test; --split takes others")
         if train:
-            trained_on = [record for record in _read(train, options) if record.split != "test"]
+            trained_on = [record for record in read_all(train, options) if record.split != "test"]
             refuse_leaks(find_leaks(trained_on, records))
     priced = {model.name: model for model in read_pool(prices)}
     with console.status("verifying the weak model's answers"):
@@ -111,10 +108,6 @@ def cascade_plan_command(
     if output is not None:
         write_plan(plan, output)
         console.print(f"wrote {output / 'plan.html'} and {output / 'plan.json'}", markup=False)
-
-
-def _read(paths: list[str], options: ReadOptions) -> list[Record]:
-    return [record for path in paths for record in read_records(parse_source(path)[0], options).records]
 
 
 def _priced(priced: dict[str, Model], name: str, source: Path) -> Model:

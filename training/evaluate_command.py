@@ -10,11 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..data.commands import Alias, Kind, Map, Models, SkipBad, Split, TieShare, read_options
-from ..data.parser import ReadOptions
-from ..data.readers import parse_source, read_records
-from ..data.records import Record, record_key
-from ..data.splits import find_leaks, refuse_leaks
+from ..data.commands import Alias, Kind, Map, Models, SkipBad, Split, TieShare, read_all, read_options, without_leaks
 from ..routers.base import Router
 from ..routers.errors import InputError, require
 from .results import Report, Result
@@ -88,18 +84,16 @@ def evaluate_command(
     if output is not None and output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; expected a folder for the report")
     with console.status("reading"):
-        records = _read(data, read_options(columns, alias, kind, models, split, tie_share=tie_share, skip_bad=skip_bad))
-        training = _read(train or [], read_options(columns, alias, kind, models))
+        records = read_all(
+            data, read_options(columns, alias, kind, models, split, tie_share=tie_share, skip_bad=skip_bad)
+        )
+        training = read_all(train or [], read_options(columns, alias, kind, models))
     trained_on = [record for record in training if record.split != "test"]
     if train and not no_leak_check:
         with console.status("checking for leaks"):
-            leaks = find_leaks(trained_on, records)
-        if not drop_leaks:
-            refuse_leaks(leaks)
-        leaked = {leak.prompt for leak in leaks}
-        records = [record for record in records if record_key(record) not in leaked]
-        if leaked:
-            console.print(f"left out {len(leaked)} prompts that stand in the training data")
+            records, dropped = without_leaks(records, trained_on, drop=drop_leaks)
+        if dropped:
+            console.print(f"left out {dropped} prompts that stand in the training data")
     columns_of_bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns_of_bar, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("bootstrap", total=bootstrap)
@@ -131,10 +125,6 @@ def _by_name(paths: list[str], load: object) -> dict[str, Router]:
         (name if names.count(name) == 1 else path): load(path)  # type: ignore[operator]
         for name, path in zip(names, paths, strict=True)
     }
-
-
-def _read(paths: list[str], options: ReadOptions) -> list[Record]:
-    return [record for path in paths for record in read_records(parse_source(path)[0], options).records]
 
 
 def show(report: Report) -> None:

@@ -76,6 +76,13 @@ class Examples:
         own = [outcomes.model[outcomes.source == 0].ravel() for outcomes in (self.preferences, self.performances)]
         return sorted(set(np.concatenate(own).tolist()))
 
+    def own_queries(self) -> npt.NDArray[np.bool_]:
+        """Queries that records of the first source are about: bool (n,)."""
+        own = np.zeros(len(self.queries), np.bool_)
+        for outcomes in (self.preferences, self.performances):
+            own[outcomes.query[outcomes.source == 0]] = True
+        return own
+
     def link(self) -> Link:
         """The link that suits the first source: Bradley-Terry where most of its records are preferences."""
         preferences, performances = (int((o.source == 0).sum()) for o in (self.preferences, self.performances))
@@ -185,10 +192,7 @@ def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDAr
         InputError: fewer distinct prompts than folds.
     """
     marked = np.asarray([split == "val" for split in examples.splits])
-    own = np.zeros(len(marked), np.bool_)
-    for outcomes in (examples.preferences, examples.performances):
-        own[outcomes.query[outcomes.source == 0]] = True
-    if (marked & own).any():
+    if (marked & examples.own_queries()).any():
         return [marked]
     keys = sorted(set(examples.keys))
     if len(keys) < 2 * folds:

@@ -16,6 +16,7 @@ from ..routers.base import Model, win_rate
 from ..routers.bundle import MODEL, TOKENIZER, Manifest, read_bundle
 from ..routers.errors import InputError
 from ..routers.policy import StrongShare, threshold_table
+from ..routers.reference import LEAST_REFERENCE, Moments, Reference
 from .bundling import Description, publish
 from .encoders import StaticEncoder
 from .examples import Examples, data_fingerprint, examples_of
@@ -25,7 +26,8 @@ from .gate import parity_gate
 from .index import subsample
 from .kernel import Evidence, KernelNetwork, evidence_of, kernel_sums
 from .network import StaticNetwork, reference_quality, token_sums
-from .novelty import centroids_of
+from .novelty import centroids_of, held_out_novelty
+from .reference import blended, projection_of
 from .similarity import KINDS, export_similarity, weighted_counts
 from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts, tier_ratings
 
@@ -33,6 +35,8 @@ from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts, tier
 _PRIOR = 1.0
 #: Queries of the index whose leave-one-out scores give the new thresholds.
 _CALIBRATION_QUERIES = 2000
+#: Share of the queries whose novelty, against the others, makes the new reference.
+_NOVELTY_SHARE = 0.2
 
 
 def extend_similarity(
@@ -83,7 +87,14 @@ def extend_similarity(
     network, settings, scores = rebuild(manifest, arrays, examples, encoder, unit, len(names))
     seed = manifest.training["config"]["seed"]
     network.centroids = torch.from_numpy(centroids_of(unit.numpy(), seed))
+    projection = arrays.get("projection")  # bundles of version 1 have none
+    if projection is None:
+        network.projection, network.projection_offset = projection_of(unit)
+    else:
+        network.projection = torch.from_numpy(projection.copy())
+        network.projection_offset = torch.from_numpy(arrays["projection_offset"].copy())
     table = threshold_table(scores)
+    reference = _reference(manifest, network, unit, len(examples.queries), scores)
     prices = {model.name: model for model in pool}
     entry = {
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -119,7 +130,29 @@ def extend_similarity(
         gate=parity_gate(
             reference_quality(network, encoder, manifest.truncation), examples.queries, manifest.truncation
         ),
+        reference=lambda *_: reference,
     )
+
+
+def _reference(
+    manifest: Manifest,
+    network: KernelNetwork | WeightedRankingNetwork,
+    unit: torch.Tensor,
+    added: int,
+    scores: np.ndarray,
+) -> dict[str, Any] | None:
+    """What traffic looks like with the new queries, the last `added` of the unit vectors; None: too few queries."""
+    if len(scores) < LEAST_REFERENCE:
+        return None
+    fold = np.random.default_rng(manifest.training["config"]["seed"]).random(len(unit)) < _NOVELTY_SHARE
+    novelties = held_out_novelty(unit.numpy(), fold, manifest.training["config"]["seed"])
+    vectors = network.sketch(unit).numpy()
+    renewed = Reference.from_samples(scores, novelties, vectors, manifest.novelty_bound)
+    before = None if manifest.reference is None else Reference.from_dict(manifest.reference).vectors
+    if before is not None and added > 1:  # the index may hold a part of the old queries, rare kinds first
+        share = added / (manifest.training["queries"] + added)
+        renewed = replace(renewed, vectors=blended(before, Moments.of(vectors[-added:]), share))
+    return renewed.as_dict()
 
 
 def _over_pool(examples: Examples, names: Sequence[str]) -> Examples:

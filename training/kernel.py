@@ -20,6 +20,7 @@ from .examples import Examples
 from .factorization import Batch, Factors
 from .index import IndexedNetwork, index_sums
 from .log import TrainingLog
+from .network import Outputs
 from .ranking import Ranking, first_source, mean_loss
 
 #: Tried by validation. A bandwidth of 16 halves the weight of a neighbour every 0.043 of cosine.
@@ -177,8 +178,8 @@ class KernelNetwork(IndexedNetwork):
         self.register_buffer("intercept", torch.zeros(()))
         self.centre = False
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quality (n, m) and novelty (n,)."""
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
+        """See `StaticNetwork`."""
         unit, similarity = self.similarities(input_ids, attention_mask)
         weight = torch.exp(self.bandwidth * (similarity - 1))
         residual, amount = (index_sums(weight, values) for values in (self.residual, self.amount))
@@ -186,4 +187,4 @@ class KernelNetwork(IndexedNetwork):
         calibrated = self.slope * utilities + self.intercept
         if self.centre:
             calibrated = calibrated - calibrated.mean(dim=1, keepdim=True)
-        return torch.sigmoid(calibrated), self.novelty(unit)
+        return torch.sigmoid(calibrated), self.novelty(unit), self.sketch(unit)

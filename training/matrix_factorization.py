@@ -25,11 +25,12 @@ from .encoders import DIMENSIONS, static_encoder
 from .examples import validation_folds
 from .export import export_onnx
 from .gate import parity_gate
-from .network import MatrixFactorization, Standard, epsilon_of, example_inputs, reference_quality, token_sums
-from .novelty import centroids_of, novelty_bound
+from .network import OUTPUTS, MatrixFactorization, Standard, epsilon_of, example_inputs, reference_quality, token_sums
+from .novelty import centroids_of, held_out_novelty
 from .path import follow_path
 from .pipeline import Job, RouterConfig, centred, finish, settle, start_job
 from .ranking import fit_ranking
+from .reference import projection_of
 
 KIND = "matrix-factorization"
 #: Weight of the length against the unit vector: one standard deviation of log |v| counts as this much.
@@ -106,10 +107,12 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
     log.advance(phase)
     truncation = Truncation(max_tokens=config.max_tokens, distinct=True)
     folds = validation_folds(examples, config.folds, config.seed)
+    unfitted = np.ones(len(examples.queries), np.bool_)
     if config.finetune_epochs:
         from .finetune import finetune_table
 
         folds = folds[:1]  # the table has seen the queries of every other fold
+        unfitted = folds[0]
         encoder = finetune_table(encoder, examples, folds[0], truncation, config.finetune_epochs, config.seed, log)
     total = token_sums(examples.queries, encoder, truncation)
     network = MatrixFactorization(encoder, epsilon_of(total))
@@ -144,16 +147,20 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
     )
     network.weight, network.bias = centred(weight, examples).float(), centred(bias, examples).float()
     network.centroids = torch.from_numpy(centroids_of(vectors, config.seed))
+    own = torch.from_numpy(unfitted & examples.own_queries())
+    network.projection, network.projection_offset = standard.fold(*projection_of(features[own]))
     network.eval()
     return finish(
         job,
         replace(config, l2=path.l2),
         settled,
         kind=KIND,
-        model=export_onnx(network, example_inputs(), ["quality", "novelty"]),
+        model=export_onnx(network, example_inputs(), OUTPUTS),
         tokenizer_json=encoder.tokenizer_json,
         truncation=truncation,
         gate=parity_gate(reference_quality(network, encoder, truncation), examples.queries, truncation),
-        novelty_bound=novelty_bound(vectors, folds[0], config.seed),
+        unfitted=unfitted,
+        fold=folds[0],
+        novelties=held_out_novelty(vectors, folds[0], config.seed),
         encoder_fingerprint=encoder.fingerprint,
     )

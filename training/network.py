@@ -16,18 +16,24 @@ from ..routers.session import encode
 from .encoders import StaticEncoder, tokenize
 from .export import embedding_sum
 
+#: What a graph gives, in this order: names of its outputs, and the tensors of a forward pass.
+OUTPUTS = ("quality", "novelty", "vector")
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
 
 class StaticNetwork(nn.Module):
     """Token table and pooling: what every static router shares, the same for training, parity gate and export.
 
     Subclasses add the head; their ``forward`` takes ``input_ids`` int32 (n, length) and ``attention_mask`` uint8
-    (n, length) and gives ``quality`` (n, m) and ``novelty`` (n,).
+    (n, length) and gives what `OUTPUTS` names: ``quality`` (n, m), ``novelty`` (n,) and ``vector`` (n, k).
     """
 
     table: torch.Tensor
     gain: torch.Tensor
     centroids: torch.Tensor
     one: torch.Tensor
+    projection: torch.Tensor
+    projection_offset: torch.Tensor
 
     def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
         """A network over an encoder.
@@ -42,6 +48,8 @@ class StaticNetwork(nn.Module):
         self.register_buffer("gain", torch.full((encoder.dimensions,), encoder.dimensions**-0.5))
         self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
         self.register_buffer("one", torch.ones(1))
+        self.register_buffer("projection", torch.zeros(encoder.dimensions, 1))
+        self.register_buffer("projection_offset", torch.zeros(1))
 
     def normalised(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit vectors (n, d) and inverse standard deviations (n, 1) of sums of token vectors (n, d)."""
@@ -62,6 +70,10 @@ class StaticNetwork(nn.Module):
         # min(1 - cosine) in one product and one reduction: nodes are what a single query pays for.
         return torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
 
+    def sketch(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The few numbers (n, k) that drift is told from, of the vectors (n, d) that the head sees."""
+        return torch.addmm(self.projection_offset, vectors, self.projection)
+
 
 class MatrixFactorization(StaticNetwork):
     """Utilities linear in the features."""
@@ -75,10 +87,11 @@ class MatrixFactorization(StaticNetwork):
         self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
         self.register_buffer("bias", torch.zeros(1))
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quality (n, m) and novelty (n,)."""
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
+        """See `StaticNetwork`."""
         unit, features = self.encoded(input_ids, attention_mask)
-        return torch.sigmoid(torch.addmm(self.bias, features, self.weight)), self.novelty(unit)
+        quality = torch.sigmoid(torch.addmm(self.bias, features, self.weight))
+        return quality, self.novelty(unit), self.sketch(features)
 
 
 def epsilon_of(total: torch.Tensor) -> float:

@@ -28,13 +28,20 @@ def novelty(vectors: Vectors, centroids: Vectors) -> Vectors:
     return np.asarray(1 - (vectors @ centroids.T).max(axis=1), np.float32)
 
 
-def novelty_bound(vectors: Vectors, fold: npt.NDArray[np.bool_], seed: int) -> float:
-    """The novelty that `FALSE_ALARMS` of held-out queries exceed.
+def held_out_novelty(vectors: Vectors, fold: npt.NDArray[np.bool_], seed: int) -> Vectors:
+    """The novelty of held-out queries.
 
     Args:
         vectors: (n, d) unit vectors of the training queries.
         fold: (n,), the held-out ones; the centroids come from the others.
         seed: of the clustering.
+
+    Returns:
+        (n',), in the order of the held-out queries.
     """
-    held_out = novelty(vectors[fold], centroids_of(vectors[~fold], seed))
+    return novelty(vectors[fold], centroids_of(vectors[~fold], seed))
+
+
+def novelty_bound(held_out: Vectors) -> float:
+    """The novelty that `FALSE_ALARMS` of held-out queries exceed, from theirs (n',)."""
     return float(np.quantile(held_out, 1 - FALSE_ALARMS, method="higher"))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from ..data.records import Record
-from ..routers.base import Link, Model, win_rate
+from ..routers.base import Floats, Link, Model, win_rate
 from ..routers.bundle import Truncation, check_replaceable
 from ..routers.errors import InputError
 from ..routers.policy import StrongShare, threshold_table
@@ -24,7 +24,9 @@ from .encoders import PACKAGED_ENCODER
 from .examples import Examples, data_fingerprint, examples_of
 from .factorization import Batch
 from .log import TrainingLog
+from .novelty import Vectors, novelty_bound
 from .ranking import first_source, mean_loss
+from .reference import HeldOut, some_queries
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +168,8 @@ class Settled:
         calibration: to be folded into the graph.
         threshold: the default threshold.
         threshold_table: (strong share, threshold) pairs.
+        held_out: bool (n,), the queries that all this comes from.
+        scores: their scores, in order.
         metrics: of the held-out queries.
     """
 
@@ -177,6 +181,8 @@ class Settled:
     calibration: Calibration
     threshold: float
     threshold_table: list[tuple[float, float]]
+    held_out: npt.NDArray[np.bool_]
+    scores: Floats
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -229,7 +235,7 @@ def settle(
         )
     job.log.step(phase="done", calibration=calibration.method, **metrics)
     threshold = StrongShare(config.strong_share).threshold_in(table)
-    return Settled(kept, names, strong, weak, link, calibration, threshold, table, metrics)
+    return Settled(kept, names, strong, weak, link, calibration, threshold, table, held_out, scores, metrics)
 
 
 def finish(
@@ -242,12 +248,37 @@ def finish(
     tokenizer_json: bytes,
     truncation: Truncation,
     gate: Callable[[Session, Description], Mapping[str, Any]],
-    novelty_bound: float | None,
+    unfitted: npt.NDArray[np.bool_],
+    fold: npt.NDArray[np.bool_],
+    novelties: Vectors,
     golden_tolerance: float = 1e-4,
     **training: Any,
 ) -> Path:
-    """Publish the exported graph with everything that is known of it; see `publish`."""
+    """Publish the exported graph with everything that is known of it; see `publish`.
+
+    Args:
+        job: the run.
+        config: its settings.
+        settled: what held-out utilities say.
+        kind: of router.
+        model: the exported graph.
+        tokenizer_json: bytes of the tokenizer.
+        truncation: how much of a query is read.
+        gate: see `publish`.
+        unfitted: bool (n,), the queries that the encoder was not fitted to.
+        fold: bool (n,), the queries whose novelty was measured.
+        novelties: theirs, in order.
+        golden_tolerance: see `Description`.
+        training: more to keep of the training.
+    """
     examples = job.examples
+    own, bound = examples.own_queries(), novelty_bound(novelties)
+    held_out = HeldOut(
+        settled.scores[own[settled.held_out]],
+        novelties[own[fold]],
+        bound,
+        some_queries(examples.queries, unfitted & own, config.seed),
+    )
     records = len(examples.preferences) + len(examples.performances)
     return publish(
         job.out,
@@ -261,7 +292,7 @@ def finish(
             calibration=asdict(settled.calibration),
             threshold=settled.threshold,
             threshold_table=settled.threshold_table,
-            novelty_bound=novelty_bound,
+            novelty_bound=bound,
             golden_tolerance=golden_tolerance,
             training={
                 "config": {**asdict(config), "strong": settled.strong, "weak": settled.weak, "link": settled.link},
@@ -279,6 +310,7 @@ def finish(
         model=model,
         tokenizer_json=tokenizer_json,
         gate=gate,
+        reference=held_out.reference,
     )
 
 

@@ -27,10 +27,11 @@ from .export import export_onnx, store_as_float16
 from .gate import parity_gate
 from .index import rows_per_run, subsample
 from .kernel import KernelNetwork, evidence_of, fit_kernel
-from .network import StaticNetwork, epsilon_of, example_inputs, reference_quality, token_sums
-from .novelty import centroids_of, novelty_bound
+from .network import OUTPUTS, StaticNetwork, epsilon_of, example_inputs, reference_quality, token_sums
+from .novelty import centroids_of, held_out_novelty
 from .pipeline import Job, RouterConfig, Settled, finish, settle, start_job
 from .ranking import Ranking, fit_ranking
+from .reference import projection_of
 from .weighted_ranking import (
     TIERS,
     Start,
@@ -121,6 +122,7 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
     train = _kernel if config.method == "kernel" else _weighted_ranking
     network, settled, extra = train(job, config, encoder, epsilon, unit, folds, ranking)
     network.centroids = torch.from_numpy(centroids_of(unit.numpy(), config.seed))
+    network.projection, network.projection_offset = projection_of(unit[torch.from_numpy(examples.own_queries())])
     return finish(
         job,
         config,
@@ -130,7 +132,9 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
         tokenizer_json=encoder.tokenizer_json,
         truncation=truncation,
         gate=parity_gate(reference_quality(network, encoder, truncation), examples.queries, truncation),
-        novelty_bound=novelty_bound(unit.numpy(), folds[0], config.seed),
+        unfitted=np.ones(len(unit), np.bool_),
+        fold=folds[0],
+        novelties=held_out_novelty(unit.numpy(), folds[0], config.seed),
         encoder_fingerprint=encoder.fingerprint,
         index={"queries": network.vectors.shape[1], "epsilon": epsilon, "scale": encoder.scale, **extra},
     )
@@ -227,5 +231,5 @@ def weighted_counts(queries: torch.Tensor, index: torch.Tensor, counts: torch.Te
 def export_similarity(network: KernelNetwork | WeightedRankingNetwork) -> bytes:
     """The graph of a similarity router: index in int8, evidence in float16, runs bounded by the index's size."""
     size = int(network.vectors.shape[1])
-    model = export_onnx(network, example_inputs(), ["quality", "novelty"], {"rows_per_run": str(rows_per_run(size))})
+    model = export_onnx(network, example_inputs(), OUTPUTS, {"rows_per_run": str(rows_per_run(size))})
     return store_as_float16(model, ("residual", "amount", "counts"))

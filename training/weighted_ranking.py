@@ -25,6 +25,7 @@ from ..routers.errors import ExportError
 from .encoders import StaticEncoder
 from .examples import Outcomes
 from .index import IndexedNetwork, index_sums
+from .network import Outputs
 
 TIERS = 10
 #: Steps of Newton's method from equal ratings; quadratic, so that the last two change nothing (tested).
@@ -207,11 +208,12 @@ class WeightedRankingNetwork(IndexedNetwork):
         self.register_buffer("slope", torch.ones(()))
         self.players = math.isqrt(counts.shape[1])
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quality (n, m) and novelty (n,)."""
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
+        """See `StaticNetwork`."""
         unit, similarity = self.similarities(input_ids, attention_mask)
         counts = index_sums(similarity_weights(similarity), self.counts)
         start = Start(self.rating, self.inverse)
         ratings = start.ratings(counts.reshape(-1, self.players, self.players), self.steps)
         utilities = self.slope * ratings[:, self.tier]
-        return torch.sigmoid(utilities - utilities.mean(dim=1, keepdim=True)), self.novelty(unit)
+        quality = torch.sigmoid(utilities - utilities.mean(dim=1, keepdim=True))
+        return quality, self.novelty(unit), self.sketch(unit)

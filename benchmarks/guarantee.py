@@ -1,0 +1,193 @@
+"""Guaranteed thresholds on real outcomes: does the bound hold, and what does it save?
+
+Run: python benchmarks/guarantee.py
+200 random splits of RouteLLM's MMLU questions, a tenth to calibrate, the rest to test. The routers never saw the
+question that they score: one learned from arena battles and AlpacaEval (benchmarks/routellm_tables.py), the others from four
+fifths of MMLU in five folds, each question scored by the router of the fold that holds it out (benchmarks/mmlu.py).
+Run these first: the bundles are read from benchmarks/out, where the scores stay as well. Reads $ROUTELEARN_DATA
+(default ../shared/data). Some five minutes on two cores. Writes a section of docs/results.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from common import OUT, STRONG, WEAK, cached, routellm, say, write_section
+from mmlu import SEEDS, parts
+from scipy.stats import binom, norm
+
+from routelearn.data.records import Record
+from routelearn.routers.errors import InputError
+from routelearn.routers.learned import load
+from routelearn.training.guarantee import LEAST_SAVED, lowest_cost_threshold
+from routelearn.training.metrics import Array
+from routelearn.training.outcomes import outcomes_of
+from routelearn.training.risk_bounds import METHODS, PValues
+
+SPLITS = 200
+CALIBRATE = 0.1
+DELTA = 0.05
+ALPHAS = (0.01, 0.02, 0.05)
+#: At most this many of the splits may exceed the bound where it holds: delta and 1.645 standard errors.
+ALLOWED = DELTA + 1.645 * math.sqrt(DELTA * (1 - DELTA) / SPLITS)
+
+
+def hoeffding_bentkus(losses: Array, alpha: float, delta: float) -> Array:
+    """Of losses brought to [0, 1] (Bates et al., arXiv 2101.02703, section 3.1)."""
+    n = len(losses)
+    mean, level = (losses.mean(axis=0) + 1) / 2, (alpha + 1) / 2
+    low = np.clip(np.minimum(mean, level), 1e-12, 1 - 1e-12)
+    entropy = low * np.log(low / level) + (1 - low) * np.log((1 - low) / (1 - level))
+    return np.minimum(np.exp(-n * entropy), math.e * binom.cdf(np.ceil(n * mean), n, level))
+
+
+def empirical_bernstein(losses: Array, alpha: float, delta: float) -> Array:
+    """Maurer and Pontil (arXiv 0907.3740), theorem 4, for losses in [-1, 1]: delta where the bound is below alpha."""
+    n, logarithm = len(losses), math.log(2 / delta)
+    bound = losses.mean(axis=0) + np.sqrt(2 * losses.var(axis=0, ddof=1) * logarithm / n)
+    return np.where(bound + 2 * 7 * logarithm / (3 * (n - 1)) <= alpha, delta, 1.0)
+
+
+def normal(losses: Array, alpha: float, delta: float) -> Array:
+    """What is only right for many losses of every kind: for comparison."""
+    error = losses.std(axis=0) / math.sqrt(len(losses)) + 1e-12
+    return np.asarray(norm.sf((alpha - losses.mean(axis=0)) / error))
+
+
+COMPARED: dict[str, PValues] = {
+    **METHODS,
+    "Hoeffding-Bentkus": hoeffding_bentkus,
+    "empirical Bernstein": empirical_bernstein,
+    "normal approximation (not valid)": normal,
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Gaps and a router's scores of the same prompts."""
+
+    title: str
+    scores: Array
+    gaps: Array
+
+
+def in_domain(kind: str) -> dict[str, list[float]]:
+    """Scores of held-out questions by the router of their fold."""
+    scores: list[float] = []
+    gaps: list[float] = []
+    for fold in range(SEEDS):
+        _, test, _ = parts("folds", fold)
+        scores += scores_of(OUT / "bundles" / f"mmlu-folds-{fold}-{kind}", test, gaps)
+        say(f"scored fold {fold} by {kind}")
+    return {"scores": scores, "gaps": gaps}
+
+
+def out_of_domain() -> dict[str, list[float]]:
+    """Scores of all questions by a router that learned from others."""
+    gaps: list[float] = []
+    return {"scores": scores_of(OUT / "bundles" / "arena-alpaca-mf", routellm("mmlu"), gaps), "gaps": gaps}
+
+
+def scores_of(path: Any, records: list[Record], gaps: list[float]) -> list[float]:
+    """Scores, one a prompt; the gaps are appended."""
+    if not (path / "router.json").is_file():
+        raise InputError(f"no bundle at {path}: run benchmarks/routellm_tables.py and benchmarks/mmlu.py first")
+    router = load(path)
+    outcomes = outcomes_of(records, STRONG, WEAK)
+    gaps += outcomes.gap.tolist()
+    return [float(score) for score in router.win_rate(outcomes.queries, STRONG, WEAK)]
+
+
+def simulate(name: str, alpha: float, method: str, calibrate: int, splits: int) -> dict[str, Any]:
+    """Realised losses and shares sent to weak on the test part of random splits."""
+    found = SCORED[name]
+    losses, shares, refused = [], [], 0
+    for seed in range(splits):
+        order = np.random.default_rng(seed).permutation(len(found.scores))
+        kept, test = order[:calibrate], order[calibrate:]
+        threshold = lowest_cost_threshold(found.scores[kept], found.gaps[kept], alpha, DELTA, COMPARED[method])
+        if (found.scores[kept] < threshold).mean() < LEAST_SAVED:
+            refused += 1
+            threshold = 0.0
+        to_weak = found.scores[test] < threshold
+        losses.append(float(np.where(to_weak, found.gaps[test], 0).mean()))
+        shares.append(float(to_weak.mean()))
+    say(f"{name}, {alpha:g}, {method}, {calibrate}: {np.mean(shares):.3f} saved")
+    return {"losses": losses, "shares": shares, "refused": refused}
+
+
+def best_in_hindsight(found: Scored, alpha: float) -> float:
+    """Share sent to weak by the threshold that is allowed when all losses are known."""
+    order = np.argsort(found.scores, kind="stable")
+    mean = np.cumsum(found.gaps[order]) / len(order)
+    return float((np.flatnonzero(mean <= alpha)[-1] + 1) / len(order))
+
+
+def main() -> None:
+    text = [
+        f"{STRONG} over {WEAK}; loss: points of accuracy below always-{STRONG}. {SPLITS} random splits, {CALIBRATE:.0%} of "
+        f"the prompts to calibrate, the rest to test; confidence {1 - DELTA:.0%}. Exceeded: splits whose loss on the test "
+        f"part is above the bound ({ALLOWED:.1%} are within sampling error of {DELTA:.0%}). Saved: share of the test "
+        "queries that strong is spared, mean (sd) over the splits; 0 where calibration refuses. In hindsight: what a "
+        "threshold that knows every label saves. The routers never saw the questions.",
+        "",
+        "| router | largest loss | method | exceeded | mean loss | saved | in hindsight | refused |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    worst = 0.0
+    for name, found in SCORED.items():
+        calibrate = round(CALIBRATE * len(found.scores))
+        for alpha in ALPHAS:
+            for method in COMPARED:
+                key = f"guarantee/{name}-{alpha:g}-{method.split()[0]}"
+                row = cached(key, lambda n=name, a=alpha, m=method, c=calibrate: simulate(n, a, m, c, SPLITS))
+                exceeded = float(np.mean(np.array(row["losses"]) > alpha))
+                if method == "betting":
+                    worst = max(worst, exceeded)
+                text.append(
+                    f"| {found.title} | {alpha:g} | {method} | {exceeded:.1%} | {np.mean(row['losses']):+.4f} "
+                    f"| {np.mean(row['shares']):.1%} ({np.std(row['shares'], ddof=1):.1%}) "
+                    f"| {best_in_hindsight(found, alpha):.1%} | {row['refused'] / SPLITS:.0%} |"
+                )
+    text += [
+        "",
+        f"`betting`, the default, exceeds its bound in at most {worst:.1%} of the splits of a row. What the number of labels "
+        "is worth (largest loss 0.02, betting, 100 splits):",
+        "",
+        "| router | labels | exceeded | saved | refused |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in SCORED.items():
+        for labels in (200, 350, 700, 1400, 2800, 5600):
+            row = cached(
+                f"guarantee/{name}-labels-{labels}", lambda n=name, c=labels: simulate(n, 0.02, "betting", c, 100)
+            )
+            text.append(
+                f"| {found.title} | {labels:,} | {np.mean(np.array(row['losses']) > 0.02):.0%} "
+                f"| {np.mean(row['shares']):.1%} ({np.std(row['shares'], ddof=1):.1%}) | {row['refused']}% |"
+            )
+    write_section("Guaranteed thresholds", "python benchmarks/guarantee.py", text)
+
+
+def scored() -> dict[str, Scored]:
+    """Every router's scores, computed once."""
+    titles = {
+        "arena-mf": ("mf, trained on arena battles", out_of_domain),
+        "mf": ("mf, trained on other MMLU questions", lambda: in_domain("mf")),
+        "bert-int8": ("bert (int8), trained on other MMLU questions", lambda: in_domain("bert-int8")),
+    }
+    found = {}
+    for name, (title, compute) in titles.items():
+        data = cached(f"guarantee/scores-{name}", compute)
+        found[name] = Scored(
+            f"{title}; {len(data['gaps']):,} prompts", np.array(data["scores"]), np.array(data["gaps"])
+        )
+    return found
+
+
+if __name__ == "__main__":
+    SCORED = scored()
+    main()

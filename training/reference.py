@@ -1,0 +1,93 @@
+"""The reference of a bundle: how the router sees queries that it was not fitted to; and the vector that it sketches.
+
+The encoder's vector is brought to a few numbers by principal components of unit variance (PCA whitening), inside the
+graph: drift of what is asked shows in their mean, at the price of one small product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..routers.base import Floats
+from ..routers.bundle import Truncation
+from ..routers.query import Query, query_text
+from ..routers.reference import LEAST_REFERENCE, Moments, Reference
+from ..routers.session import Session
+
+#: Components of the sketch, and the queries that each needs.
+COMPONENTS = 16
+QUERIES_PER_COMPONENT = 10
+#: Queries whose vectors give mean and covariance: more would tell little more of a window of hundreds.
+MOST_VECTORS = 4000
+
+#: Weight (d, k) and offset (k,), float32: the sketch of vectors v (n, d) is ``v @ weight + offset``.
+Projection = tuple[torch.Tensor, torch.Tensor]
+
+
+def projection_of(vectors: torch.Tensor) -> Projection:
+    """The first principal components of vectors (n, d), each scaled to unit variance; an even number of them."""
+    values = vectors.double()
+    n, d = values.shape
+    count = max(2, min(COMPONENTS, d, n // QUERIES_PER_COMPONENT) // 2 * 2)
+    mean = values.mean(dim=0)
+    centred = values - mean
+    variance, directions = torch.linalg.eigh(centred.T @ centred / max(1, n - 1))
+    variance, directions = variance.flip(0)[:count], directions.flip(1)[:, :count]
+    # An eigenvector has no sign of its own: its largest entry is made positive.
+    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
+    scale = torch.where(variance > 1e-9 * variance[0].clamp_min(1e-30), variance.clamp_min(1e-30).rsqrt(), 0.0)
+    weight = directions * largest.sign() * scale
+    return weight.float(), (-mean @ weight).float()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is known of queries that the router was not fitted to, all of its own source.
+
+    Attributes:
+        scores: (n,).
+        novelties: (n',), from centroids of other queries.
+        novelty_bound: a query beyond it is unfamiliar.
+        queries: whose vectors the exported graph is asked for.
+    """
+
+    scores: Floats
+    novelties: Floats
+    novelty_bound: float | None
+    queries: Sequence[Query]
+
+    def reference(self, session: Session, truncation: Truncation) -> dict[str, Any] | None:
+        """The reference for the manifest, with vectors as the exported graph gives them; None: too few queries."""
+        if len(self.scores) < LEAST_REFERENCE:
+            return None
+        texts = [query_text(query, truncation.max_characters).text for query in self.queries]
+        vectors = session.run(texts)[0]["vector"]
+        return Reference.from_samples(self.scores, self.novelties, vectors, self.novelty_bound).as_dict()
+
+
+def some_queries(queries: Sequence[Query], rows: npt.NDArray[np.bool_], seed: int) -> list[Query]:
+    """Those that bool (n,) marks, at most `MOST_VECTORS`, drawn by a seed."""
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(rows))[:MOST_VECTORS]
+    return [queries[row] for row in np.sort(drawn)]
+
+
+def blended(before: Moments, after: Moments, share: float) -> Moments:
+    """Moments of a mixture of two kinds of queries, of which `share` are of the second."""
+    difference = after.mean - before.mean
+    return Moments(
+        before.n + after.n,
+        before.mean + share * difference,
+        (1 - share) * before.covariance
+        + share * after.covariance
+        + share * (1 - share) * np.outer(difference, difference),
+    )
+
+
+#: Makes the reference of an exported graph, as plain data; None: it cannot have one.
+MakeReference = Callable[[Session, Truncation], dict[str, Any] | None]
