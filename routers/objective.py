@@ -73,7 +73,7 @@ class Objective:
         quality = assessment.quality[rows][:, columns].astype(np.float64)
         cost = self._cost(router, names, rows, contexts)
         latency = self._latencies(names)
-        utility = quality - self.cost_weight * cost + self.latency_weight * latency
+        utility = quality - self.cost_weight * cost - self.latency_weight * latency
         down = np.asarray([self.available is not None and not self.available(name) for name in names], np.bool_)
         ranking = np.lexsort((-utility, np.broadcast_to(down, utility.shape)), axis=1)
         for place, row in enumerate(rows):

@@ -106,7 +106,7 @@ class RouterReply(BaseModel):
     strong: str
     weak: str
     threshold: float
-    threshold_table: list[tuple[float, float]]
+    threshold_table: list[list[float]] = Field(description="Pairs of strong share and threshold.")
     guarantee: dict[str, Any] | None
     reference: bool = Field(description="The bundle knows its reference distribution: drift can be told.")
     reloads: int = Field(description="Bundles taken over since the start.")

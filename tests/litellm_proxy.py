@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The newest release, and one from before routing plug-ins.
 NEWEST, OLDER = "1.110.2", "1.80.17"
 VERSIONS = (NEWEST, OLDER)
-KEY = "sk-1234"
+KEY = "sk-choose-your-own"
 GUIDE = ROOT / "docs" / "litellm.md"
 
 #: A start compiles some thousand modules when it is the first.

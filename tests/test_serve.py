@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +16,6 @@ import pytest
 from serve_parts import ADMIN, ROOT, TOKEN, Server, wait_for
 
 from routelearn.data.sample import Sample
-from routelearn.routers.base import Assessment
 from routelearn.routers.decision_log import read_log
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter
@@ -65,7 +61,9 @@ def test_decisions_are_those_of_the_router_in_every_field(server: Server, router
         assert given == expected
 
 
-@pytest.mark.parametrize(("option", "policy"), [({"threshold": 0.2}, Threshold(0.2)), ({"strong_share": 0.1}, StrongShare(0.1))])
+@pytest.mark.parametrize(
+    ("option", "policy"), [({"threshold": 0.2}, Threshold(0.2)), ({"strong_share": 0.1}, StrongShare(0.1))]
+)
 def test_a_request_may_say_how_to_decide(
     server: Server, router: LearnedRouter, option: dict[str, float], policy: Threshold
 ) -> None:
@@ -87,7 +85,9 @@ def test_the_options_of_the_command_decide_where_a_request_says_nothing(bundle: 
 
 def test_the_context_reaches_the_rules(tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
-    rules.write_text('bias = -1.0\n[rules.paying]\ntier = "pro"\nweight = 5.0\n[rules.any]\nmin_characters = 1\nweight = 0.5\n')
+    rules.write_text(
+        'bias = -1.0\n[rules.paying]\ntier = "pro"\nweight = 5.0\n[rules.any]\nmin_characters = 1\nweight = 0.5\n'
+    )
     with Server("rules", "--strong", "S", "--weak", "W", "--rules", str(rules)) as server:
         assert server.ask("/healthz") == (200, {"status": "ok", "answers": "rules"})
         assert server.ask("/v1/score", {"queries": ["a"]})[1]["models"] == ["W"]
@@ -188,7 +188,11 @@ def test_a_body_that_is_not_said_to_be_json_is_refused(server: Server) -> None:
 
 def test_errors_quote_nothing_of_a_prompt(server: Server) -> None:
     secret = "my password is hunter2"
-    for content in ({"queries": [secret, 1]}, {"queries": [[{"content": secret}, {"content": 1}]]}, {"queries": secret}):
+    for content in (
+        {"queries": [secret, 1]},
+        {"queries": [[{"content": secret}, {"content": 1}]]},
+        {"queries": secret},
+    ):
         status, _, body = server.call("/v1/score", content)
         assert status == 422
         assert b"hunter2" not in body
@@ -210,9 +214,7 @@ def test_only_who_has_the_token_gets_in(guarded: Server) -> None:
 def test_the_decision_log_has_each_decision_and_no_prompt(guarded: Server) -> None:
     path = Path(next(arg for arg in guarded.process.args if str(arg).endswith("decisions.jsonl")))  # type: ignore[union-attr,arg-type]
     before = sum(1 for _ in read_log(path)) if path.exists() else 0
-    _, found = guarded.ask(
-        "/v1/route", {"queries": ["a secret", "b"], "context": {"tier": "pro"}}, token=TOKEN
-    )
+    _, found = guarded.ask("/v1/route", {"queries": ["a secret", "b"], "context": {"tier": "pro"}}, token=TOKEN)
     rows = list(read_log(path))[before:]
     assert [row["model"] for row in rows] == [one["model"] for one in found["decisions"]]
     assert [row["context"] for row in rows] == [{"tier": "pro"}] * 2

@@ -17,7 +17,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
-from serve_parts import Server
+from serve_parts import Server, wait_for
 
 CASES = int(os.environ.get("ROUTELEARN_FUZZ", "300"))
 PATHS = ("/v1/score", "/v1/route")
@@ -65,7 +65,7 @@ def test_malformed_requests_get_only_4xx(schema: schemathesis.BaseSchema, path: 
         assert set(reply.json()) == {"error"}
 
     ask()
-    print(f"{path}: {dict(seen)}")
+    print(f"{path}: {dict(seen)}")  # noqa: T201 - the figures of a long run (pytest -s)
     assert sum(seen.values()) >= CASES // len(PATHS)
 
 
@@ -99,7 +99,6 @@ def statuses(answer: bytes) -> list[int]:
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", [400]),  # TLS
         (b"GET / HTTP/9.9\r\n\r\n", [400]),
-        (b"GET /\r\nhost: x\r\n\r\n", [400]),
         (b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", [400]),
         (b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n", [400]),
         (HEAD + b"transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n", [400]),
@@ -153,7 +152,7 @@ def test_clients_that_leave_half_way_cost_nothing(server: Server) -> None:
             with socket.create_connection(("127.0.0.1", server.port), 20) as client:
                 client.sendall(data)
         server.send(data, half_close=True)
-    assert "routelearn_http_waiting 0.0" in server.ask("/metrics")[1]
+    wait_for(lambda: "routelearn_http_waiting 0.0" in server.ask("/metrics")[1])
     assert statuses(server.send(WHOLE)) == [200]
 
 
