@@ -43,7 +43,7 @@ class ByContext:
         rows_of: dict[str | None, list[int]] = {}
         for row, context in enumerate(contexts):
             value = context.get(self.key)
-            rows_of.setdefault(value, []).append(row)
+            rows_of.setdefault(value if value in self.policies else None, []).append(row)
         decided: dict[int, Decision] = {}
         for value, rows in rows_of.items():
             policy = self.default if value is None else self.policies[value]

@@ -27,7 +27,6 @@ QUERIES = ["Prove that every group of order 15 is cyclic.", "Say hello to Ana."]
 def other_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same graph for another pair of models: other scores."""
     manifest, contents = read_bundle(bundle)
-    del contents["README.md"]
     return save_bundle(tmp_path_factory.mktemp("other") / "router", replace(manifest, weak="sim-nano"), contents)
 
 

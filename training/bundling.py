@@ -14,7 +14,6 @@ from ..routers.bundle import CARD, MODEL, TOKENIZER, Golden, Manifest, Truncatio
 from ..routers.golden import GOLDEN_QUERIES
 from ..routers.query import query_text
 from ..routers.session import HuggingFaceBackend, Session
-from .reference import MakeReference
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,10 @@ class Description:
         """Of strong and weak."""
         names = [model.name for model in self.pool]
         return names.index(self.strong), names.index(self.weak)
+
+
+#: Makes the reference of an exported graph, as plain data; None: it cannot have one.
+MakeReference = Callable[[Session, Description], dict[str, Any] | None]
 
 
 def publish(
@@ -107,7 +110,7 @@ def publish(
         training={**description.training, **measured},
         golden=golden,
         golden_tolerance=description.golden_tolerance,
-        reference=reference(session, truncation),
+        reference=reference(session, description),
     )
     contents = {MODEL: model, TOKENIZER: tokenizer_json, CARD: model_card(manifest, Path(out).name).encode()}
     return save_bundle(out, manifest, contents)

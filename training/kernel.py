@@ -178,13 +178,25 @@ class KernelNetwork(IndexedNetwork):
         self.register_buffer("intercept", torch.zeros(()))
         self.centre = False
 
+    def left_out(self, unit: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Quality (k, m) of some rows of the index, whose unit vectors (n, d) are given, each without its own evidence.
+
+        A query's weight on itself is 1.
+        """
+        residual, amount = kernel_sums(unit[rows], unit, self.residual, self.amount, self.bandwidth)
+        return self._quality(residual - self.residual[rows], amount - self.amount[rows])
+
+    def _quality(self, residual: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:
+        """Quality (k, m) from kernel sums (k, m)."""
+        utilities = self.evidence.utilities(residual, amount, self.prior)
+        calibrated = self.slope * utilities + self.intercept
+        if self.centre:
+            calibrated = calibrated - calibrated.mean(dim=1, keepdim=True)
+        return torch.sigmoid(calibrated)
+
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
         """See `StaticNetwork`."""
         unit, similarity = self.similarities(input_ids, attention_mask)
         weight = torch.exp(self.bandwidth * (similarity - 1))
         residual, amount = (index_sums(weight, values) for values in (self.residual, self.amount))
-        utilities = self.evidence.utilities(residual, amount, self.prior)
-        calibrated = self.slope * utilities + self.intercept
-        if self.centre:
-            calibrated = calibrated - calibrated.mean(dim=1, keepdim=True)
-        return torch.sigmoid(calibrated), self.novelty(unit), self.sketch(unit)
+        return self._quality(residual, amount), self.novelty(unit), self.sketch(unit)

@@ -26,7 +26,7 @@ from .factorization import Batch
 from .log import TrainingLog
 from .novelty import Vectors, novelty_bound
 from .ranking import first_source, mean_loss
-from .reference import HeldOut, some_queries
+from .reference import Known, some_queries
 
 logger = logging.getLogger(__name__)
 
@@ -168,8 +168,6 @@ class Settled:
         calibration: to be folded into the graph.
         threshold: the default threshold.
         threshold_table: (strong share, threshold) pairs.
-        held_out: bool (n,), the queries that all this comes from.
-        scores: their scores, in order.
         metrics: of the held-out queries.
     """
 
@@ -181,8 +179,6 @@ class Settled:
     calibration: Calibration
     threshold: float
     threshold_table: list[tuple[float, float]]
-    held_out: npt.NDArray[np.bool_]
-    scores: Floats
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -235,7 +231,7 @@ def settle(
         )
     job.log.step(phase="done", calibration=calibration.method, **metrics)
     threshold = StrongShare(config.strong_share).threshold_in(table)
-    return Settled(kept, names, strong, weak, link, calibration, threshold, table, held_out, scores, metrics)
+    return Settled(kept, names, strong, weak, link, calibration, threshold, table, metrics)
 
 
 def finish(
@@ -248,9 +244,10 @@ def finish(
     tokenizer_json: bytes,
     truncation: Truncation,
     gate: Callable[[Session, Description], Mapping[str, Any]],
-    unfitted: npt.NDArray[np.bool_],
     fold: npt.NDArray[np.bool_],
     novelties: Vectors,
+    unfitted: npt.NDArray[np.bool_] | None = None,
+    scores: Floats | None = None,
     golden_tolerance: float = 1e-4,
     **training: Any,
 ) -> Path:
@@ -265,20 +262,17 @@ def finish(
         tokenizer_json: bytes of the tokenizer.
         truncation: how much of a query is read.
         gate: see `publish`.
-        unfitted: bool (n,), the queries that the encoder was not fitted to.
         fold: bool (n,), the queries whose novelty was measured.
         novelties: theirs, in order.
+        unfitted: bool (n,), the queries that the encoder was not fitted to; None: it was fitted to none.
+        scores: of queries as if each were new, for the reference; None: what the graph says of those `unfitted`.
         golden_tolerance: see `Description`.
         training: more to keep of the training.
     """
     examples = job.examples
     own, bound = examples.own_queries(), novelty_bound(novelties)
-    held_out = HeldOut(
-        settled.scores[own[settled.held_out]],
-        novelties[own[fold]],
-        bound,
-        some_queries(examples.queries, unfitted & own, config.seed),
-    )
+    rows = own if unfitted is None else own & unfitted
+    known = Known(some_queries(examples.queries, rows, config.seed), scores, novelties[own[fold]], bound)
     records = len(examples.preferences) + len(examples.performances)
     return publish(
         job.out,
@@ -310,7 +304,7 @@ def finish(
         model=model,
         tokenizer_json=tokenizer_json,
         gate=gate,
-        reference=held_out.reference,
+        reference=known.reference,
     )
 
 
