@@ -8,10 +8,8 @@ from typing import Any, get_args
 
 from .errors import require
 from .metrics import register
-from .route_monitor import ROUTE_BOUNDS, SCORE_BINS, RouteMonitor, RouteStatus
+from .route_monitor import ROUTE_BOUNDS, SCORE_BOUNDS, RouteMonitor, RouteStatus
 from .signals import Reading, SignalState
-
-_SCORE_BOUNDS = [place / SCORE_BINS for place in range(1, SCORE_BINS + 1)]
 
 
 class RouteCollector:
@@ -52,7 +50,7 @@ class RouteCollector:
             fallbacks.add_metric([], totals.fallbacks)
             truncated.add_metric([], totals.truncated)
             ignored.add_metric([], totals.ignored)
-            scores.add_metric([], _buckets(_SCORE_BOUNDS, [*totals.scores, 0]), totals.score_sum)
+            scores.add_metric([], _buckets(SCORE_BOUNDS, [*totals.scores, 0]), totals.score_sum)
             latency.add_metric([], _buckets(ROUTE_BOUNDS, totals.latency.counts), totals.latency.seconds)
         yield from (decisions, fallbacks, truncated, ignored, scores, latency)
 

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: Upper bounds of the histogram of routing latency, seconds; one more bucket holds what is slower.
 ROUTE_BOUNDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0)
-#: Equal bins of the score, from 0 to 1.
-SCORE_BINS = 20
+#: Upper bounds of the bins of the score; a score on a bound is in the bin below it, as Prometheus counts.
+SCORE_BOUNDS = tuple(place / 20 for place in range(1, 21))
 #: Causes of a safe answer in the place of the router's: those of `FallbackRouter`, and of a service that closes.
 FALLBACKS = frozenset((*get_args(FallbackCause), "closed"))
 #: Combinations of model, source and cause that have counts of their own.
@@ -44,7 +44,7 @@ class _Routed(NamedTuple):
     strong: bool
     fallback: bool
     truncated: bool
-    score: float | None
+    score_bin: int | None
     latency_s: float | None
 
 
@@ -68,7 +68,7 @@ class RouteTotals:
     fallbacks: int = 0
     truncated: int = 0
     ignored: int = 0
-    scores: list[int] = field(default_factory=lambda: [0] * SCORE_BINS)
+    scores: list[int] = field(default_factory=lambda: [0] * len(SCORE_BOUNDS))
     score_sum: float = 0.0
     latency: Histogram = field(default_factory=lambda: Histogram([0] * (len(ROUTE_BOUNDS) + 1)))
 
@@ -89,7 +89,7 @@ class RouteStatus:
         strong_interval: its 95 % interval (Wilson 1927).
         fallback_share: share that something else answered in the router's place.
         truncated_share: share of which a part was left out.
-        scores: requests by twentieth of the score.
+        scores: requests by bin of the score, see `SCORE_BOUNDS`.
         latency: of routing; None: not known.
         drift: against the reference.
         calibration: of the outcomes that came in.
@@ -188,8 +188,9 @@ class RouteMonitor:
             totals.fallbacks += fallback
             truncated = bool(decision.truncated)
             totals.truncated += truncated
-            if scored:
-                totals.scores[min(int(score * SCORE_BINS), SCORE_BINS - 1)] += 1
+            score_bin = bisect_left(SCORE_BOUNDS, score) if scored else None
+            if score_bin is not None:
+                totals.scores[score_bin] += 1
                 totals.score_sum += score
             else:
                 totals.ignored += 1
@@ -200,7 +201,7 @@ class RouteMonitor:
                 totals.latency.counts[bisect_left(ROUTE_BOUNDS, latency)] += 1
                 totals.latency.seconds += latency
             strong = decision.model == self._strong
-            self._recent.append(_Routed(strong, fallback, truncated, score if scored else None, latency))
+            self._recent.append(_Routed(strong, fallback, truncated, score_bin, latency))
         # The score of a fallback is on no scale of the router's.
         self.drift.observe(score if scored and not fallback else None, novelty, vector)
 
@@ -239,7 +240,7 @@ class RouteMonitor:
         n = len(recent)
         to_strong = sum(request.strong for request in recent)
         seconds = [request.latency_s for request in recent if request.latency_s is not None]
-        scores = [request.score for request in recent if request.score is not None]
+        bins = [request.score_bin for request in recent if request.score_bin is not None]
         return RouteStatus(
             window=n,
             strong=strong,
@@ -247,7 +248,7 @@ class RouteMonitor:
             strong_interval=wilson(to_strong, n) if strong is not None else (0.0, 1.0),
             fallback_share=_share(request.fallback for request in recent),
             truncated_share=_share(request.truncated for request in recent),
-            scores=np.histogram(scores, SCORE_BINS, (0, 1))[0].tolist(),
+            scores=np.bincount(bins, minlength=len(SCORE_BOUNDS)).tolist() if bins else [0] * len(SCORE_BOUNDS),
             latency=Latency(len(seconds), *np.percentile(seconds, [50, 95, 99]).tolist()) if seconds else None,
             drift=self.drift.status(),
             calibration=self.calibration.status(),

@@ -106,7 +106,7 @@ def test_between_the_limits_an_alarm_goes_on_and_none_begins() -> None:
 
 
 def test_stable_traffic_sets_off_fewer_false_alarms_than_stated() -> None:
-    """20 streams of 10,000 queries, each with a reference of its own, at a stated 40 % a stream: 8, and 4 for chance."""
+    """20 streams of 10,000 queries, each with a reference of its own, at a stated 40 % a stream: 8, and 4 more."""
     alarmed = 0
     for seed in range(20):
         monitor = DriftMonitor(reference(1000, 1000 + seed), false_alarms=0.4)

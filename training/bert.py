@@ -237,9 +237,9 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
         tokenizer_json=tokenizer_json,
         truncation=truncation,
         gate=gate,
-        unfitted=folds[0],
         fold=folds[0],
         novelties=held_out_novelty(vectors, folds[0][rows], config.seed),
+        unfitted=folds[0],
         golden_tolerance=1e-4 if config.quantise == "none" else INT8_GOLDEN_TOLERANCE,
     )
     shutil.rmtree(checkpoints(job.out))

@@ -24,12 +24,12 @@ from .export import stored_arrays
 from .factorization import Batch, Factors
 from .gate import parity_gate
 from .index import subsample
-from .kernel import Evidence, KernelNetwork, evidence_of, kernel_sums
+from .kernel import Evidence, KernelNetwork, evidence_of
 from .network import StaticNetwork, reference_quality, token_sums
 from .novelty import centroids_of, held_out_novelty
 from .reference import blended, projection_of
-from .similarity import KINDS, export_similarity, weighted_counts
-from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts, tier_ratings
+from .similarity import KINDS, export_similarity
+from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts
 
 #: Pseudo-records that hold a new model at the pool's average.
 _PRIOR = 1.0
@@ -219,12 +219,7 @@ def _kernel(
     network.slope.fill_(manifest.calibration["slope"])
     network.intercept.fill_(manifest.calibration["intercept"])
     chosen = np.random.default_rng(0).permutation(len(rows))[:_CALIBRATION_QUERIES]
-    kept = unit[rows]
-    residual, amount = kernel_sums(kept[chosen], kept, network.residual, network.amount, network.bandwidth)
-    # Leave one out: a query's weight on itself is 1.
-    residual, amount = residual - network.residual[chosen], amount - network.amount[chosen]
-    utilities = network.slope * network.evidence.utilities(residual, amount, network.prior) + network.intercept
-    return network, {"base": added.base.tolist()}, _scores(manifest, utilities, network.centre)
+    return network, {"base": added.base.tolist()}, _scores(manifest, network.left_out(unit[rows], chosen))
 
 
 def _weighted_ranking(
@@ -254,17 +249,11 @@ def _weighted_ranking(
     network = WeightedRankingNetwork(encoder, index["epsilon"], unit[rows], counts, tiers, index["steps"]).eval()
     network.slope.fill_(manifest.calibration["slope"])
     chosen = np.random.default_rng(0).permutation(len(rows))[:_CALIBRATION_QUERIES]
-    kept = unit[rows]
-    matrices = weighted_counts(kept[chosen], kept, network.counts)
-    own = 100 * network.counts[chosen].reshape(matrices.shape)  # a query's weight on itself
-    ratings = tier_ratings((matrices - own).clamp_min(0))[:, torch.from_numpy(tiers)]
-    return network, {"tiers": tiers.tolist()}, _scores(manifest, network.slope * ratings, True)
+    return network, {"tiers": tiers.tolist()}, _scores(manifest, network.left_out(unit[rows], chosen))
 
 
-def _scores(manifest: Manifest, utilities: torch.Tensor, centre: bool) -> np.ndarray:
-    if centre:
-        utilities = utilities - utilities.mean(dim=1, keepdim=True)
-    quality = torch.sigmoid(utilities).float().numpy()
+def _scores(manifest: Manifest, quality: torch.Tensor) -> np.ndarray:
     names = [model.name for model in manifest.pool]
     strong, weak = names.index(manifest.strong), names.index(manifest.weak)
-    return win_rate(quality[:, strong], quality[:, weak], manifest.link)  # type: ignore[arg-type]
+    found = quality.float().numpy()
+    return win_rate(found[:, strong], found[:, weak], manifest.link)  # type: ignore[arg-type]

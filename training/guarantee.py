@@ -189,7 +189,7 @@ def lowest_cost_threshold(
         losses = np.where(scores[:, None] < thresholds, gaps[:, None], 0.0)
         failed = np.flatnonzero(p_values(losses, alpha, delta) > delta)
         if len(failed):
-            reached = float(thresholds[-1])
+            return float(thresholds[failed[0] - 1]) if failed[0] else reached
         reached = float(thresholds[-1])
     return reached
 

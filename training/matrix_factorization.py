@@ -107,7 +107,7 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
     log.advance(phase)
     truncation = Truncation(max_tokens=config.max_tokens, distinct=True)
     folds = validation_folds(examples, config.folds, config.seed)
-    unfitted = np.ones(len(examples.queries), np.bool_)
+    unfitted = None
     if config.finetune_epochs:
         from .finetune import finetune_table
 
@@ -147,8 +147,8 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
     )
     network.weight, network.bias = centred(weight, examples).float(), centred(bias, examples).float()
     network.centroids = torch.from_numpy(centroids_of(vectors, config.seed))
-    own = torch.from_numpy(unfitted & examples.own_queries())
-    network.projection, network.projection_offset = standard.fold(*projection_of(features[own]))
+    own = examples.own_queries() if unfitted is None else examples.own_queries() & unfitted
+    network.projection, network.projection_offset = standard.fold(*projection_of(features[torch.from_numpy(own)]))
     network.eval()
     return finish(
         job,
@@ -159,8 +159,8 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
         tokenizer_json=encoder.tokenizer_json,
         truncation=truncation,
         gate=parity_gate(reference_quality(network, encoder, truncation), examples.queries, truncation),
-        unfitted=unfitted,
         fold=folds[0],
         novelties=held_out_novelty(vectors, folds[0], config.seed),
+        unfitted=unfitted,
         encoder_fingerprint=encoder.fingerprint,
     )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ..data.records import Record
-from ..routers.base import Model
+from ..routers.base import Floats, Model, win_rate
 from ..routers.bundle import Truncation
 from ..routers.errors import InputError
 from .encoders import DIMENSIONS, StaticEncoder, static_encoder
@@ -37,15 +37,16 @@ from .weighted_ranking import (
     Start,
     WeightedRankingNetwork,
     battle_counts,
-    similarity_weights,
     tier_ratings,
     tiers_of,
+    weighted_counts,
 )
 
 KINDS = {"kernel": "similarity", "bradley-terry": "similarity-bradley-terry"}
 #: Held-out queries that calibrate a similarity-weighted ranking, a fold.
 _CALIBRATION_QUERIES = 800
-_ROWS = 256
+#: Queries of the index whose scores, each left out, make the reference.
+REFERENCE_QUERIES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +121,10 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
         unit, _ = StaticNetwork(encoder, epsilon).features(total)
     ranking = fit_ranking(examples, folds, log)
     train = _kernel if config.method == "kernel" else _weighted_ranking
-    network, settled, extra = train(job, config, encoder, epsilon, unit, folds, ranking)
+    network, settled, rows, extra = train(job, config, encoder, epsilon, unit, folds, ranking)
     network.centroids = torch.from_numpy(centroids_of(unit.numpy(), config.seed))
-    network.projection, network.projection_offset = projection_of(unit[torch.from_numpy(examples.own_queries())])
+    own = examples.own_queries()
+    network.projection, network.projection_offset = projection_of(unit[torch.from_numpy(own)])
     return finish(
         job,
         config,
@@ -132,15 +134,30 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
         tokenizer_json=encoder.tokenizer_json,
         truncation=truncation,
         gate=parity_gate(reference_quality(network, encoder, truncation), examples.queries, truncation),
-        unfitted=np.ones(len(unit), np.bool_),
         fold=folds[0],
         novelties=held_out_novelty(unit.numpy(), folds[0], config.seed),
+        scores=_scores_left_out(network, settled, unit[rows], own[rows], config.seed),
         encoder_fingerprint=encoder.fingerprint,
         index={"queries": network.vectors.shape[1], "epsilon": epsilon, "scale": encoder.scale, **extra},
     )
 
 
-Trained = tuple["KernelNetwork | WeightedRankingNetwork", Settled, dict[str, object]]
+#: Network, what held-out utilities say, the queries in the index, and more to keep.
+Trained = tuple["KernelNetwork | WeightedRankingNetwork", Settled, npt.NDArray[np.int64], dict[str, object]]
+
+
+def _scores_left_out(
+    network: KernelNetwork | WeightedRankingNetwork,
+    settled: Settled,
+    unit: torch.Tensor,
+    own: npt.NDArray[np.bool_],
+    seed: int,
+) -> Floats:
+    """Scores of some rows of the index (n, d) that are the router's own, each with itself left out."""
+    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(own))[:REFERENCE_QUERIES]
+    quality = network.left_out(unit, chosen).float().numpy()
+    strong, weak = settled.names.index(settled.strong), settled.names.index(settled.weak)
+    return win_rate(quality[:, strong], quality[:, weak], settled.link)
 
 
 def _kernel(
@@ -178,7 +195,7 @@ def _kernel(
         "of_quality": evidence.of_quality,
         "centre": network.centre,
     }
-    return network, settled, extra
+    return network, settled, rows, extra
 
 
 def _weighted_ranking(
@@ -218,14 +235,7 @@ def _weighted_ranking(
     counts = battle_counts(battles, len(unit), tier)[rows] * torch.from_numpy(weight).unsqueeze(1)
     network = WeightedRankingNetwork(encoder, epsilon, unit[rows], counts, tier[settled.columns], steps).eval()
     network.slope.fill_(settled.calibration.slope)
-    return network, settled, {"tiers": tier[settled.columns].tolist(), "steps": steps}
-
-
-def weighted_counts(queries: torch.Tensor, index: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Similarity-weighted wins (k, t + 1, t + 1) for unit vectors (k, d) over an index (n, d) with its battles."""
-    players = int(counts.shape[1] ** 0.5)
-    parts = [similarity_weights(chunk @ index.T) @ counts for chunk in queries.split(_ROWS)]
-    return torch.cat(parts).reshape(-1, players, players)
+    return network, settled, rows, {"tiers": tier[settled.columns].tolist(), "steps": steps}
 
 
 def export_similarity(network: KernelNetwork | WeightedRankingNetwork) -> bytes:

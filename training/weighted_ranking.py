@@ -35,6 +35,7 @@ TOLERANCE = 1e-4
 MOST_STEPS = 80
 #: Ridge of the Newton matrix: only a tier without battles feels it.
 _RIDGE = 1e-7
+_ROWS = 256
 
 
 def tiers_of(ratings: npt.NDArray[np.float64], count: int = TIERS) -> npt.NDArray[np.int64]:
@@ -98,6 +99,32 @@ def similarity_weights(similarity: torch.Tensor) -> torch.Tensor:
     """``10 * 10^(cosine / largest cosine)`` of cosines (n, k)."""
     largest = similarity.amax(dim=1, keepdim=True).clamp_min(1e-6)
     return 10 * torch.exp(math.log(10) * similarity / largest)
+
+
+def weighted_counts(
+    queries: torch.Tensor, index: torch.Tensor, counts: torch.Tensor, own: npt.NDArray[np.int64] | None = None
+) -> torch.Tensor:
+    """Similarity-weighted wins (k, t + 1, t + 1) for unit vectors (k, d) over an index (n, d) with its battles.
+
+    Args:
+        queries: (k, d).
+        index: (n, d).
+        counts: (n, (t + 1)^2).
+        own: (k,), the row of the index that is each query itself, and is left out; None: none is.
+    """
+    parts = []
+    for start in range(0, len(queries), _ROWS):
+        similarity = queries[start : start + _ROWS] @ index.T
+        if own is None:
+            weights = similarity_weights(similarity)
+        else:
+            place = torch.arange(len(similarity)), torch.from_numpy(own[start : start + _ROWS])
+            similarity[place] = -1.0  # nor may it be the largest cosine
+            weights = similarity_weights(similarity)
+            weights[place] = 0.0
+        parts.append(weights @ counts)
+    players = math.isqrt(counts.shape[1])
+    return torch.cat(parts).reshape(-1, players, players)
 
 
 def tier_ratings(counts: torch.Tensor, steps: int = NEWTON_STEPS) -> torch.Tensor:
@@ -208,12 +235,19 @@ class WeightedRankingNetwork(IndexedNetwork):
         self.register_buffer("slope", torch.ones(()))
         self.players = math.isqrt(counts.shape[1])
 
+    def left_out(self, unit: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Quality (k, m) of some rows of the index, given its unit vectors (n, d), each without its own battles."""
+        return self._quality(tier_ratings(weighted_counts(unit[rows], unit, self.counts, rows)))
+
+    def _quality(self, ratings: torch.Tensor) -> torch.Tensor:
+        """Quality (k, m) from ratings (k, t + 1)."""
+        utilities = self.slope * ratings[:, self.tier]
+        return torch.sigmoid(utilities - utilities.mean(dim=1, keepdim=True))
+
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
         """See `StaticNetwork`."""
         unit, similarity = self.similarities(input_ids, attention_mask)
         counts = index_sums(similarity_weights(similarity), self.counts)
         start = Start(self.rating, self.inverse)
         ratings = start.ratings(counts.reshape(-1, self.players, self.players), self.steps)
-        utilities = self.slope * ratings[:, self.tier]
-        quality = torch.sigmoid(utilities - utilities.mean(dim=1, keepdim=True))
-        return quality, self.novelty(unit), self.sketch(unit)
+        return self._quality(ratings), self.novelty(unit), self.sketch(unit)

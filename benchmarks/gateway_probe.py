@@ -1,0 +1,87 @@
+"""In the proxy's own process, as its gateway.py: how long its event loop is held up, and how much of that is ours.
+
+benchmarks/gateway.py copies it beside config.yaml. On SIGUSR1 it writes probe.json: for the event loop, how late a
+timer of a millisecond is; for the callback, seconds of each step that it ran on the loop (from one await to the next),
+by the clock and by the thread's CPU time, and seconds from call to return of the hook that chooses the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Generator
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from litellm.integrations.custom_logger import CustomLogger
+
+late: list[float] = []
+steps: list[float] = []
+cpu_steps: list[float] = []
+choices: list[float] = []
+
+
+class _Stepwise:
+    """Awaits a coroutine and times each of its steps."""
+
+    def __init__(self, work: Awaitable[Any]) -> None:
+        self._work = work
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inner = self._work.__await__()
+        while True:
+            clock, cpu = time.perf_counter(), time.thread_time()
+            try:
+                waited_for = inner.send(None)
+            except StopIteration as end:
+                return end.value
+            finally:
+                steps.append(time.perf_counter() - clock)
+                cpu_steps.append(time.thread_time() - cpu)
+            yield waited_for
+
+
+def timed(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(method)
+    async def call(*arguments: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        result = await _Stepwise(method(*arguments, **options))
+        if method.__name__ == "async_pre_call_hook":
+            choices.append(time.perf_counter() - started)
+        return result
+
+    return call
+
+
+async def watch() -> None:
+    while True:
+        due = time.perf_counter() + 0.001
+        await asyncio.sleep(0.001)
+        late.append(time.perf_counter() - due)
+
+
+def write(*_: object) -> None:
+    found = {"late": late, "steps": steps, "cpu_steps": cpu_steps, "choices": choices}
+    Path("probe.tmp").write_text(json.dumps(found))
+    Path("probe.tmp").rename("probe.json")
+    for values in found.values():
+        values.clear()
+
+
+if os.environ.get("PROBE_HOOK") == "none":
+    hook: Any = CustomLogger()
+else:
+    from routelearn.service.litellm import hook
+
+    for name, method in list(vars(type(hook)).items()):
+        if name.startswith("async_"):
+            setattr(type(hook), name, timed(method))
+
+signal.signal(signal.SIGUSR1, write)
+watching = asyncio.get_running_loop().create_task(watch())
+print("the probe watches", file=sys.stderr)
