@@ -4,8 +4,8 @@ Run: python benchmarks/gateway.py [REQUESTS]
 
 Real proxies (tests/litellm_proxy.py makes their environments), upstreams that are processes of their own, the OpenAI
 client, all on this machine: the client and the upstreams take their share of its cores. Prompts are human arena
-prompts from $ROUTELEARN_DATA and the router is the one that benchmarks/routellm_tables.py trained, where they are there;
-else the sample's and a bundle of the tests.
+prompts from $ROUTELEARN_DATA and the router is the one that benchmarks/routellm_tables.py trained, where they are
+there; else the sample's and a bundle of the tests.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def outage(version: str, job: Work, requests: int) -> str:
         waits = percentiles([reply.seconds for reply in replies])
         lost = metrics.total("routelearn_model_failures_total", model=job.strong)
         return (
-            f"| {version} | {requests:,} | {len(failed)} | {lost:,.0f} | {opened:.0f}, {closed:.0f}{'' if shut else ' (open)'} | "
+            f"| {version} | {requests:,} | {len(failed)} | {lost:,.0f} | {opened:.0f}, {closed:.0f}"
+            f"{'' if shut else ' (open)'} | "
             f"{counts[0]} | {counts[1]} | {requests / seconds:.0f} | {waits[0]:.2f}, {waits[1]:.2f} |"
         )
 
@@ -164,7 +165,8 @@ def cost(job: Work) -> list[str]:
     ratios = sorted(a / b for a, b in zip(rates["with"], rates["without"], strict=True))
     lines += [
         "",
-        f"Requests a second, 50 at a time: with / without {np.median(ratios):.2f} in the median of {len(ratios)} rounds "
+        f"Requests a second, 50 at a time: with / without {np.median(ratios):.2f} in the median of {len(ratios)} "
+        "rounds "
         f"({ratios[0]:.2f} to {ratios[-1]:.2f}); {np.median(rates['with']):.0f} with.",
     ]
     return lines
@@ -223,19 +225,21 @@ def main() -> None:
     lines = [
         f"LiteLLM proxy, one process; {job.name}; {os.cpu_count()} cores for proxy, upstreams and clients together.",
         "",
-        f"{CONCURRENCY} clients at a time; the strong upstream is killed at 15 and 55 % of the requests and started at 35 and "
-        "75 %. Answered calls: by our /metrics = by the upstream's own count.",
+        f"{CONCURRENCY} clients at a time; the strong upstream is killed at 15 and 55 % of the requests and started at 35 "
+        "and 75 %. Answered calls: by our /metrics = by the upstream's own count.",
         "",
-        "| LiteLLM | requests | failed | calls of strong that failed | its breaker opened, closed | answered by strong | "
-        "answered by weak | requests/s | client's p50, p99 s |",
+        "| LiteLLM | requests | failed | calls of strong that failed | its breaker opened, closed "
+        "| answered by strong | answered by weak | requests/s | client's p50, p99 s |",
         "|---|---|---|---|---|---|---|---|---|",
         *rows,
         "",
-        f"What the hook costs, LiteLLM {NEWEST}; upstreams that answer at once; without: no callbacks, the client names the model.",
+        f"What the hook costs, LiteLLM {NEWEST}; upstreams that answer at once; without: no callbacks, the client "
+        "names the model.",
         "",
         *costs,
         "",
-        f"The proxy's event loop, {CONCURRENCY} clients at a time. What LiteLLM itself holds up is in both of the first rows.",
+        f"The proxy's event loop, {CONCURRENCY} clients at a time. What LiteLLM itself holds up is in both of the "
+        "first rows.",
         "",
         *blocked,
     ]

@@ -235,7 +235,7 @@ def test_numbers_that_are_none_are_left_out_and_counted(bad: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [[1.0], "vector", [float("nan")] * 4, object(), np.ones((2, 2)), [[1], [2]], 7], ids=repr
+    "bad", [[1.0], "vector", [float("nan")] * 4, object(), np.ones((2, 2)), [[1], [2]], 7], ids=range(7)
 )
 def test_vectors_that_are_none_are_left_out_and_counted(bad: Any) -> None:
     monitor = DriftMonitor(reference())
