@@ -225,8 +225,8 @@ def main() -> None:
     lines = [
         f"LiteLLM proxy, one process; {job.name}; {os.cpu_count()} cores for proxy, upstreams and clients together.",
         "",
-        f"{CONCURRENCY} clients at a time; the strong upstream is killed at 15 and 55 % of the requests and started at 35 "
-        "and 75 %. Answered calls: by our /metrics = by the upstream's own count.",
+        f"{CONCURRENCY} clients at a time; the strong upstream is killed at 15 and 55 % of the requests and started at "
+        "35 and 75 %. Answered calls: by our /metrics = by the upstream's own count.",
         "",
         "| LiteLLM | requests | failed | calls of strong that failed | its breaker opened, closed "
         "| answered by strong | answered by weak | requests/s | client's p50, p99 s |",
