@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -80,6 +81,12 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **offline, "PYTHONUNBUFFERED": "1", **more}
 
 
+def _die_with_parent() -> None:
+    """In a new process, on Linux: end when the test run is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def _stop(process: subprocess.Popen[bytes], limit: float) -> None:
     """End a process and all that it started."""
     with contextlib.suppress(ProcessLookupError):
@@ -121,6 +128,7 @@ class Proxy:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes a system call
             )
         try:
             self._wait()

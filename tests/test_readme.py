@@ -1,4 +1,4 @@
-"""The Python blocks of README and docs/cascade.md run, and their commands exist."""
+"""The Python blocks of README, docs/cascade.md and docs/monitoring.md run, and their commands exist."""
 
 from __future__ import annotations
 
@@ -64,6 +64,17 @@ def test_the_cascade_recipe_runs(code: str, bundle: Path, verifier_bundle: Path,
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+MONITORING = (ROOT / "docs" / "monitoring.md").read_text()
+
+
+def test_the_recipe_of_the_route_monitor_runs(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "router")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", MONITORING, re.DOTALL) if "RouteMonitor" in block]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "unknown 2"
 
 
 def test_the_two_commands_are_targets_of_the_makefile() -> None:
