@@ -67,10 +67,12 @@ if TYPE_CHECKING:
     from .training.evaluate import evaluate
     from .training.extend import extend_similarity
     from .training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
+    from .training.sequential import ABTest
     from .training.similarity import SimilarityConfig, train_similarity
     from .training.verifier import VerifierConfig, train_verifier
 
 __all__ = [
+    "ABTest",
     "Answer",
     "Assessment",
     "Availability",
@@ -138,6 +140,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "ABTest": ".training.sequential",
     "Answer": ".routers.answers",
     "Assessment": ".routers.base",
     "Availability": ".routers.availability",
