@@ -273,7 +273,7 @@ def test_every_answered_request_is_reported_once_with_what_is_known_of_it(slow: 
 
 def test_several_event_loops_share_a_batcher() -> None:
     router = Lengths()
-    batcher = Batcher(router)
+    batcher = Batcher(router, max_waiting=2000, timeout_s=60)
     found: dict[int, list[Decision]] = {}
 
     def loop(number: int) -> None:

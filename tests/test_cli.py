@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from routelearn.data.readers import read_records
 from routelearn.data.sample import write_sample
 from routelearn.data.splits import deduplicate
+from routelearn.routers.base import Decision
 from routelearn.routers.errors import BundleError
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import load
@@ -181,7 +183,9 @@ def test_bad_input_exits_with_2_and_one_line(bundle: Path, files: Path, argument
 
 def test_route_prints_a_decision_as_json(bundle: Path) -> None:
     decision = json.loads(run("route", bundle, "Prove it step by step.").stdout)
-    assert set(decision) == {"model", "score", "threshold", "candidates", "source", "reason", "truncated"}
+    assert set(decision) == {field.name for field in dataclasses.fields(Decision)}
+    assert (decision["cause"], decision["propensity"]) == ("threshold", 1.0)
+    assert decision["candidates"][0] == decision["model"]
     chat = json.dumps([{"role": "user", "content": "Prove it step by step."}])
     again = json.loads(run("route", bundle, chat, "--chat").stdout)
     assert again["score"] == pytest.approx(decision["score"], abs=1e-6)
