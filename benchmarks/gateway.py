@@ -4,8 +4,8 @@ Run: python benchmarks/gateway.py [REQUESTS]
 
 Real proxies (tests/litellm_proxy.py makes their environments), upstreams that are processes of their own, the OpenAI
 client, all on this machine: the client and the upstreams take their share of its cores. Prompts are human arena
-prompts from $ROUTELEARN_DATA and the router is the one that benchmarks/routellm_tables.py trained, where they are
-there; else the sample's and a bundle of the tests.
+prompts from $ROUTELEARN_DATA and the router is the one that benchmarks/drift.py trains; without them, the sample's and
+a bundle of the tests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 import pandas
-from common import DATA, OUT, ROOT, STRONG, WEAK, say, write_section
+from common import DATA, ROOT, STRONG, WEAK, bundle, say, write_section
+from routellm_tables import ROUTERS, battles
 
 from routelearn.data.sample import generate_sample
 
@@ -53,15 +54,15 @@ class Work:
 
 
 def work() -> Work:
-    arena = OUT / "bundles" / "arena-mf"
-    if DATA.is_dir() and arena.is_dir():
+    if DATA.is_dir():
+        arena = bundle("drift-arena-mf", lambda out: ROUTERS["mf"](battles("arena"), out, 0))
         asked = pandas.read_parquet(DATA / "arena_human" / "arena_pairs.parquet")["prompt"]
         texts = [text for text in dict.fromkeys(asked) if isinstance(text, str) and 0 < len(text) <= 8000]
         order = np.random.default_rng(0).permutation(len(texts))
-        return Work("arena-mf, arena prompts", arena, STRONG, WEAK, [texts[i] for i in order])
+        return Work("an mf router of arena battles, arena prompts", arena, STRONG, WEAK, [texts[i] for i in order])
     texts = [query for query in generate_sample(800, seed=3).queries if isinstance(query, str)]
-    bundle = ROOT / "tests" / "bundles" / "version-1"
-    return Work("a bundle of the tests, sample prompts", bundle, "sim-max", "sim-small", texts)
+    of_tests = ROOT / "tests" / "bundles" / "version-1"
+    return Work("a bundle of the tests, sample prompts", of_tests, "sim-max", "sim-small", texts)
 
 
 @contextmanager
@@ -191,7 +192,7 @@ def blocking(job: Work, requests: int) -> list[str]:
         ("a timer of the loop comes late, without the hook", read["without"]["late"]),
         ("the same with the hook", read["with"]["late"]),
         ("steps of the hook on the loop, by the clock", read["with"]["steps"]),
-        ("the same, CPU time of the loop's thread", read["with"]["cpu_steps"]),
+        ("the same, CPU time of the loop's thread without Python's garbage collections", read["with"]["cpu_steps"]),
         ("hook called until the model is chosen (the loop is free meanwhile)", read["with"]["choices"]),
     ]
     for name, values in rows:
