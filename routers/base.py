@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
-from .policy import Policy
+from .policy import Policy, decide_by
 from .query import Query
 
 Floats = npt.NDArray[np.float32]
@@ -229,10 +229,7 @@ class Router(ABC):
         contexts: Sequence[Context] | None = None,
     ) -> list[Decision]:
         """Choose a model for each of n queries; see `route`."""
-        assessment = self.assess(queries, contexts)
-        if policy is None:
-            return self.decide(assessment, self.threshold)
-        return policy.decide(self, assessment, contexts)
+        return decide_by(policy, self, self.assess(queries, contexts), contexts)
 
     def scores_of(self, assessment: Assessment) -> Floats:
         """The scores of an assessment of n queries: float32 (n,)."""

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from .breakers import Breaker, BreakerState
+from .call_outcomes import CallOutcomes
 from .errors import InputError
-from .outcomes import Outcomes
 from .tiers import check_seconds
 
 #: Why a candidate was skipped: what opened its breaker ("probe": a probe failed), or all its probes are under way.
@@ -125,7 +125,7 @@ class ModelHealth:
             MissingExtraError: pybreaker is not installed.
         """
         self.name, self._limits = name, limits
-        self._outcomes = Outcomes(limits.window, limits.window_s)
+        self._outcomes = CallOutcomes(limits.window, limits.window_s)
         self._breaker = (
             Breaker(name, limits.failures, limits.reset_timeout_s, limits.probes, limits.probe_lease_s)
             if guarded

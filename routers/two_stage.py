@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .base import THRESHOLD, Assessment, Context, Decision, Floats, Router, win_rate
 from .errors import InputError
-from .policy import Policy, ThresholdPolicy
+from .policy import Policy, ThresholdPolicy, decide_by
 from .query import Query
 
 #: `Decision.cause` of the queries that the second router was asked about.
@@ -103,7 +103,7 @@ class TwoStageRouter(Router):
         """See `Router.route_batch`; with the band around the policy's threshold, where it is one."""
         threshold = policy.threshold_of(self) if isinstance(policy, ThresholdPolicy) else self.threshold
         assessment = self._assess(queries, contexts, threshold)
-        return self.decide(assessment, threshold) if policy is None else policy.decide(self, assessment, contexts)
+        return decide_by(policy, self, assessment, contexts)
 
     def _assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None, threshold: float) -> Assessment:
         found = self.first.assess(queries, contexts)

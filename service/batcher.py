@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from ..routers.base import Assessment, Context, Decision, Router
+from ..routers.base import Context, Decision, Router
 from ..routers.errors import InputError
-from ..routers.policy import Policy
+from ..routers.policy import Policy, decide_by
 from ..routers.query import Query
 
 logger = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class Batcher:
         router, policy = self.router, batch[0].policy
         try:
             assessment = router.assess([one.query for one in batch], [one.context for one in batch])
-            decisions = _decide(router, assessment, policy, [one.context for one in batch])
+            decisions = decide_by(policy, router, assessment, [one.context for one in batch])
         except Exception as error:
             if len(batch) > 1:  # one unusable query must not decide for its neighbours
                 return [answer for one in batch for answer in self._answers([one])]
@@ -255,14 +255,6 @@ class Batcher:
                 loop.call_soon_threadsafe(_resolve, [answer for answer in answers if answer[0].loop is loop])
             except RuntimeError:  # the loop is closed: nobody waits there any more
                 logger.debug("an event loop was closed before its decisions came")
-
-
-def _decide(
-    router: Router, assessment: Assessment, policy: Policy | None, contexts: Sequence[Context]
-) -> list[Decision]:
-    if policy is None:
-        return router.decide(assessment, router.threshold)
-    return policy.decide(router, assessment, contexts)
 
 
 def _resolve(answers: Sequence[_Answered]) -> None:

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.routers.availability import Availability, Choice
+from routelearn.routers.call_outcomes import CallOutcomes
 from routelearn.routers.failures import describe, is_failure
 from routelearn.routers.model_health import BreakerLimits
-from routelearn.routers.outcomes import Outcomes
 
 
 class StatusError(Exception):
@@ -190,7 +190,7 @@ def test_a_cancelled_attempt_by_name_gives_the_probe_of_its_choice_back() -> Non
 def test_the_window_holds_the_newest_outcomes_of_the_last_seconds(
     calls: list[tuple[float, bool, float | None]],
 ) -> None:
-    outcomes, now, seen = Outcomes(12, 60.0), 0.0, []
+    outcomes, now, seen = CallOutcomes(12, 60.0), 0.0, []
     for wait, ok, latency_s in calls:
         now += wait
         outcomes.add(now, ok, latency_s)
@@ -207,7 +207,7 @@ def test_the_window_holds_the_newest_outcomes_of_the_last_seconds(
 
 
 def test_a_window_without_seconds_keeps_outcomes_of_any_age() -> None:
-    outcomes = Outcomes(2, None)
+    outcomes = CallOutcomes(2, None)
     outcomes.add(0.0, False, None)
     outcomes.add(1e9, True, 1.0)
     assert outcomes.count == 2

@@ -7,7 +7,7 @@ from bisect import bisect_left, insort
 from collections import deque
 
 
-class Outcomes:
+class CallOutcomes:
     """The last `size` outcomes no older than `seconds` (None: of any age).
 
     Attributes:
