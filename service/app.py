@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -24,13 +25,14 @@ from ..routers.query import Query
 from ..routers.route_metrics import register_route_metrics
 from ..routers.route_monitor import RouteMonitor
 from . import status_page
-from .gate import HEALTH, METRICS, OPENAPI, PAGE, RELOAD, ROUTE, ROUTER, SCORE, STATUS, Gate, Tokens
+from .gate import HEALTH, METRICS, OPENAPI, OUTCOMES, PAGE, RELOAD, ROUTE, ROUTER, SCORE, STATUS, Answer, Gate, Tokens
 from .http_metrics import HttpMetrics
 from .limits import Limits, RequestError
 from .openapi import document, errors, text
+from .outcomes import OutcomeTaker
 from .queueing import Lanes
 from .reload import RouterSlot, watch
-from .schemas import Health, RouteReply, RouterReply, ScoreReply, ScoringRequest
+from .schemas import Health, OutcomesReply, OutcomesRequest, RouteReply, RouterReply, ScoreReply, ScoringRequest
 from .scoring import Scorer
 
 _Request = Annotated[ScoringRequest, Body()]
@@ -52,11 +54,11 @@ def create_app(
         limits: of requests; None: the default ones.
         tokens: who may ask; None: everybody, and nobody may reload.
         decision_log: gets every decision; closed with the service.
-        escalation: the monitor of a cascade in this process, to be shown as well.
+        escalation: the monitor of a cascade in this process; None: one that knows what callers report.
         watch_s: look for a newer bundle every so many seconds; None: never by itself.
     """
     limits, tokens = limits or Limits(), tokens or Tokens()
-    monitor = RouteMonitor(slot.current.router)
+    monitor, escalation = RouteMonitor(slot.current.router), escalation or EscalationMonitor()
     slot.on_reload = monitor.follow
 
     def observe(
@@ -74,8 +76,12 @@ def create_app(
     lanes = Lanes(Scorer(slot, limits, observe), limits)
     metrics = HttpMetrics(slot, lambda: lanes.waiting)
     register_route_metrics(monitor, metrics.registry)
-    if escalation is not None:
-        register_metrics(escalation, metrics.registry)
+    register_metrics(escalation, metrics.registry)
+    answers: dict[str, Answer] = {
+        SCORE: partial(lanes.answer, "score"),
+        ROUTE: partial(lanes.answer, "route"),
+        OUTCOMES: OutcomeTaker(monitor, escalation, lanes, limits).answer,
+    }
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -99,9 +105,9 @@ def create_app(
         openapi_url=None,  # served below, ready made
         redirect_slashes=False,
     )
-    app.add_middleware(Gate, lanes=lanes, metrics=metrics, tokens=tokens)
+    app.add_middleware(Gate, answers=answers, metrics=metrics, tokens=tokens)
     app.add_exception_handler(HTTPException, _http_error)
-    _describe_scoring(app)
+    _describe_bodies(app)
     _add_router(app, slot)
     started = time.monotonic()
 
@@ -113,7 +119,7 @@ def create_app(
             "max_waiting": limits.max_waiting,
             "router": slot.describe(),
             "monitor": monitor.as_dict(),
-            "escalation": None if escalation is None else escalation.as_dict(),
+            "escalation": escalation.as_dict(),
         }
 
     _add_watching(app, slot, metrics, status)
@@ -126,8 +132,8 @@ def create_app(
     return app
 
 
-def _describe_scoring(app: FastAPI) -> None:
-    """The two endpoints that the gate answers: here FastAPI gets to know them."""
+def _describe_bodies(app: FastAPI) -> None:
+    """The endpoints that the gate answers: here FastAPI gets to know them."""
     replies = errors(400, 401, 408, 413, 415, 422, 429, 500, 503)
 
     @app.post(SCORE, response_model=ScoreReply, responses=replies, operation_id="score")
@@ -137,6 +143,10 @@ def _describe_scoring(app: FastAPI) -> None:
     @app.post(ROUTE, response_model=RouteReply, responses=replies, operation_id="route")
     async def route(request: _Request) -> None:
         """Decide queries: model, ranked candidates, score, threshold, and the reason in words."""
+
+    @app.post(OUTCOMES, response_model=OutcomesReply, responses=replies, operation_id="outcomes")
+    async def outcomes(request: Annotated[OutcomesRequest, Body()]) -> None:
+        """Report what became of queries: drift of the calibration and escalation follow from it."""
 
 
 def _add_router(app: FastAPI, slot: RouterSlot) -> None:

@@ -1,6 +1,6 @@
-"""Before every endpoint: tokens, errors of one shape, counting; and the scoring endpoints themselves.
+"""Before every endpoint: tokens, errors of one shape, counting; and the endpoints that take a body.
 
-These two are answered here, as bare ASGI: what surrounds a FastAPI endpoint takes longer than a score.
+These are answered here, as bare ASGI: what surrounds a FastAPI endpoint takes longer than a score.
 """
 
 from __future__ import annotations
@@ -8,24 +8,26 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .http_metrics import HttpMetrics
 from .limits import RequestError, header
-from .queueing import Lanes
 from .scoring import log_unexpected
 
-SCORE, ROUTE, RELOAD, STATUS, ROUTER = "/v1/score", "/v1/route", "/v1/reload", "/v1/status", "/v1/router"
+SCORE, ROUTE, OUTCOMES = "/v1/score", "/v1/route", "/v1/outcomes"
+RELOAD, STATUS, ROUTER = "/v1/reload", "/v1/status", "/v1/router"
 HEALTH, METRICS, PAGE, OPENAPI = "/healthz", "/metrics", "/", "/openapi.json"
-PATHS = frozenset({SCORE, ROUTE, RELOAD, STATUS, ROUTER, HEALTH, METRICS, PAGE, OPENAPI})
+PATHS = frozenset({SCORE, ROUTE, OUTCOMES, RELOAD, STATUS, ROUTER, HEALTH, METRICS, PAGE, OPENAPI})
 #: Without a token: they say nothing of queries or models.
 OPEN = frozenset({HEALTH, PAGE})
 
-_KINDS: dict[str, Literal["route", "score"]] = {SCORE: "score", ROUTE: "route"}
+#: Reads a request and gives the JSON body of the reply, or raises a RequestError.
+Answer = Callable[[Scope, Receive], Awaitable[bytes]]
+
 _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -64,10 +66,10 @@ class Tokens:
 class Gate:
     """The outermost middleware of the service."""
 
-    def __init__(self, app: ASGIApp, lanes: Lanes, metrics: HttpMetrics, tokens: Tokens) -> None:
-        """Take the application behind it, and what it uses."""
+    def __init__(self, app: ASGIApp, answers: Mapping[str, Answer], metrics: HttpMetrics, tokens: Tokens) -> None:
+        """Take the application behind it, what answers POST at some paths, and what it uses."""
         self._app = app
-        self._lanes = lanes
+        self._answers = answers
         self._metrics = metrics
         self._tokens = tokens
 
@@ -89,8 +91,8 @@ class Gate:
         path = scope["path"]
         try:
             self._tokens.check(scope)
-            if scope["method"] == "POST" and path in _KINDS:
-                await send_json(send_on, 200, await self._lanes.answer(_KINDS[path], scope, receive))
+            if scope["method"] == "POST" and path in self._answers:
+                await send_json(send_on, 200, await self._answers[path](scope, receive))
             else:
                 method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the server leaves out the body
                 await self._app({**scope, "method": method}, receive, send_on)

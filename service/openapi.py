@@ -47,6 +47,8 @@ def document(app: FastAPI, limits: Limits, tokens: Tokens) -> dict[str, Any]:
     queries = content["components"]["schemas"]["ScoringRequest"]["properties"]["queries"]
     queries["maxItems"] = limits.max_queries
     queries["items"]["anyOf"][0]["maxLength"] = limits.max_characters
+    for entries in content["components"]["schemas"]["OutcomesRequest"]["properties"].values():
+        entries["maxItems"] = limits.max_queries
     if tokens.user is not None or tokens.admin is not None:
         content["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, methods in content["paths"].items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import anyio
@@ -41,6 +43,21 @@ class Lanes:
         for lane in self._lanes or ():
             lane.close()
 
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Count a request as waiting.
+
+        Raises:
+            RequestError: 429 too many wait.
+        """
+        if self.waiting >= self._limits.max_waiting:
+            raise RequestError(429, "too_many_requests", f"{self.waiting:,} requests wait; try again later")
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
     async def answer(self, kind: Literal["route", "score"], scope: Scope, receive: Receive) -> bytes:
         """Read a request and answer it: the JSON body of the reply.
 
@@ -48,19 +65,15 @@ class Lanes:
             RequestError: whatever is wrong with it; 429 too many wait; 503 it waited too long.
         """
         assert self._lanes is not None
-        if self.waiting >= self._limits.max_waiting:
-            raise RequestError(429, "too_many_requests", f"{self.waiting:,} requests wait; try again later")
-        self.waiting += 1
-        try:
+        with self.admitted():
             job = Job(kind, await read_body(scope, receive, self._limits))
-            with anyio.fail_after(self._limits.request_timeout_s):
-                reply = await self._lanes[len(job.body) > SMALL_BODY].submit(job)
-        except TimeoutError:
-            raise RequestError(
-                503, "timeout", f"not scored within {self._limits.request_timeout_s:g} s; try again later"
-            ) from None
-        finally:
-            self.waiting -= 1
+            try:
+                with anyio.fail_after(self._limits.request_timeout_s):
+                    reply = await self._lanes[len(job.body) > SMALL_BODY].submit(job)
+            except TimeoutError:
+                raise RequestError(
+                    503, "timeout", f"not scored within {self._limits.request_timeout_s:g} s; try again later"
+                ) from None
         if isinstance(reply, RequestError):
             raise reply
         return reply

@@ -21,7 +21,9 @@ _ONE_OF_BOTH = ConfigDict(
     allow_inf_nan=False,
     json_schema_extra={"not": {"required": ["threshold", "strong_share"]}},
 )
-_FIELDS = frozenset({"queries", "context", "threshold", "strong_share", "role", "content", "text", "tier", "use_case"})
+_FIELDS = frozenset(
+    {"queries", "context", "threshold", "strong_share", "role", "content", "text", "tier", "use_case"}
+) | {"outcomes", "escalations", "score", "strong_won", "model", "escalated", "latency_s", "cost_usd"}
 
 
 class Part(TypedDict):
@@ -67,7 +69,38 @@ class ScoringRequest(TypedDict):
     ]
 
 
+class Outcome(TypedDict):
+    """Which answer to a decided query was the better one.
+
+    Report all, or a random part: those of one model alone would bias the comparison.
+    """
+
+    __pydantic_config__ = _FORBID  # type: ignore[misc]
+    score: Annotated[float, Field(ge=0, le=1, description="The decision's score.")]
+    strong_won: Annotated[float, Field(ge=0, le=1, description="1: the strong model's was better; 0.5: a tie.")]
+
+
+class Escalation(TypedDict):
+    """How a cascade went that asked a weak model first."""
+
+    __pydantic_config__ = _FORBID  # type: ignore[misc]
+    model: Annotated[str, Field(max_length=200, description="The weak model.")]
+    escalated: Annotated[bool, Field(description="The strong model was asked as well.")]
+    use_case: NotRequired[Annotated[str, Field(max_length=200)]]
+    latency_s: NotRequired[Annotated[float, Field(ge=0, description="From the request to the final answer.")]]
+    cost_usd: NotRequired[Annotated[float, Field(ge=0, description="Of all calls.")]]
+
+
+class OutcomesRequest(TypedDict):
+    """What became of decided queries: of either kind as many as there may be queries in a request."""
+
+    __pydantic_config__ = _FORBID  # type: ignore[misc]
+    outcomes: NotRequired[Annotated[list[Outcome], Field(fail_fast=True)]]
+    escalations: NotRequired[Annotated[list[Escalation], Field(fail_fast=True)]]
+
+
 REQUEST: TypeAdapter[ScoringRequest] = TypeAdapter(ScoringRequest)
+OUTCOMES: TypeAdapter[OutcomesRequest] = TypeAdapter(OutcomesRequest)
 
 
 class ScoreReply(BaseModel):
@@ -84,6 +117,12 @@ class RouteReply(BaseModel):
 
     decisions: list[Decision]
     bundle: str | None = Field(description="Digest of the bundle that answered; null: rules alone.")
+
+
+class OutcomesReply(BaseModel):
+    """All of the request was taken in."""
+
+    taken: int = Field(description="Outcomes and escalations.")
 
 
 class Health(BaseModel):

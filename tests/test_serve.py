@@ -73,6 +73,38 @@ def test_a_request_may_say_how_to_decide(
     assert {one["threshold"] for one in learned} == {policy.threshold_of(router)}
 
 
+def test_what_became_of_queries_is_taken_in(bundle: Path) -> None:
+    escalations = [{"model": "sim-small", "escalated": number < 30, "use_case": "chat"} for number in range(100)]
+    escalations[0].update(latency_s=2, cost_usd=0.5)
+    outcomes = [{"score": 0.2, "strong_won": 1} for _ in range(300)]
+    with Server(bundle) as server:
+        assert server.ask("/v1/outcomes", {"outcomes": outcomes}) == (200, {"taken": 300})
+        assert server.ask("/v1/outcomes", {"escalations": escalations}) == (200, {"taken": 100})
+        status = server.ask("/v1/status")[1]
+        metrics = server.ask("/metrics")[1]
+    assert status["monitor"]["calibration"]["state"] == "drift"  # strong wins all, the score says a fifth
+    assert status["escalation"]["overall"]["rate"] == pytest.approx(0.3)
+    assert 'routelearn_escalations_total{model="sim-small",use_case="chat"} 30.0' in metrics
+    assert 'routelearn_cost_usd_total{model="sim-small",use_case="chat"} 0.5' in metrics
+    assert "routelearn_calibration_outcomes 300.0" in metrics
+
+
+@pytest.mark.parametrize(
+    ("content", "param"),
+    [
+        ({"outcomes": [{"score": 0.5, "strong_won": 1}, {"score": 1.5, "strong_won": 1}]}, "outcomes[1].score"),
+        ({"outcomes": [{"score": 0.5}]}, "outcomes[0].strong_won"),
+        ({"escalations": [{"model": "sim-small", "escalated": "yes"}]}, "escalations[0].escalated"),
+        ({"outcomes": [{"score": 0.5, "strong_won": 1}] * 1025}, "outcomes"),
+        ({"outcome": []}, None),
+    ],
+)
+def test_outcomes_that_cannot_be_are_refused_whole(server: Server, content: object, param: str | None) -> None:
+    status, found = server.ask("/v1/outcomes", content)
+    assert (status, found["error"].get("param")) == (422, param)
+    assert "routelearn_calibration_outcomes 0.0" in server.ask("/metrics")[1]
+
+
 def test_the_options_of_the_command_decide_where_a_request_says_nothing(bundle: Path) -> None:
     with Server(bundle, "--threshold", "0") as server:
         assert set(server.ask("/v1/score", {"queries": QUERIES})[1]["models"]) == {"sim-max"}

@@ -13,30 +13,34 @@ from pathlib import Path
 from serve_parts import ADMIN, ROOT, Server
 
 TEXT = (ROOT / "docs" / "serve.md").read_text()
-LINES = "".join(re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)).splitlines()
+SHELL = "".join(re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL))
+COMMANDS = [shlex.split(command) for command in re.split(r"\n(?=\w)", SHELL)]
 ENDPOINTS = list(dict.fromkeys(re.findall(r"`(GET|POST) (/\S*)`", TEXT)))
 OPTIONS = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)))
 
 
 def test_the_recipe_answers(bundle: Path) -> None:
-    _, *options = shlex.split(next(line for line in LINES if line.startswith("routelearn serve ")))[2:]
-    asked = shlex.split(next(line for line in LINES if line.startswith("curl ")))
-    body = json.loads(asked[asked.index("-d") + 1])
-    path = next(word for word in asked if word.startswith("localhost:8000")).removeprefix("localhost:8000")
+    (options,) = [command[3:] for command in COMMANDS if command[:2] == ["routelearn", "serve"]]
+    asked = [command for command in COMMANDS if command[0] == "curl"]
+    paths = [command[2].removeprefix("localhost:8000") for command in asked]
+    bodies = [json.loads(command[-1]) for command in asked]
+    assert paths == ["/v1/route", "/v1/outcomes"]
     with Server(bundle, *options) as server:
-        status, found = server.ask(path, body)
-        share = server.ask("/v1/route", {**body, "strong_share": float(options[options.index("--strong-share") + 1])})
-    assert status == 200
+        replies = [server.ask(path, body) for path, body in zip(paths, bodies, strict=True)]
+        share = float(options[options.index("--strong-share") + 1])
+        same = server.ask("/v1/route", {**bodies[0], "strong_share": share})[1]["decisions"][0]
+    (status, found), taken = replies
+    assert (status, taken) == (200, (200, {"taken": 2}))
     (decision,) = found["decisions"]
     assert decision["model"] in {"sim-max", "sim-small"}
-    assert decision["threshold"] == share[1]["decisions"][0]["threshold"]  # the option is what decided
+    assert decision["threshold"] == same["threshold"]  # the option is what decided
 
 
 def test_every_endpoint_is_there(bundle: Path) -> None:
-    assert len(ENDPOINTS) == 9
+    assert len(ENDPOINTS) == 10
     with Server(bundle, ROUTELEARN_ADMIN_TOKEN=ADMIN, ROUTELEARN_TOKEN="a-token-for-users-of-it") as server:
         for method, path in ENDPOINTS:
-            content = {"queries": ["hi"]} if method == "POST" else None
+            content = None if method == "GET" else {} if path == "/v1/outcomes" else {"queries": ["hi"]}
             status, _, _ = server.call(path, content, token=ADMIN, method=method)
             assert status == 200, (method, path)
 

@@ -20,7 +20,7 @@ from schemathesis import GenerationMode
 from serve_parts import Server, wait_for
 
 CASES = int(os.environ.get("ROUTELEARN_FUZZ", "300"))
-PATHS = ("/v1/score", "/v1/route")
+PATHS = ("/v1/score", "/v1/route", "/v1/outcomes")
 BODY = b'{"queries":["Hello"]}'
 HEAD = b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 WHOLE = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY

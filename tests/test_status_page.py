@@ -102,6 +102,22 @@ def test_the_page_shows_what_the_service_counts(page: Page, bundle: Path) -> Non
 
 
 @needs_browser
+def test_the_page_shows_what_callers_report(page: Page, bundle: Path) -> None:
+    with Server(bundle) as server:
+        page.driver.get(server.url + "/")
+        wait_for(lambda: page.state() == "live")
+        assert not page.driver.find_element("id", "cascade").is_displayed()  # nobody reported a cascade
+        escalations = [{"model": "sim-small", "escalated": number % 4 == 0} for number in range(200)]
+        outcomes = [{"score": 0.5, "strong_won": number % 2} for number in range(200)]
+        server.ask("/v1/outcomes", {"escalations": escalations, "outcomes": outcomes})
+        wait_for(lambda: page.driver.find_element("id", "cascade").is_displayed())
+        assert "25.0 %" in page.text("escalation")
+        assert "sim-small 200 25.0 % watch" in page.text("escalations").replace("\n", " ")
+        wait_for(lambda: re.search(r"calibration\s*-bias [\d.]+ [\d.]+ stable", page.text("drift").replace("\n", " ")))
+        assert page.complaints() == []
+
+
+@needs_browser
 def test_the_page_says_when_the_server_is_gone(page: Page, bundle: Path) -> None:
     with Server(bundle) as server:
         page.driver.get(server.url + "/")
