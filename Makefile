@@ -42,6 +42,10 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/mmlu.py
 	$(BIN)/python benchmarks/many_models.py
 	$(BIN)/python benchmarks/cascade.py
+	$(BIN)/python benchmarks/guarantee.py
+	$(BIN)/python benchmarks/drift.py
+	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/gateway.py
 
 bench-peers: .venv/installed
 	$(BIN)/python benchmarks/peers/ranking.py
