@@ -13,20 +13,28 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from . import __version__
-from .data.commands import Map, SkipBad
 from .data.commands import app as data_app
-from .data.readers import parse_pairs
-from .data.scoring import score_file
 from .routers.bundle import VERIFIER
 from .routers.errors import BundleError, InputError, MissingExtraError, RoutelearnError
 from .routers.learned import describe, load
 from .routers.query import Query, parse_messages
 from .routers.verifier import load_verifier
-from .service.opening import open_router, policy_of
+from .service.opening import (
+    AtShare,
+    AtThreshold,
+    Fallback,
+    Guaranteed,
+    RouterName,
+    Rules,
+    Strong,
+    Weak,
+    open_router,
+    policy_of,
+)
+from .service.score_command import score_command
 from .service.serve_command import serve_command
 from .training.calibrate_command import calibrate_command
 from .training.cascade_command import cascade_plan_command
@@ -45,76 +53,8 @@ app.command("evaluate")(evaluate_command)
 app.command("calibrate")(calibrate_command)
 app.command("extend")(extend_command)
 app.command("cascade-plan")(cascade_plan_command)
+app.command("score")(score_command)
 app.command("serve")(serve_command)
-
-RouterName = Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")]
-Strong = Annotated[str | None, typer.Option(help="The strong model; needed for rules or with --fallback.")]
-Weak = Annotated[str | None, typer.Option(help="The weak model; needed for rules or with --fallback.")]
-Rules = Annotated[Path | None, typer.Option(help="TOML file of rules; default: the built-in ones.")]
-AtThreshold = Annotated[float | None, typer.Option(help="A score at or above it goes to strong.")]
-AtShare = Annotated[float | None, typer.Option(help="Send this share of queries like the calibration's to strong.")]
-Guaranteed = Annotated[
-    bool, typer.Option("--guaranteed", help="The bundle's guaranteed threshold; refused where it has none.")
-]
-Threads = Annotated[int | None, typer.Option(min=1, help="Batches in flight; default: every CPU of this process.")]
-Fallback = Annotated[
-    bool, typer.Option("--fallback", help="Answer by rules when the bundle does not load, instead of failing.")
-]
-
-
-@app.command()
-def score(
-    router: RouterName,
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="txt, jsonl, csv, tsv, parquet, or - for stdin.")],
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", help="jsonl, csv or parquet, by the suffix; default: jsonl on stdout."),
-    ] = None,
-    threshold: AtThreshold = None,
-    strong_share: AtShare = None,
-    guaranteed: Guaranteed = False,
-    strong: Strong = None,
-    weak: Weak = None,
-    rules: Rules = None,
-    fallback: Fallback = False,
-    columns: Map = None,
-    prefix: Annotated[str, typer.Option(help="Put before the added column names.")] = "",
-    skip_bad: SkipBad = False,
-    threads: Threads = None,
-) -> None:
-    """Score every row of a file: adds the columns score, model and source.
-
-    Example: routelearn score router/ queries.txt -o scored.jsonl --strong-share 0.3
-    """
-    console = Console(stderr=True)
-    chosen = open_router(router, strong=strong, weak=weak, rules=rules, fallback=fallback, threads=threads)
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("scored {task.completed:,} rows"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("score", total=None)
-        result = score_file(
-            chosen,
-            source,
-            output,
-            policy=policy_of(threshold, strong_share, guaranteed),
-            columns=parse_pairs(columns or [], "--map"),
-            prefix=prefix,
-            skip_bad=skip_bad,
-            on_rows=lambda rows: bar.update(task, completed=rows),
-        )
-    share = result.to_strong / result.rows if result.rows else 0.0
-    sources = ", ".join(f"{name} {count:,}" for name, count in sorted(result.sources.items()))
-    console.print(f"{result.rows:,} rows, {share:.1%} to {chosen.strong}; answered by: {sources}", markup=False)
-    for error in result.bad[:20]:
-        console.print(f"skipped: {error}", markup=False, highlight=False)
-    if len(result.bad) > 20:
-        console.print(f"... and {len(result.bad) - 20:,} more bad rows")
 
 
 @app.command()

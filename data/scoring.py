@@ -61,7 +61,7 @@ def score_file(
         columns: their column for ours, for ``prompt`` and ``messages``.
         prefix: put before the three added names, for tables that have such columns.
         skip_bad: leave bad rows out; they are counted and returned.
-        on_rows: called with the number of rows done, after each chunk.
+        on_rows: called with the number of rows that were just done, after each chunk.
 
     Raises:
         DataError: a row has no query (unless skipped).
@@ -85,7 +85,7 @@ def score_file(
                 scored.to_strong += decision.model == router.strong
             scored.rows += len(kept)
             if on_rows is not None:
-                on_rows(scored.rows)
+                on_rows(len(kept))
     return scored
 
 

@@ -115,6 +115,10 @@ class Manifest:
     reference: Mapping[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
+    def digest(self) -> str:
+        """Sha256 of the manifest, which holds the hashes of all files: names the bundle."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
     def to_json(self) -> bytes:
         """The manifest with its own sha256, as UTF-8 JSON that a person can read."""
         content = asdict(self)

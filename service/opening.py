@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ..routers.base import Router
 from ..routers.errors import InputError
@@ -14,6 +17,21 @@ from ..routers.rules import RulesRouter, load_rules
 
 #: The name of the router that is rules alone.
 RULES = "rules"
+
+#: Arguments and options that mean the same in every command.
+RouterName = Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")]
+Strong = Annotated[str | None, typer.Option(help="The strong model; needed for rules or with --fallback.")]
+Weak = Annotated[str | None, typer.Option(help="The weak model; needed for rules or with --fallback.")]
+Rules = Annotated[Path | None, typer.Option(help="TOML file of rules; default: the built-in ones.")]
+AtThreshold = Annotated[float | None, typer.Option(help="A score at or above it goes to strong.")]
+AtShare = Annotated[float | None, typer.Option(help="Send this share of queries like the calibration's to strong.")]
+Guaranteed = Annotated[
+    bool, typer.Option("--guaranteed", help="The bundle's guaranteed threshold; refused where it has none.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Batches in flight; default: every CPU of this process.")]
+Fallback = Annotated[
+    bool, typer.Option("--fallback", help="Answer by rules when the bundle does not load, instead of failing.")
+]
 
 
 def open_router(

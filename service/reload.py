@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import threading
 from collections.abc import Callable
@@ -124,7 +123,7 @@ class RouterSlot:
         served = Served(router, None)
         if served.manifest is None:
             return served
-        return Served(router, hashlib.sha256(served.manifest.to_json()).hexdigest())
+        return Served(router, served.manifest.digest())
 
     def describe(self) -> dict[str, Any]:
         """The router in service and how the last reload went, as `schemas.RouterReply` says."""
