@@ -24,7 +24,7 @@ demo: .venv/installed
 	head -n 6 .demo/scored.csv
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The same here and in CI. .venv/typing holds this checkout under the name that it is imported by.
 check: .venv/installed

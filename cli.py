@@ -17,12 +17,7 @@ from rich.table import Table
 
 from . import __version__
 from .data.commands import app as data_app
-from .routers.bundle import VERIFIER
-from .routers.errors import BundleError, InputError, MissingExtraError, RoutelearnError
-from .routers.learned import describe, load
-from .routers.query import Query, parse_messages
-from .routers.verifier import load_verifier
-from .service.opening import (
+from .data.score_command import (
     AtShare,
     AtThreshold,
     Fallback,
@@ -31,10 +26,14 @@ from .service.opening import (
     Rules,
     Strong,
     Weak,
-    open_router,
-    policy_of,
+    score_command,
 )
-from .service.score_command import score_command
+from .routers.bundle import VERIFIER
+from .routers.errors import BundleError, InputError, MissingExtraError, RoutelearnError
+from .routers.learned import describe, load
+from .routers.opening import open_router, policy_of
+from .routers.query import Query, parse_messages
+from .routers.verifier import load_verifier
 from .service.serve_command import serve_command
 from .training.calibrate_command import calibrate_command
 from .training.cascade_command import cascade_plan_command

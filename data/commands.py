@@ -12,9 +12,10 @@ from rich.progress import track
 from rich.table import Table
 
 from ..routers.errors import InputError
+from ..routers.opening import parse_pairs
 from .parser import KINDS, ReadOptions
 from .parser import Kind as TableKind
-from .readers import RecordSet, parse_pairs, parse_source, read_records
+from .readers import RecordSet, parse_source, read_records
 from .records import PreferenceRecord, Record, record_key
 from .sample import write_sample
 from .splits import deduplicate, find_leaks, refuse_leaks

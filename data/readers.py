@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -103,18 +103,3 @@ def parse_source(spec: str) -> tuple[str, float]:
         return match[1], number(match[2], 1e-9, 1e9)
     except InputError as error:
         raise InputError(f"{spec}: weight {error}") from error
-
-
-def parse_pairs(values: Sequence[str], option: str) -> dict[str, str]:
-    """``["a=b"]`` as a mapping.
-
-    Raises:
-        InputError: a value without "=".
-    """
-    pairs = {}
-    for value in values:
-        key, separator, target = value.partition("=")
-        if not separator or not key or not target:
-            raise InputError(f"{option} {value!r}; expected name=name")
-        pairs[key] = target
-    return pairs

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -166,6 +167,10 @@ class Manifest:
             files = dict(content["files"])
         except (TypeError, ValueError) as error:
             raise BundleCorruptError(f"{where}/{MANIFEST}: {error}") from error
+        if not _is_guarantee(content["guarantee"]):
+            raise BundleCorruptError(
+                f"{where}/{MANIFEST}: its guarantee lacks a field, or holds something else than numbers"
+            )
         if content["link"] not in LINKS or not {MODEL, TOKENIZER} <= set(files):
             raise BundleCorruptError(f"{where}/{MANIFEST} names an unknown link or lacks a file")
         strange = sorted(set(files) - set(MAX_BYTES) | set(files) & {MANIFEST})
@@ -174,6 +179,19 @@ class Manifest:
                 f"{where}/{MANIFEST} lists {strange}; a bundle is a flat folder of {list(MAX_BYTES)}"
             )
         return cls(**content)
+
+
+def _is_guarantee(found: Any) -> bool:
+    """Whether it is what `routelearn calibrate` writes, or nothing: a policy must not fail on it later."""
+    if found is None:
+        return True
+    if not isinstance(found, Mapping):
+        return False
+    numbers = [found.get(name) for name in ("threshold", "max_quality_loss", "delta")]
+    words = [found.get(name) for name in ("strong", "weak", "unit", "data_fingerprint")]
+    return all(isinstance(word, str) for word in words) and all(
+        isinstance(value, (int, float)) and math.isfinite(value) for value in numbers
+    )
 
 
 def _digest(content: Mapping[str, Any]) -> str:

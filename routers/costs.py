@@ -30,11 +30,20 @@ def priced(router: Router, names: Sequence[str], prices: Iterable[Model] = ()) -
     missing = [model.name for model in models if model.input_price is None or model.output_price is None]
     if missing:
         raise InputError(f"no prices of {missing}; expected input_price and output_price, USD per million tokens")
+    check_prices(models)
+    return models
+
+
+def check_prices(models: Iterable[Model]) -> None:
+    """Refuse prices that are none.
+
+    Raises:
+        InputError: a price is below 0 or not finite.
+    """
     for model in models:
         for price in (model.input_price, model.output_price):
-            if price is None or not 0 <= price < math.inf:
+            if price is not None and not 0 <= price < math.inf:
                 raise InputError(f"a price of {model.name!r} is {price}; expected USD per million tokens, 0 or more")
-    return models
 
 
 def token_costs(models: Sequence[Model], input_tokens: npt.ArrayLike, output_tokens: OutputTokens) -> Array:

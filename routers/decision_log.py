@@ -69,8 +69,8 @@ class DecisionLog:
     """Writes decisions to a file that is rotated by its size. Safe to share between threads; one process a file.
 
     Prompts are not kept but for a keyed hash (BLAKE2b, RFC 7693), by which equal
-    prompts can be told. Nothing raises once the log is open: what cannot be
-    written (a full disk) is counted, and said in the log once.
+    prompts can be told. Writing never raises once the log is open: what
+    cannot be written (a full disk) is counted, and said in the log once.
 
     Attributes:
         written: lines written.
@@ -170,7 +170,12 @@ class DecisionLog:
         Args:
             id: what `write` returned.
             outcome: how good the answer was, the more the better; [0, 1] by custom.
+
+        Raises:
+            InputError: it is no number.
         """
+        if _finite(outcome) is None:
+            raise InputError(f"outcome {outcome!r} of request {id}; expected a number")
         self._write({"time": self._clock(), "id": id, "outcome": _finite(outcome)})
 
     def query_hash(self, text: str) -> str:

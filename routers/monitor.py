@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -281,7 +282,8 @@ def clean_name(name: str) -> str:
     """A name for a label or a log line: one printable line of at most `MAX_NAME` characters."""
     text = str(name)
     if len(text) > MAX_NAME:
-        text = text[: MAX_NAME - 1] + "…"
+        # The end tells names apart that begin alike.
+        text = f"{text[: MAX_NAME - 9]}…{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 

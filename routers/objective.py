@@ -120,13 +120,16 @@ class Objective:
             return np.zeros(len(names))
         if callable(self.latency_s):
             measured = [self.latency_s(name) for name in names]
-            known = [value for value in measured if value is not None]
-            mean = sum(known) / len(known) if known else 0.0
-            return np.asarray([mean if value is None else value for value in measured], np.float64)
-        missing = [name for name in names if name not in self.latency_s]
-        if missing:
-            raise InputError(f"no P95 latency of {missing}; there are those of {sorted(self.latency_s)}")
-        return np.asarray([self.latency_s[name] for name in names], np.float64)
+        else:
+            missing = [name for name in names if name not in self.latency_s]
+            if missing:
+                raise InputError(f"no P95 latency of {missing}; there are those of {sorted(self.latency_s)}")
+            measured = [self.latency_s[name] for name in names]
+        known = [value for value in measured if value is not None]
+        if not all(0 <= value < math.inf for value in known):
+            raise InputError(f"P95 latencies are {measured} of {list(names)}; expected seconds from 0, or None")
+        mean = sum(known) / len(known) if known else 0.0  # one that was never measured must not be out of reach
+        return np.asarray([mean if value is None else value for value in measured], np.float64)
 
 
 def cost_aware(

@@ -48,10 +48,11 @@ def off_policy_value(rows: Iterable[Mapping[str, Any]], policy: LoggedPolicy) ->
 
     Args:
         rows: of `read_log`, with "model", "propensity" and "outcome"; those without an outcome are left out.
-        policy: to be evaluated.
+        policy: to be evaluated: a function of a row, such as
+            ``lambda row: "strong" if row["score"] >= 0.5 else "weak"`` with the names of your models.
 
     Raises:
-        InputError: no row has an outcome, or a propensity is not in (0, 1].
+        InputError: no row has an outcome, a propensity is not in (0, 1], or the policy gives something else.
     """
     weights: list[float] = []
     outcomes: list[float] = []
@@ -62,6 +63,8 @@ def off_policy_value(rows: Iterable[Mapping[str, Any]], policy: LoggedPolicy) ->
         if not 0 < propensity <= 1:
             raise InputError(f"row {row.get('id')} has propensity {propensity}; expected a probability above 0")
         chosen = policy(row)
+        if not isinstance(chosen, (str, Mapping)):
+            raise InputError(f"the policy gave {chosen!r}; expected a model's name, or the probability of each model")
         probability = float(chosen == row["model"]) if isinstance(chosen, str) else chosen.get(row["model"], 0.0)
         weights.append(probability / propensity)
         outcomes.append(float(row["outcome"]))

@@ -67,11 +67,14 @@ def create_app(
         assessment: Assessment,
         context: Context,
         latency_s: float,
-    ) -> None:
+    ) -> list[str]:
         monitor.observe_batch(decisions, assessment, latency_s)
-        if decision_log is not None:
-            for query, decision in zip(queries, decisions, strict=True):
-                decision_log.write(query, decision, latency_s=latency_s, context=context)
+        if decision_log is None:
+            return []
+        return [
+            decision_log.write(query, decision, latency_s=latency_s, context=context)
+            for query, decision in zip(queries, decisions, strict=True)
+        ]
 
     lanes = Lanes(Scorer(slot, limits, observe), limits)
     metrics = HttpMetrics(slot, lambda: lanes.waiting)
@@ -80,7 +83,7 @@ def create_app(
     answers: dict[str, Answer] = {
         SCORE: partial(lanes.answer, "score"),
         ROUTE: partial(lanes.answer, "route"),
-        OUTCOMES: OutcomeTaker(monitor, escalation, lanes, limits).answer,
+        OUTCOMES: OutcomeTaker(monitor, escalation, decision_log, lanes, limits).answer,
     }
 
     @asynccontextmanager

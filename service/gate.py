@@ -23,7 +23,7 @@ RELOAD, STATUS, ROUTER = "/v1/reload", "/v1/status", "/v1/router"
 HEALTH, METRICS, PAGE, OPENAPI = "/healthz", "/metrics", "/", "/openapi.json"
 PATHS = frozenset({SCORE, ROUTE, OUTCOMES, RELOAD, STATUS, ROUTER, HEALTH, METRICS, PAGE, OPENAPI})
 #: Without a token: they say nothing of queries or models.
-OPEN = frozenset({HEALTH, PAGE})
+OPEN = frozenset({HEALTH, PAGE, OPENAPI})
 
 #: Reads a request and gives the JSON body of the reply, or raises a RequestError.
 Answer = Callable[[Scope, Receive], Awaitable[bytes]]

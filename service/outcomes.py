@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.types import Receive, Scope
 
+from ..routers.decision_log import DecisionLog
 from ..routers.monitor import EscalationMonitor
 from ..routers.route_monitor import RouteMonitor
 from .limits import Limits, RequestError, read_body
@@ -17,10 +18,18 @@ from .schemas import OUTCOMES, invalid
 class OutcomeTaker:
     """Hands what is reported to the monitors."""
 
-    def __init__(self, monitor: RouteMonitor, escalation: EscalationMonitor, lanes: Lanes, limits: Limits) -> None:
+    def __init__(
+        self,
+        monitor: RouteMonitor,
+        escalation: EscalationMonitor,
+        log: DecisionLog | None,
+        lanes: Lanes,
+        limits: Limits,
+    ) -> None:
         """Take who is told, and what a request may hold."""
         self._monitor = monitor
         self._escalation = escalation
+        self._log = log
         self._lanes = lanes
         self._limits = limits
 
@@ -39,10 +48,16 @@ class OutcomeTaker:
         except ValidationError as error:
             raise RequestError(*invalid(error)) from None
         outcomes, escalations = content.get("outcomes", []), content.get("escalations", [])
+        logged = content.get("logged", [])
         most = self._limits.max_queries
-        for name, entries in (("outcomes", outcomes), ("escalations", escalations)):
-            if len(entries) > most:
-                raise RequestError(422, "too_large", f"{len(entries):,} entries in a request; at most {most:,}", name)
+        for name, count in (("outcomes", len(outcomes)), ("escalations", len(escalations)), ("logged", len(logged))):
+            if count > most:
+                raise RequestError(422, "too_large", f"{count:,} entries in a request; at most {most:,}", name)
+        if logged and self._log is None:
+            raise RequestError(422, "invalid_request", "there is no decision log: --decision-log FILE", "logged")
+        for entry in logged:
+            if self._log is not None:
+                self._log.write_outcome(entry["id"], entry["outcome"])
         for outcome in outcomes:
             self._monitor.outcome(outcome["score"], outcome["strong_won"])
         for cascade in escalations:
@@ -53,4 +68,4 @@ class OutcomeTaker:
                 latency_s=cascade.get("latency_s"),
                 cost_usd=cascade.get("cost_usd"),
             )
-        return to_json({"taken": len(outcomes) + len(escalations)})
+        return to_json({"taken": len(outcomes) + len(escalations) + len(logged)})

@@ -99,11 +99,13 @@ class RouterSlot:
                 served = self._served()
                 if served.answers == "rules" and self.current.answers == "learned":
                     raise BundleError(str(getattr(served.router, "unavailable", None) or "it does not load"))
-            except (RoutelearnError, OSError) as error:
+            except Exception as error:
                 self.refused += 1
-                self.error = str(error)
-                logger.error("the bundle is refused, the old one goes on answering: %s", error)
-                raise
+                self.error = str(error) if isinstance(error, (RoutelearnError, OSError)) else repr(error)
+                logger.error("the bundle is refused, the old one goes on answering: %s", self.error)
+                if isinstance(error, (RoutelearnError, OSError)):
+                    raise
+                raise BundleError(f"the bundle fails: {self.error}") from error
             if self.on_reload is not None:
                 self.on_reload(served.router)
             self.current = served

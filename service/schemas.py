@@ -23,7 +23,19 @@ _ONE_OF_BOTH = ConfigDict(
 )
 _FIELDS = frozenset(
     {"queries", "context", "threshold", "strong_share", "role", "content", "text", "tier", "use_case"}
-) | {"outcomes", "escalations", "score", "strong_won", "model", "escalated", "latency_s", "cost_usd"}
+) | {
+    "outcomes",
+    "logged",
+    "id",
+    "outcome",
+    "escalations",
+    "score",
+    "strong_won",
+    "model",
+    "escalated",
+    "latency_s",
+    "cost_usd",
+}
 
 
 class Part(TypedDict):
@@ -80,6 +92,14 @@ class Outcome(TypedDict):
     strong_won: Annotated[float, Field(ge=0, le=1, description="1: the strong model's was better; 0.5: a tie.")]
 
 
+class LoggedOutcome(TypedDict):
+    """How good the answer to a logged decision was: for the evaluation of other policies."""
+
+    __pydantic_config__ = _FORBID  # type: ignore[misc]
+    id: Annotated[str, Field(min_length=1, max_length=64, description="Of the decision, as /v1/route gave it.")]
+    outcome: Annotated[float, Field(ge=0, le=1, description="The more the better.")]
+
+
 class Escalation(TypedDict):
     """How a cascade went that asked a weak model first."""
 
@@ -92,10 +112,11 @@ class Escalation(TypedDict):
 
 
 class OutcomesRequest(TypedDict):
-    """What became of decided queries: of either kind as many as there may be queries in a request."""
+    """What became of decided queries: of each kind as many as there may be queries in a request."""
 
     __pydantic_config__ = _FORBID  # type: ignore[misc]
     outcomes: NotRequired[Annotated[list[Outcome], Field(fail_fast=True)]]
+    logged: NotRequired[Annotated[list[LoggedOutcome], Field(fail_fast=True)]]
     escalations: NotRequired[Annotated[list[Escalation], Field(fail_fast=True)]]
 
 
@@ -117,12 +138,13 @@ class RouteReply(BaseModel):
 
     decisions: list[Decision]
     bundle: str | None = Field(description="Digest of the bundle that answered; null: rules alone.")
+    ids: list[str] | None = Field(None, description="Of the decisions in the decision log; null: there is none.")
 
 
 class OutcomesReply(BaseModel):
     """All of the request was taken in."""
 
-    taken: int = Field(description="Outcomes and escalations.")
+    taken: int = Field(description="Outcomes of all kinds.")
 
 
 class Health(BaseModel):

@@ -15,18 +15,19 @@ from pydantic_core import to_json
 
 from ..routers.base import Assessment, Context, Decision, Router
 from ..routers.errors import InputError
+from ..routers.opening import policy_of
 from ..routers.policy import Policy, decide_by
 from ..routers.query import Query
 from ..routers.tracing import annotate
 from .limits import Limits, RequestError
-from .opening import policy_of
 from .reload import RouterSlot, Served
 from .schemas import REQUEST, invalid
 
 logger = logging.getLogger(__name__)
 
 #: Told of what was decided for a request: queries, decisions, what was known of them, context, seconds since it came.
-Observe = Callable[[Sequence[Query], Sequence[Decision], Assessment, Context, float], None]
+#: Gives the ids under which the decisions were logged; none where there is no log.
+Observe = Callable[[Sequence[Query], Sequence[Decision], Assessment, Context, float], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,10 @@ class Scorer:
 
     def _reply(self, request: _Request, served: Served) -> bytes:
         decisions = [decision for part, _ in request.decided for decision in part]
-        self._tell(request)
+        ids = self._tell(request)
         if request.job.kind == "route":
-            return to_json({"decisions": decisions, "bundle": served.digest}, inf_nan_mode="null")
+            reply = {"decisions": decisions, "bundle": served.digest, "ids": ids or None}
+            return to_json(reply, inf_nan_mode="null")
         content = {
             "scores": [decision.score for decision in decisions],
             "models": [decision.model for decision in decisions],
@@ -133,18 +135,20 @@ class Scorer:
         }
         return to_json(content, inf_nan_mode="null")
 
-    def _tell(self, request: _Request) -> None:
+    def _tell(self, request: _Request) -> list[str]:
+        ids: list[str] = []
         latency_s = time.perf_counter() - request.job.since
         first = 0
         for decisions, assessment in request.decided:
             queries = request.queries[first : first + len(decisions)]
             first += len(decisions)
             try:
-                self._observe(queries, decisions, assessment, request.context, latency_s)
+                ids += self._observe(queries, decisions, assessment, request.context, latency_s)
                 if len(request.queries) == 1:  # a span takes one decision
                     request.job.trace.run(annotate, decisions[0], latency_s=latency_s)
             except Exception as error:  # noqa: BLE001 - who watches must not fail the request
                 log_unexpected(error)
+        return ids
 
 
 def _rows(assessment: Assessment, low: int, high: int) -> Assessment:

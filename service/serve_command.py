@@ -13,7 +13,7 @@ import typer
 
 from ..routers.decision_log import DecisionLog
 from ..routers.errors import InputError, require
-from .opening import open_router, policy_of
+from ..routers.opening import open_router, parse_pairs, policy_by_context, policy_of
 
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
 #: decided keep the event loop waiting as long.
@@ -40,6 +40,15 @@ def serve_command(
     fallback: Annotated[
         bool, typer.Option("--fallback", help="Answer by rules when the bundle does not load, instead of failing.")
     ] = False,
+    tier_share: Annotated[
+        list[str] | None, typer.Option(help="Strong share of a tier of users: --tier-share pro=0.8; can be repeated.")
+    ] = None,
+    use_case_share: Annotated[
+        list[str] | None, typer.Option(help="Strong share of a use case: --use-case-share code=0.5; can be repeated.")
+    ] = None,
+    explore: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of queries whose model is drawn, to learn from the decision log.")
+    ] = 0.0,
     timeout: Annotated[
         float | None, typer.Option(help="Seconds a run of the router may take before rules answer; default: no limit.")
     ] = None,
@@ -107,7 +116,12 @@ def serve_command(
         lambda: open_router(
             router, strong=strong, weak=weak, rules=rules, fallback=fallback, threads=threads, timeout_s=timeout
         ),
-        policy_of(threshold, strong_share, guaranteed),
+        policy_by_context(
+            policy_of(threshold, strong_share, guaranteed),
+            parse_pairs(tier_share or [], "--tier-share"),
+            parse_pairs(use_case_share or [], "--use-case-share"),
+            explore,
+        ),
     )
     log = DecisionLog(decision_log, context_keys=("tier", "use_case")) if decision_log else None
     app = create_app(slot, limits=limits, tokens=tokens, decision_log=log, watch_s=watch)
@@ -116,7 +130,10 @@ def serve_command(
 
 def _token(path: Path | None, variable: str) -> bytes | None:
     """A token from a file or a variable, never from the command line, which every user of the machine can read."""
-    text = path.read_text() if path is not None else os.environ.get(variable)
+    try:
+        text = path.read_text() if path is not None else os.environ.get(variable)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if text is None:
         return None
     token = text.strip().encode()

@@ -174,6 +174,13 @@ def test_a_name_is_one_printable_line_of_bounded_length_and_still_the_same_model
     assert choice.model == "b" and choice.reason.isprintable()
 
 
+def test_long_names_that_begin_alike_are_two_models() -> None:
+    availability = Availability(limits=BreakerLimits(failures=1))
+    availability.record("a" * 150 + "1", ok=False)
+    assert not availability.is_available("a" * 150 + "1")
+    assert availability.is_available("a" * 150 + "2")
+
+
 def test_more_models_than_the_bound_are_an_input_error() -> None:
     for arguments in ({"models": ("a", "b"), "max_models": 1}, {"max_models": 0}):
         with pytest.raises(InputError, match="max_models"):

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from routelearn.data.parser import ReadOptions, RecordParser
-from routelearn.data.readers import parse_pairs, parse_source, read_many, read_records
+from routelearn.data.readers import parse_source, read_many, read_records
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
 from routelearn.data.writers import write_records
 from routelearn.routers.errors import DataError, InputError
+from routelearn.routers.opening import parse_pairs
 
 BATTLE = {"prompt": "Why?", "model_a": "x", "model_b": "y"}
 ANSWER = {"prompt": "Why?", "model": "x", "score": 1}

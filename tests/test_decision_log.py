@@ -104,6 +104,16 @@ def test_numbers_that_json_cannot_hold_become_null(tmp_path: Path) -> None:
     assert (row["score"], row["threshold"], row["latency_s"]) == (None, 0.5, None)
 
 
+def test_an_outcome_that_is_no_number_is_refused_and_erases_nothing(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "log")
+    log.write("x", DECISION, id="1")
+    log.write_outcome("1", 0.5)
+    with pytest.raises(InputError, match="outcome nan of request 1"):
+        log.write_outcome("1", float("nan"))
+    log.close()
+    assert [row["outcome"] for row in read_log(tmp_path / "log")] == [0.5]
+
+
 def test_files_are_rotated_by_size_and_the_oldest_go(tmp_path: Path) -> None:
     log = DecisionLog(tmp_path / "log", max_bytes=2000, backups=2)
     for number in range(50):

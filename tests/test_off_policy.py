@@ -93,6 +93,11 @@ def test_rows_of_a_log_can_be_evaluated(tmp_path: Path) -> None:
     assert value.snips == 1.0
 
 
+def test_a_policy_that_gives_no_model_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="expected a model's name"):
+        off_policy_value([{"model": "a", "propensity": 1.0, "outcome": 1}], lambda _: None)  # type: ignore[arg-type,return-value]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

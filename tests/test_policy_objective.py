@@ -108,6 +108,15 @@ def test_a_latency_not_measured_yet_counts_as_the_mean_of_the_others() -> None:
     assert TableRouter([[0.1, 0.2, 0.3]]).route("0", nothing).model == "small"
 
 
+def test_latencies_that_are_none_are_refused_and_unknown_ones_are_the_same_in_a_mapping() -> None:
+    router = TableRouter([[0.9, 0.2, 0.2]])
+    unknown = {"large": None, "medium": 3.0, "small": 1.0}
+    assert router.route("0", Objective(latency_weight=0.1, latency_s=unknown)).model == "large"
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="expected seconds from 0"):
+            router.route("0", Objective(latency_weight=0.1, latency_s={**unknown, "large": wrong}))
+
+
 def test_models_that_are_down_rank_last_and_the_reason_says_so() -> None:
     router = TableRouter([[0.9, 0.5, 0.2], [0.1, 0.5, 0.2]])
     first, second = router.route_batch(["0", "1"], Objective(available=lambda name: name != "large"))

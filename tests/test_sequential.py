@@ -99,6 +99,18 @@ def test_units_go_to_arms_by_their_share_and_always_to_the_same(share: float) ->
     assert arms == [ABTest(share=share).arm(f"request {i}") for i in range(5000)]
 
 
+def test_tests_of_other_names_assign_anew() -> None:
+    arms = [[ABTest(name=name).arm(f"user {i}") for i in range(4000)] for name in ("", "june", "july")]
+    for one, other in ((0, 1), (1, 2)):
+        same = sum(a == b for a, b in zip(arms[one], arms[other], strict=True))
+        assert abs(same / 4000 - 0.5) < 4 * math.sqrt(0.25 / 4000)
+
+
+def test_worse_by_less_than_the_margin_is_rarely_called_worse() -> None:
+    found = verdicts(bernoulli(0.8, 0.78), trials=100, outcomes=3000, margin=0.05)
+    assert found["b is worse"] <= 5 + 3 * math.sqrt(5)
+
+
 def test_the_difference_is_that_of_the_means() -> None:
     test = ABTest()
     assert math.isnan(test.difference)

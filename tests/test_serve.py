@@ -19,6 +19,7 @@ from routelearn.data.sample import Sample
 from routelearn.routers.decision_log import read_log
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.off_policy import off_policy_value
 from routelearn.routers.policy import StrongShare, Threshold
 from routelearn.routers.query import Query
 
@@ -89,14 +90,45 @@ def test_what_became_of_queries_is_taken_in(bundle: Path) -> None:
     assert "routelearn_calibration_outcomes 300.0" in metrics
 
 
+def test_logged_decisions_can_be_evaluated_off_policy(bundle: Path, tmp_path: Path) -> None:
+    """Half of the models are drawn; an outcome of 1 for strong and 0.25 for weak is what any policy is worth."""
+    path = tmp_path / "decisions.jsonl"
+    with Server(bundle, "--explore", "0.5", "--decision-log", str(path)) as server:
+        found = server.ask("/v1/route", {"queries": ["Prove that the square root of 2 is irrational."] * 400})[1]
+        worth = {"sim-max": 1.0, "sim-small": 0.25}
+        logged = [
+            {"id": number, "outcome": worth[decision["model"]]}
+            for number, decision in zip(found["ids"], found["decisions"], strict=True)
+        ]
+        assert server.ask("/v1/outcomes", {"logged": logged}) == (200, {"taken": 400})
+    assert {round(decision["propensity"], 4) for decision in found["decisions"]} == {0.25, 0.75}
+    value = off_policy_value(read_log(path), lambda row: "sim-small")
+    assert (value.rows, value.snips) == (400, 0.25)
+    assert value.ips == pytest.approx(0.25, abs=0.1)
+
+
+def test_shares_by_tier_and_use_case_decide(bundle: Path) -> None:
+    options = ["--strong-share", "0", "--tier-share", "pro=1", "--use-case-share", "code=1"]
+    with Server(bundle, *options) as server:
+        for context, expected in (
+            ({}, "sim-small"),
+            ({"tier": "pro"}, "sim-max"),
+            ({"use_case": "code", "tier": "free"}, "sim-max"),
+            ({"use_case": "chat"}, "sim-small"),
+        ):
+            reply = server.ask("/v1/score", {"queries": QUERIES[:1], "context": context})[1]
+            assert reply["models"] == [expected], context
+
+
 @pytest.mark.parametrize(
     ("content", "param"),
     [
+        ({"logged": [{"id": "x", "outcome": 1}]}, "logged"),
         ({"outcomes": [{"score": 0.5, "strong_won": 1}, {"score": 1.5, "strong_won": 1}]}, "outcomes[1].score"),
         ({"outcomes": [{"score": 0.5}]}, "outcomes[0].strong_won"),
         ({"escalations": [{"model": "sim-small", "escalated": "yes"}]}, "escalations[0].escalated"),
         ({"outcomes": [{"score": 0.5, "strong_won": 1}] * 1025}, "outcomes"),
-        ({"outcome": []}, None),
+        ({"nothing": []}, None),
     ],
 )
 def test_outcomes_that_cannot_be_are_refused_whole(server: Server, content: object, param: str | None) -> None:
@@ -232,7 +264,7 @@ def test_errors_quote_nothing_of_a_prompt(server: Server) -> None:
 
 
 def test_only_who_has_the_token_gets_in(guarded: Server) -> None:
-    for path in ("/v1/router", "/v1/status", "/metrics", "/openapi.json", "/v1/nope"):
+    for path in ("/v1/router", "/v1/status", "/metrics", "/v1/nope"):
         status, headers, _ = guarded.call(path)
         assert (status, headers["www-authenticate"]) == (401, "Bearer")
         assert guarded.call(path, token=TOKEN[:-1])[0] == 401

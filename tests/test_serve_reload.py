@@ -147,6 +147,17 @@ def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(server: Server, bundle:
     wait_for(lambda: server.ask("/v1/router")[1]["reload_error"] is None)
 
 
+def test_what_a_bundle_holds_in_the_place_of_a_guarantee_is_refused_and_watching_goes_on(
+    server: Server, bundle: Path, other_bundle: Path, place: Path, tmp_path: Path
+) -> None:
+    manifest, contents = read_bundle(bundle)
+    put(save_bundle(tmp_path / "strange", replace(manifest, guarantee={"threshold": "abc"}), contents), place)
+    assert "guarantee" in wait_for(lambda: server.ask("/v1/router")[1]["reload_error"])
+    before = digest(server)
+    put(other_bundle, place)
+    wait_for(lambda: digest(server) != before)
+
+
 def test_a_bundle_that_is_gone_leaves_the_old_one(server: Server, place: Path) -> None:
     before = digest(server)
     shutil.rmtree(place)

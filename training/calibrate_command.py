@@ -11,9 +11,10 @@ from rich.table import Table
 
 from ..data.commands import Alias, Kind, Map, Models, SkipBad, Split, read_all, read_options, without_leaks
 from ..data.queries import read_queries
-from ..data.readers import parse_pairs, parse_source
+from ..data.readers import parse_source
 from ..routers.bundle import check_replaceable
 from ..routers.errors import InputError, require
+from ..routers.opening import parse_pairs
 from .settings import read_pool
 
 if TYPE_CHECKING:

@@ -218,7 +218,9 @@ def labels_needed(scores: Array, gaps: Array, alpha: float, delta: float, method
     def enough(count: int) -> bool:
         random = np.random.default_rng(0)
         found = 0
-        for _ in range(trials):
+        for trial in range(trials):
+            if trial - found > 0.1 * trials:  # cannot succeed any more
+                return False
             place = random.random(count) * last
             drawn = np.interp(place, np.arange(len(scores)), scores)
             near = np.rint(place).astype(np.int64) + random.integers(-reach, reach + 1, count)
@@ -228,6 +230,8 @@ def labels_needed(scores: Array, gaps: Array, alpha: float, delta: float, method
         return found >= 0.9 * trials
 
     low, high = 0, fewest(method, alpha, delta)
+    if high > MOST_LABELS:
+        return None
     while not enough(high):
         low, high = high, 2 * high
         if low >= MOST_LABELS:

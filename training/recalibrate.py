@@ -14,7 +14,7 @@ from ..data.records import Record
 from ..routers.base import Model, Router
 from ..routers.bundle import CARD, read_bundle, save_bundle
 from ..routers.cost_policy import threshold_within
-from ..routers.costs import priced, query_costs
+from ..routers.costs import check_prices, priced, query_costs
 from ..routers.errors import InputError
 from ..routers.learned import LearnedRouter
 from ..routers.policy import StrongShare, share_threshold, threshold_table
@@ -177,6 +177,7 @@ def _known_costs(router: Router, queries: Sequence[Query], prices: Sequence[Mode
     pair = [known[name] for name in (router.strong, router.weak)]
     if any(model.input_price is None or model.output_price is None for model in pair):
         return None
+    check_prices(pair)
     return query_costs(pair, queries, output_tokens)
 
 

@@ -38,7 +38,7 @@ class ABTest:
     """Is threshold B, the cheaper one say, as good as threshold A? Looks are free: the answer is valid at any time.
 
     Every request goes to an arm at random (`arm`), and its outcome, quality in [0, 1], is reported (`add`). The
-    test bets against two hypotheses: "B is worse than A by the margin or more" and "B is no worse than A". The
+    test bets against two hypotheses: "B is worse than A by the margin or more" and "by no more than the margin". The
     wealth of each bet is a non-negative supermartingale under its hypothesis, so it ever exceeds 2/delta with
     probability at most delta/2 (Ville 1939; testing by betting: Waudby-Smith and Ramdas, arXiv 2010.09686; always
     valid A/B tests: Johari et al., arXiv 1512.04922): a false verdict has probability at most delta, however often
@@ -53,6 +53,7 @@ class ABTest:
         counts: outcomes of each arm.
         sums: of the outcomes of each arm.
         verdict: the first that became clear; it stays.
+        name: of the test: tests of different names assign the same units independently.
     """
 
     margin: float = 0.0
@@ -61,6 +62,7 @@ class ABTest:
     counts: dict[Arm, int] = field(default_factory=lambda: {"a": 0, "b": 0})
     sums: dict[Arm, float] = field(default_factory=lambda: {"a": 0.0, "b": 0.0})
     verdict: Verdict = "undecided"
+    name: str = ""
     _not_worse: _Bet = field(default_factory=_Bet)
     _worse: _Bet = field(default_factory=_Bet)
 
@@ -74,7 +76,8 @@ class ABTest:
 
     def arm(self, unit: str) -> Arm:
         """The arm of a request, a user or whatever is randomised: always the same for the same unit."""
-        number = int.from_bytes(hashlib.sha256(unit.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+        text = f"{self.name}\0{unit}" if self.name else unit
+        number = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
         return "b" if number < self.share * 2**64 else "a"
 
     def add(self, arm: Arm, outcome: float) -> Verdict:
@@ -98,7 +101,7 @@ class ABTest:
         difference = weight * (outcome - usual)
         largest = 1 / min(self.share, 1 - self.share)
         self._not_worse.add(difference + self.margin, largest + self.margin)
-        self._worse.add(-difference, largest)
+        self._worse.add(-difference - self.margin, largest + self.margin)
         self.counts[arm] += 1
         self.sums[arm] += outcome
         if self.verdict == "undecided":

@@ -15,31 +15,32 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..data.arrow_parts import ROWS_PER_PART, expand, is_parquet, parquet_parts, parquet_shape
-from ..data.arrow_parts import parquet_chunks as read
-from ..data.batch_rows import BatchOptions, prepare
-from ..data.batch_scoring import BatchResult, existing, score_folder
-from ..data.commands import Map, SkipBad
-from ..data.ray_scoring import score_with_ray
-from ..data.readers import parse_pairs
-from ..data.scoring import STANDARD, Scored, score_file
 from ..routers.base import Router
 from ..routers.errors import InputError
+from ..routers.opening import RULES, open_router, parse_pairs, policy_of
 from ..routers.policy import Policy, ThresholdPolicy
-from .opening import (
-    RULES,
-    AtShare,
-    AtThreshold,
-    Fallback,
-    Guaranteed,
-    RouterName,
-    Rules,
-    Strong,
-    Threads,
-    Weak,
-    open_router,
-    policy_of,
-)
+from .arrow_parts import ROWS_PER_PART, expand, is_parquet, parquet_parts, parquet_shape
+from .arrow_parts import parquet_chunks as read
+from .batch_rows import BatchOptions, prepare
+from .batch_scoring import BatchResult, existing, score_folder
+from .commands import Map, SkipBad
+from .ray_scoring import score_with_ray
+from .scoring import STANDARD, Scored, score_file
+
+#: Arguments and options that mean the same in `score` and in `route`.
+RouterName = Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")]
+Strong = Annotated[str | None, typer.Option(help="The strong model; needed for rules or with --fallback.")]
+Weak = Annotated[str | None, typer.Option(help="The weak model; needed for rules or with --fallback.")]
+Rules = Annotated[Path | None, typer.Option(help="TOML file of rules; default: the built-in ones.")]
+AtThreshold = Annotated[float | None, typer.Option(help="A score at or above it goes to strong.")]
+AtShare = Annotated[float | None, typer.Option(help="Send this share of queries like the calibration's to strong.")]
+Guaranteed = Annotated[
+    bool, typer.Option("--guaranteed", help="The bundle's guaranteed threshold; refused where it has none.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Batches in flight; default: every CPU of this process.")]
+Fallback = Annotated[
+    bool, typer.Option("--fallback", help="Answer by rules when the bundle does not load, instead of failing.")
+]
 
 
 class Engine(str, Enum):

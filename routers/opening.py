@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from ..routers.base import Router
-from ..routers.errors import InputError
-from ..routers.fallback import FallbackRouter
-from ..routers.guaranteed import GuaranteedThreshold
-from ..routers.learned import load
-from ..routers.policy import Policy, StrongShare, Threshold
-from ..routers.rules import RulesRouter, load_rules
+from .base import Router
+from .context_policy import ByContext
+from .errors import InputError
+from .explore import Explore
+from .fallback import FallbackRouter
+from .guaranteed import GuaranteedThreshold
+from .learned import load
+from .policy import Policy, StrongShare, Threshold
+from .rules import RulesRouter, load_rules
 
 #: The name of the router that is rules alone.
 RULES = "rules"
-
-#: Arguments and options that mean the same in every command.
-RouterName = Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")]
-Strong = Annotated[str | None, typer.Option(help="The strong model; needed for rules or with --fallback.")]
-Weak = Annotated[str | None, typer.Option(help="The weak model; needed for rules or with --fallback.")]
-Rules = Annotated[Path | None, typer.Option(help="TOML file of rules; default: the built-in ones.")]
-AtThreshold = Annotated[float | None, typer.Option(help="A score at or above it goes to strong.")]
-AtShare = Annotated[float | None, typer.Option(help="Send this share of queries like the calibration's to strong.")]
-Guaranteed = Annotated[
-    bool, typer.Option("--guaranteed", help="The bundle's guaranteed threshold; refused where it has none.")
-]
-Threads = Annotated[int | None, typer.Option(min=1, help="Batches in flight; default: every CPU of this process.")]
-Fallback = Annotated[
-    bool, typer.Option("--fallback", help="Answer by rules when the bundle does not load, instead of failing.")
-]
 
 
 def open_router(
@@ -74,6 +59,34 @@ def open_router(
     return router
 
 
+def policy_by_context(
+    base: Policy | None, tier_shares: Mapping[str, str], use_case_shares: Mapping[str, str], explore: float
+) -> Policy | None:
+    """A service's policy: by the user's tier, else by the use case, else the base; with a share of draws at random.
+
+    Args:
+        base: for everybody else; None: the router's own threshold.
+        tier_shares: strong shares by tier, as they were typed.
+        use_case_shares: the same by use case.
+        explore: share of the queries for which strong or weak is drawn.
+
+    Raises:
+        InputError: a share is none.
+    """
+    policy = base
+    for key, shares in (("use_case", use_case_shares), ("tier", tier_shares)):
+        if shares:
+            policy = ByContext(key, {name: StrongShare(_number(share)) for name, share in shares.items()}, policy)
+    return Explore(policy, explore) if explore else policy
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"strong share is {text!r}; expected a number from 0 to 1") from None
+
+
 def policy_of(threshold: float | None, strong_share: float | None, guaranteed: bool = False) -> Policy | None:
     """The policy of a command's or a request's options; None: the router's own threshold.
 
@@ -87,3 +100,18 @@ def policy_of(threshold: float | None, strong_share: float | None, guaranteed: b
     if threshold is not None:
         return Threshold(threshold)
     return None if strong_share is None else StrongShare(strong_share)
+
+
+def parse_pairs(values: Sequence[str], option: str) -> dict[str, str]:
+    """``["a=b"]`` as a mapping.
+
+    Raises:
+        InputError: a value without "=".
+    """
+    pairs = {}
+    for value in values:
+        key, separator, target = value.partition("=")
+        if not separator or not key or not target:
+            raise InputError(f"{option} {value!r}; expected name=name")
+        pairs[key] = target
+    return pairs
