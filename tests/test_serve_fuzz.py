@@ -27,9 +27,11 @@ WHOLE = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
 
 
 @pytest.fixture(scope="module")
-def server(bundle: Path) -> Iterator[Server]:
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Small limits make small examples, which are generated quickly; half a second makes hanging visible."""
-    with Server(bundle, "--max-queries", "4", "--max-characters", "5000", "--body-timeout", "0.5") as running:
+    log = str(tmp_path_factory.mktemp("log") / "decisions.jsonl")  # without one, logged outcomes are refused
+    options = ("--max-queries", "4", "--max-characters", "5000", "--body-timeout", "0.5", "--decision-log", log)
+    with Server(bundle, *options) as running:
         yield running
         assert running.process.poll() is None
         assert not [line for line in running.log if " ERROR " in line]

@@ -43,7 +43,13 @@ class Page:
         self.driver = driver
 
     def text(self, name: str) -> str:
-        return str(self.driver.find_element("id", name).text)
+        from selenium.common.exceptions import StaleElementReferenceException
+
+        while True:
+            try:
+                return str(self.driver.find_element("id", name).text)
+            except StaleElementReferenceException:  # the page was drawn anew between the two steps
+                continue
 
     def run(self, script: str) -> Any:
         return self.driver.execute_script(script)
