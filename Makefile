@@ -44,6 +44,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/cascade.py
 	$(BIN)/python benchmarks/guarantee.py
 	$(BIN)/python benchmarks/drift.py
+	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/gateway.py
 

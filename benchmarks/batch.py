@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -48,10 +49,14 @@ def run(command: list[str]) -> tuple[float, float]:
     """Seconds and peak resident MB of a command."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{command} ended with {status}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    peak = 0.0
+    while process.poll() is None:  # ru_maxrss would count this process too, from between fork and exec
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+        peak = max(peak, int(found[1]) / 1024 if found else 0.0)
+        time.sleep(0.02)
+    if process.returncode:
+        raise RuntimeError(f"{command} ended with {process.returncode}")
+    return time.perf_counter() - started, peak
 
 
 def in_memory(router: Path, source: Path) -> float:
@@ -69,13 +74,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def killed(command: list[str], out: Path, seconds: float) -> int:
+def killed(command: list[str], out: Path, start: float, seconds: float) -> int:
     """Kill the command at random moments, ten times, then let it end: how many kills hit it at work."""
     generator, kills = random.Random(0), 0
     for _ in range(KILLS):
         process = subprocess.Popen([*command, str(out)], stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            process.wait(generator.uniform(0.1, 0.4) * seconds)
+            process.wait(start + generator.uniform(0, 0.1) * seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -105,7 +110,7 @@ def main() -> None:
         expected = contents(folder / "out0")
         part = [*command, str(source), "--rows-per-part", "50000", "-o"]
         run([*part, str(folder / "parts")])
-        kills = killed(part, folder / "killed", float(np.median(whole)))
+        kills = killed(part, folder / "killed", float(np.median(start)), float(np.median(whole)))
         same = contents(folder / "killed") == contents(folder / "parts")
         again = all(contents(folder / f"out{turn}") == expected for turn in range(ROUNDS))
     rates = [rows / (w - s) for w, s in zip(whole, start, strict=True)]

@@ -7,7 +7,7 @@ on with the parts that are not there. The same part gives the same bytes, whoeve
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -40,6 +40,8 @@ STATE = "_scored.json"
 MAX_ERRORS = 20
 #: Chunks in a row group of the output.
 _CHUNKS_PER_GROUP = 8
+#: Chunks that are scored at a time: while Python prepares one, the tokenizer and the graph have the other.
+_SCORING = 2
 _METADATA = b"routelearn"
 
 
@@ -151,24 +153,28 @@ def score_part(
     options: BatchOptions,
     on_rows: Callable[[int], object] | None = None,
 ) -> BatchResult:
-    """Score one part and write it: reading, scoring and writing go on side by side, each a chunk ahead of the next."""
+    """Score one part and write it: one thread reads ahead, two score, this one writes."""
     result = BatchResult(parts=1)
     prepared = (prepare(part.source, first, table, options, result.skip) for first, table in chunks)
     path = folder / part.name
-    with _PartWriter(path) as write, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        written: Future[None] | None = None
+    with _PartWriter(path) as write, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(_SCORING) as scorers:
+        scoring: deque[Future[tuple[Any, BatchResult]]] = deque()
+
+        def take() -> None:
+            table, counts = scoring.popleft().result()
+            result.add(counts)
+            write(table)
+            if on_rows is not None:
+                on_rows(counts.rows)
+
         ahead = reader.submit(next, prepared, None)
         while (chunk := ahead.result()) is not None:
             ahead = reader.submit(next, prepared, None)
-            before = result.rows
-            scored = _score(router, *chunk, options, result)
-            if written is not None:
-                written.result()
-            written = writer.submit(write, scored)
-            if on_rows is not None:
-                on_rows(result.rows - before)
-        if written is not None:
-            written.result()
+            scoring.append(scorers.submit(_score, router, *chunk, options))
+            if len(scoring) > _SCORING:
+                take()
+        while scoring:
+            take()
         write.finish(asdict(replace(result, errors=[])))
     return result if path.exists() else replace(result, parts=0)
 
@@ -216,22 +222,18 @@ class _PartWriter:
         self._staging.replace(self._path)
 
 
-def _score(router: Router, table: Any, queries: list[Query], options: BatchOptions, result: BatchResult) -> Any:
-    """The table with score, model and source."""
+def _score(router: Router, table: Any, queries: list[Query], options: BatchOptions) -> tuple[Any, BatchResult]:
+    """The table with score, model and source, and what to count of it."""
     arrow: Any = require("pyarrow", "data")
     assessment = router.assess(queries)
     scores, to_strong, _ = router.goes_to_strong(assessment, options.threshold)
     names = arrow.array([router.weak, router.strong])
     models = names.take(arrow.array(np.asarray(to_strong, np.int8)))
     sources: list[str] = ["learned"] * len(queries) if assessment.sources is None else list(assessment.sources)
-    for source, count in sorted(Counter(sources).items()):
-        result.sources[source] = result.sources.get(source, 0) + count
-    result.rows += len(queries)
-    result.to_strong += int(np.count_nonzero(to_strong))
     added = (arrow.array(np.asarray(scores, np.float32)), models, arrow.array(sources, arrow.string()))
     for name, column in zip(options.added, added, strict=True):
         table = table.append_column(name, column)
-    return table
+    return table, BatchResult(len(queries), int(np.count_nonzero(to_strong)), dict(Counter(sources)))
 
 
 def finished(folder: Path, part: Part) -> BatchResult | None:

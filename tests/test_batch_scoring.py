@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -270,3 +271,19 @@ def test_two_ray_workers_write_the_same_bytes(bundle: Path, tmp_path: Path) -> N
     assert {name: data for name, data in found.items() if name != STATE} == {
         name: data for name, data in expected.items() if name != STATE
     }
+
+
+def test_the_recipe_of_the_documentation_runs(bundle: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "scale.md").read_text()
+    command = next(line for line in text.splitlines() if line.startswith("routelearn score"))
+    (tmp_path / "data").mkdir()
+    for number in range(2):
+        pyarrow.parquet.write_table(table(600 * number, 600 * number + 600), tmp_path / "data" / f"{number}.parquet")
+    shutil.copytree(bundle, tmp_path / "router")
+    words = shlex.split(command)[2:]
+    place = words.index("data/*.parquet")
+    words[place : place + 1] = sorted(str(path) for path in (tmp_path / "data").glob("*.parquet"))
+    subprocess.run([*COMMAND, *words], cwd=tmp_path, check=True, capture_output=True)
+    found = pandas.read_parquet(tmp_path / "scored")
+    assert found["id"].to_list() == [row for row in range(N) if row % 3]
+    assert list(found) == ["id", "score", "model", "source"]
