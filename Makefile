@@ -1,7 +1,7 @@
 # make demo: from nothing to a trained router and a scored file. make test: the tests. make check: lint and types.
 PYTHON ?= python3.11
 BIN = .venv/bin
-EXTRAS = fast,data,train,lora,availability,metrics,serve,ray,minilm,dev
+EXTRAS = fast,data,train,lora,availability,metrics,serve,ray,portable,minilm,dev
 
 .PHONY: demo test check bench bench-peers clean
 

@@ -40,6 +40,7 @@ from .training.cascade_command import cascade_plan_command
 from .training.commands import app as train_app
 from .training.commands import extend_command
 from .training.evaluate_command import evaluate_command
+from .training.export_command import export_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,6 +52,7 @@ app.add_typer(data_app, name="data")
 app.command("evaluate")(evaluate_command)
 app.command("calibrate")(calibrate_command)
 app.command("extend")(extend_command)
+app.command("export")(export_command)
 app.command("cascade-plan")(cascade_plan_command)
 app.command("score")(score_command)
 app.command("serve")(serve_command)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
+import onnxruntime_extensions
+import pandas
 import pytest
 import torch
 
@@ -16,6 +19,7 @@ from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.encoders import static_encoder
 from routelearn.training.evaluate import evaluate
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.portable import export_portable
 
 STRONG, WEAK = "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"
 
@@ -74,3 +78,20 @@ def test_mmlu_splits_share_few_near_copies(real_data: Path) -> None:
     records = read_records(real_data / "routellm_eval" / "mmlu.parquet").records
     training, held_out = split_by_prompt(records, (0.1, 0.9), 0)
     assert len(find_leaks(training, held_out)) < 60
+
+
+def test_real_prompts_get_the_same_scores_but_for_some_of_other_scripts(
+    mmlu: tuple[LearnedRouter, list, Path], real_data: Path, tmp_path: Path
+) -> None:
+    router, _, bundle = mmlu
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
+    path = export_portable(bundle, tmp_path / "text", "text") / "model.onnx"
+    graph = onnxruntime.InferenceSession(str(path), options)
+    prompts = pandas.read_parquet(real_data / "arena_human" / "arena_pairs.parquet")["prompt"]
+    texts = [text for text in prompts.drop_duplicates() if isinstance(text, str) and len(text) < 4000][:1000]
+    expected = router.quality(texts)
+    found = np.concatenate([graph.run(["quality"], {"text": np.array([text], object)})[0] for text in texts])
+    other = np.flatnonzero(np.abs(found - expected).max(axis=1) > 1e-5)
+    assert len(other) <= 20
+    assert not [texts[row] for row in other if texts[row].isascii() and "[" not in texts[row]]
