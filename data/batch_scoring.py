@@ -128,8 +128,9 @@ def _parts(
 ) -> Iterator[tuple[Part, Iterable[Chunk]]]:
     """The parts of a source in order, with their rows."""
     if is_parquet(source):
+        columns = existing(source, options)
         for part in parquet_parts(source, file, options.rows_per_part):
-            yield part, parquet_chunks(part, existing(source, options))
+            yield part, parquet_chunks(part, columns)
         return
     chunks = stream_chunks(source, on_bad if options.skip_bad else None)
     per_part = max(1, options.rows_per_part // ROWS_PER_CHUNK)

@@ -76,9 +76,8 @@ def score_with_ray(
     context = ray_data.DataContext.get_current()
     context.enable_progress_bars = False
     items = [{"number": number} for number in range(len(missing))]
-    numbers = ray_data.from_items(
-        items, override_num_blocks=len(items)
-    )  # a block a part, so that every actor gets some
+    # A block a part, so that every actor gets some.
+    numbers = ray_data.from_items(items, override_num_blocks=len(items))
     outcomes = numbers.map_batches(
         _Worker,
         fn_constructor_args=(open_router, missing, folder, options),

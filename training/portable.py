@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,22 +50,19 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
     manifest, contents = read_bundle(bundle)
     if manifest.kind == VERIFIER:
         raise InputError(f"{bundle} is a verifier; expected a router")
-    write: Callable[[Manifest, dict[str, bytes], Path, str], None] = _text if form == "text" else _triton
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as name:
         staging = Path(name) / final.name
         staging.mkdir()
-        write(manifest, dict(contents), staging, final.name)
+        if form == "text":
+            graph = text_graph(contents[MODEL], contents[TOKENIZER], manifest)
+            _check_golden(graph, manifest)
+            (staging / "model.onnx").write_bytes(graph)
+        else:
+            _write_triton(contents, staging)
         shutil.copy(Path(bundle) / "router.json", staging / "router.json")
         staging.rename(final)
     return final
-
-
-def _text(manifest: Manifest, contents: dict[str, bytes], folder: Path, name: str) -> None:
-    del name
-    graph = text_graph(contents[MODEL], contents[TOKENIZER], manifest)
-    _check_golden(graph, manifest)
-    (folder / "model.onnx").write_bytes(graph)
 
 
 def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
@@ -170,7 +167,7 @@ def _check_golden(graph: bytes, manifest: Manifest) -> None:
             )
 
 
-def _triton(manifest: Manifest, contents: dict[str, bytes], folder: Path, name: str) -> None:
+def _write_triton(contents: Mapping[str, bytes], folder: Path) -> None:
     """config.pbtxt, 1/model.onnx, and what a client needs to make the inputs."""
     onnx: Any = require("onnx", "train")
     graph = onnx.load_from_string(contents[MODEL]).graph
@@ -185,9 +182,8 @@ def _triton(manifest: Manifest, contents: dict[str, bytes], folder: Path, name: 
                 f'{kind} {{\n  name: "{value.name}"\n  data_type: {_TRITON_TYPES[tensor.elem_type]}\n'
                 f"  dims: [ {', '.join(map(str, dims))} ]{reshape}\n}}"
             )
-    header = f'name: "{name}"\nplatform: "onnxruntime_onnx"\nmax_batch_size: {_MAX_BATCH}\n'
+    header = f'name: "{folder.name}"\nplatform: "onnxruntime_onnx"\nmax_batch_size: {_MAX_BATCH}\n'
     (folder / "config.pbtxt").write_text(header + "\n".join(blocks) + "\ndynamic_batching { }\n")
     (folder / "1").mkdir()
     (folder / "1" / "model.onnx").write_bytes(contents[MODEL])
     (folder / "tokenizer.json").write_bytes(contents[TOKENIZER])
-    del manifest
