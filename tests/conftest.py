@@ -77,15 +77,18 @@ TINY = {
 
 
 def save_transformer(folder: Path, kind: str) -> Path:
-    """A randomly initialised BERT ("bert") or Llama-style decoder ("llama") with its tokenizer, as a local folder."""
+    """A randomly initialised "bert", "mpnet" or Llama-style decoder ("llama") with its tokenizer, as a local folder."""
     torch.manual_seed(0)
-    special = ["[CLS]", "[SEP]"] if kind == "bert" else []
+    special = [] if kind == "llama" else ["[CLS]", "[SEP]"]
     tokenizer = tiny_tokenizer(*special)
     size = tokenizer.get_vocab_size()
-    if kind == "bert":
+    if special:
         tokens = [(token, tokenizer.token_to_id(token)) for token in special]
         tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=tokens)
+    if kind == "bert":
         transformers.BertModel(transformers.BertConfig(vocab_size=size, **TINY)).save_pretrained(folder)
+    elif kind == "mpnet":
+        transformers.MPNetModel(transformers.MPNetConfig(vocab_size=size, **TINY)).save_pretrained(folder)
     else:
         config = transformers.LlamaConfig(vocab_size=size, num_key_value_heads=1, pad_token_id=0, **TINY)
         transformers.LlamaModel(config).save_pretrained(folder)

@@ -117,6 +117,34 @@ def test_lower_layers_can_stay_as_they_are(tiny_bert: Path) -> None:
     assert all(parameter.requires_grad for parameter in everything.parameters())
 
 
+def test_position_biases_that_frozen_layers_share_stay_too(tmp_path: Path) -> None:
+    """MPNet declares them after the layers; a gradient for them would run through all of those."""
+    model, _, _ = load_transformer(str(save_transformer(tmp_path / "mpnet", "mpnet")), 0.1, 0, 0.5)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained and all(name.startswith("encoder.layer.1.") for name in trained)
+
+
+def test_an_encoder_with_position_biases_goes_through_the_pipeline(sample: Sample, tmp_path: Path) -> None:
+    config = bert_config(save_transformer(tmp_path / "mpnet", "mpnet"), layers=1, epochs=1, quantise="int8")
+    router = load(train_bert(sample.performances, tmp_path / "r", config))
+    assert router.manifest.training["config"]["layers"] == 1
+    texts = [query for query in sample.queries[:40] if isinstance(query, str)]
+    assert np.abs(router.score(texts) - np.concatenate([router.score([text]) for text in texts])).max() < 2e-6
+
+
+def test_upper_layers_can_be_left_out(tiny_bert: Path) -> None:
+    whole, _, _ = load_transformer(str(tiny_bert), 0.0, 0)
+    lower, _, _ = load_transformer(str(tiny_bert), 0.0, 0, layers=1)
+    ids, mask = torch.randint(5, 40, (2, 9)), torch.ones(2, 9, dtype=torch.int64)
+    with torch.no_grad():
+        states = whole.eval()(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        found = lower.eval()(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert len(states) == 3
+    assert torch.equal(found, states[1])
+    with pytest.raises(InputError, match=r"layers is 3; .* has 2"):
+        load_transformer(str(tiny_bert), 0.0, 0, layers=3)
+
+
 def test_int8_weights_leave_room_for_a_sum_in_16_bits() -> None:
     layer = Int8Linear(torch.nn.Linear(8, 4), torch.ones(8))
     assert int(layer.weight.abs().max()) == 63  # twice 255 * 64 fits

@@ -29,8 +29,9 @@ def run(code: str, folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_the_python_blocks_run(code: str, bundle: Path, tmp_path: Path) -> None:
+def test_the_python_blocks_run(code: str, bundle: Path, bert_bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "router")
+    shutil.copytree(bert_bundle, tmp_path / "bert")
     assert run(code, tmp_path).strip()
 
 

@@ -59,7 +59,7 @@ class Backbone(nn.Module):
 
 
 def load_transformer(
-    source: str, dropout: float, lora_rank: int, frozen_share: float = 0.0
+    source: str, dropout: float, lora_rank: int, frozen_share: float = 0.0, layers: int | None = None
 ) -> tuple[nn.Module, Pooling, bytes]:
     """A transformer with its pooling and its tokenizer.json.
 
@@ -68,9 +68,10 @@ def load_transformer(
         dropout: of hidden states, where the architecture has it.
         lora_rank: above 0, train low-rank updates of the linear layers only (Hu et al. 2021).
         frozen_share: share of the layers, from the input on, that stay as they are with the embeddings below them.
+        layers: keep so many layers from the input on; None: all.
 
     Raises:
-        InputError: the folder holds no model or no fast tokenizer, or the architecture is unknown.
+        InputError: the folder holds no model or no fast tokenizer, the architecture is unknown, or it has fewer layers.
         MissingExtraError: peft is not installed and LoRA is asked for.
     """
     transformers: Any = require("transformers", "train")
@@ -83,6 +84,10 @@ def load_transformer(
             for name, rate in rates.items():
                 if hasattr(config, name):
                     setattr(config, name, rate)
+            if layers is not None:
+                if layers > config.num_hidden_layers:
+                    raise InputError(f"layers is {layers}; {source} has {config.num_hidden_layers}")
+                config.num_hidden_layers = layers  # the weights of the others are not read
             model = transformers.AutoModel.from_pretrained(str(folder), config=config, dtype=torch.float32)
         except (ValueError, OSError, KeyError) as error:
             raise InputError(f"no transformer can be loaded from {source}: {error}") from error
@@ -106,6 +111,11 @@ def _freeze(model: nn.Module, layers: int, share: float) -> None:
     stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
     if not frozen or not stacks:
         return
+    # Tables come before the layers, or are position biases that all of them read, wherever they are declared: a
+    # gradient for one would run through every layer.
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.requires_grad_(False)
     first_trained = next(stacks[0][frozen].parameters())
     for parameter in model.parameters():  # in the order of computation
         if parameter is first_trained:

@@ -75,6 +75,8 @@ class BertConfig(RouterConfig):
         weight_decay: of the weights.
         probe: fit the heads on the untouched transformer first, and fine-tune from there.
         dropout: of hidden states.
+        layers: keep so many layers of the encoder, from the input on; None: all. Those in the middle tell how hard a
+            query is better than the last ones, which were trained to tell what it is about.
         frozen_share: share of the layers, from the input on, that stay as they are: a fifth of the time saved.
         lora_rank: above 0, train low-rank updates only (extra `lora`).
         precision: "auto", "float32", "bfloat16" or "float16", of the training.
@@ -93,6 +95,7 @@ class BertConfig(RouterConfig):
     weight_decay: float = 0.01
     probe: bool = True
     dropout: float = 0.1
+    layers: int | None = None
     frozen_share: float = 1 / 3
     lora_rank: int = 0
     precision: Precision = "auto"
@@ -111,6 +114,7 @@ class BertConfig(RouterConfig):
             "head_learning_rate": 0 < self.head_learning_rate < 1,
             "weight_decay": self.weight_decay >= 0,
             "dropout": 0 <= self.dropout < 1,
+            "layers": self.layers is None or self.layers >= 1,
             "frozen_share": 0 <= self.frozen_share < 1,
             "lora_rank": self.lora_rank >= 0,
             "precision": self.precision in {"auto", "float32", "bfloat16", "float16"},
@@ -195,7 +199,7 @@ def train_bert(
 def _train(job: Job, config: BertConfig, main: bool) -> Path:
     examples, log = job.examples, job.log
     transformer, pooling, tokenizer_json = load_transformer(
-        config.encoder, config.dropout, config.lora_rank, config.frozen_share
+        config.encoder, config.dropout, config.lora_rank, config.frozen_share, config.layers
     )
     check_token_budget(transformer, config)
     truncation = Truncation(max_tokens=config.max_tokens, special_tokens=True)
