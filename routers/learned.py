@@ -60,7 +60,7 @@ class LearnedRouter(Router):
         if len(queries) == 1:  # the hot path of a service
             text, _ = query_text(queries[0], self._max_characters)
             return self._session.run_one(text, QUALITY)[0][0]
-        return self.assess(queries).quality
+        return self._session.run(self._texts(queries)[0], QUALITY)[0]["quality"]
 
     def score(self, queries: Sequence[Query]) -> Floats:
         """See `Router.score`; one query takes a path with as little around the graph as can be."""
@@ -83,16 +83,18 @@ class LearnedRouter(Router):
             found = dict(zip(self._session.outputs, results, strict=True))
             truncated_row = np.array([cut_characters or cut_tokens])
             return Assessment(found["quality"], truncated_row, found.get("novelty"), vectors=found.get("vector"))
-        cut: list[int] = []
-        if set(map(type, queries)) == {str} and max(map(len, queries)) <= limit:  # the hot path of batch scoring
-            texts = cast("list[str]", list(queries))
-        else:
-            read = [query_text(query, limit) for query in queries]
-            texts = [text for text, _ in read]
-            cut = [row for row, (_, truncated) in enumerate(read) if truncated]
+        texts, cut = self._texts(queries)
         outputs, truncated_rows = self._session.run(texts)
         truncated_rows[cut] = True
         return Assessment(outputs["quality"], truncated_rows, outputs.get("novelty"), vectors=outputs.get("vector"))
+
+    def _texts(self, queries: Sequence[Query]) -> tuple[list[str], list[int]]:
+        """The texts that the graph reads, and the rows of those that exceeded the budget of characters."""
+        limit = self._max_characters
+        if set(map(type, queries)) == {str} and max(map(len, queries)) <= limit:  # the hot path of batch scoring
+            return cast("list[str]", list(queries)), []
+        read = [query_text(query, limit) for query in queries]
+        return [text for text, _ in read], [row for row, (_, truncated) in enumerate(read) if truncated]
 
 
 def load(

@@ -30,12 +30,16 @@ Outputs = dict[str, Array]
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Tokens (padding counted) and rows in one run of a graph, where its metadata does not say otherwise: large
-#: enough to amortise the call, small enough that the gathered rows stay in cache.
+#: Tokens (padding counted) and rows that are padded together, where the graph's metadata does not say otherwise:
+#: large enough to amortise what Python does for each.
+TOKENS_PER_BATCH = 65_536
+ROWS_PER_BATCH = 1_024
+#: The same in one run of the graph: the token vectors gathered for more leave the cache (measured: a fifth slower).
 TOKENS_PER_RUN = 16_384
-ROWS_PER_RUN = 1_024
-#: Texts tokenized at a time: bounds the memory of a long batch.
-TEXTS_PER_CHUNK = 8_192
+ROWS_PER_RUN = 256
+#: Most texts tokenized at a time: bounds the memory of a long batch. (Tokenizing the next chunk while the graph runs
+#: over this one was measured slower: the two compete for cache and for Python's lock.)
+TEXTS_PER_CHUNK = 16_384
 
 
 def cpu_count() -> int:
@@ -169,8 +173,8 @@ class Session:
         if "quality" not in self.outputs:
             raise BundleCorruptError(f"model.onnx has outputs {self.outputs}; expected quality")
         self.hints: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self._tokens_per_run = int(self.hints.get("tokens_per_run", TOKENS_PER_RUN))
-        self._rows_per_run = int(self.hints.get("rows_per_run", ROWS_PER_RUN))
+        self._tokens_per_batch = int(self.hints.get("tokens_per_run", TOKENS_PER_BATCH))
+        self._rows_per_batch = int(self.hints.get("rows_per_run", ROWS_PER_BATCH))
         self._ids_type = _numpy_type(inputs["input_ids"])
         self._mask_type = _numpy_type(inputs["attention_mask"])
         self._ones = np.ones((1, max_tokens), self._mask_type)
@@ -199,8 +203,7 @@ class Session:
         if truncated:
             ids = ids[: self.max_tokens]
         if not len(ids):
-            found = self._run_padded(ids, np.zeros(1, np.int64), np.zeros(1, np.int64))
-            return found if outputs is None else [found[self.outputs.index(name)] for name in outputs], False
+            return self._run_padded(ids, np.zeros(1, np.int64), np.zeros(1, np.int64), None, outputs), False
         if not self._distinct:
             return self._run_graph(ids.reshape(1, -1), self._ones[:, : len(ids)], None, outputs), truncated
         ids.sort()  # the back end made the array for this call
@@ -212,51 +215,69 @@ class Session:
         mask = first[: len(ids)].view(np.uint8).reshape(1, -1)
         return self._run_graph(ids.reshape(1, -1), mask, None, outputs), truncated
 
-    def run(self, texts: list[str]) -> tuple[Outputs, npt.NDArray[np.bool_]]:
+    def run(self, texts: list[str], outputs: list[str] | None = None) -> tuple[Outputs, npt.NDArray[np.bool_]]:
         """Run n texts through the graph, in batches of like length, side by side.
 
+        Args:
+            texts: of the queries.
+            outputs: names of those that are wanted; None: all.
+
         Returns:
-            Every output of the graph with n rows, and bool (n,): the text exceeded the token budget.
+            The outputs by name, n rows each, and bool (n,): the text exceeded the token budget.
 
         Raises:
             InferenceError: onnxruntime failed.
         """
-        starts = range(0, max(1, len(texts)), TEXTS_PER_CHUNK)
-        chunks = [self._run_chunk(texts[start : start + TEXTS_PER_CHUNK]) for start in starts]
-        *results, truncated = (np.concatenate(column) for column in zip(*chunks, strict=True))
-        return dict(zip(self.outputs, results, strict=True)), truncated
+        count = max(1, -(-len(texts) // TEXTS_PER_CHUNK))
+        size = max(1, -(-len(texts) // count))  # of like size: a small last one would be slow
+        chunks = [texts[start : start + size] for start in range(0, max(1, len(texts)), size)]
+        parts = [self._run_chunk(chunk, outputs) for chunk in chunks]
+        *results, truncated = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return dict(zip(outputs or self.outputs, results, strict=True)), truncated
 
-    def _run_chunk(self, texts: list[str]) -> list[Array]:
+    def _run_chunk(self, texts: list[str], outputs: list[str] | None) -> list[Array]:
         """The graph's outputs for some texts, then whether each was cut."""
         ids, whole = encode(self.backend, texts) if texts else (np.empty(0, np.int32), np.empty(0, np.int64))
-        return [*self.run_ids(ids, whole), whole > self.max_tokens]
+        return [*self.run_ids(ids, whole, outputs=outputs), whole > self.max_tokens]
 
-    def run_ids(self, ids: Ids, whole: Lengths, features: npt.NDArray[np.float32] | None = None) -> list[Array]:
+    def run_ids(
+        self,
+        ids: Ids,
+        whole: Lengths,
+        features: npt.NDArray[np.float32] | None = None,
+        outputs: list[str] | None = None,
+    ) -> list[Array]:
         """Run n rows of token ids through the graph, in batches of like length, side by side.
 
         Args:
             ids: int32 (total,), all rows one after the other.
             whole: int64 (n,), their lengths; what exceeds the token budget is cut.
             features: float32 (n, k), of a graph that takes them.
+            outputs: names of those that are wanted; None: all, in the order of the attribute `outputs`.
 
         Returns:
-            The outputs in the order of `outputs`, n rows each.
+            The outputs in that order, n rows each.
 
         Raises:
             InferenceError: onnxruntime failed.
         """
         lengths = np.minimum(whole, self.max_tokens)
         starts = np.cumsum(whole) - whole
-        order = np.argsort(lengths, kind="stable")
+        # Short integers are sorted by radix.
+        order = np.argsort(lengths.astype(np.uint16) if self.max_tokens < 1 << 16 else lengths, kind="stable")
 
         def work(rows: slice) -> list[Array]:
             batch = order[rows]
-            return self._run_padded(ids, starts[batch], lengths[batch], None if features is None else features[batch])
+            some = None if features is None else features[batch]
+            return self._run_padded(ids, starts[batch], lengths[batch], some, outputs)
 
-        parts = list(self._side_by_side(work, self._batches(lengths[order])))
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return [np.concatenate(column)[back] for column in zip(*parts, strict=True)]
+        batches = self._batches(lengths[order])
+        results: list[Array] = []
+        for rows, part in zip(batches, self._side_by_side(work, batches), strict=True):
+            results = results or [np.empty((len(order), *one.shape[1:]), one.dtype) for one in part]
+            for whole_column, one in zip(results, part, strict=True):
+                whole_column[order[rows]] = one
+        return results
 
     def _side_by_side(self, work: Callable[[T], R], items: list[T]) -> Iterable[R]:
         # The tokenizer uses every core by itself; here the graph gets them, one batch a thread.
@@ -274,15 +295,20 @@ class Session:
         batches: list[slice] = []
         start = 0
         while start < len(lengths):
-            ahead = lengths[start : start + self._rows_per_run]
+            ahead = lengths[start : start + self._rows_per_batch]
             area = np.arange(1, len(ahead) + 1) * ahead
-            stop = start + max(1, int(np.searchsorted(area, self._tokens_per_run, side="right")))
+            stop = start + max(1, int(np.searchsorted(area, self._tokens_per_batch, side="right")))
             batches.append(slice(start, stop))
             start = stop
         return batches
 
     def _run_padded(
-        self, ids: Ids, starts: Lengths, lengths: Lengths, features: npt.NDArray[np.float32] | None = None
+        self,
+        ids: Ids,
+        starts: Lengths,
+        lengths: Lengths,
+        features: npt.NDArray[np.float32] | None = None,
+        outputs: list[str] | None = None,
     ) -> list[Array]:
         """Run the texts whose ids begin at `starts` of the flat ids."""
         place = np.arange(max(1, int(lengths.max())) if len(lengths) else 1)
@@ -297,7 +323,15 @@ class Session:
             kept = padded >= 0
             kept[:, 1:] &= padded[:, 1:] != padded[:, :-1]
         np.maximum(padded, 0, out=padded)
-        return self._run_graph(padded, kept.view(np.uint8), features)
+        mask = kept.view(np.uint8)
+        size = max(1, min(ROWS_PER_RUN, TOKENS_PER_RUN // len(place)))
+        if features is not None or len(padded) <= size:
+            return self._run_graph(padded, mask, features, outputs)
+        parts = [
+            self._run_graph(padded[start : start + size], mask[start : start + size], None, outputs)
+            for start in range(0, len(padded), size)
+        ]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def _run_graph(
         self,

@@ -112,6 +112,18 @@ def test_a_batch_scores_like_its_queries_one_by_one(any_router: Router, texts: l
     assert np.abs(batch - single).max() < tolerance
 
 
+def test_a_batch_that_is_cut_into_many_runs_scores_the_same(
+    any_router: Router, texts: list[str], tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [*texts[:40], *ODD]
+    whole = any_router.assess(queries)
+    for name, value in (("TEXTS_PER_CHUNK", 17), ("ROWS_PER_RUN", 3), ("TOKENS_PER_RUN", 64)):
+        monkeypatch.setattr(f"routelearn.routers.session.{name}", value)
+    cut = any_router.assess(queries)
+    assert np.abs(cut.quality - whole.quality).max() < tolerance
+    assert np.array_equal(cut.truncated, whole.truncated)
+
+
 def test_order_within_a_batch_does_not_matter(any_router: Router, texts: list[str], tolerance: float) -> None:
     queries = texts[:80]
     order = np.random.default_rng(0).permutation(80)
