@@ -2,7 +2,7 @@
 
 Run: python benchmarks/mmlu.py [--only mf similarity bert bert-int8] [--settings ten folds]
 Reads $ROUTELEARN_DATA (default ../shared/data). The BERT router takes some two hours on two cores; bundles and
-reports stay in benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md.
+reports stay in benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md for each setting.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from routelearn.training.similarity import SimilarityConfig, train_similarity
 SEEDS = 5
 #: A few scores lie so close together that rounding turns more than one decision in a hundred: int8 with many questions.
 NAMES = {"ten": ("mf", "similarity", "bert"), "folds": ("mf", "similarity", "bert-int8")}
+TITLES = {"ten": "a tenth to train", "folds": "five folds"}
 BOOTSTRAP = 300
 #: RouteLLM's best published APGR on MMLU (arXiv 2406.18665, table 2).
 PUBLISHED = 0.603
@@ -130,7 +131,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(ROUTERS), help="default: mf, similarity, bert")
     parser.add_argument("--settings", nargs="+", default=["ten", "folds"], choices=["ten", "folds"])
     arguments = parser.parse_args()
-    text = [
+    head = [
         f"{STRONG} over {WEAK}; APGR as RouteLLM defines it, whose best published figure is {PUBLISHED} (trained on "
         "battles and a judge, not on MMLU questions). Near copies of training questions are not tested on. kNN and "
         "k-means see the same vectors as mf and similarity.",
@@ -142,8 +143,8 @@ def main() -> None:
         for seed in range(SEEDS):
             file = f"mmlu/{setting}-{seed}-" + "-".join(names)
             rows.append(cached(file, lambda s=setting, n=seed, o=names: measure(s, n, o)))
-        text += lines(setting, rows)
-    write_section("MMLU, trained in domain", "python benchmarks/mmlu.py", text)
+        command = f"python benchmarks/mmlu.py --settings {setting}"
+        write_section(f"MMLU, trained in domain: {TITLES[setting]}", command, head + lines(setting, rows))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from speed import rates
 
 from routelearn.data.records import Record, record_key
 from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.query import Query
 from routelearn.routers.two_stage import TwoStageRouter
 from routelearn.training.metrics import Curve, percentile_interval, resamples, routing_curve
 
@@ -40,6 +41,17 @@ def routers(fold: int) -> tuple[LearnedRouter, LearnedRouter, list[Record]]:
     return found[0], found[1], test
 
 
+def outcomes(test: list[Record]) -> tuple[list[Query], Array, Array]:
+    """The questions that both models answered, and the scores of both."""
+    scores: dict[str, dict[str, float]] = {}
+    texts = {record_key(record): record.query for record in test}
+    for record in test:
+        scores.setdefault(record_key(record), {})[record.model] = record.score  # type: ignore[union-attr]
+    keys = [key for key, found in scores.items() if {STRONG, WEAK} <= set(found)]
+    strong, weak = (np.array([scores[key][model] for key in keys]) for model in (STRONG, WEAK))
+    return [texts[key] for key in keys], strong, weak
+
+
 def curve(first: Array, second: Array, router: TwoStageRouter, strong: Array, weak: Array) -> Curve:
     """The curve of the two: thresholds are quantiles of the first's scores, as in RouteLLM's curve of one router."""
     points = [(0.0, float(weak.mean())), (1.0, float(strong.mean()))]
@@ -54,13 +66,7 @@ def curve(first: Array, second: Array, router: TwoStageRouter, strong: Array, we
 def measure(fold: int) -> dict[str, Any]:
     """One fold: APGR of each, with resamples of the questions for the interval of the difference, and the rates."""
     first, second, test = routers(fold)
-    outcomes: dict[str, dict[str, float]] = {}
-    texts = {record_key(record): record.query for record in test}
-    for record in test:
-        outcomes.setdefault(record_key(record), {})[record.model] = record.score  # type: ignore[union-attr]
-    keys = [key for key, scores in outcomes.items() if {STRONG, WEAK} <= set(scores)]
-    queries = [texts[key] for key in keys]
-    strong, weak = (np.array([outcomes[key][model] for key in keys]) for model in (STRONG, WEAK))
+    queries, strong, weak = outcomes(test)
     one, two = (np.asarray(router.score(queries), np.float64) for router in (first, second))
     both = {share: TwoStageRouter(first, second, share=share) for share in SHARES}
 
@@ -69,14 +75,14 @@ def measure(fold: int) -> dict[str, Any]:
         found = [routing_curve(scores[rows], *sides).apgr for scores in (one, two)]
         return found + [curve(one[rows], two[rows], router, *sides).apgr for router in both.values()]
 
-    drawn = [values(rows) for rows in resamples(np.arange(len(keys)), BOOTSTRAP, fold)]
+    drawn = [values(rows) for rows in resamples(np.arange(len(queries)), BOOTSTRAP, fold)]
     timed = queries[:TIMED]
     works = {FIRST: first, SECOND: second, **{f"{share:.0%}": router for share, router in both.items()}}
     for router in works.values():
         router.route_batch(timed)
     rounds = rates({name: (lambda r=router: r.route_batch(timed), len(timed)) for name, router in works.items()})
     say(f"fold {fold} done")
-    return {"apgr": values(np.arange(len(keys))), "drawn": drawn, "rounds": rounds, "questions": len(keys)}
+    return {"apgr": values(np.arange(len(queries))), "drawn": drawn, "rounds": rounds, "questions": len(queries)}
 
 
 def main() -> None:

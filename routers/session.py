@@ -289,7 +289,7 @@ class Session:
         return self._pool.map(work, items)
 
     def _batches(self, lengths: Lengths) -> list[slice]:
-        """Rows that make one run of the graph each, from rising lengths: at least one batch, even of no rows."""
+        """Rows that are padded together, from rising lengths: at least one batch, even of no rows."""
         if not len(lengths):
             return [slice(0, 0)]
         batches: list[slice] = []

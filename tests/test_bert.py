@@ -71,6 +71,18 @@ def test_int8_products_are_within_a_rounding_of_float_ones() -> None:
     assert 0 < error < 0.01
 
 
+def test_rounding_weights_does_not_shift_the_mean_output() -> None:
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(64, 32)).eval()
+    values = torch.randn(2000, 64) + 3 * torch.randn(64)  # as behind a GELU or a normalisation: not around zero
+
+    def shift(quantised_layer: nn.Module) -> float:
+        return float((quantised_layer(values) - layer(values)).detach().mean(dim=0).abs().max())
+
+    plain = Int8Linear(layer[0], torch.ones(64))  # type: ignore[arg-type]
+    assert shift(quantised(layer, lambda module: module(values))) < 0.2 * shift(plain)
+
+
 def test_an_int8_product_does_not_depend_on_the_batch() -> None:
     values = torch.randn(6, 16)
     weight = torch.randint(-127, 128, (16, 8), dtype=torch.int8)

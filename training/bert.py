@@ -228,8 +228,8 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
     gate = parity_gate(reference, examples.queries, truncation, PARITY_TEXTS)
     if config.quantise == "int8":
         gate = _int8_gate(reference, examples, folds[0], truncation, settled)
-        few = padded(ids[:CALIBRATION_QUERIES])
-        exported = quantised(exported, lambda network: network(*few))
+        few = [padded([row]) for row in ids[:CALIBRATION_QUERIES]]  # one by one: padding is no input of theirs
+        exported = quantised(exported, lambda network: [network(*one) for one in few])
     # Two tensors: of one passed twice the exporter makes one input.
     inputs = [torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64)]
     path = finish(

@@ -4,7 +4,8 @@ Post-training: weights get one scale an output channel (Krishnamoorthi 2018, sec
 one a token at run time, as in LLM.int8() (Dettmers et al. 2022, section 3). Inputs whose channels differ
 in size are evened out first, at the weights' expense (SmoothQuant, Xiao et al. 2023, equation 4): on MiniLM that
 halves the error. Where activations lie to one side of zero, as behind a GELU, the middle of each token's range is
-taken off before rounding, which halves the step.
+taken off before rounding, which halves the step. What rounding the weights adds to a layer's mean output is taken off
+its bias (Nagel et al. 2019, section 4.2).
 """
 
 from __future__ import annotations
@@ -34,13 +35,16 @@ class Int8Linear(nn.Module):
     even: torch.Tensor
     total: torch.Tensor
 
-    def __init__(self, linear: nn.Linear, size: torch.Tensor, lopsided: bool = False) -> None:
+    def __init__(
+        self, linear: nn.Linear, size: torch.Tensor, lopsided: bool = False, mean: torch.Tensor | None = None
+    ) -> None:
         """Round a layer whose input channels are divided by ``size`` (k,) beforehand.
 
         Args:
             linear: the layer.
             size: see above.
             lopsided: most inputs lie to one side of zero.
+            mean: (k,) of the inputs; None: not known.
         """
         super().__init__()
         weight, scale = rounded(linear.weight.detach() * size, BITS)
@@ -49,6 +53,9 @@ class Int8Linear(nn.Module):
         self.register_buffer("even", 1 / size)
         self.register_buffer("total", weight.float().sum(dim=1) * scale)
         self.bias = linear.bias
+        if mean is not None and linear.bias is not None:
+            added = (weight.float() * scale.unsqueeze(1)) @ (mean / size) - linear.weight.detach() @ mean
+            self.bias = nn.Parameter(linear.bias.detach() - added)
         self.lopsided = lopsided
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -100,10 +107,12 @@ def quantised(module: nn.Module, run: Callable[[nn.Module], object]) -> nn.Modul
 
 @dataclass
 class _Inputs:
-    """Least and largest value (k,) of each input channel of the layers that read one tensor."""
+    """Least, largest and summed value (k,) of each input channel of the layers that read one tensor."""
 
     least: torch.Tensor
     largest: torch.Tensor
+    total: torch.Tensor
+    rows: int
     layers: list[nn.Linear]
 
     def layer(self, linear: nn.Linear) -> Int8Linear:
@@ -112,7 +121,7 @@ class _Inputs:
         largest = torch.maximum(self.largest, -self.least)
         size = largest.clamp_min(1e-5) ** SMOOTHING / weights.clamp_min(1e-5) ** (1 - SMOOTHING)
         above, below = (self.largest / size).amax(), -(self.least / size).amin()
-        return Int8Linear(linear, size, bool(above > _LOPSIDED * below))
+        return Int8Linear(linear, size, bool(above > _LOPSIDED * below), self.total / self.rows)
 
 
 def _inputs(module: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.Module, _Inputs]:
@@ -127,12 +136,14 @@ def _inputs(module: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.Mo
         least, largest = seen.amin(dim=0), seen.amax(dim=0)
         if layer in found:
             one = found[layer]
-            one.least, one.largest = torch.minimum(one.least, least), torch.maximum(one.largest, largest)
+            if layer is one.layers[0]:
+                one.least, one.largest = torch.minimum(one.least, least), torch.maximum(one.largest, largest)
+                one.total, one.rows = one.total + seen.sum(dim=0), one.rows + len(seen)
         elif read and read[0] is inputs[0]:
             found[layer] = before[0]
             before[0].layers.append(layer)
         else:
-            found[layer] = _Inputs(least, largest, [layer])
+            found[layer] = _Inputs(least, largest, seen.sum(dim=0), len(seen), [layer])
         read[:], before[:] = [inputs[0]], [found[layer]]
 
     hooks = [layer.register_forward_pre_hook(record) for layer in module.modules() if isinstance(layer, nn.Linear)]

@@ -218,9 +218,10 @@ def _train(
     exact = _by_torch(exported, *compared)
     final: nn.Module = exported
     if config.quantise == "int8":
-        few = padded(ids[:CALIBRATION_QUERIES])
-        some_features = torch.from_numpy(_features(names, answers[:CALIBRATION_QUERIES], prior))
-        final = quantised(exported, lambda network: network(*few, some_features))
+        few = [padded([row]) for row in ids[:CALIBRATION_QUERIES]]  # one by one: padding is no input of theirs
+        some_features = torch.from_numpy(_features(names, answers[:CALIBRATION_QUERIES], prior)).split(1)
+        pairs_and_features = list(zip(few, some_features, strict=True))
+        final = quantised(exported, lambda network: [network(*one, row) for one, row in pairs_and_features])
     model = _export(final, names, config.query_tokens)
     session = Session(model, HuggingFaceBackend(tokenizer_json, False), config.max_tokens, threads=1)
     gate = check_verifier(
