@@ -50,7 +50,7 @@ PROBE_QUERIES = 3000
 #: Queries, beside the held-out ones, that novelty is learned from.
 NOVELTY_QUERIES = 2000
 #: Queries that show the quantiser how large activations are.
-CALIBRATION_QUERIES = 64
+CALIBRATION_QUERIES = 256
 #: Queries, held-out ones first, that the quantised graph must route as the float network does.
 GATE_QUERIES = 1000
 #: One run of the graph: beyond this the activations leave the cache (measured on two cores).
