@@ -91,9 +91,9 @@ def _resident() -> float:
 def bundles() -> dict[str, Path]:
     """One of every kind."""
     from common import bundle
+    from speed_transformers import paths as transformers
 
     from routelearn.data.sample import generate_sample
-    from routelearn.training.bert import BertConfig, train_bert
     from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
     from routelearn.training.similarity import SimilarityConfig, train_similarity
 
@@ -105,10 +105,9 @@ def bundles() -> dict[str, Path]:
         "similarity-bradley-terry": lambda out: train_similarity(
             sample.preferences, out, SimilarityConfig(method="bradley-terry", **pair)
         ),
-        "bert-float32": lambda out: train_bert(sample.performances[:6000], out, BertConfig(**pair)),
-        "bert-int8": lambda out: train_bert(sample.performances[:6000], out, BertConfig(quantise="int8", **pair)),
     }
-    return {name: bundle(f"latency-{name}", work) for name, work in train.items()}
+    static = {name: bundle(f"latency-{name}", work) for name, work in train.items()}
+    return static | {f"bert-{precision}": path for precision, path in transformers().items()}
 
 
 def parameters(path: Path) -> int:
@@ -134,9 +133,9 @@ def table() -> list[str]:
     source, texts = prompts(tokenizer)
     lines = [
         f"{source}, 30 to 95 tokens, on {cpu_count()} CPU cores; each router in a process of its own, after `import "
-        f"routelearn`. The sample has {SAMPLE:,} queries, all of them in a similarity router's index. One query: "
-        f"{SINGLE} in turn; batches: median of {ROUNDS} rounds. The two stages ask bert-int8 about a fifth of the "
-        "queries. Survey: its figures for a decision, in ms, on hardware that it does not state; its LLM-based "
+        f"routelearn`. The sample has {SAMPLE:,} queries, all of them in a similarity router's index; bert is MiniLM. "
+        f"One query: {SINGLE} in turn; batches: median of {ROUNDS} rounds. The two stages ask bert-int8 about a fifth "
+        "of the queries. Survey: its figures for a decision, in ms, on hardware that it does not state; its LLM-based "
         "routers (~500 ms) have no counterpart here, as no language model's weights are packaged.",
         "",
         "| router | numbers stored | bundle, MB | load, ms | resident after it, MB | peak, MB | one query p50 / p99, "

@@ -15,6 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -62,21 +63,22 @@ class TorchPipeline:
         return scores
 
 
-def routers() -> dict[str, LearnedRouter]:
+def paths() -> dict[str, Path]:
     """A bundle of each precision."""
     sample = generate_sample(1500, seed=3)
     found = {}
     for precision in ("none", "int8"):
         config = BertConfig(strong="sim-max", weak="sim-small", epochs=1, quantise=precision)
         path = bundle(f"speed-bert-{precision}", lambda out, c=config: train_bert(sample.performances, out, c))
-        found["float32" if precision == "none" else precision] = load(path)
+        found["float32" if precision == "none" else precision] = path
     return found
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(cpu_count())
-    ours, reference = routers(), TorchPipeline()
+    ours: dict[str, LearnedRouter] = {name: load(path) for name, path in paths().items()}
+    reference = TorchPipeline()
     tokenizer = Tokenizer.from_file(str(OUT / "bundles" / "speed-bert-int8" / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
