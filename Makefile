@@ -40,6 +40,9 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/speed_verifier.py
 	$(BIN)/python benchmarks/routellm_tables.py
 	$(BIN)/python benchmarks/mmlu.py
+	$(BIN)/python benchmarks/two_stage.py
+	$(BIN)/python benchmarks/truncation.py
+	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/many_models.py
 	$(BIN)/python benchmarks/cascade.py
 	$(BIN)/python benchmarks/guarantee.py

@@ -47,8 +47,6 @@ def opened(path: str) -> Any:
 
 def child(path: str, prompts: Path, many: int) -> dict[str, float]:
     """Everything that is measured of one router, in this process."""
-    import resource
-
     import numpy as np
 
     import routelearn
@@ -58,7 +56,7 @@ def child(path: str, prompts: Path, many: int) -> dict[str, float]:
     start = time.perf_counter()
     router = opened(path)
     loaded = time.perf_counter() - start
-    resident = _resident()
+    resident = _memory("VmRSS")
     for text in texts[:50]:
         router.score([text])
     micros = []
@@ -74,18 +72,19 @@ def child(path: str, prompts: Path, many: int) -> dict[str, float]:
     return {
         "load_ms": loaded * 1e3,
         "rss_mb": resident,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": _memory("VmHWM"),  # ru_maxrss would be that of the process that forked this one
         "p50_ms": float(np.percentile(micros, 50)) / 1e3,
         "p99_ms": float(np.percentile(micros, 99)) / 1e3,
         "rate": float(np.median(rates)),
     }
 
 
-def _resident() -> float:
+def _memory(name: str) -> float:
+    """A field of /proc/self/status in MiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(name + ":"):
             return int(line.split()[1]) / 1024
-    raise RuntimeError("/proc/self/status has no VmRSS")
+    raise RuntimeError(f"/proc/self/status has no {name}")
 
 
 def bundles() -> dict[str, Path]:
