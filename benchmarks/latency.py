@@ -23,14 +23,7 @@ SINGLE = 500
 #: Queries of the sample, and so records of the similarity router's index.
 SAMPLE = 4000
 #: What the survey of routers gives for a decision, by kind.
-SURVEY = {"rules": "~0", "mf": "~50", "bert": "30 to 50", "LLM": "~500"}
-
-
-def rules_router() -> Any:
-    """The cold start."""
-    from routelearn.routers.rules import RulesRouter
-
-    return RulesRouter("sim-max", "sim-small")
+SURVEY = {"rules": "~0", "mf": "~50", "bert": "30 to 50"}
 
 
 def opened(path: str) -> Any:
@@ -39,7 +32,7 @@ def opened(path: str) -> Any:
     from routelearn.routers.two_stage import TwoStageRouter
 
     if path == "rules":
-        return rules_router()
+        return routelearn.RulesRouter("sim-max", "sim-small")
     if "+" in path:
         return TwoStageRouter(*(routelearn.load(one) for one in path.split("+")), share=0.2)
     return routelearn.load(path)
