@@ -24,11 +24,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from .base import LINKS, Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
-from .query import CHARACTERS_PER_TOKEN
+from .query import CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "router.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -36,7 +39,8 @@ CARD = "README.md"
 #: The files of a bundle with the most bytes that each may have: a graph is one protobuf message (2 GiB at most).
 MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 256 << 20, CARD: 16 << 20}
 _BINARY: int = getattr(os, "O_BINARY", 0)
-#: What version 1 lacks.
+Ids = npt.NDArray[np.int32]
+#: What version 1 lacks. (What version 2 lacks, `Truncation.last_tokens`, has a default.)
 _SINCE_2: dict[str, Any] = {"guarantee": None, "reference": None}
 #: The kind of bundle that judges answers; all other kinds are routers.
 VERIFIER = "verifier"
@@ -44,16 +48,19 @@ VERIFIER = "verifier"
 
 @dataclass(frozen=True)
 class Truncation:
-    """How much of a query is read. Turns come newest first; a long turn keeps both ends.
+    """How much of a query is read.
 
     Attributes:
         max_tokens: tokens beyond this many are cut.
+        last_tokens: of those that are kept, so many are the query's last ones, and its turns stand oldest first; 0: the
+            first tokens alone are kept, and its turns stand newest first.
         characters_per_token: characters beyond max_tokens times this many are cut before tokenizing.
         special_tokens: the tokenizer adds its special tokens.
         distinct: attention_mask marks each distinct token once, wherever and however often it stands.
     """
 
     max_tokens: int = 512
+    last_tokens: int = 0
     characters_per_token: int = CHARACTERS_PER_TOKEN
     special_tokens: bool = False
     distinct: bool = False
@@ -62,6 +69,24 @@ class Truncation:
     def max_characters(self) -> int:
         """Longest text handed to the tokenizer."""
         return self.max_tokens * self.characters_per_token
+
+    def __post_init__(self) -> None:
+        """Refuse more last tokens than tokens; raises ValueError."""
+        if not 0 <= self.last_tokens <= self.max_tokens:
+            raise ValueError(f"last_tokens is {self.last_tokens}; expected 0 to {self.max_tokens}, which is max_tokens")
+
+    def read(self, query: Query) -> QueryText:
+        """The text of a query before it is tokenized.
+
+        Raises:
+            InputError: the query is neither a string nor a list of messages.
+        """
+        return query_text(query, self.max_characters, both_ends=self.last_tokens > 0)
+
+    def kept(self, ids: Ids) -> Ids:
+        """The token ids, int32 (length,), that are read of a text's."""
+        first = self.max_tokens - self.last_tokens
+        return ids if len(ids) <= self.max_tokens else np.concatenate([ids[:first], ids[len(ids) - self.last_tokens :]])
 
 
 @dataclass(frozen=True)
@@ -156,7 +181,8 @@ class Manifest:
         if digest != _digest(content):
             raise BundleCorruptError(f"{where}/{MANIFEST} was changed after it was written (its sha256 does not match)")
         if version == 1 and not set(_SINCE_2) & set(content):
-            content.update(_SINCE_2, format_version=FORMAT_VERSION)
+            content.update(_SINCE_2)
+        content["format_version"] = FORMAT_VERSION
         if set(content) != {item.name for item in fields(cls)}:
             raise BundleCorruptError(f"{where}/{MANIFEST} has fields {sorted(content)}; not those of version {version}")
         try:

@@ -13,7 +13,7 @@ from .base import Assessment, Context, Floats, Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
 from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
-from .query import Query, query_text
+from .query import Query
 from .reference import Reference
 from .session import HuggingFaceBackend, Session, TokenizerBackend, TokieBackend
 
@@ -48,6 +48,7 @@ class LearnedRouter(Router):
         self.novelty_bound = manifest.novelty_bound
         self._session = session
         self._pair = (self.index(self.strong), self.index(self.weak))
+        self._read = manifest.truncation.read
         self._max_characters = manifest.truncation.max_characters
 
     @property
@@ -58,7 +59,7 @@ class LearnedRouter(Router):
     def quality(self, queries: Sequence[Query]) -> Floats:
         """See `Router.quality`."""
         if len(queries) == 1:  # the hot path of a service
-            text, _ = query_text(queries[0], self._max_characters)
+            text, _ = self._read(queries[0])
             return self._session.run_one(text, QUALITY)[0][0]
         return self._session.run(self._texts(queries)[0], QUALITY)[0]["quality"]
 
@@ -68,7 +69,7 @@ class LearnedRouter(Router):
             return super().score(queries)
         query = queries[0]
         if type(query) is not str or len(query) > self._max_characters:
-            query = query_text(query, self._max_characters).text
+            query = self._read(query).text
         quality = self._session.run_one(query, QUALITY)[0][0][0]
         strong, weak = self._pair
         return np.array([win_rate(quality[strong], quality[weak], self.link)], np.float32)
@@ -76,9 +77,8 @@ class LearnedRouter(Router):
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         """See `Router.assess`; novelty is measured when the bundle has it."""
         del contexts
-        limit = self._max_characters
         if len(queries) == 1:
-            text, cut_characters = query_text(queries[0], limit)
+            text, cut_characters = self._read(queries[0])
             results, cut_tokens = self._session.run_one(text)
             found = dict(zip(self._session.outputs, results, strict=True))
             truncated_row = np.array([cut_characters or cut_tokens])
@@ -90,10 +90,10 @@ class LearnedRouter(Router):
 
     def _texts(self, queries: Sequence[Query]) -> tuple[list[str], list[int]]:
         """The texts that the graph reads, and the rows of those that exceeded the budget of characters."""
-        limit = self._max_characters
-        if set(map(type, queries)) == {str} and max(map(len, queries)) <= limit:  # the hot path of batch scoring
+        # The hot path of batch scoring.
+        if set(map(type, queries)) == {str} and max(map(len, queries)) <= self._max_characters:
             return cast("list[str]", list(queries)), []
-        read = [query_text(query, limit) for query in queries]
+        read = [self._read(query) for query in queries]
         return [text for text, _ in read], [row for row, (_, truncated) in enumerate(read) if truncated]
 
 
@@ -126,6 +126,7 @@ def load(
         contents[MODEL_FILE],
         backend,
         manifest.truncation.max_tokens,
+        last_tokens=manifest.truncation.last_tokens,
         distinct=manifest.truncation.distinct,
         threads=threads,
     )
@@ -154,8 +155,7 @@ def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: Tokeniz
 
 
 def _golden_ids_match(backend: TokenizerBackend, manifest: Manifest) -> bool:
-    limit = manifest.truncation.max_characters
-    texts = [query_text(golden.query, limit).text for golden in manifest.golden]
+    texts = [manifest.truncation.read(golden.query).text for golden in manifest.golden]
     ids, lengths = backend.encode(texts)
     rows = np.split(ids, np.cumsum(lengths)[:-1])
     return all(row.tolist() == list(golden.ids) for row, golden in zip(rows, manifest.golden, strict=True))

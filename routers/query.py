@@ -82,13 +82,19 @@ def turns(query: Query) -> list[str]:
     return [text for text in (said or instructions) if text]
 
 
-def query_text(query: Query, max_characters: int) -> QueryText:
+def query_text(query: Query, max_characters: int, *, both_ends: bool = False) -> QueryText:
     """The text that a router reads, newest turn first, within a budget of characters.
 
     The whole conversation counts, so that a short follow-up ("yes", "do it")
     inherits what came before. Newest first means that the oldest turns are
     what a budget cuts. One turn that alone exceeds the budget keeps its start
     and its end (a question often closes a long document).
+
+    Args:
+        query: a prompt or a chat.
+        max_characters: the budget.
+        both_ends: for a router that reads the last tokens of a text too: turns stand oldest first, and a budget keeps
+            how the chat opens and how it ends.
 
     Raises:
         InputError: the query is neither a string nor a list of messages.
@@ -97,6 +103,11 @@ def query_text(query: Query, max_characters: int) -> QueryText:
         if len(query) <= max_characters:
             return QueryText(query, False)
         return QueryText(_keep_ends(query, max_characters), True)
+    if both_ends:
+        text = "\n".join(turns(query))
+        return (
+            QueryText(text, False) if len(text) <= max_characters else QueryText(_keep_ends(text, max_characters), True)
+        )
     newest_first = turns(query)[::-1]
     if newest_first and len(newest_first[0]) > max_characters:
         return QueryText(_keep_ends(newest_first[0], max_characters), True)

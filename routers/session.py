@@ -133,6 +133,7 @@ class Session:
         backend: TokenizerBackend,
         max_tokens: int,
         *,
+        last_tokens: int = 0,
         distinct: bool = False,
         threads: int | None = None,
     ) -> None:
@@ -142,6 +143,7 @@ class Session:
             model: the bytes of model.onnx.
             backend: the tokenizer.
             max_tokens: token budget of a query; what exceeds it is cut.
+            last_tokens: of the budget, for the end of a query; what is cut stands before them.
             distinct: the mask marks each distinct token of a query once.
             threads: batches in flight at once; None for every CPU of this process.
 
@@ -180,6 +182,7 @@ class Session:
         self._ones = np.ones((1, max_tokens), self._mask_type)
         self.backend = backend
         self.max_tokens = max_tokens
+        self.last_tokens = last_tokens
         self._distinct = distinct
         self._local = threading.local()  # a mask a thread, written anew for every single query
         self._threads = threads or cpu_count()
@@ -201,9 +204,10 @@ class Session:
         ids = encode(self.backend, [text])[0]
         truncated = len(ids) > self.max_tokens
         if truncated:
-            ids = ids[: self.max_tokens]
+            ids = np.concatenate([ids[: self.max_tokens - self.last_tokens], ids[len(ids) - self.last_tokens :]])
         if not len(ids):
-            return self._run_padded(ids, np.zeros(1, np.int64), np.zeros(1, np.int64), None, outputs), False
+            none = np.zeros(1, np.int64)
+            return self._run_padded(ids, none, none, none, None, outputs), False
         if not self._distinct:
             return self._run_graph(ids.reshape(1, -1), self._ones[:, : len(ids)], None, outputs), truncated
         ids.sort()  # the back end made the array for this call
@@ -269,7 +273,7 @@ class Session:
         def work(rows: slice) -> list[Array]:
             batch = order[rows]
             some = None if features is None else features[batch]
-            return self._run_padded(ids, starts[batch], lengths[batch], some, outputs)
+            return self._run_padded(ids, starts[batch], lengths[batch], whole[batch], some, outputs)
 
         batches = self._batches(lengths[order])
         results: list[Array] = []
@@ -307,14 +311,18 @@ class Session:
         ids: Ids,
         starts: Lengths,
         lengths: Lengths,
+        whole: Lengths,
         features: npt.NDArray[np.float32] | None = None,
         outputs: list[str] | None = None,
     ) -> list[Array]:
-        """Run the texts whose ids begin at `starts` of the flat ids."""
+        """Run the texts whose ids begin at `starts` of the flat ids, `lengths` of `whole` in number."""
         place = np.arange(max(1, int(lengths.max())) if len(lengths) else 1)
         kept = place < lengths[:, None]
         if len(ids):
-            padded = ids.take(starts[:, None] + place, mode="clip")
+            taken = starts[:, None] + place
+            if self.last_tokens and (whole > lengths).any():
+                taken += np.where(place < self.max_tokens - self.last_tokens, 0, (whole - lengths)[:, None])
+            padded = ids.take(taken, mode="clip")
             padded[~kept] = -1
         else:
             padded = np.full(kept.shape, -1, np.int32)

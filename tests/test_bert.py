@@ -44,6 +44,25 @@ def test_onnx_equals_torch(bert_bundle: Path) -> None:
     assert max(training["parity_batched"], training["parity_single"]) <= 1e-4
 
 
+def test_how_a_long_query_ends_counts(bert_bundle: Path) -> None:
+    """Alone and in a batch with short ones; beyond the budget the middle is what is cut."""
+    router = load(bert_bundle)
+    truncation = router.manifest.truncation
+    assert 0 < truncation.last_tokens < truncation.max_tokens
+    middle = "hello " * truncation.max_tokens
+    queries = [
+        f"Say hi. {middle}",
+        f"Say hi. {middle} Prove every lemma.",
+        "Prove every lemma.",
+        f"Say hi. {middle * 2}",
+    ]
+    scores = router.score(queries)
+    assert scores == pytest.approx([router.score([query])[0] for query in queries], abs=1e-5)
+    assert abs(scores[0] - scores[1]) > 1e-3
+    assert scores[0] == pytest.approx(scores[3], abs=1e-5)
+    assert router.assess(queries).truncated.tolist() == [True, True, False, True]
+
+
 def test_the_checkpoints_are_gone_when_the_bundle_is_there(bert_bundle: Path) -> None:
     folder = bert_bundle.with_name(bert_bundle.name + ".training")
     assert not (folder / "checkpoints").exists()

@@ -99,15 +99,23 @@ def test_a_newer_format_version_says_to_upgrade(copy: Path) -> None:
         load(copy)
 
 
-def test_a_bundle_of_format_version_1_is_read_and_saved_as_todays(tmp_path: Path) -> None:
-    old = Path(__file__).parent / "bundles" / "version-1"
-    assert json.loads((old / "router.json").read_text())["format_version"] == 1
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_bundle_of_an_older_format_version_is_read_and_saved_as_todays(tmp_path: Path, version: int) -> None:
+    old = Path(__file__).parent / "bundles" / f"version-{version}"
+    assert json.loads((old / "router.json").read_text())["format_version"] == version
     expected = load(old).score(QUERIES)  # its golden scores passed
     manifest, contents = read_bundle(old)
-    assert manifest.guarantee is None
+    assert (manifest.guarantee, manifest.truncation.last_tokens) == (None, 0)
     new = save_bundle(tmp_path / "new", manifest, contents)
     assert json.loads((new / "router.json").read_text())["format_version"] == FORMAT_VERSION
     assert np.array_equal(load(new).score(QUERIES), expected)
+
+
+@pytest.mark.parametrize("last", [-1, 513])
+def test_more_last_tokens_than_the_budget_are_refused(copy: Path, last: int) -> None:
+    rewrite(copy, truncation={"max_tokens": 512, "last_tokens": last})
+    with pytest.raises(BundleCorruptError, match=f"last_tokens is {last}; expected 0 to 512"):
+        load(copy)
 
 
 def test_a_manifest_edited_by_hand_is_refused(copy: Path) -> None:

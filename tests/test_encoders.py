@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from model2vec import StaticModel
 from tokenizers import AddedToken
 
 from routelearn.routers.bundle import Truncation
 from routelearn.routers.errors import InputError
+from routelearn.routers.session import Ids, Lengths
 from routelearn.training.encoders import quantize, resolve_encoder, static_encoder, tokenize
 
 
@@ -62,6 +65,30 @@ def test_distinct_tokens_count_once(tiny_encoder: Path) -> None:
 def test_the_token_budget_cuts(tiny_encoder: Path) -> None:
     backend = static_encoder(tiny_encoder).backend()
     assert tokenize(["why how " * 50], backend, Truncation(max_tokens=10))[1].tolist() == [10]
+
+
+@given(lengths=st.lists(st.integers(0, 12), max_size=6), budget=st.integers(1, 9), data=st.data())
+def test_training_reads_the_tokens_that_a_router_reads(lengths: list[int], budget: int, data: st.DataObject) -> None:
+    """Word i of a text is token i + 1: its number among the words of the backend below."""
+    truncation = Truncation(max_tokens=budget, last_tokens=data.draw(st.integers(0, budget)), characters_per_token=99)
+    found, kept = tokenize([" ".join(map(str, range(length))) for length in lengths], Counting(), truncation)
+    rows = np.split(found, np.cumsum(kept)[:-1]) if lengths else []
+    for row, length in zip(rows, lengths, strict=True):
+        whole = np.arange(length, dtype=np.int32)
+        assert np.array_equal(row, truncation.kept(whole))
+        first = budget - truncation.last_tokens
+        read = [word for word in range(length) if word < first or word >= length - truncation.last_tokens]
+        assert row.tolist() == (list(range(length)) if length <= budget else read)
+
+
+class Counting:
+    """A tokenizer whose ids are the numbers that a text consists of."""
+
+    name = "counting"
+
+    def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
+        rows = [[int(word) for word in text.split()] for text in texts]
+        return np.array([one for row in rows for one in row], np.int32), np.array([len(row) for row in rows], np.int64)
 
 
 @pytest.mark.parametrize("source", ["/no/such/folder", "no-such-name", "./nothing"])

@@ -42,7 +42,19 @@ def test_node_reproduces_a_thousand_scores(
     bundle = request.getfixturevalue(kind)
     parts = [{"role": "user", "content": [{"type": "text", "text": "prove"}, {"type": "image_url"}, {"text": "it"}]}]
     systems = [{"role": "system", "content": "You add numbers."}, {"role": "user", "content": "2 + 2?"}]
-    odd = ["word " * 9000, "🙂 " * 4500, "", parts, systems, systems[:1], [{"role": "assistant", "content": None}]]
+    long = " ".join(f"Prove lemma {number}." for number in range(400))
+    chat = [{"role": "user", "content": long}, {"role": "assistant", "content": long[:99]}, {"content": "yes, do it"}]
+    odd = [
+        long,
+        chat,
+        "word " * 9000,
+        "🙂 " * 4500,
+        "",
+        parts,
+        systems,
+        systems[:1],
+        [{"role": "assistant", "content": None}],
+    ]
     queries = [*GOLDEN_QUERIES, *odd, *sample.queries][:1000]
     router = load(bundle)
     done = run(node_example, bundle, queries)

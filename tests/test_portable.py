@@ -14,7 +14,6 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from routelearn.cli import main
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import load
-from routelearn.routers.query import query_text
 from routelearn.training.portable import export_portable
 
 TEXTS = [
@@ -24,6 +23,7 @@ TEXTS = [
     "Don't STOP here: a  b\tc\n\nd -- x1_y2, (z)",
     "Café naïve résumé",
     "prove it " * 400,  # beyond the token budget
+    " ".join(f"{word} {number}" for number in range(150) for word in ("Prove", "a", "lemma")),
 ]
 
 
@@ -39,7 +39,7 @@ def test_text_in_gives_the_scores_of_the_bundle(name: str, request: pytest.Fixtu
     graph = session(export_portable(bundle, tmp_path / "text", "text") / "model.onnx")
     router = load(bundle)
     for whole in TEXTS:
-        text = query_text(whole, router.manifest.truncation.max_characters).text
+        text = router.manifest.truncation.read(whole).text
         (quality,) = graph.run(["quality"], {"text": np.array([text], object)})
         assert quality[0] == pytest.approx(router.quality([text])[0], abs=1e-5), text
 

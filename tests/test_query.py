@@ -42,6 +42,14 @@ def test_one_turn_over_the_budget_keeps_both_ends() -> None:
     assert truncated
 
 
+def test_both_ends_of_a_chat_are_how_it_opens_and_how_it_ends() -> None:
+    long = chat("opening " + "x" * 500, "middle", "the newest turn?")
+    assert query_text(chat("one", "two"), 100, both_ends=True) == ("one\ntwo", False)
+    text, truncated = query_text(long, 60, both_ends=True)
+    assert (text.startswith("opening"), text.endswith("middle\nthe newest turn?")) == (True, True)
+    assert (len(text), truncated) == (60, True)
+
+
 def test_a_short_follow_up_inherits_the_conversation(router: LearnedRouter) -> None:
     hard = "Prove that a group of order 8 is solvable, and state every lemma you use."
     easy = "Say hello to Ana."

@@ -68,6 +68,8 @@ class BertConfig(RouterConfig):
     """Settings of `train_bert`, beside those of `RouterConfig`; one of the folds validates.
 
     Attributes:
+        last_share: share of the token budget that a query beyond it keeps of its end, where a long text asks what it
+            asks; the rest is of its start.
         epochs: most passes over the queries.
         batch_size: queries a step, over all processes.
         learning_rate: peak, of the transformer.
@@ -88,6 +90,7 @@ class BertConfig(RouterConfig):
 
     folds: int = 10
     max_tokens: int = 128
+    last_share: float = 0.6
     epochs: int = 1
     batch_size: int = 32
     learning_rate: float = 6e-5
@@ -108,6 +111,7 @@ class BertConfig(RouterConfig):
         """See `RouterConfig.checks`."""
         return {
             **super().checks(),
+            "last_share": 0 <= self.last_share <= 1,
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
             "learning_rate": 0 < self.learning_rate < 1,
@@ -202,7 +206,11 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
         config.encoder, config.dropout, config.lora_rank, config.frozen_share, config.layers
     )
     check_token_budget(transformer, config)
-    truncation = Truncation(max_tokens=config.max_tokens, special_tokens=True)
+    truncation = Truncation(
+        max_tokens=config.max_tokens,
+        last_tokens=round(config.max_tokens * config.last_share),
+        special_tokens=True,
+    )
     flat, lengths = tokenize(examples.queries, HuggingFaceBackend(tokenizer_json, True), truncation)
     ids = np.split(flat, np.cumsum(lengths)[:-1])
     folds = validation_folds(examples, config.folds, config.seed)[:1]
@@ -287,7 +295,7 @@ def fit_network(
         main: this process writes.
     """
     folder = checkpoints(out)
-    _preparecheckpoints(folder, config, examples, main)
+    _prepare_checkpoints(folder, config, examples, main)
     if config.probe and not (config.resume and get_last_checkpoint(str(folder))):
         _probe(network, ids, examples, folds, ranking, config, log)
     settings = {name: getattr(config, name) for name in Settings.__dataclass_fields__}
@@ -335,7 +343,7 @@ def checkpoints(out: Path) -> Path:
     return training_folder(out) / "checkpoints"
 
 
-def _preparecheckpoints(folder: Path, config: BertConfig, examples: Examples, main: bool) -> None:
+def _prepare_checkpoints(folder: Path, config: BertConfig, examples: Examples, main: bool) -> None:
     """Keep the checkpoints of an interrupted run only to resume that very run.
 
     Raises:
@@ -365,7 +373,7 @@ def _reference(
         rows = []
         with torch.no_grad():
             for text in texts:
-                ids = encode(backend, [text])[0][: truncation.max_tokens]
+                ids = truncation.kept(encode(backend, [text])[0])
                 rows.append(network(*padded([ids]))[0].numpy())
         return np.concatenate(rows)
 

@@ -12,7 +12,6 @@ import numpy as np
 from ..routers.base import Link, Model
 from ..routers.bundle import CARD, MODEL, TOKENIZER, Golden, Manifest, Truncation, save_bundle
 from ..routers.golden import GOLDEN_QUERIES
-from ..routers.query import query_text
 from ..routers.session import HuggingFaceBackend, Session
 
 
@@ -87,9 +86,16 @@ def publish(
     """
     truncation = description.truncation
     backend = HuggingFaceBackend(tokenizer_json, truncation.special_tokens)
-    session = Session(model, backend, truncation.max_tokens, distinct=truncation.distinct, threads=1)
+    session = Session(
+        model,
+        backend,
+        truncation.max_tokens,
+        last_tokens=truncation.last_tokens,
+        distinct=truncation.distinct,
+        threads=1,
+    )
     measured = gate(session, description)
-    golden_texts = [query_text(query, truncation.max_characters).text for query in GOLDEN_QUERIES]
+    golden_texts = [truncation.read(query).text for query in GOLDEN_QUERIES]
     ids, lengths = backend.encode(golden_texts)
     quality = session.run(golden_texts)[0]["quality"]
     golden = [

@@ -141,6 +141,9 @@ def bert(
     epochs: Annotated[int | None, typer.Option(help="Most passes over the queries.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries a step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the transformer.")] = None,
+    last_share: Annotated[
+        float | None, typer.Option(help="Share of the token budget for the end of a query that exceeds it.")
+    ] = None,
     layers: Annotated[int | None, typer.Option(help="Keep so many layers of the encoder, from the input on.")] = None,
     frozen_share: Annotated[float | None, typer.Option(help="Share of the layers that stay as they are.")] = None,
     lora_rank: Annotated[int | None, typer.Option(help="Above 0: train low-rank updates only (extra lora).")] = None,

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from ..routers.bundle import TOKENIZER, Truncation
 from ..routers.errors import InputError, require
-from ..routers.query import Query, query_text
+from ..routers.query import Query
 from ..routers.session import HuggingFaceBackend, Ids, Lengths, TokenizerBackend, TokieBackend, encode
 
 logger = logging.getLogger(__name__)
@@ -77,10 +77,12 @@ class StaticEncoder:
 
 def tokenize(queries: Sequence[Query], backend: TokenizerBackend, truncation: Truncation) -> tuple[Ids, Lengths]:
     """Token ids as the runtime will count them: int32 (total,) and lengths int64 (n,), truncated."""
-    texts = [query_text(query, truncation.max_characters).text for query in queries]
+    texts = [truncation.read(query).text for query in queries]
     ids, lengths = encode(backend, texts) if texts else (np.empty(0, np.int32), np.empty(0, np.int64))
     position = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    ids, lengths = ids[position < truncation.max_tokens], np.minimum(lengths, truncation.max_tokens)
+    first = position < truncation.max_tokens - truncation.last_tokens
+    last = np.repeat(lengths, lengths) - position <= truncation.last_tokens
+    ids, lengths = ids[first | last], np.minimum(lengths, truncation.max_tokens)
     if truncation.distinct:
         row = np.repeat(np.arange(len(lengths)), lengths)
         pairs = np.unique(np.stack([row, ids]), axis=1)

@@ -12,7 +12,7 @@ from ..routers.base import Floats, Link, win_rate
 from ..routers.bundle import Truncation
 from ..routers.errors import ExportError
 from ..routers.golden import GOLDEN_QUERIES
-from ..routers.query import Query, query_text
+from ..routers.query import Query
 from ..routers.session import Session
 from .bundling import Description
 from .metrics import Array, routing_curve
@@ -53,7 +53,7 @@ def parity_gate(
 
 def texts_of(queries: Sequence[Query], truncation: Truncation) -> list[str]:
     """The texts that a router with this truncation reads."""
-    return [query_text(query, truncation.max_characters).text for query in queries]
+    return [truncation.read(query).text for query in queries]
 
 
 def check_parity(

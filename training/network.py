@@ -142,7 +142,7 @@ def reference_quality(
         rows = []
         with torch.no_grad():
             for text in texts:
-                ids = np.unique(encode(backend, [text])[0][: truncation.max_tokens])
+                ids = np.unique(truncation.kept(encode(backend, [text])[0]))
                 mask = torch.full((1, max(1, len(ids))), int(len(ids) > 0), dtype=torch.uint8)
                 padded = torch.from_numpy(ids if len(ids) else np.zeros(1, np.int32)).reshape(1, -1)
                 rows.append(network(padded, mask)[0].numpy())

@@ -14,7 +14,6 @@ import numpy as np
 from ..routers.base import win_rate
 from ..routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, read_bundle
 from ..routers.errors import InputError, require
-from ..routers.query import query_text
 
 Format = Literal["text", "triton"]
 
@@ -82,7 +81,9 @@ def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
         return helper.make_tensor(label, types.INT64, [len(values)], list(values))
 
     constants = [constant("t_0", 0), constant("t_1", 1), constant("t_last", -1)]
-    constants.append(constant("t_budget", truncation.max_tokens))
+    constants.append(constant("t_first", truncation.max_tokens - truncation.last_tokens))
+    constants.append(constant("t_minus_last", -truncation.last_tokens))
+    constants.append(constant("t_end", 2**62))
     nodes = [
         helper.make_node(
             "BertTokenizer", ["text"], ["t_with_special", "t_types", "t_attention"], domain=_DOMAIN,
@@ -94,7 +95,14 @@ def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
     if not truncation.special_tokens:
         nodes.append(helper.make_node("Slice", ["t_flat", "t_1", "t_last"], ["t_bare"]))
         ids = "t_bare"
-    nodes.append(helper.make_node("Slice", [ids, "t_0", "t_budget"], ["t_cut"]))
+    nodes += [  # the first ids and the last ones; where that is all of them, the last begin where the first end
+        helper.make_node("Slice", [ids, "t_0", "t_first"], ["t_start"]),
+        helper.make_node("Shape", [ids], ["t_whole"]),
+        helper.make_node("Add", ["t_whole", "t_minus_last"], ["t_before_last"]),
+        helper.make_node("Max", ["t_before_last", "t_first"], ["t_rest"]),
+        helper.make_node("Slice", [ids, "t_rest", "t_end"], ["t_ending"]),
+        helper.make_node("Concat", ["t_start", "t_ending"], ["t_cut"], axis=0),
+    ]
     ids = "t_cut"
     if truncation.distinct:
         nodes.append(helper.make_node("Unique", [ids], ["t_unique"], axis=0, sorted=1))
@@ -155,7 +163,7 @@ def _check_golden(graph: bytes, manifest: Manifest) -> None:
     strong, weak = ([model.name for model in manifest.pool].index(name) for name in (manifest.strong, manifest.weak))
     link: Any = manifest.link
     for golden in manifest.golden:
-        text = query_text(golden.query, manifest.truncation.max_characters).text
+        text = manifest.truncation.read(golden.query).text
         if not text.isascii() or "\0" in text:
             continue
         found = session.run(["quality"], {"text": np.array([text], object)})[0][0]

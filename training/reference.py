@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from ..routers.base import Floats, win_rate
-from ..routers.query import Query, query_text
+from ..routers.query import Query
 from ..routers.reference import LEAST_REFERENCE, Moments, Reference
 from ..routers.session import Session
 from .bundling import Description
@@ -69,7 +69,7 @@ class Known:
 
     def reference(self, session: Session, description: Description) -> dict[str, Any] | None:
         """The reference for the manifest; None: too few queries."""
-        texts = [query_text(query, description.truncation.max_characters).text for query in self.queries]
+        texts = [description.truncation.read(query).text for query in self.queries]
         found = session.run(texts)[0]
         strong, weak = description.columns
         scores = self.scores

@@ -17,13 +17,14 @@ function contentText(content) {
   return parts.filter((part) => typeof part === "string" && part).join("\n");
 }
 
-/** The text that a router reads: newest turn first, within a budget of characters (code points). */
-export function queryText(query, maxCharacters) {
+/** The text that a router reads: newest turn first, or both ends of a chat, within a budget of code points. */
+export function queryText(query, maxCharacters, bothEnds = false) {
   let turns = [query];
   if (typeof query !== "string") {
     const said = query.filter((message) => SAID.has(message.role ?? "user"));
     const chosen = said.length ? said : query;
-    turns = chosen.map((message) => contentText(message.content)).filter((text) => text).reverse();
+    turns = chosen.map((message) => contentText(message.content)).filter((text) => text);
+    turns = bothEnds ? [turns.join("\n")] : turns.reverse();
   }
   const first = [...(turns[0] ?? "")];
   if (first.length > maxCharacters) {
@@ -45,7 +46,7 @@ export class Router {
   /** Load a bundle: every hash is checked, and the golden queries must get the qualities of the export. */
   static async load(folder) {
     const manifest = JSON.parse(await readFile(join(folder, "router.json"), "utf8"));
-    if (manifest.format_version > 2) throw new Error(`format version ${manifest.format_version} is newer than this code`);
+    if (manifest.format_version > 3) throw new Error(`format version ${manifest.format_version} is newer than this code`);
     const files = {};
     for (const name of ["model.onnx", "tokenizer.json"]) {
       files[name] = await readFile(join(folder, name));
@@ -75,10 +76,11 @@ export class Router {
 
   /** Token ids (uncut) and quality of every model for one query. */
   async run(query) {
-    const { max_tokens, characters_per_token, special_tokens, distinct } = this.manifest.truncation;
-    const text = queryText(query, max_tokens * characters_per_token);
+    const { max_tokens, last_tokens = 0, characters_per_token, special_tokens, distinct } = this.manifest.truncation;
+    const text = queryText(query, max_tokens * characters_per_token, last_tokens > 0);
     const ids = text || special_tokens ? this.tokenizer.encode(text, { add_special_tokens: special_tokens }).ids : [];
-    const kept = ids.slice(0, max_tokens);
+    const first = max_tokens - last_tokens;
+    const kept = [...ids.slice(0, first), ...ids.slice(Math.max(first, ids.length - last_tokens))];
     const seen = new Set();
     const mask = kept.map((id) => (distinct && seen.has(id) ? 0 : (seen.add(id), 1)));
     const length = Math.max(1, kept.length);
