@@ -1,8 +1,9 @@
 """MMLU in domain: every router trained on a part of RouteLLM's questions and tested on the rest.
 
-Run: python benchmarks/mmlu.py [--only mf similarity bert bert-int8] [--settings ten folds]
-Reads $ROUTELEARN_DATA (default ../shared/data). The BERT router takes some two hours on two cores; bundles and
-reports stay in benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md for each setting.
+Run: python benchmarks/mmlu.py [--only mf similarity bert bert-int8] [--settings ten folds] [--encoder FOLDER]
+Reads $ROUTELEARN_DATA (default ../shared/data). The BERT router takes some two hours on two cores, and another encoder
+as long again; bundles and reports stay in benchmarks/out, so that a stopped run goes on. Writes a section of
+docs/results.md for each setting.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ Train = Callable[[list[Record], Path, int], Path]
 ROUTERS: dict[str, Train] = {
     "mf": lambda records, out, seed: train_matrix_factorization(records, out, MatrixFactorizationConfig(seed=seed)),
     "similarity": lambda records, out, seed: train_similarity(records, out, SimilarityConfig(seed=seed)),
-    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed)),
-    "bert-int8": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, quantise="int8")),
+    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, resume=True)),
+    "bert-int8": lambda records, out, seed: train_bert(
+        records, out, BertConfig(seed=seed, quantise="int8", resume=True)
+    ),
 }
+#: Of another encoder: its lower layers, of which the upper two are trained.
+LARGER: dict[str, Any] = {"layers": 8, "frozen_share": 0.75, "learning_rate": 4e-5, "resume": True}
 
 
 def parts(setting: str, seed: int) -> tuple[list[Record], list[Record], int]:
@@ -126,11 +131,23 @@ def lines(setting: str, rows: list[dict[str, Any]]) -> list[str]:
     return [*text, ""]
 
 
+def larger(encoder: str) -> Train:
+    """A BERT router of another encoder, a folder or a hub id."""
+    return lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, encoder=encoder, **LARGER))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(ROUTERS), help="default: mf, similarity, bert")
     parser.add_argument("--settings", nargs="+", default=["ten", "folds"], choices=["ten", "folds"])
+    parser.add_argument(
+        "--encoder", help="a BERT router of this encoder too: sentence-transformers/all-mpnet-base-v2, or its folder"
+    )
     arguments = parser.parse_args()
+    more = []
+    if arguments.encoder:
+        more = [f"bert-{Path(arguments.encoder).name}"]
+        ROUTERS[more[0]] = larger(arguments.encoder)
     head = [
         f"{STRONG} over {WEAK}; APGR as RouteLLM defines it, whose best published figure is {PUBLISHED} (trained on "
         "battles and a judge, not on MMLU questions). Near copies of training questions are not tested on. kNN and "
@@ -138,12 +155,14 @@ def main() -> None:
         "",
     ]
     for setting in arguments.settings:
-        names = arguments.only or list(NAMES[setting])
+        names = [*(arguments.only or NAMES[setting]), *more]
         rows = []
         for seed in range(SEEDS):
             file = f"mmlu/{setting}-{seed}-" + "-".join(names)
             rows.append(cached(file, lambda s=setting, n=seed, o=names: measure(s, n, o)))
-        command = f"python benchmarks/mmlu.py --settings {setting}"
+        command = f"python benchmarks/mmlu.py --settings {setting}" + (
+            f" --encoder {arguments.encoder}" if arguments.encoder else ""
+        )
         write_section(f"MMLU, trained in domain: {TITLES[setting]}", command, head + lines(setting, rows))
 
 
