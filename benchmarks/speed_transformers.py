@@ -25,7 +25,8 @@ from tokenizers import Tokenizer
 
 from routelearn.data.sample import generate_sample
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.routers.session import HuggingFaceBackend, cpu_count
+from routelearn.routers.session import cpu_count
+from routelearn.routers.tokenizer import HuggingFaceBackend
 from routelearn.training.backbone import load_transformer
 from routelearn.training.bert import BertConfig, train_bert
 from routelearn.training.encoders import PACKAGED_ENCODER

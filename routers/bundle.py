@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .base import LINKS, Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
 from .query import CHARACTERS_PER_TOKEN, Query, QueryText, query_text
+from .tokenizer import Ids
 
 FORMAT_VERSION = 3
 MANIFEST = "router.json"
@@ -39,7 +39,6 @@ CARD = "README.md"
 #: The files of a bundle with the most bytes that each may have: a graph is one protobuf message (2 GiB at most).
 MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 256 << 20, CARD: 16 << 20}
 _BINARY: int = getattr(os, "O_BINARY", 0)
-Ids = npt.NDArray[np.int32]
 #: What version 1 lacks. (What version 2 lacks, `Truncation.last_tokens`, has a default.)
 _SINCE_2: dict[str, Any] = {"guarantee": None, "reference": None}
 #: The kind of bundle that judges answers; all other kinds are routers.

@@ -15,7 +15,8 @@ from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
 from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
 from .query import Query
 from .reference import Reference
-from .session import HuggingFaceBackend, Session, TokenizerBackend, TokieBackend
+from .session import Session
+from .tokenizer import HuggingFaceBackend, TokenizerBackend, TokieBackend
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Text to tensors to scores: the only importer of onnxruntime, and the tokenizer back ends.
+"""Text to tensors to scores: the only importer of onnxruntime.
 
 A graph takes ``input_ids`` and ``attention_mask``, both (n, length), in the
 integer types that it declares, and a verifier's ``features`` (n, k), float32; it
@@ -8,23 +8,20 @@ gives ``quality`` (n, models) and, when the bundle has them, ``novelty`` (n,) an
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from tokenizers import Tokenizer
 
 from .errors import BundleCorruptError, InferenceError
 from .graph_check import check_graph
+from .tokenizer import Ids, Lengths, TokenizerBackend, encode
 
-Ids = npt.NDArray[np.int32]
-Lengths = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
 T = TypeVar("T")
@@ -52,76 +49,6 @@ def cpu_count() -> int:
     except (OSError, ValueError):  # no cgroup v2 here: affinity stands
         return count
     return count
-
-
-class TokenizerBackend(Protocol):
-    """Texts to token ids, without padding or truncation."""
-
-    name: str
-
-    def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
-        """Ids of all texts one after the other, int32 (total,), and their lengths, int64 (n,)."""
-        ...
-
-
-class HuggingFaceBackend:
-    """The `tokenizers` library: the reference, always there."""
-
-    name = "tokenizers"
-
-    def __init__(self, tokenizer_json: bytes, special_tokens: bool) -> None:
-        """Parse a tokenizer.json.
-
-        Raises:
-            BundleCorruptError: the library cannot read it.
-        """
-        try:
-            self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise BundleCorruptError(f"tokenizer.json cannot be read: {error}") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._special_tokens = special_tokens
-
-    def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
-        """See `TokenizerBackend.encode`."""
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=self._special_tokens)
-        rows = [encoding.ids for encoding in encodings]
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids = np.fromiter((token for row in rows for token in row), np.int32, int(lengths.sum()))
-        return ids, lengths
-
-
-class TokieBackend:
-    """The `tokie` library (extra `fast`): the same ids, many times faster."""
-
-    name = "tokie"
-
-    def __init__(self, tokenizer_json: bytes, special_tokens: bool) -> None:
-        """Parse a tokenizer.json; raises what tokie raises."""
-        import tokie
-
-        # tokie reads from a path only: give it the bytes that were hashed, not the file as it is by now.
-        with tempfile.NamedTemporaryFile(suffix=".json") as copy:
-            copy.write(tokenizer_json)
-            copy.flush()
-            self._tokenizer: Any = tokie.Tokenizer.from_json(copy.name)  # its stubs lag behind
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._special_tokens = special_tokens
-
-    def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
-        """See `TokenizerBackend.encode`."""
-        ids, lengths = self._tokenizer.encode_batch_flat(texts, add_special_tokens=self._special_tokens)
-        return ids.view(np.int32), lengths.view(np.int64)
-
-
-def encode(backend: TokenizerBackend, texts: list[str]) -> tuple[Ids, Lengths]:
-    """Tokenize; lone surrogates, which no tokenizer takes, become replacement characters."""
-    try:
-        return backend.encode(texts)
-    except (UnicodeEncodeError, TypeError):
-        return backend.encode([text.encode("utf-8", "replace").decode("utf-8") for text in texts])
 
 
 class Session:

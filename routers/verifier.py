@@ -17,7 +17,8 @@ from .bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundl
 from .confidence import Ask, Estimate
 from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError
 from .query import Query, turns
-from .session import HuggingFaceBackend, Ids, Lengths, Session, encode
+from .session import Session
+from .tokenizer import HuggingFaceBackend, Ids, Lengths, encode
 
 #: Pairs encoded at a time.
 _PAIRS_PER_CHUNK = 2048

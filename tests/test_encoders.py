@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 
 from routelearn.routers.bundle import Truncation
 from routelearn.routers.errors import InputError
-from routelearn.routers.session import Ids, Lengths
+from routelearn.routers.tokenizer import Ids, Lengths
 from routelearn.training.encoders import quantize, resolve_encoder, static_encoder, tokenize
 
 

@@ -25,7 +25,8 @@ from ..data.records import Record
 from ..routers.base import Floats, Model, win_rate
 from ..routers.bundle import Truncation
 from ..routers.errors import InputError, require
-from ..routers.session import HuggingFaceBackend, Session, encode
+from ..routers.session import Session
+from ..routers.tokenizer import HuggingFaceBackend, encode
 from .backbone import Backbone, load_transformer, merged
 from .bundling import Description
 from .encoders import tokenize

@@ -12,7 +12,8 @@ import numpy as np
 from ..routers.base import Link, Model
 from ..routers.bundle import CARD, MODEL, TOKENIZER, Golden, Manifest, Truncation, save_bundle
 from ..routers.golden import GOLDEN_QUERIES
-from ..routers.session import HuggingFaceBackend, Session
+from ..routers.session import Session
+from ..routers.tokenizer import HuggingFaceBackend
 
 
 @dataclass(frozen=True)

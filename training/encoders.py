@@ -27,7 +27,7 @@ import numpy.typing as npt
 from ..routers.bundle import TOKENIZER, Truncation
 from ..routers.errors import InputError, require
 from ..routers.query import Query
-from ..routers.session import HuggingFaceBackend, Ids, Lengths, TokenizerBackend, TokieBackend, encode
+from ..routers.tokenizer import HuggingFaceBackend, Ids, Lengths, TokenizerBackend, TokieBackend, encode
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from torch import nn
 from ..routers.base import Floats
 from ..routers.bundle import Truncation
 from ..routers.query import Query
-from ..routers.session import encode
+from ..routers.tokenizer import encode
 from .encoders import StaticEncoder, tokenize
 from .export import embedding_sum
 

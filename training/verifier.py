@@ -35,7 +35,8 @@ from ..routers.bundle import (
     save_bundle,
 )
 from ..routers.errors import InputError, require
-from ..routers.session import HuggingFaceBackend, Session
+from ..routers.session import Session
+from ..routers.tokenizer import HuggingFaceBackend
 from ..routers.verifier import GOLDEN_PAIRS, GOLDEN_PRIORS, PairEncoder
 from .answers import JudgedAnswer, answer_examples, judged_answers
 from .backbone import Backbone, load_transformer, merged
