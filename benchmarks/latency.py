@@ -151,7 +151,7 @@ def table() -> list[str]:
             say(f"{name}: {one}")
             stored = f"{sum(map(parameters, parts)):,}" if parts else ""
             size = sum(file.stat().st_size for part in parts for file in part.iterdir()) / 1e6
-            survey = next((value for kind, value in SURVEY.items() if name.startswith(kind)), "")
+            survey = SURVEY.get(name.split("-")[0], "")
             lines.append(
                 f"| {name} | {stored} | {f'{size:.1f}' if parts else ''} | {one['load_ms']:.0f} | {one['rss_mb']:.0f} "
                 f"| {one['peak_mb']:.0f} | {one['p50_ms']:.3g} / {one['p99_ms']:.3g} | {one['rate']:,.0f} | {survey} |"
