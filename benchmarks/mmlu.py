@@ -161,7 +161,7 @@ def main() -> None:
             file = f"mmlu/{setting}-{seed}-" + "-".join(names)
             rows.append(cached(file, lambda s=setting, n=seed, o=names: measure(s, n, o)))
         command = f"python benchmarks/mmlu.py --settings {setting}" + (
-            f" --encoder {arguments.encoder}" if arguments.encoder else ""
+            f" --encoder {Path(arguments.encoder).name}" if arguments.encoder else ""
         )
         write_section(f"MMLU, trained in domain: {TITLES[setting]}", command, head + lines(setting, rows))
 

@@ -55,7 +55,7 @@ def score_command(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="txt, jsonl, csv, tsv, parquet, a folder of parquet files, or - (stdin)."
+            metavar="INPUT...", help="txt, jsonl, csv, tsv, parquet, a folder of them, a dataset's id, or - (stdin)."
         ),
     ],
     output: Annotated[
