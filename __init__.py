@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .routers.answers import Answer, from_client
     from .routers.availability import Availability
     from .routers.availability_metrics import register_availability_metrics
+    from .routers.average import AverageRouter
     from .routers.base import Assessment, Decision, Model, Router
     from .routers.budget import Budget
     from .routers.cascade import Cascade
@@ -76,6 +77,7 @@ __all__ = [
     "Answer",
     "Assessment",
     "Availability",
+    "AverageRouter",
     "BertConfig",
     "BreakerLimits",
     "Budget",
@@ -144,6 +146,7 @@ _HOME = {
     "Answer": ".routers.answers",
     "Assessment": ".routers.base",
     "Availability": ".routers.availability",
+    "AverageRouter": ".routers.average",
     "BertConfig": ".training.bert",
     "BreakerLimits": ".routers.model_health",
     "Budget": ".routers.budget",

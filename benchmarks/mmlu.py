@@ -19,7 +19,9 @@ from common import STRONG, WEAK, bundle, cached, interval, routellm, say, withou
 
 from routelearn.data.records import Record
 from routelearn.data.splits import split_by_prompt
-from routelearn.routers.learned import load
+from routelearn.routers.average import AverageRouter
+from routelearn.routers.base import Router
+from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.bert import BertConfig, train_bert
 from routelearn.training.evaluate import evaluate
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
@@ -30,6 +32,8 @@ SEEDS = 5
 NAMES = {"ten": ("mf", "similarity", "bert"), "folds": ("mf", "similarity", "bert-int8")}
 TITLES = {"ten": "a tenth to train", "folds": "five folds"}
 BOOTSTRAP = 300
+#: Of the BERT routers, where there are several.
+AVERAGE = "average of both"
 #: RouteLLM's best published APGR on MMLU (arXiv 2406.18665, table 2).
 PUBLISHED = 0.603
 
@@ -63,13 +67,16 @@ def measure(setting: str, seed: int, names: list[str]) -> dict[str, Any]:
     """Train what is not trained yet, and evaluate all of it in one run."""
     training, test, dropped = parts(setting, seed)
     seconds = {}
-    routers = {}
+    routers: dict[str, Router] = {}
     for name in names:
         start = time.perf_counter()
         path = bundle(f"mmlu-{setting}-{seed}-{name}", lambda out, name=name: ROUTERS[name](training, out, seed))
         seconds[name] = time.perf_counter() - start
         routers[name] = load(path)
         say(f"{setting} {seed} {name}: {seconds[name]:.0f} s")
+    transformers = [router for name, router in routers.items() if name.startswith("bert")]
+    if len(transformers) > 1:
+        routers[AVERAGE] = AverageRouter(transformers)
     report = evaluate(
         routers, test, training=training, strong=STRONG, weak=WEAK, bootstrap=BOOTSTRAP, seed=seed
     ).as_dict()
@@ -82,7 +89,7 @@ def measure(setting: str, seed: int, names: list[str]) -> dict[str, Any]:
         "int8": {
             name: {key: router.manifest.training.get(key) for key in ("flips", "flips_at_worst", "apgr_drop")}
             for name, router in routers.items()
-            if "flips" in router.manifest.training
+            if isinstance(router, LearnedRouter) and "flips" in router.manifest.training
         },
         "results": [{key: result[key] for key in ("router", "values", "intervals")} for result in report["results"]],
         "differences": report["differences"],
@@ -113,7 +120,8 @@ def lines(setting: str, rows: list[dict[str, Any]]) -> list[str]:
         ]
         shown = " | ".join("" if mean is None else f"{mean:.3f}" for mean in means)
         deviation = np.std(apgr, ddof=1)
-        text.append(f"| {name} | {np.mean(apgr):.3f} | {deviation:.3f} | {each if name in ROUTERS else ''} | {shown} |")
+        intervals = each if name in {*ROUTERS, AVERAGE} else ""
+        text.append(f"| {name} | {np.mean(apgr):.3f} | {deviation:.3f} | {intervals} | {shown} |")
     text += ["", "Paired differences of APGR, mean over the " + ("seeds" if setting == "ten" else "folds") + ":", ""]
     for one in rows[0]["differences"]:
         same = [

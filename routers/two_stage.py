@@ -17,6 +17,20 @@ from .query import Query
 SECOND = "second-stage"
 
 
+def check_same_decision(first: Router, second: Router) -> None:
+    """Refuse two routers whose scores mean different things.
+
+    Raises:
+        InputError: they are of different models or links.
+    """
+    for name in ("strong", "weak", "link"):
+        ours, theirs = getattr(first, name), getattr(second, name)
+        if ours != theirs:
+            raise InputError(f"{name} is {ours!r} in one router and {theirs!r} in another")
+    if set(first.models) != set(second.models):
+        raise InputError(f"one router has the pool {list(first.models)}, another {list(second.models)}")
+
+
 class TwoStageRouter(Router):
     """Asks `second` only about queries whose score by `first` lies in a band around the threshold.
 
@@ -49,12 +63,7 @@ class TwoStageRouter(Router):
         """
         if not 0 < share < 1:
             raise InputError(f"share is {share}; expected a share of the queries between 0 and 1")
-        for name in ("strong", "weak", "link"):
-            ours, theirs = getattr(first, name), getattr(second, name)
-            if ours != theirs:
-                raise InputError(f"{name} is {ours!r} in the first router and {theirs!r} in the second")
-        if set(first.models) != set(second.models):
-            raise InputError(f"the first router has the pool {list(first.models)}, the second {list(second.models)}")
+        check_same_decision(first, second)
         if not first.threshold_table:
             raise InputError("the first router has no threshold table, which says how wide the band must be")
         super().__init__(

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from routelearn.routers.average import AverageRouter
 from routelearn.routers.base import Decision, Router
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
@@ -57,6 +58,7 @@ TOLERANCE = {"bert": 2e-6, "bert-int8": 2e-3, "similarity-bradley-terry": 2e-6}
         "mf-one-thread",
         "mf-tokenizers",
         "bert-one-thread",
+        "average",
         "fallback",
         "fallback-missing",
         "fallback-timeout",
@@ -70,6 +72,7 @@ def any_router(request: pytest.FixtureRequest, router: LearnedRouter, bundle: ob
         "mf-one-thread": lambda: load(str(bundle), threads=1),
         "mf-tokenizers": lambda: load(str(bundle), tokenizer="tokenizers"),
         "bert-one-thread": lambda: load(request.getfixturevalue("bert_bundle"), threads=1),
+        "average": lambda: AverageRouter([router, load(request.getfixturevalue("similarity_bundle"))]),
         "fallback": lambda: FallbackRouter(router),
         "fallback-missing": lambda: FallbackRouter(None, strong="sim-max", weak="sim-small"),
         "fallback-timeout": lambda: FallbackRouter(router, timeout_s=30),
