@@ -30,7 +30,7 @@ from routelearn.training.examples import examples_of
 from routelearn.training.export import int8_linear
 from routelearn.training.finetuning import QueryDataset, collate, predict
 from routelearn.training.gate import check_quantised
-from routelearn.training.quantise import Int8Linear, quantised
+from routelearn.training.quantise import Int8Linear, quantised, rounded
 
 
 def test_the_bert_router_learns(bert_bundle: Path, tested: list[PerformanceRecord]) -> None:
@@ -85,8 +85,8 @@ def test_int8_products_are_within_a_rounding_of_float_ones() -> None:
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(64, 32)).eval()
     values = torch.randn(4, 7, 64) * torch.logspace(-1, 1, 64)  # channels of very different size
-    rounded = quantised(layer, lambda module: module(values))
-    error = (rounded(values) - layer(values)).abs().max() / layer(values).abs().max()
+    integers = quantised(layer, lambda module: module(values))
+    error = (integers(values) - layer(values)).square().mean().sqrt() / layer(values).std()
     assert 0 < error < 0.01
 
 
@@ -100,6 +100,21 @@ def test_rounding_weights_does_not_shift_the_mean_output() -> None:
 
     plain = Int8Linear(layer[0], torch.ones(64))  # type: ignore[arg-type]
     assert shift(quantised(layer, lambda module: module(values))) < 0.2 * shift(plain)
+
+
+def test_rounding_keeps_products_with_inputs_like_the_calibration_queries() -> None:
+    """Inputs of few directions: what one channel's rounding costs, others make up for."""
+    torch.manual_seed(0)
+    inputs = torch.randn(4000, 16) @ torch.randn(16, 64) + 0.05 * torch.randn(4000, 64)
+    weight = torch.randn(24, 64)
+
+    def error(rows: torch.Tensor, scale: torch.Tensor) -> float:
+        return float((inputs @ (rows.float() * scale.unsqueeze(1) - weight).T).pow(2).mean())
+
+    moments = inputs.T @ inputs / len(inputs)
+    assert error(*rounded(weight, 7, moments)) < 0.5 * error(*rounded(weight, 7))
+    assert rounded(weight, 7, moments)[0].abs().max() <= 63
+    assert torch.isfinite(rounded(weight, 7, torch.zeros(64, 64))[0]).all()  # no input ever differed
 
 
 def test_an_int8_product_does_not_depend_on_the_batch() -> None:

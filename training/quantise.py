@@ -4,8 +4,9 @@ Post-training: weights get one scale an output channel (Krishnamoorthi 2018, sec
 one a token at run time, as in LLM.int8() (Dettmers et al. 2022, section 3). Inputs whose channels differ
 in size are evened out first, at the weights' expense (SmoothQuant, Xiao et al. 2023, equation 4): on MiniLM that
 halves the error. Where activations lie to one side of zero, as behind a GELU, the middle of each token's range is
-taken off before rounding, which halves the step. What rounding the weights adds to a layer's mean output is taken off
-its bias (Nagel et al. 2019, section 4.2).
+taken off before rounding, which halves the step. Weights are rounded one input channel after the other, and those that
+follow make up for the error on inputs like the calibration queries' (GPTQ, Frantar et al. 2022, algorithm 1). What is
+left of it in a layer's mean output is taken off its bias (Nagel et al. 2019, section 4.2).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ BITS = 7
 SMOOTHING = 0.5
 #: Activations whose largest value is so many times their least one's size lie to one side of zero.
 _LOPSIDED = 3.0
+#: Added to the diagonal of the inputs' second moments, as a share of its mean: few queries do not tell them exactly.
+_DAMPING = 0.01
 
 
 class Int8Linear(nn.Module):
@@ -36,7 +39,12 @@ class Int8Linear(nn.Module):
     total: torch.Tensor
 
     def __init__(
-        self, linear: nn.Linear, size: torch.Tensor, lopsided: bool = False, mean: torch.Tensor | None = None
+        self,
+        linear: nn.Linear,
+        size: torch.Tensor,
+        lopsided: bool = False,
+        mean: torch.Tensor | None = None,
+        moments: torch.Tensor | None = None,
     ) -> None:
         """Round a layer whose input channels are divided by ``size`` (k,) beforehand.
 
@@ -45,9 +53,11 @@ class Int8Linear(nn.Module):
             size: see above.
             lopsided: most inputs lie to one side of zero.
             mean: (k,) of the inputs; None: not known.
+            moments: (k, k), what x x' is of the inputs on average; None: not known.
         """
         super().__init__()
-        weight, scale = rounded(linear.weight.detach() * size, BITS)
+        inputs = None if moments is None else moments / torch.outer(size, size)
+        weight, scale = rounded(linear.weight.detach() * size, BITS, inputs)
         self.register_buffer("weight", weight.T.contiguous())
         self.register_buffer("scale", scale)
         self.register_buffer("even", 1 / size)
@@ -86,11 +96,29 @@ class Int8Embedding(nn.Module):
         return self.table[ids].float() * self.scale[ids]
 
 
-def rounded(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """int8 rows of a matrix (m, k) and their scales (m,)."""
+def rounded(weight: torch.Tensor, bits: int, moments: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """int8 rows of a matrix (m, k) and their scales (m,).
+
+    Args:
+        weight: the matrix.
+        bits: of an element.
+        moments: (k, k), what x x' is on average of the vectors that it is multiplied with: the products are kept close,
+            rather than the elements. None: not known.
+    """
     largest = 2 ** (bits - 1) - 1
     scale = weight.abs().amax(dim=1).clamp_min(1e-12) / largest
-    return torch.round(weight / scale.unsqueeze(1)).to(torch.int8), scale
+    whole = weight / scale.unsqueeze(1)
+    if moments is None:
+        return torch.round(whole).to(torch.int8), scale
+    damping = _DAMPING * moments.diagonal().mean().clamp_min(1e-12)
+    inverse = torch.linalg.inv(moments.double() + damping * torch.eye(len(moments)))
+    factor = torch.linalg.cholesky(inverse, upper=True).float()
+    found = torch.empty_like(whole)
+    for column in range(whole.shape[1]):
+        found[:, column] = torch.round(whole[:, column]).clamp(-largest, largest)
+        error = (whole[:, column] - found[:, column]) / factor[column, column]
+        whole[:, column:] -= torch.outer(error, factor[column, column:])
+    return found.to(torch.int8), scale
 
 
 def quantised(module: nn.Module, run: Callable[[nn.Module], object]) -> nn.Module:
@@ -107,11 +135,12 @@ def quantised(module: nn.Module, run: Callable[[nn.Module], object]) -> nn.Modul
 
 @dataclass
 class _Inputs:
-    """Least, largest and summed value (k,) of each input channel of the layers that read one tensor."""
+    """What layers that share an input read: least, largest and summed value (k,) of each channel, products (k, k)."""
 
     least: torch.Tensor
     largest: torch.Tensor
     total: torch.Tensor
+    products: torch.Tensor
     rows: int
     layers: list[nn.Linear]
 
@@ -121,7 +150,10 @@ class _Inputs:
         largest = torch.maximum(self.largest, -self.least)
         size = largest.clamp_min(1e-5) ** SMOOTHING / weights.clamp_min(1e-5) ** (1 - SMOOTHING)
         above, below = (self.largest / size).amax(), -(self.least / size).amin()
-        return Int8Linear(linear, size, bool(above > _LOPSIDED * below), self.total / self.rows)
+        mean, moments = self.total / self.rows, self.products / self.rows
+        if linear.bias is not None:  # it takes care of the mean
+            moments = moments - torch.outer(mean, mean)
+        return Int8Linear(linear, size, bool(above > _LOPSIDED * below), mean, moments)
 
 
 def _inputs(module: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.Module, _Inputs]:
@@ -139,11 +171,12 @@ def _inputs(module: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.Mo
             if layer is one.layers[0]:
                 one.least, one.largest = torch.minimum(one.least, least), torch.maximum(one.largest, largest)
                 one.total, one.rows = one.total + seen.sum(dim=0), one.rows + len(seen)
+                one.products += seen.T @ seen
         elif read and read[0] is inputs[0]:
             found[layer] = before[0]
             before[0].layers.append(layer)
         else:
-            found[layer] = _Inputs(least, largest, seen.sum(dim=0), len(seen), [layer])
+            found[layer] = _Inputs(least, largest, seen.sum(dim=0), seen.T @ seen, len(seen), [layer])
         read[:], before[:] = [inputs[0]], [found[layer]]
 
     hooks = [layer.register_forward_pre_hook(record) for layer in module.modules() if isinstance(layer, nn.Linear)]
