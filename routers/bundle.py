@@ -24,12 +24,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .base import LINKS, Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
 from .query import CHARACTERS_PER_TOKEN, Query, QueryText, query_text
-from .tokenizer import Ids
+from .tokenizer import Ids, keep_ends
 
 FORMAT_VERSION = 3
 MANIFEST = "router.json"
@@ -84,8 +82,7 @@ class Truncation:
 
     def kept(self, ids: Ids) -> Ids:
         """The token ids, int32 (length,), that are read of a text's."""
-        first = self.max_tokens - self.last_tokens
-        return ids if len(ids) <= self.max_tokens else np.concatenate([ids[:first], ids[len(ids) - self.last_tokens :]])
+        return keep_ends(ids, self.max_tokens, self.last_tokens)
 
 
 @dataclass(frozen=True)

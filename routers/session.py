@@ -20,7 +20,7 @@ import onnxruntime as ort
 
 from .errors import BundleCorruptError, InferenceError
 from .graph_check import check_graph
-from .tokenizer import Ids, Lengths, TokenizerBackend, encode
+from .tokenizer import Ids, Lengths, TokenizerBackend, encode, keep_ends
 
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
@@ -131,7 +131,7 @@ class Session:
         ids = encode(self.backend, [text])[0]
         truncated = len(ids) > self.max_tokens
         if truncated:
-            ids = np.concatenate([ids[: self.max_tokens - self.last_tokens], ids[len(ids) - self.last_tokens :]])
+            ids = keep_ends(ids, self.max_tokens, self.last_tokens)
         if not len(ids):
             none = np.zeros(1, np.int64)
             return self._run_padded(ids, none, none, none, None, outputs), False

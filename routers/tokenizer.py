@@ -77,6 +77,13 @@ class TokieBackend:
         return ids.view(np.int32), lengths.view(np.int64)
 
 
+def keep_ends(ids: Ids, max_tokens: int, last_tokens: int) -> Ids:
+    """The ids of one text, int32 (length,), within a budget: of more, the first ones and the last `last_tokens`."""
+    if len(ids) <= max_tokens:
+        return ids
+    return np.concatenate([ids[: max_tokens - last_tokens], ids[len(ids) - last_tokens :]])
+
+
 def encode(backend: TokenizerBackend, texts: list[str]) -> tuple[Ids, Lengths]:
     """Tokenize; lone surrogates, which no tokenizer takes, become replacement characters."""
     try:
