@@ -223,7 +223,7 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
     network.transformer = merged(network.transformer)
 
     rows = _some_rows(folds[0], NOVELTY_QUERIES, config.seed)
-    found, pooled = predict(network, [ids[row] for row in rows])
+    found, pooled = predict(network, [ids[row] for row in rows], _precision(config))
     utilities = torch.zeros(len(ids), found.shape[1], dtype=torch.float64)
     utilities[torch.from_numpy(rows)] = found.double()
     settled = settle(job, config, utilities, folds[0], ranking.overall.bias, ranking.loss)
@@ -317,9 +317,8 @@ def _probe(
     Linear probing, then fine-tuning (Kumar et al. 2022). The fit is the matrix factorization's.
     """
     rows = _some_rows(folds[0], PROBE_QUERIES, config.seed)
-    precision = native_precision() if config.precision == "auto" else config.precision
     features = torch.zeros(len(ids), network.head.in_features, dtype=torch.float64)
-    features[torch.from_numpy(rows)] = predict(network, [ids[row] for row in rows], precision)[1].double()
+    features[torch.from_numpy(rows)] = predict(network, [ids[row] for row in rows], _precision(config))[1].double()
     kept = np.zeros(len(ids), np.bool_)
     kept[rows] = True
     some = replace(
@@ -331,6 +330,11 @@ def _probe(
     with torch.no_grad():
         network.head.weight.copy_(path.folds[0].weight.T)
         network.head.bias.copy_(path.folds[0].bias)
+
+
+def _precision(config: BertConfig) -> Precision:
+    """What hidden states are computed in where a thousandth does not matter."""
+    return native_precision() if config.precision == "auto" else config.precision
 
 
 def _some_rows(held_out: npt.NDArray[np.bool_], others: int, seed: int) -> npt.NDArray[np.int64]:
