@@ -10,25 +10,19 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import STRONG, WEAK, bundle, cached, interval, routellm, say, without_leaks, write_section
+from common import OUT, STRONG, WEAK, bundle, cached, interval, routellm, say, without_leaks, write_section
 
-from routelearn.data.records import Record, record_key
+from routelearn.data.records import Record
 from routelearn.data.splits import split_by_prompt
-from routelearn.routers.average import AverageRouter
-from routelearn.routers.base import Floats, Router
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.routers.query import Query
 from routelearn.training.bert import BertConfig, train_bert
 from routelearn.training.evaluate import evaluate
-from routelearn.training.examples import examples_of, validation_folds
 from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-from routelearn.training.metrics import log_loss
-from routelearn.training.pair_evaluation import paired
 from routelearn.training.similarity import SimilarityConfig, train_similarity
 
 SEEDS = 5
@@ -36,8 +30,6 @@ SEEDS = 5
 NAMES = {"ten": ("mf", "similarity", "bert"), "folds": ("mf", "similarity", "bert-int8")}
 TITLES = {"ten": "a tenth to train", "folds": "five folds"}
 BOOTSTRAP = 300
-#: Of the BERT routers, where there are several.
-AVERAGE = "average of both"
 #: RouteLLM's best published APGR on MMLU (arXiv 2406.18665, table 2).
 PUBLISHED = 0.603
 
@@ -50,8 +42,8 @@ ROUTERS: dict[str, Train] = {
         records, out, BertConfig(seed=seed, quantise="int8", resume=True)
     ),
 }
-#: Of another encoder: its lower layers, of which the upper two are trained.
-LARGER: dict[str, Any] = {"layers": 8, "frozen_share": 0.75, "learning_rate": 4e-5, "resume": True}
+#: Of another encoder: its lower layers as they are, and a kernel machine on their vectors.
+LARGER: dict[str, Any] = {"layers": 8, "epochs": 0}
 
 
 def parts(setting: str, seed: int) -> tuple[list[Record], list[Record], int]:
@@ -67,36 +59,6 @@ def parts(setting: str, seed: int) -> tuple[list[Record], list[Record], int]:
     return training, test, dropped
 
 
-class Remembered(Router):
-    """A router that computes its answer to the same queries once: the evaluation asks it, and the average again."""
-
-    def __init__(self, router: Router) -> None:
-        super().__init__(router.pool, router.strong, router.weak, link=router.link, threshold=router.threshold)
-        self._router = router
-        self._known: dict[tuple[str, ...], Floats] = {}
-
-    def quality(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.quality`."""
-        key = tuple(map(str, queries))
-        if key not in self._known:
-            self._known[key] = self._router.quality(queries)
-        return self._known[key]
-
-
-def weights(routers: list[Router], training: list[Record], seed: int) -> tuple[float, float]:
-    """Of the average of two BERT routers: the lowest log loss on the training questions that both kept to validate."""
-    examples = examples_of(training)
-    held_out = {examples.keys[row] for row in np.flatnonzero(validation_folds(examples, BertConfig().folds, seed)[0])}
-    pairs = paired([record for record in training if record_key(record) in held_out], STRONG, WEAK)
-    one, other = (
-        router.quality(pairs.queries)[:, [router.index(STRONG), router.index(WEAK)]].astype(float) for router in routers
-    )
-    truth = np.column_stack([pairs.strong, pairs.weak])
-    tried = np.linspace(0.1, 0.9, 17)
-    best = min(tried, key=lambda share: float(log_loss(share * one + (1 - share) * other, truth).mean()))
-    return float(best), float(1 - best)
-
-
 def measure(setting: str, seed: int, names: list[str]) -> dict[str, Any]:
     """Train what is not trained yet, and evaluate all of it in one run."""
     training, test, dropped = parts(setting, seed)
@@ -108,14 +70,8 @@ def measure(setting: str, seed: int, names: list[str]) -> dict[str, Any]:
         seconds[name] = time.perf_counter() - start
         trained[name] = load(path)
         say(f"{setting} {seed} {name}: {seconds[name]:.0f} s")
-    routers: dict[str, Router] = {name: Remembered(router) for name, router in trained.items()}
-    transformers = [router for name, router in routers.items() if name.startswith("bert")]
-    shares = None
-    if len(transformers) == 2:
-        shares = weights(transformers, training, seed)
-        routers[AVERAGE] = AverageRouter(transformers, weights=shares)
     report = evaluate(
-        routers, test, training=training, strong=STRONG, weak=WEAK, bootstrap=BOOTSTRAP, seed=seed
+        trained, test, training=training, strong=STRONG, weak=WEAK, bootstrap=BOOTSTRAP, seed=seed
     ).as_dict()
     return {
         "seed": seed,
@@ -128,7 +84,6 @@ def measure(setting: str, seed: int, names: list[str]) -> dict[str, Any]:
             for name, router in trained.items()
             if "flips" in router.manifest.training
         },
-        "weights": shares,
         "results": [{key: result[key] for key in ("router", "values", "intervals")} for result in report["results"]],
         "differences": report["differences"],
     }
@@ -158,7 +113,7 @@ def lines(setting: str, rows: list[dict[str, Any]]) -> list[str]:
         ]
         shown = " | ".join("" if mean is None else f"{mean:.3f}" for mean in means)
         deviation = np.std(apgr, ddof=1)
-        intervals = each if name in {*ROUTERS, AVERAGE} else ""
+        intervals = each if name in ROUTERS else ""
         text.append(f"| {name} | {np.mean(apgr):.3f} | {deviation:.3f} | {intervals} | {shown} |")
     text += ["", "Paired differences of APGR, mean over the " + ("seeds" if setting == "ten" else "folds") + ":", ""]
     for one in rows[0]["differences"]:
@@ -174,15 +129,15 @@ def lines(setting: str, rows: list[dict[str, Any]]) -> list[str]:
             f"bert-int8: {np.mean([q['flips'] for q in quantised]):.2%} of the decisions turn against "
             f"float32 (at most {max(q['flips'] for q in quantised):.2%} of one router).",
         ]
-    if rows[0].get("weights"):
-        shares = ", ".join(f"{row['weights'][1]:.2f}" for row in rows)
-        text += ["", f"Weight of the larger encoder in the {AVERAGE}: {shares}, of the lowest log loss in validation."]
     return [*text, ""]
 
 
 def larger(encoder: str) -> Train:
     """A BERT router of another encoder, a folder or a hub id."""
-    return lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, encoder=encoder, **LARGER))
+    vectors = str(OUT / f"vectors-{Path(encoder).name}.npz")  # the folds share their questions
+    return lambda records, out, seed: train_bert(
+        records, out, BertConfig(seed=seed, encoder=encoder, vectors=vectors, **LARGER)
+    )
 
 
 def main() -> None:

@@ -156,6 +156,12 @@ def bert_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
+def kernel_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = bert_config(tiny_bert, epochs=0, landmarks=256)
+    return train_bert(sample.performances, tmp_path_factory.mktemp("bundle") / "bert-kernel", config)
+
+
+@pytest.fixture(scope="session")
 def int8_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = bert_config(tiny_bert, quantise="int8")
     return train_bert(sample.performances, tmp_path_factory.mktemp("bundle") / "bert-int8", config)

@@ -9,6 +9,7 @@ so that one router serves any pair and learns from scores as well as from battle
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,7 @@ from .examples import Examples, data_fingerprint, validation_folds
 from .export import export_onnx
 from .finetuning import Precision, Settings, finetune, is_main_process, native_precision, padded, predict, wait_for_all
 from .gate import Gate, check_quantised, parity_gate, texts_of
+from .kernel_head import KernelHead, LandmarkKernel
 from .log import TrainingLog
 from .network import OUTPUTS, Outputs
 from .novelty import centroids_of, held_out_novelty
@@ -42,6 +44,7 @@ from .pipeline import Job, RouterConfig, Settled, centred, finish, settle, start
 from .quantise import quantised
 from .ranking import Ranking, fit_ranking
 from .reference import Projection, projection_of
+from .vector_cache import cached_vectors
 
 KIND = "bert"
 #: Texts of the parity gate; a transformer takes some ten milliseconds for each.
@@ -50,6 +53,8 @@ PARITY_TEXTS = 300
 PROBE_QUERIES = 3000
 #: Queries, beside the held-out ones, that novelty is learned from.
 NOVELTY_QUERIES = 2000
+#: Folds of a kernel machine: each is a path of its own.
+KERNEL_FOLDS = 2
 #: Queries that show the quantiser how large activations are.
 CALIBRATION_QUERIES = 256
 #: Queries, held-out ones first, that the quantised graph must route as the float network does.
@@ -71,7 +76,11 @@ class BertConfig(RouterConfig):
     Attributes:
         last_share: share of the token budget that a query beyond it keeps of its end, where a long text asks what it
             asks; the rest is of its start.
-        epochs: most passes over the queries.
+        epochs: most passes over the queries; 0: the transformer stays as it is, and a kernel machine is fitted to its
+            vectors, over all the folds (`kernel_head.py`). What is of training steps then has no effect.
+        landmarks: queries that the kernel machine compares with.
+        vectors: an .npz file to keep the vectors in, and to take those from that are there; with epochs 0.
+        kernel_scale: how fast it forgets with distance, 1 / (2 variance) of its Gaussian.
         batch_size: queries a step, over all processes.
         learning_rate: peak, of the transformer.
         head_learning_rate: peak, of the heads.
@@ -97,6 +106,9 @@ class BertConfig(RouterConfig):
     learning_rate: float = 6e-5
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    landmarks: int = 2048
+    kernel_scale: float = 3.0
+    vectors: str | None = None
     probe: bool = True
     dropout: float = 0.1
     layers: int | None = None
@@ -113,7 +125,9 @@ class BertConfig(RouterConfig):
         return {
             **super().checks(),
             "last_share": 0 <= self.last_share <= 1,
-            "epochs": self.epochs >= 1,
+            "epochs": self.epochs >= 0,
+            "landmarks": 8 <= self.landmarks <= 65_536,
+            "kernel_scale": 0 < self.kernel_scale <= 100,
             "batch_size": self.batch_size >= 1,
             "learning_rate": 0 < self.learning_rate < 1,
             "head_learning_rate": 0 < self.head_learning_rate < 1,
@@ -129,31 +143,37 @@ class BertConfig(RouterConfig):
         }
 
 
-class BertNetwork(nn.Module):
-    """What is exported: ids and mask, int64 (n, length), to what `OUTPUTS` names."""
+class LinearHead(nn.Module):
+    """Unit vectors (n, d) to utilities (n, m); not `nn.Linear`, which int8 would round."""
 
     weight: torch.Tensor
     bias: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Keep weight (d, m) and bias (m,)."""
+        super().__init__()
+        self.register_buffer("weight", weight.float().contiguous())
+        self.register_buffer("bias", bias.float())
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return vectors @ self.weight + self.bias
+
+
+class BertNetwork(nn.Module):
+    """What is exported: ids and mask, int64 (n, length), to what `OUTPUTS` names."""
+
     centroids: torch.Tensor
     projection: torch.Tensor
     projection_offset: torch.Tensor
 
     def __init__(
-        self,
-        backbone: Backbone,
-        settled: Settled,
-        examples: Examples,
-        centroids: npt.NDArray[np.float32],
-        projection: Projection,
+        self, backbone: Backbone, head: nn.Module, centroids: npt.NDArray[np.float32], projection: Projection
     ) -> None:
-        """Fold the calibration into the heads and keep the exported models."""
+        """Put a head for the exported models in the place of the backbone's own."""
         super().__init__()
         self.backbone = backbone
-        kept, calibration = settled.columns, settled.calibration
-        weight = calibration.slope * backbone.head.weight.detach().T[:, kept]
-        bias = calibration.slope * backbone.head.bias.detach()[kept] + calibration.intercept
-        self.register_buffer("weight", centred(weight, examples).contiguous())
-        self.register_buffer("bias", centred(bias, examples))
+        self.head = head
         self.register_buffer("centroids", torch.from_numpy(centroids))
         self.register_buffer("projection", projection[0])
         self.register_buffer("projection_offset", projection[1])
@@ -161,7 +181,7 @@ class BertNetwork(nn.Module):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
         """Quality (n, m), novelty (n,) and vector (n, k)."""
         pooled = self.backbone.pooled(input_ids, attention_mask)
-        quality, novelty = torch.sigmoid(pooled @ self.weight + self.bias), (1 - pooled @ self.centroids.T).amin(dim=1)
+        quality, novelty = torch.sigmoid(self.head(pooled)), (1 - pooled @ self.centroids.T).amin(dim=1)
         return quality, novelty, pooled @ self.projection + self.projection_offset
 
 
@@ -192,6 +212,8 @@ def train_bert(
     """
     require("accelerate", "train")
     config = config or BertConfig()
+    if not config.epochs and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("epochs is 0: nothing is trained that processes could share; start one, without torchrun")
     main = is_main_process()
     resume = config.resume and (checkpoints(Path(out)) / RUN).is_file()
     job = start_job(records, out, config, pool, progress and main, None if main else "other-processes", resume)
@@ -214,24 +236,20 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
     )
     flat, lengths = tokenize(examples.queries, HuggingFaceBackend(tokenizer_json, True), truncation)
     ids = np.split(flat, np.cumsum(lengths)[:-1])
-    folds = validation_folds(examples, config.folds, config.seed)[:1]
+    folds = validation_folds(examples, config.folds, config.seed)[: 1 if config.epochs else KERNEL_FOLDS]
     ranking = fit_ranking(examples, folds, log)
     network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
-    fit_network(network, ids, examples, folds, ranking, config, job.out, log, main)
+    if config.epochs:
+        fit_network(network, ids, examples, folds, ranking, config, job.out, log, main)
     if not main:
         return job.out
     network.transformer = merged(network.transformer)
-
-    rows = _some_rows(folds[0], NOVELTY_QUERIES, config.seed)
-    found, pooled = predict(network, [ids[row] for row in rows], _precision(config))
-    utilities = torch.zeros(len(ids), found.shape[1], dtype=torch.float64)
-    utilities[torch.from_numpy(rows)] = found.double()
-    settled = settle(job, config, utilities, folds[0], ranking.overall.bias, ranking.loss)
-    log.curve("step", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
-    vectors = pooled.numpy()
+    fitted = (_finetuned if config.epochs else _frozen)(network, ids, folds, ranking, job, config)
+    settled, rows = fitted.settled, fitted.rows
+    vectors = fitted.vectors.numpy()
     held_out = (folds[0] & examples.own_queries())[rows]
-    projection = projection_of(pooled[torch.from_numpy(held_out)])
-    exported = BertNetwork(network, settled, examples, centroids_of(vectors, config.seed), projection).eval()
+    projection = projection_of(fitted.vectors[torch.from_numpy(held_out)])
+    exported = BertNetwork(network, fitted.head, centroids_of(vectors, config.seed), projection).eval()
     backend = HuggingFaceBackend(tokenizer_json, True)
     reference = _reference(exported, backend, truncation)
     gate = parity_gate(reference, examples.queries, truncation, PARITY_TEXTS)
@@ -252,11 +270,89 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
         gate=gate,
         fold=folds[0],
         novelties=held_out_novelty(vectors, folds[0][rows], config.seed),
-        unfitted=folds[0],
+        unfitted=folds[0] if config.epochs else None,
         golden_tolerance=1e-4 if config.quantise == "none" else INT8_GOLDEN_TOLERANCE,
     )
-    shutil.rmtree(checkpoints(job.out))
+    if config.epochs:
+        shutil.rmtree(checkpoints(job.out))
     return path
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What follows from training.
+
+    Attributes:
+        head: vectors (n, d) to calibrated utilities of the exported models.
+        settled: what held-out queries say.
+        rows: int64 (k,), queries whose vectors are known, those of the first fold among them.
+        vectors: (k, d), theirs.
+    """
+
+    head: nn.Module
+    settled: Settled
+    rows: npt.NDArray[np.int64]
+    vectors: torch.Tensor
+
+
+def _finetuned(
+    network: Backbone,
+    ids: list[npt.NDArray[np.int32]],
+    folds: list[npt.NDArray[np.bool_]],
+    ranking: Ranking,
+    job: Job,
+    config: BertConfig,
+) -> Fitted:
+    """The heads that were fine-tuned, calibrated on the fold."""
+    rows = _some_rows(folds[0], NOVELTY_QUERIES, config.seed)
+    found, vectors = predict(network, [ids[row] for row in rows], _precision(config))
+    utilities = torch.zeros(len(ids), found.shape[1], dtype=torch.float64)
+    utilities[torch.from_numpy(rows)] = found.double()
+    settled = settle(job, config, utilities, folds[0], ranking.overall.bias, ranking.loss)
+    job.log.curve("step", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
+    kept, calibration = settled.columns, settled.calibration
+    weight = calibration.slope * network.head.weight.detach().T[:, kept]
+    bias = calibration.slope * network.head.bias.detach()[kept] + calibration.intercept
+    head = LinearHead(centred(weight, job.examples), centred(bias, job.examples))
+    return Fitted(head, settled, rows, vectors)
+
+
+def _frozen(
+    network: Backbone,
+    ids: list[npt.NDArray[np.int32]],
+    folds: list[npt.NDArray[np.bool_]],
+    ranking: Ranking,
+    job: Job,
+    config: BertConfig,
+) -> Fitted:
+    """A kernel machine on the vectors of all queries, of the penalty that the folds choose."""
+    examples, log = job.examples, job.log
+    phase = log.phase("vectors", len(ids))
+    precision, file = _precision(config), None if config.vectors is None else Path(config.vectors)
+
+    def compute(some: Sequence[npt.NDArray[np.int32]]) -> torch.Tensor:
+        return predict(network, some, precision, on_batch=lambda count: log.advance(phase, count))[1]
+
+    vectors = cached_vectors(file, network.transformer, ids, compute)
+    log.advance(phase, done=True)
+    # A landmark that a fold holds out adds nothing to it: with every query a landmark, the solution lies in the span of
+    # those that are fitted (the representer theorem).
+    kernel = LandmarkKernel(vectors, config.landmarks, config.kernel_scale, config.seed)
+    whitening = kernel.whitening()
+    features = kernel(vectors).double() @ whitening
+    middle = features.mean(dim=0)  # what all share is the bias, which is not penalised as a weight is
+    path = follow_path(
+        features - middle, examples, folds, ranking, log, rank=32, l2=None, steps=25, patience=3, seed=config.seed
+    )
+    final = path.fit_all()
+    held_out = np.logical_or.reduce(folds)
+    settled = settle(job, config, path.held_out, held_out, final.bias, ranking.loss)
+    log.curve("l2", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
+    kept, calibration = settled.columns, settled.calibration
+    weight = calibration.slope * (whitening @ final.weight[:, kept])
+    bias = calibration.slope * (final.bias - middle @ final.weight)[kept] + calibration.intercept
+    head = KernelHead(kernel, centred(weight, examples), centred(bias, examples))
+    return Fitted(head, settled, np.arange(len(ids)), vectors)
 
 
 def check_token_budget(transformer: nn.Module, config: BertConfig) -> None:

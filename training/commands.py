@@ -64,6 +64,9 @@ def matrix_factorization(
     patience: Patience = None,
     strong_share: Share = None,
     max_tokens: MaxTokens = None,
+    tasks: Annotated[
+        bool | None, typer.Option("--tasks/--no-tasks", help="Learn from the column task, where that helps.")
+    ] = None,
     finetune_epochs: Annotated[
         int | None, typer.Option(help="Fine-tune the token table first, at most so long.")
     ] = None,
@@ -138,7 +141,10 @@ def bert(
     config: Config = None,
     pool: Pool = None,
     encoder: Encoder = None,
-    epochs: Annotated[int | None, typer.Option(help="Most passes over the queries.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Most passes over the queries; 0: the encoder stays as it is, a kernel machine is fitted."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries a step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the transformer.")] = None,
     last_share: Annotated[
@@ -146,6 +152,10 @@ def bert(
     ] = None,
     layers: Annotated[int | None, typer.Option(help="Keep so many layers of the encoder, from the input on.")] = None,
     frozen_share: Annotated[float | None, typer.Option(help="Share of the layers that stay as they are.")] = None,
+    landmarks: Annotated[int | None, typer.Option(help="With --epochs 0: queries to compare with.")] = None,
+    vectors: Annotated[
+        str | None, typer.Option(help="With --epochs 0: .npz file that keeps vectors for the next training.")
+    ] = None,
     lora_rank: Annotated[int | None, typer.Option(help="Above 0: train low-rank updates only (extra lora).")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
     quantise: Annotated[str | None, typer.Option(help="none, or int8: a quarter of the size, faster.")] = None,
@@ -165,6 +175,9 @@ def bert(
     dry_run: DryRun = False,
 ) -> None:
     """Fine-tune a transformer (any Hugging Face encoder or decoder) with a head for every model.
+
+    With --epochs 0 the encoder stays as it is, and what is trained is a kernel machine on its vectors: on two cores
+    minutes instead of an hour, and with a larger encoder the better router (docs/results.md).
 
     Several processes: torchrun --nproc-per-node 2 -m routelearn.cli train bert ...
 

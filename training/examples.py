@@ -61,6 +61,7 @@ class Examples:
         preferences: preference records.
         performances: performance records.
         sources: names of the sources, in the order of their numbers.
+        tasks: n names of the queries' tasks, or None; empty where nothing is to be learned from them.
     """
 
     queries: list[Query]
@@ -70,6 +71,7 @@ class Examples:
     preferences: Outcomes
     performances: Outcomes
     sources: tuple[str | None, ...] = (None,)
+    tasks: Sequence[str | None] = ()
 
     def own_models(self) -> list[int]:
         """Columns of the models that records of the first source mention, in order."""
@@ -134,6 +136,7 @@ def examples_of(
     preferences, performances = _Columns(), _Columns()
     key_of: dict[int, str] = {}
     sources: dict[str | None, int] = {}
+    tasks: list[str | None] = []
     for record in records:
         if any(name not in column for name in record.models):
             continue
@@ -142,6 +145,7 @@ def examples_of(
         row = rows.setdefault((key, record.split), len(rows))
         if row == len(queries):
             queries.append(record.query)
+            tasks.append(record.task)
         columns = preferences if isinstance(record, PreferenceRecord) else performances
         columns.query.append(row)
         columns.model.append(tuple(column[name] for name in record.models))
@@ -156,6 +160,7 @@ def examples_of(
         preferences.outcomes(2),
         performances.outcomes(1),
         tuple(sources),
+        tasks,
     )
     if informative:
         _check_informative(examples)
@@ -204,8 +209,9 @@ def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDAr
 
 
 def data_fingerprint(examples: Examples) -> str:
-    """sha256 over the queries' keys and every outcome, in order: names the training data, reveals nothing."""
-    digest = hashlib.sha256(json.dumps([examples.keys, examples.models]).encode("utf-8", "surrogatepass"))
+    """sha256 over the queries' keys, tasks and every outcome, in order: names the training data, reveals nothing."""
+    named = [examples.tasks] if any(task is not None for task in examples.tasks) else []
+    digest = hashlib.sha256(json.dumps([examples.keys, examples.models, *named]).encode("utf-8", "surrogatepass"))
     for outcomes in (examples.preferences, examples.performances):
         for array in (outcomes.query, outcomes.model, outcomes.target, outcomes.weight, outcomes.source):
             digest.update(array.tobytes())

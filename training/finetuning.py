@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -282,9 +282,12 @@ def wait_for_all() -> None:
 
 
 def predict(
-    network: Backbone, ids: Sequence[npt.NDArray[np.int32]], precision: Precision = "float32"
+    network: Backbone,
+    ids: Sequence[npt.NDArray[np.int32]],
+    precision: Precision = "float32",
+    on_batch: Callable[[int], object] = lambda count: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Utilities (n, m) and unit vectors (n, d) of n queries, batched by length."""
+    """Utilities (n, m) and unit vectors (n, d) of n queries, batched by length; told of each batch's size."""
     network.eval()
     order = np.argsort([len(row) for row in ids], kind="stable")
     pooled = torch.zeros(len(ids), network.head.in_features)
@@ -293,4 +296,5 @@ def predict(
             rows = order[start : start + PREDICTION_BATCH]
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
                 pooled[torch.from_numpy(rows)] = network.pooled(*padded([ids[row] for row in rows]))
+            on_batch(len(rows))
         return network.head(pooled), pooled

@@ -60,10 +60,10 @@ class TrainingLog:
         """Begin a phase of `total` steps; returns its number for `advance`."""
         return self._progress.add_task(description, total=total)
 
-    def advance(self, phase: TaskID, *, done: bool = False) -> None:
-        """One step of a phase is done, or with `done` all of them (early stopping)."""
+    def advance(self, phase: TaskID, count: int = 1, *, done: bool = False) -> None:
+        """Steps of a phase are done, or with `done` all of them (early stopping)."""
         if not done:
-            self._progress.advance(phase)
+            self._progress.advance(phase, count)
             return
         completed = int(self._progress.tasks[phase].completed) or 1
         self._progress.update(phase, total=completed, completed=completed)

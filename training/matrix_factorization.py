@@ -16,21 +16,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..data.records import Record
 from ..routers.base import Model
 from ..routers.bundle import Truncation
 from .encoders import DIMENSIONS, static_encoder
-from .examples import validation_folds
+from .examples import Examples, validation_folds
 from .export import export_onnx
 from .gate import parity_gate
 from .network import OUTPUTS, MatrixFactorization, Standard, epsilon_of, example_inputs, reference_quality, token_sums
 from .novelty import centroids_of, held_out_novelty
 from .path import follow_path
 from .pipeline import Job, RouterConfig, centred, finish, settle, start_job
-from .ranking import fit_ranking
+from .ranking import Ranking, fit_ranking
 from .reference import projection_of
+from .tasks import SHARE, TaskExpert, fit_expert, helps
 
 KIND = "matrix-factorization"
 #: Weight of the length against the unit vector: one standard deviation of log |v| counts as this much.
@@ -47,6 +49,7 @@ class MatrixFactorizationConfig(RouterConfig):
         l2: penalty of the factors; None: chosen along the path by validation.
         path_steps: most steps of the path.
         patience: the path stops after this many steps without a better validation loss.
+        tasks: learn from the tasks that records name, where that helps on held-out queries; see `tasks.py`.
         finetune_epochs: most epochs of fine-tuning the token table first; 0: keep the table.
     """
 
@@ -55,6 +58,7 @@ class MatrixFactorizationConfig(RouterConfig):
     l2: float | None = None
     path_steps: int = 25
     patience: int = 3
+    tasks: bool = True
     finetune_epochs: int = 0
 
     def checks(self) -> dict[str, bool]:
@@ -138,14 +142,24 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
     )
     final = path.fit_all()
     held_out = np.logical_or.reduce(folds)
-    settled = settle(job, config, path.held_out, held_out, final.bias, ranking.loss)
+    of_tasks = _of_tasks(features, examples, folds, ranking, config.seed) if config.tasks else None
+    utilities, expert, share = path.held_out, None, 1.0
+    both = utilities if of_tasks is None else SHARE * utilities + (1 - SHARE) * of_tasks
+    if of_tasks is not None and helps(utilities, both, examples, held_out, config.seed, log):
+        utilities, share = both, SHARE
+        expert = fit_expert(features, examples, np.ones(len(held_out), np.bool_), ranking.overall, config.seed)
+    settled = settle(job, config, utilities, held_out, final.bias, ranking.loss)
     calibration, kept = settled.calibration, settled.columns
     log.curve("l2", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
 
-    weight, bias = standard.fold(
-        calibration.slope * final.weight[:, kept], calibration.slope * final.bias[kept] + calibration.intercept
-    )
+    slope = share * calibration.slope
+    weight, bias = standard.fold(slope * final.weight[:, kept], slope * final.bias[kept] + calibration.intercept)
     network.weight, network.bias = centred(weight, examples).float(), centred(bias, examples).float()
+    if expert is not None:
+        worth = (1 - share) * calibration.slope * expert.worth[:, kept]
+        network.expert = TaskExpert(*standard.fold(expert.weight, expert.bias), worth).exported(
+            centred(worth, examples)
+        )
     network.centroids = torch.from_numpy(centroids_of(vectors, config.seed))
     own = examples.own_queries() if unfitted is None else examples.own_queries() & unfitted
     network.projection, network.projection_offset = standard.fold(*projection_of(features[torch.from_numpy(own)]))
@@ -164,3 +178,16 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
         unfitted=unfitted,
         encoder_fingerprint=encoder.fingerprint,
     )
+
+
+def _of_tasks(
+    features: torch.Tensor, examples: Examples, folds: list[npt.NDArray[np.bool_]], ranking: Ranking, seed: int
+) -> torch.Tensor | None:
+    """Utilities of each fold by an expert fitted without it: (n, m); None where no two tasks are named."""
+    found = torch.zeros(len(features), len(examples.models), dtype=torch.float64)
+    for fold, one in zip(folds, ranking.folds, strict=True):
+        expert = fit_expert(features, examples, ~fold, one, seed)
+        if expert is None:
+            return None
+        found[torch.from_numpy(fold)] = expert(features[torch.from_numpy(fold)])
+    return found

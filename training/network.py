@@ -15,6 +15,7 @@ from ..routers.query import Query
 from ..routers.tokenizer import encode
 from .encoders import StaticEncoder, tokenize
 from .export import embedding_sum
+from .tasks import TaskExpert
 
 #: What a graph gives, in this order: names of its outputs, and the tensors of a forward pass.
 OUTPUTS = ("quality", "novelty", "vector")
@@ -80,18 +81,22 @@ class MatrixFactorization(StaticNetwork):
 
     weight: torch.Tensor
     bias: torch.Tensor
+    expert: TaskExpert | None
 
     def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
         """A network whose head is still empty; see `StaticNetwork`."""
         super().__init__(encoder, epsilon)
+        self.expert = None
         self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
         self.register_buffer("bias", torch.zeros(1))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
         """See `StaticNetwork`."""
         unit, features = self.encoded(input_ids, attention_mask)
-        quality = torch.sigmoid(torch.addmm(self.bias, features, self.weight))
-        return quality, self.novelty(unit), self.sketch(features)
+        utilities = torch.addmm(self.bias, features, self.weight)
+        if self.expert is not None:
+            utilities = utilities + self.expert(features)
+        return torch.sigmoid(utilities), self.novelty(unit), self.sketch(features)
 
 
 def epsilon_of(total: torch.Tensor) -> float:

@@ -93,6 +93,7 @@ class VerifierConfig(BertConfig):
         """See `RouterConfig.checks`."""
         return {
             **super().checks(),
+            "epochs": self.epochs >= 1,
             "good_at": 0 < self.good_at <= 1,
             "query_tokens": 0 < self.query_tokens < self.max_tokens - 8,
             "features": set(self.features) <= set(FEATURES),
