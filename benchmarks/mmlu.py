@@ -1,9 +1,9 @@
 """MMLU in domain: every router trained on a part of RouteLLM's questions and tested on the rest.
 
 Run: python benchmarks/mmlu.py [--only mf similarity bert bert-int8] [--settings ten folds] [--encoder FOLDER]
-Reads $ROUTELEARN_DATA (default ../shared/data). The BERT router takes some two hours on two cores, and another encoder
-as long again; bundles and reports stay in benchmarks/out, so that a stopped run goes on. Writes a section of
-docs/results.md for each setting.
+Reads $ROUTELEARN_DATA (default ../shared/data). The fine-tuned BERT router takes some two hours on two cores; another
+encoder, which stays as it is under a kernel machine, some forty minutes more. Vectors, bundles and reports stay in
+benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md for each setting.
 """
 
 from __future__ import annotations

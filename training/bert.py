@@ -270,7 +270,8 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
         gate=gate,
         fold=folds[0],
         novelties=held_out_novelty(vectors, folds[0][rows], config.seed),
-        unfitted=folds[0] if config.epochs else None,
+        unfitted=folds[0],
+        scores=fitted.scores,
         golden_tolerance=1e-4 if config.quantise == "none" else INT8_GOLDEN_TOLERANCE,
     )
     if config.epochs:
@@ -287,12 +288,14 @@ class Fitted:
         settled: what held-out queries say.
         rows: int64 (k,), queries whose vectors are known, those of the first fold among them.
         vectors: (k, d), theirs.
+        scores: of held-out queries by what was fitted without them; None: the graph itself has not seen those.
     """
 
     head: nn.Module
     settled: Settled
     rows: npt.NDArray[np.int64]
     vectors: torch.Tensor
+    scores: Floats | None
 
 
 def _finetuned(
@@ -314,7 +317,7 @@ def _finetuned(
     weight = calibration.slope * network.head.weight.detach().T[:, kept]
     bias = calibration.slope * network.head.bias.detach()[kept] + calibration.intercept
     head = LinearHead(centred(weight, job.examples), centred(bias, job.examples))
-    return Fitted(head, settled, rows, vectors)
+    return Fitted(head, settled, rows, vectors, None)
 
 
 def _frozen(
@@ -352,7 +355,12 @@ def _frozen(
     weight = calibration.slope * (whitening @ final.weight[:, kept])
     bias = calibration.slope * (final.bias - middle @ final.weight)[kept] + calibration.intercept
     head = KernelHead(kernel, centred(weight, examples), centred(bias, examples))
-    return Fitted(head, settled, np.arange(len(ids)), vectors)
+    own = torch.from_numpy(held_out & examples.own_queries())
+    utilities = calibration.slope * path.held_out[own][:, kept] + calibration.intercept
+    quality = torch.sigmoid(centred(utilities, examples)).float().numpy()
+    strong, weak = (settled.names.index(name) for name in (settled.strong, settled.weak))
+    scores = win_rate(quality[:, strong], quality[:, weak], settled.link)
+    return Fitted(head, settled, np.arange(len(ids)), vectors, scores)
 
 
 def check_token_budget(transformer: nn.Module, config: BertConfig) -> None:

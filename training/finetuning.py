@@ -287,14 +287,25 @@ def predict(
     precision: Precision = "float32",
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Utilities (n, m) and unit vectors (n, d) of n queries, batched by length; told of each batch's size."""
-    network.eval()
+    """Utilities (n, m) and unit vectors (n, d) of n queries, batched by length, on a GPU where there is one.
+
+    Args:
+        network: left on the CPU.
+        ids: token ids of the n queries.
+        precision: of the transformer.
+        on_batch: called with the size of every batch, for progress.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    half = torch.float16 if precision == "float16" else torch.bfloat16
+    mixed = precision == "bfloat16" or (precision == "float16" and device == "cuda")
+    network.eval().to(device)
     order = np.argsort([len(row) for row in ids], kind="stable")
     pooled = torch.zeros(len(ids), network.head.in_features)
     with torch.no_grad():
         for start in range(0, len(order), PREDICTION_BATCH):
             rows = order[start : start + PREDICTION_BATCH]
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                pooled[torch.from_numpy(rows)] = network.pooled(*padded([ids[row] for row in rows]))
+            batch = [tensor.to(device) for tensor in padded([ids[row] for row in rows])]
+            with torch.autocast(device, half, enabled=mixed):
+                pooled[torch.from_numpy(rows)] = network.pooled(*batch).cpu()
             on_batch(len(rows))
-        return network.head(pooled), pooled
+        return network.to("cpu").head(pooled), pooled
