@@ -314,7 +314,7 @@ def test_a_folder_that_is_no_transformer_is_a_clear_error(
         train_bert(sample.performances, tmp_path / "r", bert_config(folder))
 
 
-@pytest.mark.parametrize("settings", [{"epochs": 0}, {"precision": "int4"}, {"quantise": "int4"}, {"dropout": 1.0}])
+@pytest.mark.parametrize("settings", [{"epochs": -1}, {"precision": "int4"}, {"quantise": "int4"}, {"dropout": 1.0}])
 def test_a_setting_out_of_range_is_named(settings: dict[str, object], tiny_bert: Path) -> None:
     with pytest.raises(InputError, match=next(iter(settings))):
         bert_config(tiny_bert, **settings)
