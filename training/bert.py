@@ -77,7 +77,8 @@ class BertConfig(RouterConfig):
         last_share: share of the token budget that a query beyond it keeps of its end, where a long text asks what it
             asks; the rest is of its start.
         epochs: most passes over the queries; 0: the transformer stays as it is, and a kernel machine is fitted to its
-            vectors, over all the folds (`kernel_head.py`). What is of training steps then has no effect.
+            vectors, validated on `KERNEL_FOLDS` of the folds (`kernel_head.py`); settings of training steps
+            then have no effect.
         landmarks: queries that the kernel machine compares with.
         vectors: an .npz file to keep the vectors in, and to take those from that are there; with epochs 0.
         kernel_scale: how fast it forgets with distance, 1 / (2 variance) of its Gaussian.
@@ -355,12 +356,7 @@ def _frozen(
     weight = calibration.slope * (whitening @ final.weight[:, kept])
     bias = calibration.slope * (final.bias - middle @ final.weight)[kept] + calibration.intercept
     head = KernelHead(kernel, centred(weight, examples), centred(bias, examples))
-    own = torch.from_numpy(held_out & examples.own_queries())
-    utilities = calibration.slope * path.held_out[own][:, kept] + calibration.intercept
-    quality = torch.sigmoid(centred(utilities, examples)).float().numpy()
-    strong, weak = (settled.names.index(name) for name in (settled.strong, settled.weak))
-    scores = win_rate(quality[:, strong], quality[:, weak], settled.link)
-    return Fitted(head, settled, np.arange(len(ids)), vectors, scores)
+    return Fitted(head, settled, np.arange(len(ids)), vectors, settled.scores[examples.own_queries()[held_out]])
 
 
 def check_token_budget(transformer: nn.Module, config: BertConfig) -> None:

@@ -25,7 +25,7 @@ from .examples import Examples, data_fingerprint, examples_of
 from .factorization import Batch
 from .log import TrainingLog
 from .novelty import Vectors, novelty_bound
-from .ranking import first_source, mean_loss
+from .ranking import mean_loss, own_outcomes
 from .reference import Known, some_queries
 
 logger = logging.getLogger(__name__)
@@ -168,6 +168,7 @@ class Settled:
         calibration: to be folded into the graph.
         threshold: the default threshold.
         threshold_table: (strong share, threshold) pairs.
+        scores: of the held-out queries, in their order.
         metrics: of the held-out queries.
     """
 
@@ -179,6 +180,7 @@ class Settled:
     calibration: Calibration
     threshold: float
     threshold_table: list[tuple[float, float]]
+    scores: Floats
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -201,11 +203,7 @@ def settle(
         ranking_loss: held-out log loss of the global ranking.
     """
     examples = job.examples
-    own = [
-        Batch.of(first_source(part.of_queries(held_out)))
-        for part in (examples.preferences, examples.performances)
-        if len(part)
-    ]
+    own = own_outcomes(examples, held_out)
     calibration = calibrate(utilities, own, config.seed)
     # Only models of the first source are exported: of the others nobody knows how it would rank them.
     kept = examples.own_models()
@@ -231,7 +229,7 @@ def settle(
         )
     job.log.step(phase="done", calibration=calibration.method, **metrics)
     threshold = StrongShare(config.strong_share).threshold_in(table)
-    return Settled(kept, names, strong, weak, link, calibration, threshold, table, metrics)
+    return Settled(kept, names, strong, weak, link, calibration, threshold, table, scores, metrics)
 
 
 def finish(

@@ -72,6 +72,12 @@ def mean_loss(batches: list[Batch], utilities: torch.Tensor, offsets: torch.Tens
     return total / max(sum(float(batch.weight.sum()) for batch in batches), 1e-12)
 
 
+def own_outcomes(examples: Examples, held_out: npt.NDArray[np.bool_]) -> list[Batch]:
+    """The first source's outcomes of the queries that bool (n,) marks: what a fit without them is judged by."""
+    parts = (examples.preferences, examples.performances)
+    return [Batch.of(first_source(part.of_queries(held_out))) for part in parts if len(part)]
+
+
 def first_source(outcomes: Outcomes) -> Outcomes:
     """The outcomes of the first source, the one that a router is for."""
     kept = outcomes.source == 0

@@ -17,7 +17,7 @@ from .calibrate import calibrate
 from .examples import Examples
 from .factorization import Batch, Factors, deterministic
 from .log import TrainingLog
-from .ranking import first_source
+from .ranking import own_outcomes
 
 #: A task of fewer queries is none.
 LEAST_QUERIES = 10
@@ -148,8 +148,7 @@ def helps(
     log: TrainingLog,
 ) -> bool:
     """Whether utilities (n, m) pooled with those of the tasks tell held-out outcomes better, both calibrated."""
-    own = [first_source(part.of_queries(held_out)) for part in (examples.preferences, examples.performances)]
-    batches = [Batch.of(part) for part in own if len(part)]
+    batches = own_outcomes(examples, held_out)
     losses = [min(calibrate(one, batches, seed).log_loss.values()) for one in (fitted, pooled)]
     gain = (losses[0] - losses[1]) * sum(float(batch.weight.sum()) for batch in batches)
     log.step(phase="tasks", log_loss_without=losses[0], log_loss_with=losses[1], kept=gain > LEAST_GAIN)
