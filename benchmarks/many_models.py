@@ -1,6 +1,6 @@
 """Routing over many models: MMLU-Pro (14 models), GSM8K (42) and MATH level 5 (41), quality against cost.
 
-Run: python benchmarks/many_models.py [--only mf similarity] [--sets mmlu_pro gsm8k math]
+Run: python benchmarks/many_models.py [--only mf similarity] [--sets mmlu_pro gsm8k math] [--encoder FOLDER]
 Trained on the rows marked train, validated on those marked val, tested on those marked test. With the split given,
 training has no randomness left that matters (mf gave the same figures with two seeds): one seed runs. Beside the best
 single model, kNN and k-means over the same vectors, and the oracle. Prices are in benchmarks/prices.json: list prices
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from common import DATA, ROOT, bundle, cached, interval, say, without_leaks, write_section
+from mmlu import encoder_option, encoder_text, larger
 
 from routelearn.data.readers import read_records
 from routelearn.data.records import Record, record_key
@@ -170,16 +171,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=list(ROUTERS), choices=list(ROUTERS))
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    encoder_option(parser)
     arguments = parser.parse_args()
-    tag = "" if arguments.only == list(ROUTERS) else "-" + "-".join(arguments.only)
+    more = larger(arguments.encoder)
+    for name in more:
+        ROUTERS[name] = lambda records, out, seed, options, n=name: larger(arguments.encoder, **options)[n](
+            records, out, seed
+        )
+    names = [*arguments.only, *more]
+    tag = "" if names == ["mf", "similarity"] else "-" + "-".join(names)
     text = ["Every model of a file is one of the pool. Prices are those of benchmarks/prices.json.", ""]
     for name in arguments.sets:
-        rows = [
-            cached(f"many/{name}-{seed}{tag}", lambda n=name, s=seed: measure(n, s, arguments.only))
-            for seed in range(1)
-        ]
+        rows = [cached(f"many/{name}-{seed}{tag}", lambda n=name, s=seed: measure(n, s, names)) for seed in range(1)]
         text += lines(name, rows)
-    write_section("Many models", "python benchmarks/many_models.py", text)
+    write_section("Many models", f"python benchmarks/many_models.py{encoder_text(arguments.encoder)}", text)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,26 +133,37 @@ def lines(setting: str, rows: list[dict[str, Any]]) -> list[str]:
     return [*text, ""]
 
 
-def larger(encoder: str) -> Train:
-    """A BERT router of another encoder, a folder or a hub id."""
-    vectors = str(OUT / f"vectors-{Path(encoder).name}.npz")  # the folds share their questions
-    return lambda records, out, seed: train_bert(
-        records, out, BertConfig(seed=seed, encoder=encoder, vectors=vectors, **LARGER)
+def encoder_option(parser: argparse.ArgumentParser) -> None:
+    """The option that adds a router of `larger`."""
+    parser.add_argument(
+        "--encoder", help="a BERT router of this encoder too: sentence-transformers/all-mpnet-base-v2, or its folder"
     )
+
+
+def larger(encoder: str | None, **options: Any) -> dict[str, Train]:
+    """A BERT router of another encoder, a folder or a hub id, by its name; none without one."""
+    if encoder is None:
+        return {}
+    vectors = str(OUT / f"vectors-{Path(encoder).name}.npz")  # the folds share their questions
+    config = BertConfig(encoder=encoder, vectors=vectors, **LARGER, **options)
+    return {
+        f"bert-{Path(encoder).name}": lambda records, out, seed: train_bert(records, out, replace(config, seed=seed))
+    }
+
+
+def encoder_text(encoder: str | None) -> str:
+    """The option as results name it: without the folder, which is this machine's."""
+    return f" --encoder {Path(encoder).name}" if encoder else ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(ROUTERS), help="default: mf, similarity, bert")
     parser.add_argument("--settings", nargs="+", default=["ten", "folds"], choices=["ten", "folds"])
-    parser.add_argument(
-        "--encoder", help="a BERT router of this encoder too: sentence-transformers/all-mpnet-base-v2, or its folder"
-    )
+    encoder_option(parser)
     arguments = parser.parse_args()
-    more = []
-    if arguments.encoder:
-        more = [f"bert-{Path(arguments.encoder).name}"]
-        ROUTERS[more[0]] = larger(arguments.encoder)
+    more = larger(arguments.encoder)
+    ROUTERS.update(more)
     head = [
         f"{STRONG} over {WEAK}; APGR as RouteLLM defines it, whose best published figure is {PUBLISHED} (trained on "
         "battles and a judge, not on MMLU questions). Near copies of training questions are not tested on. kNN and "
@@ -164,9 +176,7 @@ def main() -> None:
         for seed in range(SEEDS):
             file = f"mmlu/{setting}-{seed}-" + "-".join(names)
             rows.append(cached(file, lambda s=setting, n=seed, o=names: measure(s, n, o)))
-        command = f"python benchmarks/mmlu.py --settings {setting}" + (
-            f" --encoder {Path(arguments.encoder).name}" if arguments.encoder else ""
-        )
+        command = f"python benchmarks/mmlu.py --settings {setting}{encoder_text(arguments.encoder)}"
         write_section(f"MMLU, trained in domain: {TITLES[setting]}", command, head + lines(setting, rows))
 
 

@@ -1,10 +1,10 @@
 """RouteLLM's three tables (arXiv 2406.18665, tables 1 to 3) with our routers: MT-Bench, MMLU and GSM8K.
 
-Run: python benchmarks/routellm_tables.py [--only mf similarity similarity-bradley-terry bert]
+Run: python benchmarks/routellm_tables.py [--only mf similarity similarity-bradley-terry bert] [--encoder FOLDER]
 Out of domain: trained on human battles, with and without AlpacaEval's judged ones; no label of the three test sets.
-Then GSM8K with 10 % of its labels, and the log loss on held-out battles. Reads $ROUTELEARN_DATA (default
-../shared/data). BERT, which learns from both sources only, takes some 20 minutes on two cores; bundles and reports
-stay in benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md.
+Then GSM8K with 10 % of its labels (here --encoder adds a router, as in mmlu.py), and the log loss on held-out battles.
+Reads $ROUTELEARN_DATA (default ../shared/data). BERT, which learns from both sources only, takes some 20 minutes on two
+cores; bundles and reports stay in benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from common import ALIASES, DATA, STRONG, WEAK, bundle, cached, interval, routellm, say, without_leaks, write_section
+from mmlu import encoder_option, encoder_text, larger
 
 from routelearn.data.parser import ReadOptions
 from routelearn.data.readers import read_many, read_records
@@ -194,8 +195,11 @@ def table(test: str, found: dict[str, dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=list(ROUTERS), choices=list(ROUTERS))
+    encoder_option(parser)
     arguments = parser.parse_args()
     names = arguments.only
+    more = larger(arguments.encoder, **PAIR)
+    ROUTERS.update(more)
     tag = "" if names == list(ROUTERS) else "-" + "-".join(names)
     sources = ("arena", f"arena + AlpacaEval at {ALPACA_WEIGHT}")
     short = dict(zip(sources, ("arena", "arena-alpaca"), strict=True))
@@ -215,8 +219,11 @@ def main() -> None:
             for source in sources
         }
         lines += table(test, found)
-    in_domain = [name for name in names if name != "similarity-bradley-terry"]
-    rows = [cached(f"tables/gsm8k-{seed}{tag}", lambda s=seed: gsm8k_in_domain(s, in_domain)) for seed in range(SEEDS)]
+    in_domain = [*(name for name in names if name != "similarity-bradley-terry"), *more]
+    tagged = "-".join((tag, *more))
+    rows = [
+        cached(f"tables/gsm8k-{seed}{tagged}", lambda s=seed: gsm8k_in_domain(s, in_domain)) for seed in range(SEEDS)
+    ]
     lines += [
         f"### GSM8K with {rows[0]['training']} questions of its own to train, {rows[0]['queries']:,} to test, 5 seeds",
         "",
@@ -246,7 +253,8 @@ def main() -> None:
             other = one["difference"]
             lines.append(f"| {name} | {one['mean']:.4f} | {_four(one)} | {other['mean']:+.4f} | {_four(other)} |")
         lines.append("")
-    write_section("RouteLLM's tables, out of domain", "python benchmarks/routellm_tables.py", lines)
+    command = f"python benchmarks/routellm_tables.py{encoder_text(arguments.encoder)}"
+    write_section("RouteLLM's tables, out of domain", command, lines)
 
 
 def _four(value: dict[str, Any]) -> str:
