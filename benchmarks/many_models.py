@@ -23,7 +23,7 @@ from common import DATA, ROOT, bundle, cached, interval, say, without_leaks, wri
 from mmlu import encoder_option, encoder_text, larger
 
 from routelearn.data.readers import read_records
-from routelearn.data.records import Record, record_key
+from routelearn.data.records import record_key
 from routelearn.routers.base import Model
 from routelearn.routers.learned import load
 from routelearn.training.evaluate import evaluate
@@ -54,12 +54,12 @@ SETS = {
     ),
 }
 
-Train = Callable[[list[Record], Path, int, dict[str, Any]], Path]
-ROUTERS: dict[str, Train] = {
-    "mf": lambda records, out, seed, options: train_matrix_factorization(
+#: Records, the folder, the seed, and the names of strong and weak.
+ROUTERS: dict[str, Callable[..., Path]] = {
+    "mf": lambda records, out, seed, **options: train_matrix_factorization(
         records, out, MatrixFactorizationConfig(seed=seed, **options)
     ),
-    "similarity": lambda records, out, seed, options: train_similarity(
+    "similarity": lambda records, out, seed, **options: train_similarity(
         records, out, SimilarityConfig(seed=seed, **options)
     ),
 }
@@ -80,7 +80,7 @@ def measure(name: str, seed: int, routers: list[str]) -> dict[str, Any]:
     pair: dict[str, Any] = {"strong": one.strong, "weak": one.weak}
     loaded = {
         router: load(
-            bundle(f"many-{name}-{seed}-{router}", lambda out, r=router: ROUTERS[r](training, out, seed, pair))
+            bundle(f"many-{name}-{seed}-{router}", lambda out, r=router: ROUTERS[r](training, out, seed, **pair))
         )
         for router in routers
     }
@@ -174,12 +174,9 @@ def main() -> None:
     encoder_option(parser)
     arguments = parser.parse_args()
     more = larger(arguments.encoder)
-    for name in more:
-        ROUTERS[name] = lambda records, out, seed, options, n=name: larger(arguments.encoder, **options)[n](
-            records, out, seed
-        )
     names = [*arguments.only, *more]
-    tag = "" if names == ["mf", "similarity"] else "-" + "-".join(names)
+    tag = "" if names == list(ROUTERS) else "-" + "-".join(names)
+    ROUTERS.update(more)
     text = ["Every model of a file is one of the pool. Prices are those of benchmarks/prices.json.", ""]
     for name in arguments.sets:
         rows = [cached(f"many/{name}-{seed}{tag}", lambda n=name, s=seed: measure(n, s, names)) for seed in range(1)]

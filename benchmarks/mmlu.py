@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,15 +139,19 @@ def encoder_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def larger(encoder: str | None, **options: Any) -> dict[str, Train]:
-    """A BERT router of another encoder, a folder or a hub id, by its name; none without one."""
+def larger(encoder: str | None) -> dict[str, Callable[..., Path]]:
+    """A BERT router of another encoder, a folder or a hub id, by its name; none without one.
+
+    It takes more settings than a `Train`: the names of strong and weak.
+    """
     if encoder is None:
         return {}
     vectors = str(OUT / f"vectors-{Path(encoder).name}.npz")  # the folds share their questions
-    config = BertConfig(encoder=encoder, vectors=vectors, **LARGER, **options)
-    return {
-        f"bert-{Path(encoder).name}": lambda records, out, seed: train_bert(records, out, replace(config, seed=seed))
-    }
+
+    def train(records: list[Record], out: Path, seed: int, **options: Any) -> Path:
+        return train_bert(records, out, BertConfig(seed=seed, encoder=encoder, vectors=vectors, **LARGER, **options))
+
+    return {f"bert-{Path(encoder).name}": train}
 
 
 def encoder_text(encoder: str | None) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +198,9 @@ def main() -> None:
     encoder_option(parser)
     arguments = parser.parse_args()
     names = arguments.only
-    more = larger(arguments.encoder, **PAIR)
-    ROUTERS.update(more)
     tag = "" if names == list(ROUTERS) else "-" + "-".join(names)
+    more = larger(arguments.encoder)
+    ROUTERS.update({name: partial(train, **PAIR) for name, train in more.items()})
     sources = ("arena", f"arena + AlpacaEval at {ALPACA_WEIGHT}")
     short = dict(zip(sources, ("arena", "arena-alpaca"), strict=True))
     lines = [

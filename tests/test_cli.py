@@ -1,36 +1,23 @@
-"""The command line as a user meets it: a second process, its files, its exit codes, and its death."""
+"""The command line as a user meets it: a second process, its files, and its exit codes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from cli_parts import QUERIES, run
 
 from routelearn.data.readers import read_records
 from routelearn.data.sample import write_sample
 from routelearn.data.splits import deduplicate
 from routelearn.routers.base import Decision
-from routelearn.routers.errors import BundleError
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import load
-
-COMMAND = [sys.executable, "-c", "from routelearn.cli import main; main()"]
-
-
-def run(*arguments: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=300, check=False
-    )
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +25,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample")
     write_sample(folder, 400, seed=2)
     return folder
-
-
-QUERIES = ["Prove it step by step.", "Say hello to Ana.", "", "Translate 'library' into Dutch.", "🙂 \x85 naïve"]
 
 
 def write_queries(folder: Path, suffix: str) -> Path:
@@ -295,61 +279,3 @@ def test_help_teaches(command: tuple[str, ...]) -> None:
     assert done.returncode == 0
     if command:
         assert "Example: routelearn" in done.stdout
-
-
-def kill_at(arguments: list[object], delay: float) -> float | None:
-    """Start a command, kill -9 it after a delay; None, or the seconds it took if it ended before."""
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        process.wait(delay)
-        return time.monotonic() - started
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return None
-
-
-def test_kill_9_during_train_leaves_no_half_written_bundle(files: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "router"
-    arguments: list[object] = ["train", "mf", "--data", files / "performance.jsonl", "--out", out,
-                               "--strong", "sim-max", "--weak", "sim-small", "--encoder", tiny_encoder]  # fmt: skip
-    started = time.monotonic()
-    assert run(*arguments).returncode == 0
-    whole = time.monotonic() - started
-    expected = load(out).score(QUERIES)
-    killed = 0
-    for step in range(5):
-        if step % 2:
-            shutil.rmtree(out, ignore_errors=True)
-        # Dense at the end of the run, where the bundle is written.
-        ended = kill_at(arguments, whole * (0.5 + 0.11 * step))
-        killed += ended is None
-        whole = ended or whole  # it was too late: the machine was busier before
-        try:
-            scores = load(out).score(QUERIES)
-        except BundleError:
-            assert not out.exists()
-        else:
-            assert np.array_equal(scores, expected)
-    assert killed >= 2
-
-
-def test_kill_9_during_score_leaves_no_half_written_output(bundle: Path, tmp_path: Path) -> None:
-    source = tmp_path / "in.txt"
-    source.write_text("".join(f"Prove lemma {i} step by step.\n" for i in range(150_000)))
-    out = tmp_path / "out.jsonl"
-    started = time.monotonic()
-    assert run("score", bundle, source, "-o", out).returncode == 0
-    whole = time.monotonic() - started
-    expected = out.read_bytes()
-    killed = 0
-    for step in range(5):
-        out.unlink(missing_ok=True)
-        ended = kill_at(["score", bundle, source, "-o", out], whole * (0.5 + 0.11 * step))
-        killed += ended is None
-        whole = ended or whole  # it was too late: the machine was busier before
-        assert not out.exists() or out.read_bytes() == expected
-    assert killed >= 2
