@@ -30,7 +30,8 @@ test: .venv/installed
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	MYPYPATH=.venv/typing $(BIN)/mypy --follow-imports=silent -p routelearn.routers -p routelearn.data -p routelearn.service
+	MYPYPATH=.venv/typing $(BIN)/mypy --follow-imports=silent -p routelearn.routers -p routelearn.availability \
+	  -p routelearn.policies -p routelearn.cascade -p routelearn.monitoring -p routelearn.data -p routelearn.service
 	$(BIN)/pyright
 
 # Some five hours on two cores; every script can be stopped and goes on.

@@ -24,53 +24,53 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .availability.availability import Availability
+    from .availability.model_health import BreakerLimits
+    from .cascade.backends import Answer, from_client
+    from .cascade.budget import Budget
+    from .cascade.cascade import Cascade
+    from .cascade.confidence import SelfConsistency, SelfEvaluation
+    from .cascade.joint import Joint
+    from .cascade.tiers import CascadeResult, Tier, UseCase
+    from .cascade.verifier import Verifier, load_verifier
     from .data.parser import ReadOptions
     from .data.readers import read_many, read_records
     from .data.records import PerformanceRecord, PreferenceRecord
     from .data.sample import generate_sample
     from .data.splits import check_leaks, split_by_prompt
-    from .routers.answers import Answer, from_client
-    from .routers.availability import Availability
-    from .routers.availability_metrics import register_availability_metrics
+    from .evaluation.cascade_plan.plan import plan_cascade
+    from .evaluation.evaluate import evaluate
+    from .evaluation.thresholds.ab_test import ABTest
+    from .monitoring.availability_metrics import register_availability_metrics
+    from .monitoring.decision_log import DecisionLog, read_log
+    from .monitoring.escalation import EscalationMonitor
+    from .monitoring.off_policy import off_policy_value
+    from .monitoring.prometheus import register_metrics
+    from .monitoring.reference import Reference
+    from .monitoring.route_metrics import register_route_metrics
+    from .monitoring.routing import RouteMonitor
+    from .policies.composed import Explore
+    from .policies.context_policy import ByContext
+    from .policies.conversation import Conversations
+    from .policies.cost import CostPerThousand
+    from .policies.guaranteed import GuaranteedThreshold
+    from .policies.objective import Objective, cost_aware
+    from .policies.threshold import StrongShare, Threshold
+    from .policies.top_k import TopK
     from .routers.average import AverageRouter
     from .routers.base import Assessment, Decision, Model, Router
-    from .routers.budget import Budget
-    from .routers.cascade import Cascade
-    from .routers.confidence import SelfConsistency, SelfEvaluation
-    from .routers.context_policy import ByContext
-    from .routers.conversation import Conversations
-    from .routers.cost_policy import CostPerThousand
-    from .routers.decision_log import DecisionLog, read_log
+    from .routers.combined import TwoStageRouter
     from .routers.errors import RoutelearnError
-    from .routers.explore import Explore
     from .routers.fallback import FallbackRouter
-    from .routers.guaranteed import GuaranteedThreshold
     from .routers.hub import HubRouter
-    from .routers.joint import Joint
     from .routers.learned import LearnedRouter, load
-    from .routers.metrics import register_metrics
-    from .routers.model_health import BreakerLimits
-    from .routers.monitor import EscalationMonitor
-    from .routers.objective import Objective, cost_aware
-    from .routers.off_policy import off_policy_value
-    from .routers.policy import StrongShare, Threshold
     from .routers.query import Query
-    from .routers.reference import Reference
-    from .routers.route_metrics import register_route_metrics
-    from .routers.route_monitor import RouteMonitor
     from .routers.rules import RulesRouter
-    from .routers.tiers import CascadeResult, Tier, UseCase
-    from .routers.top_k import TopK
-    from .routers.two_stage import TwoStageRouter
-    from .routers.verifier import Verifier, load_verifier
-    from .training.bert import BertConfig, train_bert
-    from .training.cascade_plan import plan_cascade
-    from .training.evaluate import evaluate
-    from .training.extend import extend_similarity
-    from .training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-    from .training.sequential import ABTest
-    from .training.similarity import SimilarityConfig, train_similarity
-    from .training.verifier import VerifierConfig, train_verifier
+    from .training.bert.train import BertConfig, train_bert
+    from .training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
+    from .training.similarity.extend import extend_similarity
+    from .training.similarity.train import SimilarityConfig, train_similarity
+    from .training.verifier.train import VerifierConfig, train_verifier
 
 __all__ = [
     "ABTest",
@@ -142,72 +142,72 @@ __all__ = [
 ]
 
 _HOME = {
-    "ABTest": ".training.sequential",
-    "Answer": ".routers.answers",
+    "ABTest": ".evaluation.thresholds.ab_test",
+    "Answer": ".cascade.backends",
     "Assessment": ".routers.base",
-    "Availability": ".routers.availability",
+    "Availability": ".availability.availability",
     "AverageRouter": ".routers.average",
-    "BertConfig": ".training.bert",
-    "BreakerLimits": ".routers.model_health",
-    "Budget": ".routers.budget",
-    "ByContext": ".routers.context_policy",
-    "Cascade": ".routers.cascade",
-    "CascadeResult": ".routers.tiers",
-    "Conversations": ".routers.conversation",
-    "CostPerThousand": ".routers.cost_policy",
+    "BertConfig": ".training.bert.train",
+    "BreakerLimits": ".availability.model_health",
+    "Budget": ".cascade.budget",
+    "ByContext": ".policies.context_policy",
+    "Cascade": ".cascade.cascade",
+    "CascadeResult": ".cascade.tiers",
+    "Conversations": ".policies.conversation",
+    "CostPerThousand": ".policies.cost",
     "Decision": ".routers.base",
-    "DecisionLog": ".routers.decision_log",
-    "EscalationMonitor": ".routers.monitor",
-    "Explore": ".routers.explore",
+    "DecisionLog": ".monitoring.decision_log",
+    "EscalationMonitor": ".monitoring.escalation",
+    "Explore": ".policies.composed",
     "FallbackRouter": ".routers.fallback",
-    "GuaranteedThreshold": ".routers.guaranteed",
+    "GuaranteedThreshold": ".policies.guaranteed",
     "HubRouter": ".routers.hub",
-    "Joint": ".routers.joint",
+    "Joint": ".cascade.joint",
     "LearnedRouter": ".routers.learned",
-    "MatrixFactorizationConfig": ".training.matrix_factorization",
+    "MatrixFactorizationConfig": ".training.matrix_factorization.train",
     "Model": ".routers.base",
-    "Objective": ".routers.objective",
+    "Objective": ".policies.objective",
     "PerformanceRecord": ".data.records",
     "PreferenceRecord": ".data.records",
     "Query": ".routers.query",
     "ReadOptions": ".data.parser",
-    "Reference": ".routers.reference",
-    "RouteMonitor": ".routers.route_monitor",
+    "Reference": ".monitoring.reference",
+    "RouteMonitor": ".monitoring.routing",
     "RoutelearnError": ".routers.errors",
     "Router": ".routers.base",
     "RulesRouter": ".routers.rules",
-    "SelfConsistency": ".routers.confidence",
-    "SelfEvaluation": ".routers.confidence",
-    "SimilarityConfig": ".training.similarity",
-    "StrongShare": ".routers.policy",
-    "Threshold": ".routers.policy",
-    "Tier": ".routers.tiers",
-    "TopK": ".routers.top_k",
-    "TwoStageRouter": ".routers.two_stage",
-    "UseCase": ".routers.tiers",
-    "Verifier": ".routers.verifier",
-    "VerifierConfig": ".training.verifier",
+    "SelfConsistency": ".cascade.confidence",
+    "SelfEvaluation": ".cascade.confidence",
+    "SimilarityConfig": ".training.similarity.train",
+    "StrongShare": ".policies.threshold",
+    "Threshold": ".policies.threshold",
+    "Tier": ".cascade.tiers",
+    "TopK": ".policies.top_k",
+    "TwoStageRouter": ".routers.combined",
+    "UseCase": ".cascade.tiers",
+    "Verifier": ".cascade.verifier",
+    "VerifierConfig": ".training.verifier.train",
     "check_leaks": ".data.splits",
-    "cost_aware": ".routers.objective",
-    "evaluate": ".training.evaluate",
-    "extend_similarity": ".training.extend",
-    "from_client": ".routers.answers",
+    "cost_aware": ".policies.objective",
+    "evaluate": ".evaluation.evaluate",
+    "extend_similarity": ".training.similarity.extend",
+    "from_client": ".cascade.backends",
     "generate_sample": ".data.sample",
     "load": ".routers.learned",
-    "load_verifier": ".routers.verifier",
-    "off_policy_value": ".routers.off_policy",
-    "plan_cascade": ".training.cascade_plan",
-    "read_log": ".routers.decision_log",
+    "load_verifier": ".cascade.verifier",
+    "off_policy_value": ".monitoring.off_policy",
+    "plan_cascade": ".evaluation.cascade_plan.plan",
+    "read_log": ".monitoring.decision_log",
     "read_many": ".data.readers",
     "read_records": ".data.readers",
-    "register_availability_metrics": ".routers.availability_metrics",
-    "register_metrics": ".routers.metrics",
-    "register_route_metrics": ".routers.route_metrics",
+    "register_availability_metrics": ".monitoring.availability_metrics",
+    "register_metrics": ".monitoring.prometheus",
+    "register_route_metrics": ".monitoring.route_metrics",
     "split_by_prompt": ".data.splits",
-    "train_bert": ".training.bert",
-    "train_matrix_factorization": ".training.matrix_factorization",
-    "train_similarity": ".training.similarity",
-    "train_verifier": ".training.verifier",
+    "train_bert": ".training.bert.train",
+    "train_matrix_factorization": ".training.matrix_factorization.train",
+    "train_similarity": ".training.similarity.train",
+    "train_verifier": ".training.verifier.train",
 }
 
 
@@ -215,7 +215,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name from its module when it is first used."""
     if name not in _HOME:
         raise AttributeError(f"module 'routelearn' has no attribute {name!r}; it has {__all__}")
-    if _HOME[name].startswith(".training."):
+    if _HOME[name].startswith((".training.", ".evaluation.")):
         from .routers.errors import require
 
         require("sklearn" if name == "evaluate" else "torch", "train")

@@ -26,7 +26,7 @@ from routellm_tables import ROUTERS, battles
 from speed import prompts
 from tokenizers import Tokenizer
 
-from routelearn.data.arrow_parts import ROWS_PER_CHUNK
+from routelearn.data.scoring.parts import ROWS_PER_CHUNK
 from routelearn.routers.learned import load
 
 ROUNDS = 3
@@ -93,7 +93,7 @@ def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     router = bundle("drift-arena-mf", lambda out: ROUTERS["mf"](battles("arena"), out, 0))
     source_name, texts = prompts(Tokenizer.from_file(str(router / "tokenizer.json")))
-    command = [sys.executable, "-m", "routelearn.cli", "score", str(router)]
+    command = [sys.executable, "-m", "routelearn", "score", str(router)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, empty = folder / "rows.parquet", folder / "empty.parquet"

@@ -19,22 +19,18 @@ from typing import Any
 import numpy as np
 from common import DATA, ROOT, STRONG, WEAK, bundle, cached, routellm, say, without_leaks, write_section
 
+from routelearn.cascade.backends import Answer
+from routelearn.cascade.cascade import Cascade
+from routelearn.cascade.confidence import Ask, Estimate
+from routelearn.cascade.tiers import Tier
+from routelearn.cascade.verifier import Verifier, load_verifier
 from routelearn.data.parser import ReadOptions
 from routelearn.data.readers import read_records
 from routelearn.data.records import PerformanceRecord, Record
 from routelearn.data.splits import split_by_prompt
-from routelearn.routers.answers import Answer
-from routelearn.routers.base import Model
-from routelearn.routers.cascade import Cascade
-from routelearn.routers.confidence import Ask, Estimate
-from routelearn.routers.learned import LearnedRouter, load
-from routelearn.routers.query import Query
-from routelearn.routers.tiers import Tier
-from routelearn.routers.verifier import Verifier, load_verifier
-from routelearn.training.cascade_analysis import Asked, asked_both, joint_scores
-from routelearn.training.cascade_plan import plan_cascade
-from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-from routelearn.training.metrics import (
+from routelearn.evaluation.cascade_plan.analysis import Asked, asked_both, joint_scores
+from routelearn.evaluation.cascade_plan.plan import plan_cascade
+from routelearn.evaluation.metrics import (
     Array,
     auroc,
     expected_calibration_error,
@@ -42,9 +38,13 @@ from routelearn.training.metrics import (
     resamples,
     routing_curve,
 )
-from routelearn.training.pair_evaluation import groups_of
-from routelearn.training.similarity import SimilarityConfig, train_similarity
-from routelearn.training.verifier import VerifierConfig, train_verifier
+from routelearn.evaluation.pair import groups_of
+from routelearn.routers.base import Model
+from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.query import Query
+from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.similarity.train import SimilarityConfig, train_similarity
+from routelearn.training.verifier.train import VerifierConfig, train_verifier
 
 BOOTSTRAP = 1000
 FOLDS = 5

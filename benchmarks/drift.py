@@ -17,10 +17,10 @@ from common import bundle, routellm, write_section
 from routellm_tables import ROUTERS, arena, battles
 
 from routelearn.data.records import Record, record_key
-from routelearn.routers.drift import DriftMonitor
+from routelearn.monitoring.alarms import DriftAlarm
+from routelearn.monitoring.drift import DriftMonitor
+from routelearn.monitoring.reference import reference_of
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.routers.reference import reference_of
-from routelearn.routers.signals import DriftAlarm
 
 SHUFFLES = 200
 #: Queries of the arena before a shift: the window is full of them.

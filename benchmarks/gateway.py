@@ -2,10 +2,10 @@
 
 Run: python benchmarks/gateway.py [REQUESTS]
 
-Real proxies (tests/litellm_proxy.py makes their environments), upstreams that are processes of their own, the OpenAI
-client, all on this machine: the client and the upstreams take their share of its cores. Prompts are human arena
-prompts from $ROUTELEARN_DATA and the router is the one that benchmarks/drift.py trains; without them, the sample's and
-a bundle of the tests.
+Real proxies (tests/helpers/litellm_proxy.py makes their environments), upstreams that are processes of their own,
+the OpenAI client, all on this machine: the client and the upstreams take their share of its cores. Prompts are
+human arena prompts from $ROUTELEARN_DATA and the router is the one that benchmarks/drift.py trains; without them,
+the sample's and a bundle of the tests.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from routellm_tables import ROUTERS, battles
 from routelearn.data.sample import generate_sample
 
 sys.path.insert(0, str(ROOT / "tests"))
-from litellm_load import Metrics, Reply, load, outages
-from litellm_proxy import KEY, NEWEST, OLDER, Proxy, Upstream, free_port, upstreams
+from helpers.litellm_load import Metrics, Reply, load, outages
+from helpers.litellm_proxy import KEY, NEWEST, OLDER, Proxy, Upstream, free_port, upstreams
 
 COMMAND = "python benchmarks/gateway.py"
 CONCURRENCY = 200

@@ -29,7 +29,7 @@ SURVEY = {"rules": "~0", "mf": "~50", "bert": "30 to 50"}
 def opened(path: str) -> Any:
     """What a path of the table stands for."""
     import routelearn
-    from routelearn.routers.two_stage import TwoStageRouter
+    from routelearn.routers.combined import TwoStageRouter
 
     if path == "rules":
         return routelearn.RulesRouter("sim-max", "sim-small")
@@ -86,8 +86,8 @@ def bundles() -> dict[str, Path]:
     from speed_transformers import paths as transformers
 
     from routelearn.data.sample import generate_sample
-    from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-    from routelearn.training.similarity import SimilarityConfig, train_similarity
+    from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
+    from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 
     sample = generate_sample(SAMPLE, seed=3)
     pair = {"strong": "sim-max", "weak": "sim-small"}

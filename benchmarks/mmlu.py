@@ -19,11 +19,11 @@ from common import OUT, STRONG, WEAK, bundle, cached, interval, routellm, say, w
 
 from routelearn.data.records import Record
 from routelearn.data.splits import split_by_prompt
+from routelearn.evaluation.evaluate import evaluate
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.training.bert import BertConfig, train_bert
-from routelearn.training.evaluate import evaluate
-from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-from routelearn.training.similarity import SimilarityConfig, train_similarity
+from routelearn.training.bert.train import BertConfig, train_bert
+from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 
 SEEDS = 5
 #: A few scores lie so close together that rounding turns more than one decision in a hundred: int8 with many questions.

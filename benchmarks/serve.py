@@ -18,7 +18,7 @@ from common import DATA, ROOT, bundle, say, write_section
 from routellm_tables import ROUTERS, battles
 
 sys.path.insert(0, str(ROOT / "tests"))
-from serve_parts import Server
+from helpers.serve import Server
 
 ROUNDS = 3
 SECONDS = 8.0

@@ -26,7 +26,7 @@ from routelearn.data.readers import read_records
 from routelearn.data.sample import generate_sample
 from routelearn.routers.learned import load
 from routelearn.routers.session import cpu_count
-from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 
 QUERIES = 10_000
 DATA = Path(os.environ.get("ROUTELEARN_DATA") or Path(__file__).parent / ".." / ".." / "shared" / "data").resolve()

@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from common import DATA, bundle, write_section
 
+from routelearn.cascade.verifier import PairEncoder, Verifier, load_verifier
 from routelearn.data.readers import read_records
 from routelearn.data.records import PerformanceRecord
 from routelearn.data.sample import generate_sample
 from routelearn.routers.query import Query
 from routelearn.routers.session import cpu_count
-from routelearn.routers.verifier import PairEncoder, Verifier, load_verifier
-from routelearn.training.backbone import load_transformer
-from routelearn.training.encoders import PACKAGED_ENCODER
-from routelearn.training.finetuning import padded
-from routelearn.training.verifier import VerifierConfig, train_verifier
+from routelearn.training.encoders.finetune import padded
+from routelearn.training.encoders.static import PACKAGED_ENCODER
+from routelearn.training.encoders.transformer import load_transformer
+from routelearn.training.verifier.train import VerifierConfig, train_verifier
 
 PAIRS = 96
 ROUNDS = 5

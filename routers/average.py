@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..policies.threshold import threshold_table
 from .base import Assessment, Context, Floats, Router
+from .combined import check_same_decision
 from .errors import InputError
-from .policy import threshold_table
 from .query import Query
-from .two_stage import check_same_decision
 
 
 class AverageRouter(Router):

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from ..policies.threshold import Policy, decide_by
 from .errors import InputError
-from .policy import Policy, decide_by
 from .query import Query
 
 Floats = npt.NDArray[np.float32]

@@ -28,7 +28,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .tiers import Call
+    from ..cascade.tiers import Call
 
 
 class RoutelearnError(Exception):
@@ -101,7 +101,7 @@ class CascadeError(RoutelearnError):
 
     Attributes:
         errors: one sentence for each tier that was tried or ruled out, in that order.
-        calls: every call that was made (`routers.tiers.Call`), with what it cost.
+        calls: every call that was made (`cascade.tiers.Call`), with what it cost.
     """
 
     def __init__(self, message: str, errors: Sequence[str] = (), calls: Sequence[Call] = ()) -> None:

@@ -9,12 +9,12 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from ..monitoring.reference import Reference
 from .base import Assessment, Context, Floats, Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
 from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
 from .query import Query
-from .reference import Reference
 from .session import Session
 from .tokenizer import HuggingFaceBackend, TokenizerBackend, TokieBackend
 

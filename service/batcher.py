@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from ..policies.threshold import Policy, decide_by
 from ..routers.base import Context, Decision, Router
 from ..routers.errors import InputError
-from ..routers.policy import Policy, decide_by
 from ..routers.query import Query
 
 logger = logging.getLogger(__name__)

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..routers.availability import Availability, Choice
+from ..availability.availability import Availability, Choice
+from ..policies.threshold import Policy
 from ..routers.base import Context, Decision, Router
 from ..routers.errors import InputError
-from ..routers.policy import Policy
 from ..routers.query import Query
 from .batcher import Batcher, safe_decision
 
 if TYPE_CHECKING:
-    from ..routers.decision_log import DecisionLog
-    from ..routers.route_monitor import RouteMonitor
+    from ..monitoring.decision_log import DecisionLog
+    from ..monitoring.routing import RouteMonitor
 
 logger = logging.getLogger(__name__)
 

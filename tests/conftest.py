@@ -24,10 +24,10 @@ from routelearn.data.sample import Sample, generate_sample
 from routelearn.data.sample_text import TOPICS
 from routelearn.routers.golden import GOLDEN_QUERIES
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.training.bert import BertConfig, train_bert
-from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-from routelearn.training.similarity import SimilarityConfig, train_similarity
-from routelearn.training.verifier import VerifierConfig, train_verifier
+from routelearn.training.bert.train import BertConfig, train_bert
+from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.similarity.train import SimilarityConfig, train_similarity
+from routelearn.training.verifier.train import VerifierConfig, train_verifier
 
 ROOT = Path(__file__).resolve().parent.parent
 # A busy machine is no reason to fail: nothing here is asserted of time.

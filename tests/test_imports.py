@@ -51,7 +51,7 @@ def test_scoring_needs_no_torch_no_network_and_150_mb(bundle: Path, router: rout
 
 def test_importing_routelearn_imports_nothing_heavy() -> None:
     heavy = ("torch", "transformers", "sklearn", "datasets")
-    code = f"import sys, routelearn.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, routelearn.cli.main; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
 

@@ -34,7 +34,7 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"routelearn"}
-    assert {"routelearn/py.typed", "routelearn/routers/rules.toml", "routelearn/cli.py"} <= set(names)
+    assert {"routelearn/py.typed", "routelearn/routers/rules.toml", "routelearn/cli/main.py"} <= set(names)
     assert not [name for name in names if "tests/" in name or "benchmarks/" in name]
 
 

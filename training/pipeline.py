@@ -13,20 +13,20 @@ import numpy.typing as npt
 import torch
 
 from ..data.records import Record
+from ..policies.threshold import StrongShare, threshold_table
 from ..routers.base import Floats, Link, Model, win_rate
 from ..routers.bundle import Truncation, check_replaceable
 from ..routers.errors import InputError
-from ..routers.policy import StrongShare, threshold_table
 from ..routers.session import Session
-from .bundling import Description, publish
-from .calibrate import Calibration, calibrate
-from .encoders import PACKAGED_ENCODER
+from .encoders.static import PACKAGED_ENCODER
 from .examples import Examples, data_fingerprint, examples_of
-from .factorization import Batch
+from .export.publish import Description, publish
+from .fit.calibration import Calibration, calibrate
+from .fit.drift_reference import Known, some_queries
+from .fit.factorization import Batch
+from .fit.novelty import Vectors, novelty_bound
+from .fit.ranking import mean_loss, own_outcomes
 from .log import TrainingLog
-from .novelty import Vectors, novelty_bound
-from .ranking import mean_loss, own_outcomes
-from .reference import Known, some_queries
 
 logger = logging.getLogger(__name__)
 

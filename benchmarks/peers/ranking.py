@@ -27,10 +27,10 @@ from tasks import embed, first_turn, known_battles
 
 from routelearn.data.records import PreferenceRecord
 from routelearn.routers.learned import load
-from routelearn.training.encoders import static_encoder
+from routelearn.training.encoders.static import static_encoder
 from routelearn.training.examples import Outcomes
-from routelearn.training.similarity import SimilarityConfig, train_similarity, weighted_counts
-from routelearn.training.weighted_ranking import battle_counts, tier_ratings
+from routelearn.training.similarity.train import SimilarityConfig, train_similarity, weighted_counts
+from routelearn.training.similarity.weighted_ranking import battle_counts, tier_ratings
 
 BATTLES = 55_000
 #: Queries that RouteLLM scores: it needs about a second for each.

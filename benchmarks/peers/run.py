@@ -36,12 +36,12 @@ from environments import VERSIONS, python_of, run_script
 from tasks import SETTINGS, Task, embed, make_task
 
 from routelearn.data.records import Record
+from routelearn.evaluation.metrics import bootstrap_interval, routing_curve
+from routelearn.evaluation.pair import groups_of
 from routelearn.routers.learned import load
-from routelearn.training.encoders import StaticEncoder, static_encoder
-from routelearn.training.matrix_factorization import MatrixFactorizationConfig, train_matrix_factorization
-from routelearn.training.metrics import bootstrap_interval, routing_curve
-from routelearn.training.pair_evaluation import groups_of
-from routelearn.training.similarity import SimilarityConfig, train_similarity
+from routelearn.training.encoders.static import StaticEncoder, static_encoder
+from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 
 FOLDER = OUT / "peers"
 OURS = "routelearn"

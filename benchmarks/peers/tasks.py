@@ -19,11 +19,11 @@ from routelearn.data.parser import ReadOptions
 from routelearn.data.readers import read_records
 from routelearn.data.records import PreferenceRecord, Record
 from routelearn.data.splits import split_by_prompt
+from routelearn.evaluation.pair import Pairs, paired
 from routelearn.routers.bundle import Truncation
 from routelearn.routers.query import Query, turns
-from routelearn.training.encoders import StaticEncoder
-from routelearn.training.network import token_sums
-from routelearn.training.pair_evaluation import Pairs, paired
+from routelearn.training.encoders.static import StaticEncoder
+from routelearn.training.encoders.static_network import token_sums
 
 Vectors = npt.NDArray[np.float32]
 

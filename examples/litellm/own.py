@@ -10,15 +10,15 @@ import os
 import re
 
 from routelearn import FallbackRouter
-from routelearn.routers.answers import Answer
-from routelearn.routers.availability import Availability
-from routelearn.routers.confidence import Ask, Estimate
-from routelearn.routers.model_health import BreakerLimits
+from routelearn.availability.availability import Availability
+from routelearn.availability.model_health import BreakerLimits
+from routelearn.cascade.backends import Answer
+from routelearn.cascade.confidence import Ask, Estimate
 from routelearn.routers.query import Query
 from routelearn.service.gateway import Gateway
-from routelearn.service.litellm_cascade import PostCallCascade
-from routelearn.service.litellm_hook import make_hook
-from routelearn.service.litellm_plugins import ClassifierPlugin, RoutingPlugin
+from routelearn.service.litellm.cascade import PostCallCascade
+from routelearn.service.litellm.plugins import ClassifierPlugin, RoutingPlugin
+from routelearn.service.litellm.request_hook import make_hook
 
 MODELS = {"sim-max": "strong", "sim-small": "weak"}
 
@@ -27,7 +27,7 @@ class Admissions:
     """Sure of an answer unless it admits that it does not know."""
 
     async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
-        """See `routelearn.routers.confidence.Confidence`."""
+        """See `routelearn.cascade.confidence.Confidence`."""
         del query, ask, prior
         return Estimate(0.0 if re.search(r"\b(do not|don't) know\b", answer.text, re.IGNORECASE) else 1.0)
 

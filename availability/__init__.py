@@ -1,0 +1,1 @@
+"""Which model can be asked now."""

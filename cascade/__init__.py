@@ -1,0 +1,1 @@
+"""Ask the weak model, judge its answer, escalate to the strong one."""

@@ -1,0 +1,163 @@
+"""Between threads and event loops: blocking functions in async code, and async code behind a blocking call.
+
+Every thread here is a daemon, and none belongs to a pool: a function that hangs
+keeps neither an event loop nor the interpreter from ending, and takes no place
+that another call needs. A thread costs some 0.1 ms, a call of a model far more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from ..routers.errors import RoutelearnError
+
+T = TypeVar("T")
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine at once; sees through decorators and callable objects."""
+    plain = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
+
+
+async def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function, sync or async, without blocking the event loop."""
+    if is_async(function):
+        return await function(*arguments, **options)
+    result = await in_thread(function, *arguments, **options)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Call a blocking function in a thread of its own.
+
+    When the caller is cancelled the thread goes on, and its result is dropped.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def work() -> None:
+        try:
+            result = function(*arguments, **options)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            _post(loop, _fail, future, error)
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the loop
+            _post(loop, _fail, future, RuntimeError(f"the call ended with {type(error).__name__}"))
+        else:
+            _post(loop, _succeed, future, result)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(work,), name="routelearn-call", daemon=True).start()
+    return await future
+
+
+async def iterate(items: Iterable[T]) -> AsyncGenerator[T, None]:
+    """The items of a blocking iterable, pulled by a thread of its own.
+
+    When the caller stops early, the thread stops at the next item and closes
+    the iterable, where it has a `close`.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[tuple[T] | Exception | None] = asyncio.Queue()
+    stopped = threading.Event()
+
+    def pull() -> None:
+        try:
+            for item in items:
+                if stopped.is_set():
+                    break
+                _post(loop, queue.put_nowait, (item,))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            _post(loop, queue.put_nowait, error)
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+            _post(loop, queue.put_nowait, None)
+
+    threading.Thread(target=pull, name="routelearn-stream", daemon=True).start()
+    try:
+        while (found := await queue.get()) is not None:
+            if isinstance(found, Exception):
+                raise found
+            yield found[0]
+    finally:
+        stopped.set()
+
+
+def _post(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
+    """Run a function on the loop; when the loop is closed, nobody waits for it any more."""
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+
+
+def _succeed(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        # A future refuses StopIteration, and would wait for ever.
+        future.set_exception(
+            RuntimeError("the call raised StopIteration") if isinstance(error, StopIteration) else error
+        )
+
+
+class _Background:
+    """One event loop in a daemon thread, for all blocking calls of the process; started when first needed."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread: threading.Thread | None = None
+
+    def running(self) -> asyncio.AbstractEventLoop:
+        """The loop; started when it is not yet."""
+        with self.lock:
+            if self.loop is None:
+                self.loop = asyncio.new_event_loop()
+                self.thread = threading.Thread(target=self.loop.run_forever, name="routelearn-loop", daemon=True)
+                self.thread.start()
+            return self.loop
+
+
+_background = _Background()
+
+
+def _forget_background() -> None:
+    global _background  # noqa: PLW0603 - a forked child has no threads: it starts its own
+    _background = _Background()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_background)
+
+
+def run_in_background(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine on the background loop and wait for it; works inside a running loop as well.
+
+    Args:
+        work: makes the coroutine.
+
+    Raises:
+        RoutelearnError: called on the background loop itself, which would wait for itself.
+    """
+    loop = _background.running()
+    if threading.current_thread() is _background.thread:
+        raise RoutelearnError("a blocking call inside routelearn's own event loop; expected its async form there")
+    future = asyncio.run_coroutine_threadsafe(work(), loop)
+    try:
+        return future.result()
+    except BaseException:  # an interrupt as well: what still runs is cancelled
+        future.cancel()
+        raise

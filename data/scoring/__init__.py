@@ -1,0 +1,1 @@
+"""Score tables of queries: a file, a folder, a cluster."""

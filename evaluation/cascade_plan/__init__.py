@@ -1,0 +1,1 @@
+"""Is a cascade worth it."""

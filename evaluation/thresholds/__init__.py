@@ -1,0 +1,1 @@
+"""Choose a threshold, guarantee it, compare two in an A/B test."""

@@ -1,0 +1,89 @@
+"""The Python blocks of README, docs/cascade.md and docs/monitoring.md run, and their commands exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+CONSOLE = "".join(re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL))
+COMMANDS = re.findall(r"^routelearn .*$", CONSOLE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_the_python_blocks_run(code: str, bundle: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "router")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_shell_commands_run_in_order(tiny_encoder: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """On the synthetic sample under the README's file names, with the sample's models for the README's."""
+    from routelearn.data.sample import generate_sample
+    from routelearn.data.writers import write_records
+
+    sample = generate_sample(500, seed=6)
+    write_records([r for r in sample.performances if r.split != "test"], tmp_path / "battles.parquet")
+    test = [r for r in sample.performances if r.split == "test"]
+    write_records(test, tmp_path / "test.parquet")
+    import pandas as pd
+
+    pd.DataFrame({"prompt": [r.query for r in test if isinstance(r.query, str)]}).to_parquet(
+        tmp_path / "queries.parquet"
+    )
+    assert len(COMMANDS) == 5
+    for command in COMMANDS:
+        arguments = command.replace("gpt-4o-mini", "sim-small").replace("gpt-4o", "sim-max").split()[1:]
+        if arguments[0] == "train":
+            verifier = arguments[1] == "verifier"
+            arguments += ["--encoder", str(tiny_bert if verifier else tiny_encoder)]
+            arguments += ["--max-tokens", "96", "--query-tokens", "32"] if verifier else []
+        code = "from routelearn.cli.main import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert {"score", "model", "source"} <= set(pd.read_parquet(tmp_path / "scored.parquet").columns)
+
+
+CASCADE = (ROOT / "docs" / "cascade.md").read_text()
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", CASCADE, re.DOTALL), ids=("run", "use cases"))
+def test_the_cascade_recipe_runs(code: str, bundle: Path, verifier_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "router")
+    shutil.copytree(verifier_bundle, tmp_path / "verifier")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+MONITORING = (ROOT / "docs" / "monitoring.md").read_text()
+
+
+def test_the_recipe_of_the_route_monitor_runs(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "router")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", MONITORING, re.DOTALL) if "RouteMonitor" in block]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "unknown 2"
+
+
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("demo", "test"):
+        assert f"make {target}" in TEXT
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_the_linked_files_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert (ROOT / target).is_file(), target

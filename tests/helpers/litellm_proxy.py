@@ -1,0 +1,245 @@
+"""Real LiteLLM proxies for the tests: an environment for each version, a proxy process, upstreams to kill."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+#: The newest release, and one from before routing plug-ins.
+NEWEST, OLDER = "1.110.2", "1.80.17"
+VERSIONS = (NEWEST, OLDER)
+KEY = "sk-choose-your-own"
+GUIDE = ROOT / "docs" / "litellm.md"
+
+#: A start compiles some thousand modules when it is the first.
+START_LIMIT = 240.0
+
+
+def python_of(version: str) -> Path:
+    """The interpreter of a version's environment, which is made once (a minute) and lies in .venv/litellm."""
+    home = ROOT / ".venv" / "litellm" / version
+    python, marker = home / "bin" / "python", home / "installed.txt"
+    pins = ROOT / "tests" / "helpers" / f"litellm-{version}.txt"
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with (home.parent / f"{version}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may want it
+        if marker.is_file() and marker.read_text() == pins.read_text():
+            return python
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-compile"]
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", "--without-pip", str(home)],
+            [*pip, "--requirement", str(pins)],
+            [*pip, "--no-build-isolation", "--editable", str(ROOT)],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(command)}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        marker.write_text(pins.read_text())
+    return python
+
+
+def block(language: str, word: str) -> str:
+    """The code block of docs/litellm.md in a language that holds a word."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    (found,) = [text for text in blocks if word in text]
+    return str(found)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Offline, and nothing of this process's own settings of routelearn or of proxies."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(
+            ("ROUTELEARN_", "LITELLM_", "OPENAI_", "PYTHONDONTWRITE", "HTTP_", "HTTPS_", "ALL_")
+        )
+    }
+    offline = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "NO_PROXY": "*"}
+    return {**kept, **offline, "PYTHONUNBUFFERED": "1", **more}
+
+
+def _die_with_parent() -> None:
+    """In a new process, on Linux: end when the test run is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _stop(process: subprocess.Popen[bytes], limit: float) -> None:
+    """End a process and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(limit)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@dataclass
+class Proxy:
+    """A proxy process in a folder that holds its config.yaml; ``with Proxy(version, folder, variables) as proxy``."""
+
+    version: str
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "proxy.log").read_text(errors="replace")
+
+    def __enter__(self) -> Proxy:
+        (line,) = re.findall("^litellm .*", block("console", "litellm --config"), re.MULTILINE)
+        name, *arguments = shlex.split(line.replace("--port 4000", f"--port {self.port}"))
+        command = [str(python_of(self.version).with_name(name)), *arguments]
+        with (self.folder / "proxy.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environment(**self.variables),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes a system call
+            )
+        try:
+            self._wait()
+        except BaseException:
+            _stop(self.process, 1)
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _stop(self.process, 10)
+
+    def _wait(self) -> None:
+        limit = time.monotonic() + START_LIMIT
+        while time.monotonic() < limit:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the proxy ended with {self.process.returncode}:\n{self.output[-4000:]}")
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/liveliness", timeout=5).read()
+                return
+            time.sleep(0.2)
+        raise RuntimeError(f"the proxy did not start:\n{self.output[-4000:]}")
+
+
+@dataclass
+class Upstream:
+    """A model as a process of its own, that can be killed and started again; its account survives.
+
+    Attributes:
+        name: what it answers.
+        delay_s: seconds before it answers.
+    """
+
+    name: str
+    delay_s: float = 0.0
+    port: int = field(default_factory=free_port)
+
+    def __enter__(self) -> Upstream:
+        account, self._account = tempfile.mkstemp(prefix=f"{self.name}-")
+        os.close(account)
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+        Path(self._account).unlink()
+
+    @property
+    def answered(self) -> int:
+        """How many requests it answered, over all its lives: one byte each."""
+        return Path(self._account).stat().st_size
+
+    def start(self) -> None:
+        self.restart()
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"{self.name} did not start")
+
+    def restart(self) -> None:
+        """Start without waiting until it listens."""
+        command = [sys.executable, __file__, self.name, str(self.port), str(self.delay_s), self._account]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def kill(self) -> None:
+        """At once, with all that is in flight."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def upstreams(*names: str, delay_s: float = 0.0) -> Iterator[list[Upstream]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Upstream(name, delay_s)) for name in names]
+
+
+class _StatusError(Exception):
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(f"asked to answer {status}")
+        self.status = status
+
+
+def _serve(name: str, port: int, delay_s: float, account: Path) -> None:
+    """Answer with the name; words in the prompt ask for something else."""
+    from helpers.openai_server import OpenAIServer
+
+    written = os.open(account, os.O_WRONLY | os.O_APPEND)
+
+    def answer(prompt: object) -> str | dict[str, object]:
+        text = str(prompt)
+        for word, status in (("FAIL", HTTPStatus.INTERNAL_SERVER_ERROR), ("REFUSE", HTTPStatus.BAD_REQUEST)):
+            if f"{word} {name}" in text:
+                raise _StatusError(status)
+        os.write(written, b".")
+        if "ECHO" in text:
+            return json.dumps(server.counts.last)
+        if "CALL" in text:
+            function = {"name": "look_up", "arguments": "{}"}
+            return {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "1", "type": "function", "function": function}],
+            }
+        return "I do not know" if f"DOUBT {name}" in text else f"{name} says hello to you"
+
+    server = OpenAIServer(answer, delay_s=delay_s, port=port)
+    with server:
+        while os.getppid() != 1:  # not longer than the test
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]))

@@ -1,0 +1,156 @@
+"""The networks of static routers: token table and pooling, and the linear head of the matrix factorization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...routers.base import Floats
+from ...routers.bundle import Truncation
+from ...routers.query import Query
+from ...routers.tokenizer import encode
+from ..export.to_onnx import embedding_sum
+from ..matrix_factorization.tasks import TaskExpert
+from .static import StaticEncoder, tokenize
+
+#: What a graph gives, in this order: names of its outputs, and the tensors of a forward pass.
+OUTPUTS = ("quality", "novelty", "vector")
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class StaticNetwork(nn.Module):
+    """Token table and pooling: what every static router shares, the same for training, parity gate and export.
+
+    Subclasses add the head; their ``forward`` takes ``input_ids`` int32 (n, length) and ``attention_mask`` uint8
+    (n, length) and gives what `OUTPUTS` names: ``quality`` (n, m), ``novelty`` (n,) and ``vector`` (n, k).
+    """
+
+    table: torch.Tensor
+    gain: torch.Tensor
+    centroids: torch.Tensor
+    one: torch.Tensor
+    projection: torch.Tensor
+    projection_offset: torch.Tensor
+
+    def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
+        """A network over an encoder.
+
+        Args:
+            encoder: the token table.
+            epsilon: added to the variance of v over the dimensions: what bounds the length of an empty query.
+        """
+        super().__init__()
+        self.epsilon = epsilon
+        self.register_buffer("table", torch.from_numpy(encoder.table))
+        self.register_buffer("gain", torch.full((encoder.dimensions,), encoder.dimensions**-0.5))
+        self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
+        self.register_buffer("one", torch.ones(1))
+        self.register_buffer("projection", torch.zeros(encoder.dimensions, 1))
+        self.register_buffer("projection_offset", torch.zeros(1))
+
+    def normalised(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit vectors (n, d) and inverse standard deviations (n, 1) of sums of token vectors (n, d)."""
+        unit, _, inverse = torch.native_layer_norm(total, [total.shape[1]], self.gain, None, self.epsilon)
+        return unit, inverse
+
+    def features(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit vectors (n, d) and features [unit vector; -log norm] (n, d + 1) of sums of token vectors (n, d)."""
+        unit, inverse = self.normalised(total)
+        return unit, torch.cat([unit, inverse.log()], dim=1)
+
+    def encoded(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`features` of token ids."""
+        return self.features(embedding_sum(self.table, input_ids, attention_mask))
+
+    def novelty(self, unit: torch.Tensor) -> torch.Tensor:
+        """Distance of unit vectors (n, d) from the nearest centroid: (n,)."""
+        # min(1 - cosine) in one product and one reduction: nodes are what a single query pays for.
+        return torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
+
+    def sketch(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The few numbers (n, k) that drift is told from, of the vectors (n, d) that the head sees."""
+        return torch.addmm(self.projection_offset, vectors, self.projection)
+
+
+class MatrixFactorization(StaticNetwork):
+    """Utilities linear in the features."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    expert: TaskExpert | None
+
+    def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
+        """A network whose head is still empty; see `StaticNetwork`."""
+        super().__init__(encoder, epsilon)
+        self.expert = None
+        self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
+        self.register_buffer("bias", torch.zeros(1))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
+        """See `StaticNetwork`."""
+        unit, features = self.encoded(input_ids, attention_mask)
+        utilities = torch.addmm(self.bias, features, self.weight)
+        if self.expert is not None:
+            utilities = utilities + self.expert(features)
+        return torch.sigmoid(utilities), self.novelty(unit), self.sketch(features)
+
+
+def epsilon_of(total: torch.Tensor) -> float:
+    """A tenth of the smallest variance among the queries' sums (n, d): too little to change any of them."""
+    variance = total.var(dim=1, correction=0)
+    return float(variance[variance > 0].min()) / 10 if (variance > 0).any() else 1.0
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Mean and scale that bring the log norm to the size of a vector's entries."""
+
+    mean: float
+    factor: float
+
+    def apply(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (n, d + 1) with the log norm standardised."""
+        length = (features[:, -1:] - self.mean) * self.factor
+        return torch.cat([features[:, :-1], length], dim=1)
+
+    def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias on plain features that do what these do on standardised ones."""
+        length = weight[-1:] * self.factor
+        return torch.cat([weight[:-1], length]), bias - length[0] * self.mean
+
+
+def token_sums(queries: Sequence[Query], encoder: StaticEncoder, truncation: Truncation) -> torch.Tensor:
+    """Sum of the table's rows of every query, float32 (n, d), exactly as the graph computes it."""
+    ids, lengths = tokenize(queries, encoder.backend(), truncation)
+    starts = np.cumsum(lengths) - lengths
+    table = torch.from_numpy(encoder.table).float()  # integers up to 2**24 are exact in float32
+    tokens = torch.from_numpy(ids.astype(np.int64))
+    return torch.nn.functional.embedding_bag(tokens, table, torch.from_numpy(starts), mode="sum")
+
+
+def example_inputs() -> list[torch.Tensor]:
+    """Inputs to trace the network with."""
+    return [torch.ones(2, 3, dtype=torch.int32), torch.ones(2, 3, dtype=torch.uint8)]
+
+
+def reference_quality(
+    network: StaticNetwork, encoder: StaticEncoder, truncation: Truncation
+) -> Callable[[list[str]], Floats]:
+    """Texts to quality (n, m) by torch, one text at a time: what the exported graph must reproduce."""
+    backend = encoder.backend()
+
+    def quality(texts: list[str]) -> Floats:
+        rows = []
+        with torch.no_grad():
+            for text in texts:
+                ids = np.unique(truncation.kept(encode(backend, [text])[0]))
+                mask = torch.full((1, max(1, len(ids))), int(len(ids) > 0), dtype=torch.uint8)
+                padded = torch.from_numpy(ids if len(ids) else np.zeros(1, np.int32)).reshape(1, -1)
+                rows.append(network(padded, mask)[0].numpy())
+        return np.concatenate(rows)
+
+    return quality

@@ -1,0 +1,1 @@
+"""From a network to a bundle, behind a gate."""

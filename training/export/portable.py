@@ -1,0 +1,197 @@
+"""Bundles for other runtimes: a graph that takes text itself, and a model folder for Triton Inference Server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ...routers.base import win_rate
+from ...routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, read_bundle
+from ...routers.errors import InputError, require
+
+Format = Literal["text", "triton"]
+
+#: What the tokenizer's operator may need beyond the vocabulary; what it adds is cut off again where bundles have none.
+_SPECIAL = ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]")
+_DOMAIN = "ai.onnx.contrib"
+_TRITON_TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 6: "TYPE_INT32", 7: "TYPE_INT64"}
+#: Rows of a request to Triton.
+_MAX_BATCH = 1024
+
+
+def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
+    """Write a bundle's graph for another runtime.
+
+    Args:
+        bundle: of a router.
+        out: a folder that is not there yet.
+        form: "text": `model.onnx` takes one query as a string, with the tokenizer in the graph
+            (onnxruntime-extensions); "triton": a model folder, with the tokenizer beside it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: a verifier, a tokenizer that has no operator, a graph that gives other scores than the bundle, or
+            a folder that is there already.
+        BundleError: the bundle cannot be trusted.
+        MissingExtraError: onnxruntime-extensions is not installed.
+    """
+    final = Path(out)
+    if final.exists():
+        raise InputError(f"{final} is there already; choose another folder")
+    manifest, contents = read_bundle(bundle)
+    if manifest.kind == VERIFIER:
+        raise InputError(f"{bundle} is a verifier; expected a router")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as name:
+        staging = Path(name) / final.name
+        staging.mkdir()
+        if form == "text":
+            graph = text_graph(contents[MODEL], contents[TOKENIZER], manifest)
+            _check_golden(graph, manifest)
+            (staging / "model.onnx").write_bytes(graph)
+        else:
+            _write_triton(contents, staging)
+        shutil.copy(Path(bundle) / "router.json", staging / "router.json")
+        staging.rename(final)
+    return final
+
+
+def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
+    """A graph with the input `text`, string (1,): a batch is refused, since the tokenizer's operator would join it.
+
+    Raises:
+        InputError: no WordPiece tokenizer with BERT's normalisation.
+    """
+    onnx: Any = require("onnx", "train")
+    helper, types = onnx.helper, onnx.TensorProto
+    inner = onnx.load_from_string(model)
+    words, lower, accents = _word_pieces(json.loads(tokenizer))
+    truncation = manifest.truncation
+    kinds = {item.name: item.type.tensor_type.elem_type for item in inner.graph.input}
+
+    def constant(label: str, *values: int) -> Any:
+        return helper.make_tensor(label, types.INT64, [len(values)], list(values))
+
+    constants = [constant("t_0", 0), constant("t_1", 1), constant("t_last", -1)]
+    constants.append(constant("t_first", truncation.max_tokens - truncation.last_tokens))
+    constants.append(constant("t_minus_last", -truncation.last_tokens))
+    constants.append(constant("t_end", 2**62))
+    nodes = [
+        helper.make_node(
+            "BertTokenizer", ["text"], ["t_with_special", "t_types", "t_attention"], domain=_DOMAIN,
+            vocab_file="\n".join(words), do_lower_case=int(lower), strip_accents=int(accents),
+        ),
+        helper.make_node("Reshape", ["t_with_special", "t_last"], ["t_flat"]),
+    ]  # fmt: skip
+    ids = "t_flat"
+    if not truncation.special_tokens:
+        nodes.append(helper.make_node("Slice", ["t_flat", "t_1", "t_last"], ["t_bare"]))
+        ids = "t_bare"
+    nodes += [  # the first ids and the last ones; where that is all of them, the last begin where the first end
+        helper.make_node("Slice", [ids, "t_0", "t_first"], ["t_start"]),
+        helper.make_node("Shape", [ids], ["t_whole"]),
+        helper.make_node("Add", ["t_whole", "t_minus_last"], ["t_before_last"]),
+        helper.make_node("Max", ["t_before_last", "t_first"], ["t_rest"]),
+        helper.make_node("Slice", [ids, "t_rest", "t_end"], ["t_ending"]),
+        helper.make_node("Concat", ["t_start", "t_ending"], ["t_cut"], axis=0),
+    ]
+    ids = "t_cut"
+    if truncation.distinct:
+        nodes.append(helper.make_node("Unique", [ids], ["t_unique"], axis=0, sorted=1))
+        ids = "t_unique"
+    nodes += [
+        helper.make_node("Shape", [ids], ["t_length"]),
+        helper.make_node("Expand", ["t_1", "t_length"], ["t_ones"]),
+    ]
+    mask = "t_ones"
+    if not truncation.special_tokens:  # an empty text has no token: one that the mask leaves out, always
+        nodes.append(helper.make_node("Concat", [ids, "t_0"], ["t_padded"], axis=0))
+        nodes.append(helper.make_node("Concat", [mask, "t_0"], ["t_mask"], axis=0))
+        ids, mask = "t_padded", "t_mask"
+    for source, target in ((ids, "input_ids"), (mask, "attention_mask")):
+        nodes.append(helper.make_node("Unsqueeze", [source, "t_0"], [f"t_row_{target}"]))
+        nodes.append(helper.make_node("Cast", [f"t_row_{target}"], [target], to=kinds[target]))
+    graph = helper.make_graph(
+        [*nodes, *inner.graph.node],
+        inner.graph.name,
+        [helper.make_tensor_value_info("text", types.STRING, [1])],
+        list(inner.graph.output),
+        [*constants, *inner.graph.initializer],
+        value_info=list(inner.graph.value_info),
+    )
+    domains = [*inner.opset_import, helper.make_opsetid(_DOMAIN, 1)]
+    whole = helper.make_model(
+        graph, opset_imports=domains, ir_version=inner.ir_version, functions=list(inner.functions)
+    )
+    data: bytes = whole.SerializeToString()
+    return data
+
+
+def _word_pieces(tokenizer: dict[str, Any]) -> tuple[list[str], bool, bool]:
+    """The vocabulary by id, with the special tokens at its end, and whether to lower and to strip accents."""
+    normalizer, model = tokenizer.get("normalizer") or {}, tokenizer["model"]
+    kinds = (model.get("type"), normalizer.get("type"), (tokenizer.get("pre_tokenizer") or {}).get("type"))
+    if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
+        raise InputError(f"the tokenizer is {kinds}; only WordPiece with BERT's normalisation goes into a graph")
+    words = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    if [model["vocab"][word] for word in words] != list(range(len(words))):
+        raise InputError("the ids of the vocabulary have gaps; expected 0, 1, 2, ...")
+    accents = normalizer.get("strip_accents")
+    lower = bool(normalizer.get("lowercase"))
+    return (
+        [*words, *(word for word in _SPECIAL if word not in model["vocab"])],
+        lower,
+        lower if accents is None else accents,
+    )
+
+
+def _check_golden(graph: bytes, manifest: Manifest) -> None:
+    """Refuse a graph that gives other qualities for plain English; other scripts may be split otherwise."""
+    extensions: Any = require("onnxruntime_extensions", "portable")
+    ort: Any = require("onnxruntime", "portable")
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(extensions.get_library_path())
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    strong, weak = ([model.name for model in manifest.pool].index(name) for name in (manifest.strong, manifest.weak))
+    link: Any = manifest.link
+    for golden in manifest.golden:
+        text = manifest.truncation.read(golden.query).text
+        if not text.isascii() or "\0" in text:
+            continue
+        found = session.run(["quality"], {"text": np.array([text], object)})[0][0]
+        expected = np.asarray(golden.quality, np.float32)
+        scores = [float(win_rate(row[strong], row[weak], link)) for row in (found, expected)]
+        if abs(scores[0] - scores[1]) > manifest.golden_tolerance:
+            raise InputError(
+                f"the graph scores a golden query {scores[0]:.6f}, the bundle {scores[1]:.6f}: not exported"
+            )
+
+
+def _write_triton(contents: Mapping[str, bytes], folder: Path) -> None:
+    """config.pbtxt, 1/model.onnx, and what a client needs to make the inputs."""
+    onnx: Any = require("onnx", "train")
+    graph = onnx.load_from_string(contents[MODEL]).graph
+    blocks = []
+    for kind, values in (("input", graph.input), ("output", graph.output)):
+        for value in values:
+            tensor = value.type.tensor_type
+            # The first dimension is the batch, which Triton adds itself.
+            dims = [item.dim_value or -1 for item in tensor.shape.dim][1:] or [1]
+            reshape = "" if len(tensor.shape.dim) > 1 else "\n  reshape { shape: [ ] }"
+            blocks.append(
+                f'{kind} {{\n  name: "{value.name}"\n  data_type: {_TRITON_TYPES[tensor.elem_type]}\n'
+                f"  dims: [ {', '.join(map(str, dims))} ]{reshape}\n}}"
+            )
+    header = f'name: "{folder.name}"\nplatform: "onnxruntime_onnx"\nmax_batch_size: {_MAX_BATCH}\n'
+    (folder / "config.pbtxt").write_text(header + "\n".join(blocks) + "\ndynamic_batching { }\n")
+    (folder / "1").mkdir()
+    (folder / "1" / "model.onnx").write_bytes(contents[MODEL])
+    (folder / "tokenizer.json").write_bytes(contents[TOKENIZER])

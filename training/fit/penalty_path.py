@@ -1,0 +1,104 @@
+"""The regularisation path: from the global ranking to ever freer factors, stopped early on held-out prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..examples import Examples
+from ..log import TrainingLog
+from .factorization import Batch, Factors, fit, path_start
+from .ranking import Ranking, first_source, mean_loss
+
+#: The penalty falls by this factor a step.
+PATH_FACTOR = 0.8
+#: The validation log loss (nats) must fall by more than this to count as better.
+_LEAST_GAIN = 1e-5
+
+
+class Path:
+    """A path of penalties over the folds, and where it stopped.
+
+    Attributes:
+        l2: the penalty that validation chose.
+        folds: the factors fitted there without each fold.
+        held_out: (n, m), what they predict for the queries of their fold.
+    """
+
+    def __init__(self, features: torch.Tensor, batches: list[Batch], start: Factors, bias_l2: float) -> None:
+        self._features = features
+        self._batches = batches
+        self._start = start
+        self.bias_l2 = bias_l2
+        self.l2 = float("inf")
+        self.held_out = torch.zeros(len(features), len(start.bias), dtype=torch.float64)
+        self.folds: list[Factors] = []
+
+    def fit_all(self) -> Factors:
+        """Fit all queries at the penalty that validation chose."""
+        return fit(self._features, self._batches, self._start, l2=self.l2, bias_l2=self.bias_l2, iterations=300)
+
+
+def follow_path(
+    features: torch.Tensor,
+    examples: Examples,
+    folds: list[npt.NDArray[np.bool_]],
+    ranking: Ranking,
+    log: TrainingLog,
+    *,
+    rank: int,
+    l2: float | None,
+    steps: int,
+    patience: int,
+    seed: int,
+) -> Path:
+    """Choose the penalty of the factors by log loss on the held-out queries of the first source."""
+    outcomes = [batch for batch in (examples.preferences, examples.performances) if len(batch)]
+    every = [Batch.of(batch) for batch in outcomes]
+    training = [[Batch.of(batch.of_queries(~fold)) for batch in outcomes] for fold in folds]
+    validation = [[Batch.of(first_source(batch.of_queries(fold))) for batch in outcomes] for fold in folds]
+    weights = np.asarray([sum(float(batch.weight.sum()) for batch in fold) for fold in validation]) + 1e-12
+    rank = min(rank, len(examples.models), features.shape[1])
+    start = Factors.start(features.shape[1], len(examples.models), rank, len(examples.sources), seed)
+    bias_l2 = ranking.bias_l2
+    # The fits start at the global ranking, so that it is right before the first step.
+    current = [replace(start, bias=one.bias, offsets=one.offsets) for one in ranking.folds]
+    overall = replace(start, bias=ranking.overall.bias, offsets=ranking.overall.offsets)
+    path = Path(features, every, overall, bias_l2)
+    largest = path_start(features, every, overall)
+    penalties = [l2] if l2 is not None else [largest * PATH_FACTOR**step for step in range(1, steps + 1)]
+    phase = log.phase("factors", len(penalties))
+    best, since = float("inf"), 0
+    for penalty in penalties:
+        current = [
+            fit(features, batches, _unstick(one, start), l2=penalty, bias_l2=bias_l2)
+            for batches, one in zip(training, current, strict=True)
+        ]
+        train = [mean_loss(training[i], one.utilities(features), one.offsets) for i, one in enumerate(current)]
+        held_out = [mean_loss(validation[i], one.utilities(features)) for i, one in enumerate(current)]
+        loss = float(np.average(held_out, weights=weights))
+        log.step(phase="factors", l2=penalty, train_log_loss=float(np.mean(train)), validation_log_loss=loss)
+        log.advance(phase)
+        if loss < best - _LEAST_GAIN:
+            best, since, path.l2, path.folds = loss, 0, penalty, current
+            for fold, one in zip(folds, current, strict=True):
+                rows = torch.from_numpy(fold)
+                path.held_out[rows] = one.utilities(features[rows])
+        else:
+            since += 1
+            if since >= patience:
+                break
+    log.advance(phase, done=True)
+    return path
+
+
+def _unstick(current: Factors, start: Factors) -> Factors:
+    """Continue from the last penalty; directions that are zero there get a small random start to grow from."""
+    return replace(
+        current,
+        query_factors=current.query_factors + 0.1 * start.query_factors,
+        model_factors=current.model_factors + 0.1 * start.model_factors,
+    )
