@@ -49,17 +49,13 @@ if TYPE_CHECKING:
     from .monitoring.reference import Reference
     from .monitoring.route_metrics import register_route_metrics
     from .monitoring.routing import RouteMonitor
-    from .policies.composed import Explore
-    from .policies.context_policy import ByContext
+    from .policies.composed import ByContext, Explore, TopK
     from .policies.conversation import Conversations
     from .policies.cost import CostPerThousand
-    from .policies.guaranteed import GuaranteedThreshold
     from .policies.objective import Objective, cost_aware
-    from .policies.threshold import StrongShare, Threshold
-    from .policies.top_k import TopK
-    from .routers.average import AverageRouter
+    from .policies.threshold import GuaranteedThreshold, StrongShare, Threshold
     from .routers.base import Assessment, Decision, Model, Router
-    from .routers.combined import TwoStageRouter
+    from .routers.combined import AverageRouter, TwoStageRouter
     from .routers.errors import RoutelearnError
     from .routers.fallback import FallbackRouter
     from .routers.hub import HubRouter
@@ -146,11 +142,11 @@ _HOME = {
     "Answer": ".cascade.backends",
     "Assessment": ".routers.base",
     "Availability": ".availability.availability",
-    "AverageRouter": ".routers.average",
+    "AverageRouter": ".routers.combined",
     "BertConfig": ".training.bert.train",
     "BreakerLimits": ".availability.model_health",
     "Budget": ".cascade.budget",
-    "ByContext": ".policies.context_policy",
+    "ByContext": ".policies.composed",
     "Cascade": ".cascade.cascade",
     "CascadeResult": ".cascade.tiers",
     "Conversations": ".policies.conversation",
@@ -160,7 +156,7 @@ _HOME = {
     "EscalationMonitor": ".monitoring.escalation",
     "Explore": ".policies.composed",
     "FallbackRouter": ".routers.fallback",
-    "GuaranteedThreshold": ".policies.guaranteed",
+    "GuaranteedThreshold": ".policies.threshold",
     "HubRouter": ".routers.hub",
     "Joint": ".cascade.joint",
     "LearnedRouter": ".routers.learned",
@@ -182,7 +178,7 @@ _HOME = {
     "StrongShare": ".policies.threshold",
     "Threshold": ".policies.threshold",
     "Tier": ".cascade.tiers",
-    "TopK": ".policies.top_k",
+    "TopK": ".policies.composed",
     "TwoStageRouter": ".routers.combined",
     "UseCase": ".cascade.tiers",
     "Verifier": ".cascade.verifier",

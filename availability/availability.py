@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from ..monitoring.escalation import OTHER, clean_name
-from ..monitoring.window import usable
 from ..routers.base import Decision
+from ..routers.checks import OTHER, clean_name, usable
 from ..routers.errors import InputError, require
 from .breaker import BreakerState
 from .failures import describe, is_failure

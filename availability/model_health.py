@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from ..cascade.tiers import check_seconds
+from ..routers.checks import check_seconds
 from ..routers.errors import InputError
 from .breaker import Breaker, BreakerState
 from .call_outcomes import CallOutcomes

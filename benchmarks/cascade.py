@@ -30,7 +30,11 @@ from routelearn.data.records import PerformanceRecord, Record
 from routelearn.data.splits import split_by_prompt
 from routelearn.evaluation.cascade_plan.analysis import Asked, asked_both, joint_scores
 from routelearn.evaluation.cascade_plan.plan import plan_cascade
-from routelearn.evaluation.metrics import (
+from routelearn.evaluation.pair import groups_of
+from routelearn.routers.base import Model
+from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.query import Query
+from routelearn.training.fit.metrics import (
     Array,
     auroc,
     expected_calibration_error,
@@ -38,10 +42,6 @@ from routelearn.evaluation.metrics import (
     resamples,
     routing_curve,
 )
-from routelearn.evaluation.pair import groups_of
-from routelearn.routers.base import Model
-from routelearn.routers.learned import LearnedRouter, load
-from routelearn.routers.query import Query
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 from routelearn.training.verifier.train import VerifierConfig, train_verifier

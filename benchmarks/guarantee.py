@@ -21,12 +21,12 @@ from mmlu import SEEDS, parts
 from scipy.stats import binom, norm
 
 from routelearn.data.records import Record
-from routelearn.evaluation.metrics import Array
 from routelearn.evaluation.thresholds.guarantee import LEAST_SAVED, lowest_cost_threshold
 from routelearn.evaluation.thresholds.losses import outcomes_of
 from routelearn.evaluation.thresholds.risk_bounds import METHODS, PValues
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import load
+from routelearn.training.fit.metrics import Array
 
 SPLITS = 200
 CALIBRATE = 0.1

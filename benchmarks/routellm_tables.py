@@ -25,11 +25,11 @@ from routelearn.data.readers import read_many, read_records
 from routelearn.data.records import PreferenceRecord, Record, record_key
 from routelearn.data.splits import split_by_prompt
 from routelearn.evaluation.evaluate import evaluate, preference_losses
-from routelearn.evaluation.metrics import bootstrap_interval, log_loss
 from routelearn.routers.base import Router
 from routelearn.routers.learned import load
 from routelearn.training.bert.train import BertConfig, train_bert
 from routelearn.training.examples import examples_of, validation_folds
+from routelearn.training.fit.metrics import bootstrap_interval, log_loss
 from routelearn.training.fit.ranking import fit_ranking
 from routelearn.training.log import TrainingLog
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization

@@ -16,7 +16,7 @@ from common import STRONG, WEAK, cached, say, write_section
 from mmlu import SEEDS
 from two_stage import SECOND, outcomes, routers
 
-from routelearn.evaluation.metrics import percentile_interval, resamples, routing_curve
+from routelearn.training.fit.metrics import percentile_interval, resamples, routing_curve
 
 BUDGETS = (128, 96, 64, 48, 32, 24, 16)
 #: What is kept of a longer question, with the share of the budget that goes to its end.

@@ -18,10 +18,10 @@ from mmlu import ROUTERS, SEEDS, parts
 from speed import rates
 
 from routelearn.data.records import Record, record_key
-from routelearn.evaluation.metrics import Curve, percentile_interval, resamples, routing_curve
 from routelearn.routers.combined import TwoStageRouter
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.routers.query import Query
+from routelearn.training.fit.metrics import Curve, percentile_interval, resamples, routing_curve
 
 FIRST, SECOND = "mf", "bert-int8"
 SHARES = (0.1, 0.15, 0.2, 0.25, 0.3)

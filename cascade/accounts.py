@@ -9,8 +9,8 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..routers.query import Query
-from .backends import Answer, estimate_tokens, transcript
+from ..routers.query import Query, estimate_tokens, transcript
+from .backends import Answer
 from .budget import Budget
 from .tiers import Call, Tier
 

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from ..routers.errors import InputError
-from ..routers.query import Query, content_text
+from ..routers.query import Query
 from .threads import call, iterate
-
-#: English has some four characters a token: what a call cost, where the model does not report its tokens.
-CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +38,6 @@ class Backend(Protocol):
     def stream(self, query: Query) -> AsyncIterator[str | Answer]:
         """The answer's text in pieces as they come, and at last an `Answer` with the whole text and the usage."""
         ...
-
-
-def transcript(query: Query) -> str:
-    """The query as one text: a prompt as it is, a chat as lines of ``role: content``, system messages too."""
-    if isinstance(query, str):
-        return query
-    return "\n".join(f"{message.get('role', 'user')}: {content_text(message['content'])}" for message in query)
-
-
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text whose model does not report them."""
-    return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
 def from_callable(function: Callable[[Query], Any]) -> Backend:

@@ -21,13 +21,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from ..routers.base import Router
+from ..routers.checks import check_seconds
 from ..routers.errors import InputError
 from ..routers.query import Query, turns
 from .budget import Budget
 from .run import Request, Settings
 from .streams import AnswerStream, BlockingAnswerStream
 from .threads import run_in_background
-from .tiers import CascadeResult, Tier, UseCase, check_seconds
+from .tiers import CascadeResult, Tier, UseCase
 
 logger = logging.getLogger(__name__)
 

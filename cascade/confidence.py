@@ -18,9 +18,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..routers.errors import InferenceError, InputError
-from ..routers.query import Query
+from ..routers.query import Query, transcript
 from .answer_forms import number, stated_confidence
-from .backends import Answer, transcript
+from .backends import Answer
 
 logger = logging.getLogger(__name__)
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from ..routers.base import Router
-from ..routers.errors import CascadeError
 from ..routers.query import Query
 from .accounts import CallError, Ledger, OverBudgetError, stop
 from .backends import Answer
 from .budget import Budget
 from .streams import Emit
 from .threads import in_thread
-from .tiers import CascadeResult, Degraded, Tier, UseCase
+from .tiers import CascadeError, CascadeResult, Degraded, Tier, UseCase
 
 logger = logging.getLogger(__name__)
 

@@ -1,15 +1,16 @@
-"""What a cascade is made of, and what it gives: tiers, use cases, calls, results."""
+"""The parts of a cascade and its results: tiers, use cases, calls, results, and the error when no tier answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from ..routers.base import Model
-from ..routers.errors import InputError
-from ..routers.query import Query
-from .backends import Backend, as_backend, estimate_tokens, transcript
+from ..routers.checks import check_seconds
+from ..routers.errors import InputError, RoutelearnError
+from ..routers.query import Query, estimate_tokens, transcript
+from .backends import Backend, as_backend
 from .confidence import Confidence
 
 Mode = Literal["cascade", "route", "strong", "weak"]
@@ -152,11 +153,16 @@ class CascadeResult:
         return asdict(self)
 
 
-def check_seconds(name: str, value: float | None) -> None:
-    """Refuse a duration that is not above 0.
+class CascadeError(RoutelearnError):
+    """No tier of a cascade gave an answer.
 
-    Raises:
-        InputError: it is not.
+    Attributes:
+        errors: one sentence for each tier that was tried or ruled out, in that order.
+        calls: every call that was made (`Call`), with what it cost.
     """
-    if value is not None and not value > 0:
-        raise InputError(f"{name} is {value}; expected seconds above 0, or None")
+
+    def __init__(self, message: str, errors: Sequence[str] = (), calls: Sequence[Call] = ()) -> None:
+        """Keep what went wrong beside the one-line message."""
+        super().__init__(message)
+        self.errors = tuple(errors)
+        self.calls = tuple(calls)

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from .. import __version__
 from ..cascade.verifier import load_verifier
+from ..policies.threshold import policy_of
 from ..routers.bundle import VERIFIER
 from ..routers.errors import BundleError, InputError, MissingExtraError, RoutelearnError
 from ..routers.learned import describe, load
@@ -26,7 +27,7 @@ from .cascade_plan import cascade_plan_command
 from .data import app as data_app
 from .evaluate import evaluate_command
 from .export import export_command
-from .opening import open_router, policy_of
+from .opening import open_router
 from .score import (
     AtShare,
     AtThreshold,

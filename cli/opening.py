@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..policies.composed import Explore
-from ..policies.context_policy import ByContext
-from ..policies.guaranteed import GuaranteedThreshold
-from ..policies.threshold import Policy, StrongShare, Threshold
-from ..routers.base import Router
+from ..policies.composed import ByContext, Explore
+from ..policies.threshold import StrongShare
+from ..routers.base import Policy, Router
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import load
@@ -85,21 +83,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise InputError(f"strong share is {text!r}; expected a number from 0 to 1") from None
-
-
-def policy_of(threshold: float | None, strong_share: float | None, guaranteed: bool = False) -> Policy | None:
-    """The policy of a command's or a request's options; None: the router's own threshold.
-
-    Raises:
-        InputError: more than one was given, or one is out of range.
-    """
-    if sum((threshold is not None, strong_share is not None, guaranteed)) > 1:
-        raise InputError("give a threshold, a strong share or the guaranteed threshold: one of them")
-    if guaranteed:
-        return GuaranteedThreshold()
-    if threshold is not None:
-        return Threshold(threshold)
-    return None if strong_share is None else StrongShare(strong_share)
 
 
 def parse_pairs(values: Sequence[str], option: str) -> dict[str, str]:

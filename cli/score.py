@@ -21,11 +21,13 @@ from ..data.scoring.folder import BatchResult, existing, score_folder
 from ..data.scoring.parts import ROWS_PER_PART, expand, is_parquet, parquet_parts, parquet_shape
 from ..data.scoring.parts import parquet_chunks as read
 from ..data.scoring.selection import BatchOptions, prepare
-from ..policies.threshold import Policy, ThresholdPolicy
-from ..routers.base import Router
+from ..policies.threshold import policy_of
+from ..routers.base import Policy, Router, ThresholdPolicy
 from ..routers.errors import InputError
+from ..routers.fallback import FallbackRouter
+from ..routers.learned import manifest_of
 from .data import Map, SkipBad
-from .opening import RULES, open_router, parse_pairs, policy_of
+from .opening import RULES, open_router, parse_pairs
 
 #: Arguments and options that mean the same in `score` and in `route`.
 RouterName = Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")]
@@ -153,14 +155,15 @@ def _is_folder(output: str) -> bool:
 
 def _identity(router: Router, rules: Path | None) -> str:
     """What tells the decisions of one router from another's: the bundle, the two models, the rules."""
-    manifest = getattr(getattr(router, "learned", router), "manifest", None)
+    manifest = manifest_of(router)
     words = [RULES if manifest is None else manifest.digest(), router.strong, router.weak]
     return " ".join([*words, *([hashlib.sha256(rules.read_bytes()).hexdigest()] if rules else [])])
 
 
 def _threshold(router: Router, policy: Policy | None) -> float:
     """The one threshold of a command; rules alone have their own."""
-    if isinstance(policy, ThresholdPolicy) and getattr(router, "learned", router) is not None:
+    rules_alone = isinstance(router, FallbackRouter) and router.learned is None
+    if isinstance(policy, ThresholdPolicy) and not rules_alone:
         return policy.threshold_of(router)
     return router.threshold
 

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 import typer
 
 from ..monitoring.decision_log import DecisionLog
+from ..policies.threshold import policy_of
 from ..routers.errors import InputError, require
-from .opening import open_router, parse_pairs, policy_by_context, policy_of
+from .opening import open_router, parse_pairs, policy_by_context
 
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
 #: decided keep the event loop waiting as long.

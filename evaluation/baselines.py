@@ -13,7 +13,7 @@ from ..routers.bundle import Truncation
 from ..routers.query import Query
 from ..training.encoders.static import PACKAGED_ENCODER, StaticEncoder, static_encoder
 from ..training.examples import Examples, examples_of
-from .metrics import Array
+from ..training.fit.metrics import Array
 
 #: Tried by leave-one-out on the training queries.
 NEIGHBOURS = (5, 10, 20, 40, 80, 160)

@@ -13,8 +13,8 @@ from ..routers.base import Model, Router, win_rate
 from ..routers.errors import InputError
 from ..routers.query import Query
 from ..routers.rules import RulesRouter
+from ..training.fit.metrics import Array, log_loss, percentile_interval, resamples
 from .baselines import learned_baselines
-from .metrics import Array, log_loss, percentile_interval, resamples
 from .pair import groups_of, paired, routing_results
 from .pool import PoolReport, evaluate_pool
 from .results import Difference, Report, Result

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from ..data.records import PerformanceRecord, Record, record_key
 from ..routers.base import Model, Router
 from ..routers.query import Query
-from .baselines import best_by_task
-from .metrics import (
+from ..training.fit.metrics import (
     Array,
     auroc,
     expected_calibration_error,
@@ -23,6 +22,7 @@ from .metrics import (
     resamples,
     routing_curve,
 )
+from .baselines import best_by_task
 from .pool import query_costs
 from .results import Difference, Result
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..routers.base import Floats, Model
 from ..routers.query import Query, query_text
-from .metrics import Array, percentile_interval, resamples
+from ..training.fit.metrics import Array, percentile_interval, resamples
 
 #: What one dollar a query may cost in quality; from "always the cheapest" to "always the best".
 _TRADES = np.concatenate([[0.0], np.geomspace(1e-3, 1e7, 121)])

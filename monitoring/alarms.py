@@ -149,11 +149,3 @@ def worst(readings: Iterable[Reading]) -> SignalState:
     """The state of several signals: that of the worst, unknown when all are."""
     states: list[SignalState] = [reading.state for reading in readings]
     return max(states, key=_ORDER.index)
-
-
-def as_number(value: Any) -> float:
-    """A float; not a number where the value is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..routers.checks import as_number
 from .alarms import (
     HORIZON,
     LEAST_QUERIES,
@@ -23,7 +24,6 @@ from .alarms import (
     Signal,
     SignalState,
     announce,
-    as_number,
     check_window,
     worst,
 )

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..routers.base import Decision
+from ..routers.checks import as_number
 from ..routers.errors import InputError
 from ..routers.query import Query, turns
-from .alarms import as_number
 
 logger = logging.getLogger(__name__)
 

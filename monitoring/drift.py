@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..routers.checks import as_number
 from ..routers.errors import InputError
 from .alarms import (
     HORIZON,
@@ -23,7 +24,6 @@ from .alarms import (
     Signal,
     SignalState,
     announce,
-    as_number,
     check_window,
     worst,
 )

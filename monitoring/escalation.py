@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from ..routers.checks import OTHER, clean_name
 from ..routers.errors import InputError
 from .cusum import FALSE_ALARM_EVERY, SHIFT, Cusum
 from .status import LEAST_REQUESTS, LIMITS, Alarm, Result, State, Status, state_of
@@ -17,10 +17,8 @@ from .window import Observed, Totals, Window, percentiles, wilson
 
 logger = logging.getLogger(__name__)
 
-#: What models, use cases and reasons beyond the bound are counted under.
-OTHER = "other"
-#: Distinct reasons of degraded answers, and characters of a name.
-MAX_REASONS, MAX_NAME = 20, 100
+#: Distinct reasons of degraded answers that are counted apart.
+MAX_REASONS = 20
 
 #: Model and use case; None stands for all of them.
 Key = tuple[str | None, str | None]
@@ -276,15 +274,3 @@ class EscalationMonitor:
 
 def _key(model: str | None, use_case: str | None) -> Key:
     return None if model is None else clean_name(model), None if use_case is None else clean_name(use_case)
-
-
-def clean_name(name: str) -> str:
-    """A name for a label or a log line: one printable line of at most `MAX_NAME` characters."""
-    text = str(name)
-    if len(text) > MAX_NAME:
-        # The end tells names apart that begin alike.
-        text = f"{text[: MAX_NAME - 9]}…{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
-
-
-_clean = clean_name

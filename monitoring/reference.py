@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from ..routers.base import Router
 from ..routers.errors import InputError
-from ..routers.fallback import FallbackRouter
 from ..routers.query import Query
 
 #: Points at which a distribution is kept: every 2 %.
@@ -193,7 +192,7 @@ class Reference:
         Raises:
             InputError: fewer than `LEAST_REFERENCE` queries, or one that is unusable.
         """
-        router = unwrapped(router)
+        router = router.learned or router
         parts = [router.assess(queries[start : start + _BATCH]) for start in range(0, len(queries), _BATCH)]
         if not parts:
             raise InputError(f"a reference of 0 queries; expected at least {LEAST_REFERENCE}")
@@ -204,7 +203,7 @@ class Reference:
             scores,
             np.concatenate(novelties) if novelties else None,
             np.concatenate(vectors) if vectors else None,
-            getattr(router, "novelty_bound", None),
+            router.novelty_bound,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -260,19 +259,13 @@ class Reference:
             raise InputError(f"no reference can be read from {path}: {error}") from error
 
 
-def unwrapped(router: Router) -> Router:
-    """The learned router inside a fallback router, where there is one; else the router itself."""
-    return router.learned if isinstance(router, FallbackRouter) and router.learned is not None else router
-
-
 def reference_of(router: Router) -> Reference | None:
     """The reference that a router's bundle holds, or None.
 
     Raises:
         InputError: what the bundle holds is no reference.
     """
-    content = getattr(getattr(unwrapped(router), "manifest", None), "reference", None)
-    return None if content is None else Reference.from_dict(content)
+    return None if router.reference is None else Reference.from_dict(router.reference)
 
 
 def _short(value: float) -> float:

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from ..routers.base import Assessment, Decision, Router
+from ..routers.checks import OTHER, as_number, clean_name, usable
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackCause
 from ..routers.rules import RulesRouter
-from .alarms import OnAlarm, as_number
+from .alarms import OnAlarm
 from .calibration_drift import CalibrationMonitor, CalibrationStatus
 from .drift import DriftMonitor, DriftStatus
-from .escalation import OTHER, clean_name
-from .reference import Reference, reference_of, unwrapped
-from .window import Histogram, Latency, usable, wilson
+from .reference import Reference, reference_of
+from .window import Histogram, Latency, wilson
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class RouteMonitor:
 
     def _name(self, router: Router | None) -> None:
         self._strong = None if router is None else router.strong
-        self._learned = router is None or not isinstance(unwrapped(router), RulesRouter)
+        self._learned = router is None or not isinstance(router, RulesRouter)
 
     def follow(self, router: Router) -> None:
         """Watch another router from now on: window and totals stay, drift and outcomes start anew."""

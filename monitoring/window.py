@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..routers.checks import usable
+
 #: Upper bounds of the latency histogram, seconds; one more bucket holds what is slower.
 LATENCY_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -112,11 +114,6 @@ class Window:
         if self._seconds is None:
             return list(self._requests)
         return [request for request in self._requests if now - request.time <= self._seconds]
-
-
-def usable(value: float) -> bool:
-    """Whether a latency or a cost can be summed: a broken one must not fail the request that it belongs to."""
-    return 0 <= value < math.inf
 
 
 def percentiles(requests: Sequence[Observed], escalated: bool) -> Latency | None:

@@ -1,16 +1,95 @@
-"""Now and then another model, with the probability written down: what makes logged decisions evaluable."""
+"""Policies made of other policies: by the request's context, several models at once, exploration."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..routers.base import Assessment, Context, Decision, Router
+from ..routers.base import Assessment, Context, Decision, Policy, Router, decide_by, learned_rows
 from ..routers.errors import InputError
-from .threshold import Policy, decide_by, learned_rows
+
+
+@dataclass(frozen=True, slots=True)
+class ByContext:
+    """Decides each query by the policy for its context's value of a key.
+
+    Nests: ``ByContext("tier", {"pro": ByContext("use_case", {...})})``.
+
+    Attributes:
+        key: of the context, such as "tier" or "use_case".
+        policies: by the value of that key.
+        default: for every other value, and where there is none; None: the router's own threshold.
+    """
+
+    key: str
+    policies: Mapping[str, Policy]
+    default: Policy | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a choice among no policies."""
+        if not self.policies:
+            raise InputError(f"no policies for {self.key!r}; expected one a value")
+
+    def decide(
+        self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
+    ) -> list[Decision]:
+        """See `Policy.decide`."""
+        if contexts is None:
+            return decide_by(self.default, router, assessment, contexts)
+        rows_of: dict[str | None, list[int]] = {}
+        for row, context in enumerate(contexts):
+            value = context.get(self.key)
+            rows_of.setdefault(value if value in self.policies else None, []).append(row)
+        decided: dict[int, Decision] = {}
+        for value, rows in rows_of.items():
+            policy = self.default if value is None else self.policies[value]
+            found = decide_by(policy, router, assessment.rows(rows), [contexts[row] for row in rows])
+            decided.update(zip(rows, found, strict=True))
+        return [decided[row] for row in range(len(contexts))]
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """Another policy's decisions, with the first k candidates as targets.
+
+    Where the rules answered only strong and weak are targets: of other models the rules know nothing.
+
+    Attributes:
+        k: models to ask.
+        policy: ranks the candidates; None: the router's threshold, then quality.
+    """
+
+    k: int
+    policy: Policy | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a k below 1."""
+        if self.k < 1:
+            raise InputError(f"k is {self.k}; expected 1 or more models")
+
+    def decide(
+        self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
+    ) -> list[Decision]:
+        """See `Policy.decide`.
+
+        Raises:
+            InputError: a query has fewer than k candidates.
+        """
+        decisions = decide_by(self.policy, router, assessment, contexts)
+        learned = set(learned_rows(assessment))
+        return [self._with_targets(decision, router, learned=row in learned) for row, decision in enumerate(decisions)]
+
+    def _with_targets(self, decision: Decision, router: Router, *, learned: bool) -> Decision:
+        candidates = decision.candidates
+        if not learned:
+            candidates = tuple(name for name in candidates if name in {router.strong, router.weak})
+        elif len(candidates) < self.k:
+            raise InputError(f"k is {self.k}, but there are {len(candidates)} candidates: {list(candidates)}")
+        return replace(decision, targets=candidates[: self.k])
+
 
 #: `Decision.cause` of a model that was drawn.
 EXPLORE = "explore"

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..routers.base import Assessment, Context, Decision, Model, Router
+from ..routers.base import Assessment, Context, Decision, Model, Router, learned_rows
 from ..routers.errors import InputError
-from .costs import Array, OutputTokens, priced, token_costs
-from .threshold import learned_rows
+from .cost import Array, OutputTokens, priced, token_costs
 
 #: `Decision.cause` of a choice by utility.
 UTILITY = "utility"

@@ -1,4 +1,4 @@
-"""Policies: how an assessment becomes decisions, mostly by a threshold on the score.
+"""Policies that are one threshold on the score: by value, by strong share, by guarantee.
 
 Rows that the rules answered in the place of the learned router keep the rules'
 own decision under every policy: qualities there are on no calibrated scale.
@@ -7,62 +7,13 @@ own decision under every policy: qualities there are on no calibrated scale.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from ..routers.base import Policy, Router, ThresholdPolicy
 from ..routers.errors import InputError
-
-if TYPE_CHECKING:
-    from ..routers.base import Assessment, Context, Decision, Router
-
-
-class Policy(Protocol):
-    """Chooses a model for each query of a batch from what a router knows of them."""
-
-    def decide(
-        self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
-    ) -> list[Decision]:
-        """One decision a row of the assessment; the contexts are those of the requests, in the same order."""
-        ...
-
-
-def decide_by(
-    policy: Policy | None, router: Router, assessment: Assessment, contexts: Sequence[Context] | None
-) -> list[Decision]:
-    """The decisions of a policy, or those at the router's own threshold where there is none."""
-    if policy is None:
-        return router.decide(assessment, router.threshold)
-    return policy.decide(router, assessment, contexts)
-
-
-def learned_rows(assessment: Assessment) -> list[int]:
-    """The rows that the learned router answered itself, rising."""
-    if assessment.sources is None:
-        return list(range(len(assessment.quality)))
-    return [row for row, source in enumerate(assessment.sources) if source == "learned"]
-
-
-class ThresholdPolicy(ABC):
-    """A policy that is one threshold on the score."""
-
-    @abstractmethod
-    def threshold_of(self, router: Router) -> float:
-        """The threshold: score at or above it goes to strong."""
-
-    def decide(
-        self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
-    ) -> list[Decision]:
-        """See `Policy.decide`."""
-        del contexts
-        if getattr(router, "learned", router) is None:
-            # A FallbackRouter without a bundle: every row has the rules' threshold, and there is none to look up.
-            return router.decide(assessment, router.threshold)
-        return router.decide(assessment, self.threshold_of(router))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,29 +68,54 @@ class StrongShare(ThresholdPolicy):
         return float(np.interp(self.share, shares, thresholds))
 
 
-def share_threshold(scores: npt.NDArray[np.floating], share: float) -> float:
-    """The threshold that this share of the scores (n,) is at or above, to within one score and but for ties."""
-    if share <= 0:
-        return math.nextafter(1.0, 2.0)
-    if share >= 1:
-        return 0.0
-    return float(np.quantile(np.asarray(scores, np.float64), 1 - share, method="higher"))
+@dataclass(frozen=True, slots=True)
+class GuaranteedThreshold(ThresholdPolicy):
+    """The guaranteed threshold of the router's bundle, whatever its default threshold is now.
+
+    The guarantee is for queries exchangeable with those it was calibrated on, and for decisions of the learned router:
+    rows that the rules answer are outside of it.
+
+    Attributes:
+        max_quality_loss: the largest loss that will do; None: whatever the bundle guarantees.
+    """
+
+    max_quality_loss: float | None = None
+
+    def threshold_of(self, router: Router) -> float:
+        """See `ThresholdPolicy.threshold_of`.
+
+        Raises:
+            InputError: the bundle has no guarantee, one for a larger loss, or one for another pair of models.
+        """
+        guarantee, learned = router.guarantee, router.learned
+        if guarantee is None or learned is None:
+            raise InputError(
+                "this router has no guaranteed threshold; make one: routelearn calibrate ROUTER --data LABELLED "
+                "--max-quality-loss 0.02 --confidence 0.95"
+            )
+        if (router.strong, router.weak) != (learned.strong, learned.weak):
+            raise InputError(
+                f"the guarantee is for {learned.strong!r} over {learned.weak!r}, "
+                f"not for {router.strong!r} over {router.weak!r}"
+            )
+        if self.max_quality_loss is not None and guarantee["max_quality_loss"] > self.max_quality_loss:
+            raise InputError(
+                f"the bundle guarantees a loss of at most {guarantee['max_quality_loss']:g}, "
+                f"not {self.max_quality_loss:g}; calibrate it for that"
+            )
+        return float(guarantee["threshold"])
 
 
-def threshold_table(scores: npt.NDArray[np.floating], steps: int = 20) -> list[tuple[float, float]]:
-    """Measure the threshold of every strong share on a set of scores.
-
-    Args:
-        scores: (n,) scores of validation queries, n >= 1.
-        steps: the shares are 0, 1/steps, ..., 1.
-
-    Returns:
-        (strong share, threshold) pairs by rising share; thresholds fall or stay.
+def policy_of(threshold: float | None, strong_share: float | None, guaranteed: bool = False) -> Policy | None:
+    """The policy of a command's or a request's options; None: the router's own threshold.
 
     Raises:
-        InputError: no scores.
+        InputError: more than one was given, or one is out of range.
     """
-    if len(scores) == 0:
-        raise InputError("a threshold table needs at least one score")
-    shares = np.linspace(0, 1, steps + 1).tolist()
-    return [(share, share_threshold(scores, share)) for share in shares]
+    if sum((threshold is not None, strong_share is not None, guaranteed)) > 1:
+        raise InputError("give a threshold, a strong share or the guaranteed threshold: one of them")
+    if guaranteed:
+        return GuaranteedThreshold()
+    if threshold is not None:
+        return Threshold(threshold)
+    return None if strong_share is None else StrongShare(strong_share)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from ..policies.threshold import Policy, decide_by
 from .errors import InputError
 from .query import Query
 
@@ -28,6 +27,7 @@ Source = Literal["learned", "rules", "default"]
 #: `Decision.cause` of a plain comparison of score and threshold.
 THRESHOLD = "threshold"
 
+_NONE_GIVEN: npt.NDArray[np.float64] = np.empty(0)
 _ONE, _HALF, _TINY = np.float32(1), np.float32(0.5), np.float32(1e-7)
 
 
@@ -75,27 +75,90 @@ class Decision:
 
 @dataclass(slots=True)
 class Assessment:
-    """What a router knows of a batch of n queries over its pool of m models.
+    """What a router knows of a batch of n queries over its pool of m models; every list has n rows.
 
     Attributes:
         quality: float32 (n, m), expected score of each model's answer, in [0, 1].
         truncated: bool (n,), part of the query was left out.
-        novelty: float32 (n,), distance from the training queries, or None when not measured.
-        sources: where each row comes from.
-        reasons: one sentence a row (empty: the plain "score at or above threshold"), or None.
-        thresholds: float (n,), a threshold of its own for rows where it is not NaN, or None.
-        causes: the kind of each row's reason, see `Decision.cause`, or None: all by the threshold.
-        vectors: float32 (n, k), a sketch of what the encoder made of each query, to watch for drift; or None.
+        novelty: float32 (n,), distance from the training queries; None: not measured.
+        vectors: float32 (n, k), a sketch of each query's encoding, to watch for drift; None: not measured.
+        sources: where each row comes from; "learned" unless given.
+        reasons: one sentence a row; empty (the default) stands for the plain "score at or above threshold".
+        causes: the kind of each row's reason, see `Decision.cause`; "threshold" unless given.
+        thresholds: float64 (n,), the row's own threshold where it is not NaN; NaN unless given.
+
+    Raises:
+        ValueError: a list or an array has another number of rows than `quality`.
     """
 
     quality: Floats
     truncated: Flags
     novelty: Floats | None = None
-    sources: Sequence[Source] | None = None
-    reasons: Sequence[str] | None = None
-    thresholds: npt.NDArray[np.float64] | None = None
-    causes: Sequence[str] | None = None
     vectors: Floats | None = None
+    sources: list[Source] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
+    thresholds: npt.NDArray[np.float64] = field(default_factory=lambda: _NONE_GIVEN)
+
+    def __post_init__(self) -> None:
+        """Fill what was not given, and refuse what has another number of rows."""
+        n = len(self.quality)
+        self.sources = self.sources or ["learned"] * n
+        self.reasons = self.reasons or [""] * n
+        self.causes = self.causes or [THRESHOLD] * n
+        if self.thresholds is _NONE_GIVEN:
+            self.thresholds = np.full(n, np.nan)
+        if not len(self.truncated) == len(self.sources) == len(self.reasons) == len(self.causes) == n:
+            raise ValueError(f"an assessment of {n} queries has a list of another length")
+        if len(self.thresholds) != n or not all(
+            column is None or len(column) == n for column in (self.novelty, self.vectors)
+        ):
+            raise ValueError(f"an assessment of {n} queries has an array of another length")
+
+    def has_own_thresholds(self) -> bool:
+        """Whether every row has a threshold of its own, so that a policy's threshold decides nothing."""
+        return len(self.thresholds) > 0 and not np.isnan(self.thresholds).any()
+
+    def rows(self, indices: Sequence[int]) -> Assessment:
+        """The assessment of some of the queries, in the order of the indices."""
+        rows = np.asarray(indices, np.intp)
+        return Assessment(
+            self.quality[rows],
+            self.truncated[rows],
+            None if self.novelty is None else self.novelty[rows],
+            None if self.vectors is None else self.vectors[rows],
+            [self.sources[row] for row in indices],
+            [self.reasons[row] for row in indices],
+            [self.causes[row] for row in indices],
+            self.thresholds[rows],
+        )
+
+    def replaced(self, indices: Sequence[int], other: Assessment) -> Assessment:
+        """A copy in which another router's assessment stands in some rows.
+
+        Novelty and vectors stay as they are: they describe the query as this router's encoder saw it.
+
+        Args:
+            indices: k distinct rows to replace.
+            other: the assessment of these k queries, its columns in the same order of models.
+        """
+        rows = np.asarray(indices, np.intp)
+        copy = replace(
+            self,
+            quality=self.quality.copy(),
+            truncated=self.truncated.copy(),
+            sources=list(self.sources),
+            reasons=list(self.reasons),
+            causes=list(self.causes),
+            thresholds=self.thresholds.copy(),
+        )
+        copy.quality[rows], copy.truncated[rows] = other.quality, other.truncated
+        copy.thresholds[rows] = other.thresholds
+        for place, row in enumerate(indices):
+            copy.sources[row] = other.sources[place]
+            copy.reasons[row] = other.reasons[place]
+            copy.causes[row] = other.causes[place]
+        return copy
 
 
 def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
@@ -135,7 +198,14 @@ class Router(ABC):
         threshold: the default threshold on the score.
         threshold_table: (strong share, threshold) pairs measured on validation queries, by
             rising share; empty when never calibrated.
+        novelty_bound: a query with a larger novelty is unlike the training queries; None: not measured.
+        guarantee: the guaranteed threshold of the router's bundle, see docs/bundle.md; None: there is none.
+        reference: what stable traffic looks like, as the bundle holds it, see `monitoring.reference`; None: not known.
     """
+
+    novelty_bound: float | None = None
+    guarantee: Mapping[str, Any] | None = None
+    reference: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -167,6 +237,11 @@ class Router(ABC):
         self.link: Link = link
         self.threshold = float(threshold)
         self.threshold_table = tuple((float(share), float(value)) for share, value in threshold_table)
+
+    @property
+    def learned(self) -> Router | None:
+        """The learned router that answers: this one, or the one inside; None: rules answer everything."""
+        return self
 
     @abstractmethod
     def quality(self, queries: Sequence[Query]) -> Floats:
@@ -239,9 +314,8 @@ class Router(ABC):
     def goes_to_strong(self, assessment: Assessment, threshold: float) -> tuple[Floats, Flags, npt.NDArray[np.float64]]:
         """Scores, whether each query goes to strong, and the threshold that it was compared with: (n,) each."""
         scores = self.scores_of(assessment)
-        limits = np.full(len(scores), threshold, np.float64)
-        if assessment.thresholds is not None:
-            limits = np.where(np.isnan(assessment.thresholds), threshold, assessment.thresholds)
+        limits = assessment.thresholds.copy()
+        limits[np.isnan(limits)] = threshold
         return scores, scores >= limits, limits
 
     def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
@@ -253,7 +327,7 @@ class Router(ABC):
         decisions = []
         for row, score in enumerate(scores):
             chosen = strong if to_strong[row] else weak
-            reason = assessment.reasons[row] if assessment.reasons is not None else ""
+            reason = assessment.reasons[row]
             if not reason:
                 side = "at or above" if to_strong[row] else "below"
                 reason = f"score {score:.4f} is {side} threshold {limits[row]:.4f}"
@@ -263,10 +337,52 @@ class Router(ABC):
                     score=score,
                     threshold=limits[row],
                     candidates=(self.models[chosen], *(self.models[i] for i in ranking[row] if i != chosen)),
-                    source="learned" if assessment.sources is None else assessment.sources[row],
+                    source=assessment.sources[row],
                     reason=reason,
                     truncated=truncated[row],
-                    cause=THRESHOLD if assessment.causes is None else assessment.causes[row],
+                    cause=assessment.causes[row],
                 )
             )
         return decisions
+
+
+class Policy(Protocol):
+    """Chooses a model for each query of a batch from the router's assessment of the batch."""
+
+    def decide(
+        self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
+    ) -> list[Decision]:
+        """One decision a row of the assessment; the contexts are those of the requests, in the same order."""
+        ...
+
+
+def decide_by(
+    policy: Policy | None, router: Router, assessment: Assessment, contexts: Sequence[Context] | None
+) -> list[Decision]:
+    """The decisions of a policy, or those at the router's own threshold where there is none."""
+    if policy is None:
+        return router.decide(assessment, router.threshold)
+    return policy.decide(router, assessment, contexts)
+
+
+def learned_rows(assessment: Assessment) -> list[int]:
+    """The rows that the learned router answered itself, rising."""
+    return [row for row, source in enumerate(assessment.sources) if source == "learned"]
+
+
+class ThresholdPolicy(ABC):
+    """A policy that is one threshold on the score."""
+
+    @abstractmethod
+    def threshold_of(self, router: Router) -> float:
+        """The threshold: score at or above it goes to strong."""
+
+    def decide(
+        self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
+    ) -> list[Decision]:
+        """See `Policy.decide`."""
+        del contexts
+        if assessment.has_own_thresholds():
+            # No row needs the policy's threshold, and a FallbackRouter without a bundle has no table to take it from.
+            return router.decide(assessment, router.threshold)
+        return router.decide(assessment, self.threshold_of(router))

@@ -26,7 +26,7 @@ from typing import Any
 
 from .base import LINKS, Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
-from .query import CHARACTERS_PER_TOKEN, Query, QueryText, query_text
+from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .tokenizer import Ids, keep_ends
 
 FORMAT_VERSION = 3
@@ -58,7 +58,7 @@ class Truncation:
 
     max_tokens: int = 512
     last_tokens: int = 0
-    characters_per_token: int = CHARACTERS_PER_TOKEN
+    characters_per_token: int = MAX_CHARACTERS_PER_TOKEN
     special_tokens: bool = False
     distinct: bool = False
 

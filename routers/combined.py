@@ -1,4 +1,4 @@
-"""Two stages: a fast router decides, a better one only where the fast one's score is close to the threshold."""
+"""Routers made of several routers: two stages (a fast one, a better one near the threshold), and the average."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..policies.threshold import Policy, ThresholdPolicy, decide_by
-from .base import THRESHOLD, Assessment, Context, Decision, Floats, Router, win_rate
+from .base import Assessment, Context, Decision, Floats, Policy, Router, ThresholdPolicy, decide_by, learned_rows
 from .errors import InputError
 from .query import Query
+from .threshold_table import threshold_table
 
 #: `Decision.cause` of the queries that the second router was asked about.
 SECOND = "second-stage"
@@ -78,7 +78,7 @@ class TwoStageRouter(Router):
         self.second = second
         self.share = share
         self._columns = [second.index(name) for name in first.models]
-        self.novelty_bound: float | None = getattr(first, "novelty_bound", None)
+        self.novelty_bound = first.novelty_bound
 
     def band(self, threshold: float) -> float:
         """Half the width of the band: `share` of the calibration scores lie within it of the threshold."""
@@ -115,32 +115,106 @@ class TwoStageRouter(Router):
         return decide_by(policy, self, assessment, contexts)
 
     def _assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None, threshold: float) -> Assessment:
-        found = self.first.assess(queries, contexts)
-        scores = self.scores_of(found)
-        rows = self._close(found, scores, threshold)
-        if not len(rows):
-            return found
-        some = [contexts[row] for row in rows] if contexts else None
-        again = self.second.assess([queries[row] for row in rows], some)
-        better = again.quality[:, self._columns]
-        quality, truncated = found.quality.copy(), found.truncated.copy()
-        quality[rows], truncated[rows] = better, again.truncated
-        strong, weak = self.index(self.strong), self.index(self.weak)
-        rescored = win_rate(better[:, strong], better[:, weak], self.link)
-        reasons = list(found.reasons or [""] * len(queries))
-        causes = list(found.causes or [THRESHOLD] * len(queries))
-        for row, score in zip(rows.tolist(), rescored.tolist(), strict=True):
-            side = "at or above" if score >= threshold else "below"
-            reasons[row] = (
-                f"score {score:.4f} by the second router is {side} threshold {threshold:.4f}; the first, "
-                f"{scores[row]:.4f}, was close to it"
-            )
-            causes[row] = SECOND
-        return replace(found, quality=quality, truncated=truncated, reasons=reasons, causes=causes)
+        assessment = self.first.assess(queries, contexts)
+        scores = self.scores_of(assessment)
+        near = self._close(assessment, scores, threshold)
+        if not len(near):
+            return assessment
+        some = [contexts[row] for row in near] if contexts else None
+        second = self.second.assess([queries[row] for row in near], some)
+        second = replace(second, quality=second.quality[:, self._columns])
+        answered = learned_rows(second)  # where rules answered for the second router, the first one's score stands
+        second, rows = second.rows(answered), near[answered].tolist()
+        rescored = self.scores_of(second).tolist()
+        second.causes = [SECOND] * len(rows)
+        second.reasons = [
+            f"score {score:.4f} by the second router is {'at or above' if score >= threshold else 'below'} threshold "
+            f"{threshold:.4f}; the first, {scores[row]:.4f}, was close to it"
+            for row, score in zip(rows, rescored, strict=True)
+        ]
+        return assessment.replaced(rows, second)
 
-    def _close(self, found: Assessment, scores: Floats, threshold: float) -> npt.NDArray[np.int64]:
+    def _close(self, assessment: Assessment, scores: Floats, threshold: float) -> npt.NDArray[np.int64]:
         """The rows in the band; those that have a threshold of their own (rules decided) stay as they are."""
-        inside = np.abs(scores - threshold) <= self.band(threshold)
-        if found.thresholds is not None:
-            inside &= np.isnan(found.thresholds)
+        inside = (np.abs(scores - threshold) <= self.band(threshold)) & np.isnan(assessment.thresholds)
         return np.flatnonzero(inside)
+
+
+class AverageRouter(Router):
+    """Averages the qualities that several routers expect of every model.
+
+    The errors of routers that learned in different ways (a matrix factorization and a transformer, two encoders) partly
+    cancel (Dietterich 2000, "Ensemble methods in machine learning").
+
+    Attributes:
+        routers: those that are averaged.
+        weights: float32 (k,), of each; they sum to 1.
+    """
+
+    def __init__(
+        self,
+        routers: Sequence[Router],
+        *,
+        weights: Sequence[float] | None = None,
+        queries: Sequence[Query] = (),
+        threshold: float | None = None,
+    ) -> None:
+        """Check that all speak of the same decision.
+
+        Args:
+            routers: k routers, of the same pool, strong and weak model and link. Novelty is measured by the first.
+            weights: one above 0 for each; None: all alike.
+            queries: unlabelled ones like those to come, which the routers were not trained on. From their scores the
+                threshold table is taken; without them there is none, since averages spread less than what they are of.
+            threshold: the default threshold; None: the weighted average of the routers' own.
+
+        Raises:
+            InputError: no routers, weights that do not fit, or routers of different decisions.
+        """
+        if not routers:
+            raise InputError("an average needs one router at least")
+        raw = np.ones(len(routers)) if weights is None else np.asarray(weights, np.float64)
+        if raw.shape != (len(routers),) or not (np.isfinite(raw).all() and (raw > 0).all()):
+            raise InputError(f"weights are {weights}; expected {len(routers)} numbers above 0, one for each router")
+        first = routers[0]
+        for other in routers[1:]:
+            check_same_decision(first, other)
+        shares = raw / raw.sum()
+        if threshold is None:
+            threshold = float(shares @ [router.threshold for router in routers])
+        super().__init__(first.pool, first.strong, first.weak, link=first.link, threshold=threshold)
+        self.routers = tuple(routers)
+        self.weights: Floats = shares.astype(np.float32)
+        self.novelty_bound = first.novelty_bound
+        self._columns = [[router.index(name) for name in self.models] for router in routers]
+        if len(queries):
+            self.threshold_table = tuple(threshold_table(self.score(queries)))
+
+    def quality(self, queries: Sequence[Query]) -> Floats:
+        """See `Router.quality`."""
+        return self.assess(queries).quality
+
+    def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        """See `Router.assess`.
+
+        A query is truncated where one of the routers does not read all of it. A row that one of them answers by rules
+        is that router's row: qualities of rules are on no calibrated scale, so they are not averaged.
+        """
+        parts = [
+            replace(part, quality=part.quality[:, columns])
+            for part, columns in zip(
+                [router.assess(queries, contexts) for router in self.routers], self._columns, strict=True
+            )
+        ]
+        average = self._weighted_sum([part.quality for part in parts])
+        truncated = np.logical_or.reduce([part.truncated for part in parts])
+        result = replace(parts[0], quality=average, truncated=truncated)
+        for part in parts:
+            ruled = [row for row, source in enumerate(part.sources) if source != "learned"]
+            if ruled:
+                result = result.replaced(ruled, part.rows(ruled))
+        return result
+
+    def _weighted_sum(self, qualities: Sequence[Floats]) -> Floats:
+        total: Floats = np.sum([weight * part for weight, part in zip(self.weights, qualities, strict=True)], axis=0)
+        return np.clip(total, 0, 1)  # a sum of rounded weights may end beyond

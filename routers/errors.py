@@ -13,7 +13,7 @@
     |   +-- GoldenScoreError         the graph runs, but not to the scores it was exported with
     +-- ExportError                  the exported graph does not reproduce the trained network
     +-- InferenceError               a loaded router failed while scoring
-    +-- CascadeError                 no tier of a cascade gave an answer
+    +-- CascadeError                 no tier of a cascade gave an answer (in `cascade.tiers`)
     +-- MissingExtraError (ImportError)  an optional dependency is not installed
 
 The command line exits with 2 for `InputError`, `BundleError` and
@@ -23,12 +23,7 @@ The command line exits with 2 for `InputError`, `BundleError` and
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ..cascade.tiers import Call
 
 
 class RoutelearnError(Exception):
@@ -94,21 +89,6 @@ class ExportError(RoutelearnError):
 
 class InferenceError(RoutelearnError):
     """A loaded router failed while scoring."""
-
-
-class CascadeError(RoutelearnError):
-    """No tier of a cascade gave an answer.
-
-    Attributes:
-        errors: one sentence for each tier that was tried or ruled out, in that order.
-        calls: every call that was made (`cascade.tiers.Call`), with what it cost.
-    """
-
-    def __init__(self, message: str, errors: Sequence[str] = (), calls: Sequence[Call] = ()) -> None:
-        """Keep what went wrong beside the one-line message."""
-        super().__init__(message)
-        self.errors = tuple(errors)
-        self.calls = tuple(calls)
 
 
 class MissingExtraError(RoutelearnError, ImportError):

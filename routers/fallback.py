@@ -7,12 +7,13 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from .base import THRESHOLD, Assessment, Context, Flags, Floats, Link, Model, Router, Source
+from .base import Assessment, Context, Flags, Floats, Link, Model, Router
 from .errors import InputError
 from .query import Query
 from .rules import RulesRouter
@@ -39,7 +40,6 @@ class FallbackRouter(Router):
     quality 0 there, so that nothing prefers a model the rules know nothing of.
 
     Attributes:
-        learned: the learned router, or None.
         rules: the rule-based router.
         unavailable: why there is no learned router, or None.
         load_error: what loading the bundle raised, or None.
@@ -99,14 +99,20 @@ class FallbackRouter(Router):
             threshold=router.threshold if router else 0.5,
             threshold_table=router.threshold_table if router is not None and same_pair else (),
         )
-        self.learned = None if self.unavailable else router
+        self._learned = None if self.unavailable else router
         self.rules = RulesRouter(strong, weak, rules=rules.rules if rules else None)
-        bound = getattr(router, "novelty_bound", None) if novelty_bound is None else novelty_bound
-        self.novelty_bound: float | None = bound
+        self.novelty_bound = router.novelty_bound if router and novelty_bound is None else novelty_bound
+        if self._learned is not None:
+            self.guarantee, self.reference = self._learned.guarantee, self._learned.reference
         self._timeout_s = timeout_s
         self._worker = ThreadPoolExecutor(WORKERS, thread_name_prefix="routelearn") if timeout_s else None
         self._stuck: set[Future[Assessment]] = set()
         self._lock = threading.Lock()
+
+    @property
+    def learned(self) -> Router | None:
+        """The learned router, or None: rules answer everything."""
+        return None if self._learned is None else self._learned.learned
 
     def _load(self, learned: Router | str | Path | None) -> Router | None:
         if learned is None:
@@ -131,10 +137,10 @@ class FallbackRouter(Router):
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         """See `Router.assess`; sources and reasons say which rows the rules answered, and why."""
-        if self.learned is None:
+        if self._learned is None:
             return self._by_rules(queries, contexts, self.unavailable or "", self._unavailable_cause)
         try:
-            assessment = self._assess_in_time(self.learned, queries, contexts)
+            assessment = self._assess_in_time(self._learned, queries, contexts)
         except InputError:  # the caller's mistake, which rules would meet as well
             raise
         except _TooSlowError as error:
@@ -194,31 +200,8 @@ class FallbackRouter(Router):
         ruled = self._by_rules(
             [queries[row] for row in rows], [contexts[row] for row in rows] if contexts else None, why, causes
         )
-        return self._merge(assessment, ruled, rows)
-
-    def _merge(self, assessment: Assessment, ruled: Assessment, rows: list[int]) -> Assessment:
-        n = len(assessment.quality)
-        quality = assessment.quality.copy()
-        quality[rows] = ruled.quality
-        sources: list[Source] = ["learned"] * n if assessment.sources is None else list(assessment.sources)
-        reasons = list(assessment.reasons or [""] * n)
-        causes = list(assessment.causes or [THRESHOLD] * n)
-        thresholds = np.full(n, np.nan)
-        for place, row in enumerate(rows):
-            sources[row] = (ruled.sources or [])[place]
-            reasons[row] = (ruled.reasons or [])[place]
-            causes[row] = (ruled.causes or [])[place]
-            thresholds[row] = self.rules.threshold
-        return Assessment(
-            quality,
-            assessment.truncated,
-            assessment.novelty,
-            sources,
-            reasons,
-            thresholds,
-            causes,
-            assessment.vectors,
-        )
+        # The learned router's own flags stay: it read the query, whoever decides.
+        return assessment.replaced(rows, replace(ruled, truncated=assessment.truncated[rows]))
 
     def _by_rules(
         self,
@@ -236,12 +219,10 @@ class FallbackRouter(Router):
         else:  # the qualities whose logits differ by the logit of the score
             odds = np.sqrt((1 - scores) / np.maximum(scores, 1e-12))
             quality[:, strong], quality[:, weak] = 1 / (1 + odds), odds / (1 + odds)
-        reasons = [
-            f"{why if isinstance(why, str) else why[row]}; {reason}" for row, reason in enumerate(ruled.reasons or [])
-        ]
+        reasons = [f"{why if isinstance(why, str) else why[row]}; {reason}" for row, reason in enumerate(ruled.reasons)]
         thresholds = np.full(len(queries), self.rules.threshold)
-        causes = [cause] * len(queries) if isinstance(cause, str) else list(cause)
-        return Assessment(quality, ruled.truncated, None, ruled.sources, reasons, thresholds, causes)
+        causes: list[str] = [cause] * len(queries) if isinstance(cause, str) else list(cause)
+        return replace(ruled, quality=quality, reasons=reasons, thresholds=thresholds, causes=causes)
 
 
 class _TooSlowError(Exception):

@@ -9,7 +9,6 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from ..monitoring.reference import Reference
 from .base import Assessment, Context, Floats, Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
@@ -31,7 +30,6 @@ class LearnedRouter(Router):
 
     Attributes:
         manifest: what router.json says.
-        novelty_bound: a query with a larger novelty is unlike the training queries; None: not measured.
     """
 
     def __init__(self, manifest: Manifest, session: Session) -> None:
@@ -47,6 +45,8 @@ class LearnedRouter(Router):
         )
         self.manifest = manifest
         self.novelty_bound = manifest.novelty_bound
+        self.guarantee = manifest.guarantee
+        self.reference = manifest.reference
         self._session = session
         self._pair = (self.index(self.strong), self.index(self.weak))
         self._read = manifest.truncation.read
@@ -180,6 +180,11 @@ def _check_golden_scores(router: LearnedRouter, path: str | Path) -> None:
         )
 
 
+def manifest_of(router: Router) -> Manifest | None:
+    """The manifest of the bundle that a router answers from; None: rules alone, or a router of several bundles."""
+    return router.learned.manifest if isinstance(router.learned, LearnedRouter) else None
+
+
 def describe(path: str | Path) -> dict[str, Any]:
     """What a bundle says of itself, as plain data: `Manifest` without the golden queries; of its reference, the sizes.
 
@@ -209,9 +214,8 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 
 def _reference_sizes(manifest: Manifest) -> dict[str, int] | None:
-    """Queries behind each part of the reference; None: the bundle has none."""
+    """Number of queries behind each part of the reference; None: the bundle has none."""
     if manifest.reference is None:
         return None
-    reference = Reference.from_dict(manifest.reference)
-    parts = {"score": reference.scores, "novelty": reference.novelties, "vector": reference.vectors}
-    return {name: part.n for name, part in parts.items() if part is not None}
+    parts = {name: manifest.reference.get(name) for name in ("score", "novelty", "vector")}
+    return {name: part["n"] for name, part in parts.items() if part is not None}

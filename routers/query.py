@@ -18,7 +18,9 @@ Query = str | Sequence[Message]
 
 #: Longest text handed to a tokenizer, in characters per token of the budget. English has
 #: 4 to 5; a token rarely spans more than 8, so the budget in tokens still binds first.
-CHARACTERS_PER_TOKEN = 8
+MAX_CHARACTERS_PER_TOKEN = 8
+#: English has some four characters a token: the estimate where a model does not report its tokens.
+CHARACTERS_PER_TOKEN = 4
 
 _CONVERSATION_ROLES = frozenset({"user", "assistant", "tool", "function", "human", "gpt", "model"})
 _SPACE = re.compile(r"\s+")
@@ -56,6 +58,18 @@ def content_text(content: object) -> str:
                 raise InputError(f"a message part is {type(part).__name__}; expected a mapping or a string")
         return "\n".join(part for part in parts if part)
     raise InputError(f"message content is {type(content).__name__}; expected a string or a list of parts")
+
+
+def transcript(query: Query) -> str:
+    """The query as one text: a prompt as it is, a chat as lines of ``role: content``, system messages too."""
+    if isinstance(query, str):
+        return query
+    return "\n".join(f"{message.get('role', 'user')}: {content_text(message['content'])}" for message in query)
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate the tokens of a text: its characters divided by `CHARACTERS_PER_TOKEN`, rounded up."""
+    return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
 def turns(query: Query) -> list[str]:

@@ -164,6 +164,11 @@ class RulesRouter(Router):
         about = context or {}
         return [(rule.name, rule.weight) for rule in self.rules.rules if rule.fires(text, length, n_turns, about)]
 
+    @property
+    def learned(self) -> Router | None:
+        """None: nothing was learned."""
+        return None
+
     def quality(self, queries: Sequence[Query]) -> Floats:
         """See `Router.quality`; such that the score is the rules' score."""
         return self.assess(queries).quality

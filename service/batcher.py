@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from ..policies.threshold import Policy, decide_by
-from ..routers.base import Context, Decision, Router
+from ..routers.base import Context, Decision, Policy, Router, decide_by
 from ..routers.errors import InputError
 from ..routers.query import Query
 

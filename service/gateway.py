@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..availability.availability import Availability, Choice
-from ..policies.threshold import Policy
-from ..routers.base import Context, Decision, Router
+from ..routers.base import Context, Decision, Policy, Router
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Batcher, safe_decision

@@ -13,11 +13,12 @@ import numpy.typing as npt
 import torch
 
 from ..data.records import Record
-from ..policies.threshold import StrongShare, threshold_table
+from ..policies.threshold import StrongShare
 from ..routers.base import Floats, Link, Model, win_rate
 from ..routers.bundle import Truncation, check_replaceable
 from ..routers.errors import InputError
 from ..routers.session import Session
+from ..routers.threshold_table import threshold_table
 from .encoders.static import PACKAGED_ENCODER
 from .examples import Examples, data_fingerprint, examples_of
 from .export.publish import Description, publish

@@ -36,10 +36,10 @@ from environments import VERSIONS, python_of, run_script
 from tasks import SETTINGS, Task, embed, make_task
 
 from routelearn.data.records import Record
-from routelearn.evaluation.metrics import bootstrap_interval, routing_curve
 from routelearn.evaluation.pair import groups_of
 from routelearn.routers.learned import load
 from routelearn.training.encoders.static import StaticEncoder, static_encoder
+from routelearn.training.fit.metrics import bootstrap_interval, routing_curve
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 

@@ -12,8 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ...policies.threshold import Policy
-from ...routers.base import Router
+from ...routers.base import Policy, Router
 from ...routers.errors import DataError, InputError, require
 from ...routers.query import Query
 from ..queries import check_columns, query_of

@@ -230,11 +230,10 @@ def _score(router: Router, table: Any, queries: list[Query], options: BatchOptio
     scores, to_strong, _ = router.goes_to_strong(assessment, options.threshold)
     names = arrow.array([router.weak, router.strong])
     models = names.take(arrow.array(np.asarray(to_strong, np.int8)))
-    sources: list[str] = ["learned"] * len(queries) if assessment.sources is None else list(assessment.sources)
-    added = (arrow.array(np.asarray(scores, np.float32)), models, arrow.array(sources, arrow.string()))
+    added = (arrow.array(np.asarray(scores, np.float32)), models, arrow.array(assessment.sources, arrow.string()))
     for name, column in zip(options.added, added, strict=True):
         table = table.append_column(name, column)
-    return table, BatchResult(len(queries), int(np.count_nonzero(to_strong)), dict(Counter(sources)))
+    return table, BatchResult(len(queries), int(np.count_nonzero(to_strong)), dict(Counter(assessment.sources)))
 
 
 def finished(folder: Path, part: Part) -> BatchResult | None:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...cascade.backends import estimate_tokens, transcript
 from ...data.records import PerformanceRecord, Record, record_key
 from ...routers.base import Model
 from ...routers.errors import InputError
-from ...routers.query import Query
-from ..metrics import Array
+from ...routers.query import Query, estimate_tokens, transcript
+from ...training.fit.metrics import Array
 
 Flags = npt.NDArray[np.bool_]
 #: Shares of the queries that go straight to strong, tried beside every threshold of the verifier.

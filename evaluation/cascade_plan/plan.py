@@ -14,7 +14,14 @@ from ...cascade.verifier import Verifier
 from ...data.records import Record
 from ...routers.base import Model, Router
 from ...routers.errors import InputError
-from ..metrics import Array, auroc, expected_calibration_error, percentile_interval, resamples, routing_curve
+from ...training.fit.metrics import (
+    Array,
+    auroc,
+    expected_calibration_error,
+    percentile_interval,
+    resamples,
+    routing_curve,
+)
 from ..pair import groups_of
 from .analysis import (
     Asked,

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.records import Record
-from ...policies.cost import threshold_within
-from ...policies.costs import check_prices, priced, query_costs
-from ...policies.threshold import StrongShare, share_threshold, threshold_table
+from ...policies.cost import check_prices, priced, query_costs, threshold_within
+from ...policies.threshold import StrongShare
 from ...routers.base import Model, Router
 from ...routers.bundle import CARD, read_bundle, save_bundle
 from ...routers.errors import InputError
 from ...routers.learned import LearnedRouter
 from ...routers.query import Query
+from ...routers.threshold_table import share_threshold, threshold_table
 from ...training.export.publish import model_card
-from ..metrics import Array
+from ...training.fit.metrics import Array
 from .guarantee import bound_loss, contradiction
 from .losses import Outcomes, outcomes_of
 from .report import ThresholdReport, threshold_report

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from ...data.records import Record
 from ...routers.base import Router
 from ...routers.errors import InputError
-from ..metrics import Array
+from ...training.fit.metrics import Array
 from .losses import Outcomes, outcomes_of
 from .risk_bounds import PValues, betting, fewest, p_values_of, upper_limit
 

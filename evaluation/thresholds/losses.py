@@ -12,7 +12,7 @@ import numpy as np
 from ...data.records import PreferenceRecord, Record, record_key
 from ...routers.errors import InputError
 from ...routers.query import Query
-from ..metrics import Array
+from ...training.fit.metrics import Array
 from ..pair import groups_of, paired
 
 #: What a loss is counted in: points of the score, or of the win rate against always-strong (which has 1/2).

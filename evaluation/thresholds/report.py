@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...policies.threshold import share_threshold
+from ...routers.threshold_table import share_threshold
+from ...training.fit.metrics import Array, percentile_interval, resamples
 from ...training.html_page import escaped, html_table, new_figure, page, svg, write_pages
-from ..metrics import Array, percentile_interval, resamples
 
 JSON, HTML = "calibration.json", "calibration.html"
 

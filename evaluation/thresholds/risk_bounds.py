@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...routers.errors import InputError, require
-from ..metrics import Array
+from ...training.fit.metrics import Array
 
 #: Losses (n, k) of n independent queries at k thresholds, alpha, delta -> p-values (k,).
 PValues = Callable[[Array, float, float], Array]

@@ -7,16 +7,15 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from ...cli.opening import policy_of
 from ...monitoring.tracing import annotate
-from ...policies.threshold import Policy, decide_by
-from ...routers.base import Assessment, Context, Decision, Router
+from ...policies.threshold import policy_of
+from ...routers.base import Assessment, Context, Decision, Policy, Router, decide_by
 from ...routers.errors import InputError
 from ...routers.query import Query
 from .limits import Limits, RequestError
@@ -118,7 +117,8 @@ class Scorer:
                 low, high = max(first, start), min(first + len(request.queries), stop)
                 first += len(request.queries)
                 if low < high:
-                    part = _rows(assessment, low - start, high - start)
+                    whole = high - low == len(assessment.quality)
+                    part = assessment if whole else assessment.rows(range(low - start, high - start))
                     request.decided.append((decide_by(request.policy, router, part, contexts[low:high]), part))
 
     def _reply(self, request: _Request, served: Served) -> bytes:
@@ -149,17 +149,6 @@ class Scorer:
             except Exception as error:  # noqa: BLE001 - who watches must not fail the request
                 log_unexpected(error)
         return ids
-
-
-def _rows(assessment: Assessment, low: int, high: int) -> Assessment:
-    """Some rows of an assessment."""
-    if low == 0 and high == len(assessment.quality):
-        return assessment
-    columns: dict[str, Any] = {}
-    for item in fields(assessment):
-        column = getattr(assessment, item.name)
-        columns[item.name] = None if column is None else column[low:high]
-    return Assessment(**columns)
 
 
 def log_unexpected(error: BaseException) -> None:

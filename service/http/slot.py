@@ -11,11 +11,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ...policies.threshold import Policy, ThresholdPolicy
-from ...routers.base import Router, Source
+from ...routers.base import Policy, Router, Source, ThresholdPolicy
 from ...routers.bundle import Manifest
 from ...routers.errors import BundleError, RoutelearnError
+from ...routers.fallback import FallbackRouter
 from ...routers.golden import GOLDEN_QUERIES
+from ...routers.learned import manifest_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,7 @@ class Served:
     @property
     def manifest(self) -> Manifest | None:
         """What the bundle says of itself; None: rules alone."""
-        learned = getattr(self.router, "learned", self.router)
-        return getattr(learned, "manifest", None)
+        return manifest_of(self.router)
 
     @property
     def answers(self) -> Source:
@@ -98,7 +98,7 @@ class RouterSlot:
             try:
                 served = self._served()
                 if served.answers == "rules" and self.current.answers == "learned":
-                    raise BundleError(str(getattr(served.router, "unavailable", None) or "it does not load"))
+                    raise BundleError(_unavailable(served.router) or "it does not load")
             except Exception as error:
                 self.refused += 1
                 self.error = str(error) if isinstance(error, (RoutelearnError, OSError)) else repr(error)
@@ -133,14 +133,14 @@ class RouterSlot:
         router, manifest = served.router, served.manifest
         threshold = router.threshold
         if manifest is None:
-            threshold = getattr(router, "rules", router).threshold
+            threshold = router.rules.threshold if isinstance(router, FallbackRouter) else router.threshold
         elif isinstance(self.policy, ThresholdPolicy):
             threshold = self.policy.threshold_of(router)
         return {
             "kind": "rules" if manifest is None else manifest.kind,
             "path": self.path,
             "answers": served.answers,
-            "unavailable": getattr(router, "unavailable", None),
+            "unavailable": _unavailable(router),
             "bundle": served.digest,
             "loaded_at": served.loaded_at.isoformat(timespec="seconds"),
             "models": list(router.models),
@@ -177,3 +177,8 @@ async def watch(slot: RouterSlot, every_s: float) -> None:
             except (RoutelearnError, OSError):
                 logger.debug("tried again when the files change")
         before = found
+
+
+def _unavailable(router: Router) -> str | None:
+    """Why rules answer in the place of the bundle, where one was wanted."""
+    return router.unavailable if isinstance(router, FallbackRouter) else None

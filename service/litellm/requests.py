@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...policies.threshold import Policy, Threshold
-from ...routers.base import Context
+from ...policies.threshold import Threshold
+from ...routers.base import Context, Policy
 from ...routers.errors import InputError
 from ...routers.query import Query
 

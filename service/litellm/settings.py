@@ -16,7 +16,8 @@ from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.prometheus import register_metrics
 from ...monitoring.route_metrics import register_route_metrics
 from ...monitoring.routing import RouteMonitor
-from ...policies.threshold import Policy, StrongShare, Threshold
+from ...policies.threshold import StrongShare, Threshold
+from ...routers.base import Policy
 from ...routers.errors import InputError, require
 from ...routers.fallback import FallbackRouter
 from ..gateway import Gateway

@@ -19,9 +19,9 @@ from routelearn.cascade.backends import Answer, from_client
 from routelearn.cascade.budget import Budget
 from routelearn.cascade.cascade import Cascade
 from routelearn.cascade.confidence import SelfConsistency, SelfEvaluation
-from routelearn.cascade.tiers import CascadeResult, Tier, UseCase
+from routelearn.cascade.tiers import CascadeError, CascadeResult, Tier, UseCase
 from routelearn.routers.base import Model
-from routelearn.routers.errors import CascadeError, InputError, RoutelearnError
+from routelearn.routers.errors import InputError, RoutelearnError
 from routelearn.routers.query import Query
 
 # What is accepted and what escalates

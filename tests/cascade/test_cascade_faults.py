@@ -18,8 +18,8 @@ from routelearn.cascade.backends import Answer, from_client
 from routelearn.cascade.budget import Budget
 from routelearn.cascade.cascade import Cascade
 from routelearn.cascade.confidence import Ask, Estimate, SelfConsistency
-from routelearn.cascade.tiers import CascadeResult
-from routelearn.routers.errors import CascadeError, InputError
+from routelearn.cascade.tiers import CascadeError, CascadeResult
+from routelearn.routers.errors import InputError
 from routelearn.routers.query import Query
 
 # Faults

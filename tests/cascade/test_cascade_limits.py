@@ -12,8 +12,8 @@ from helpers.cascades import SLOW, OnceQuick, Scores, Scripted, Sure, tier, two
 from routelearn.cascade.budget import Budget
 from routelearn.cascade.cascade import Cascade
 from routelearn.cascade.confidence import SelfConsistency
-from routelearn.cascade.tiers import CascadeResult
-from routelearn.routers.errors import CascadeError, InputError
+from routelearn.cascade.tiers import CascadeError, CascadeResult
+from routelearn.routers.errors import InputError
 
 # Deadlines
 

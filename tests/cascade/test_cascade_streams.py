@@ -14,8 +14,8 @@ from helpers.openai_server import OpenAIServer
 
 from routelearn.cascade.backends import Answer, from_client
 from routelearn.cascade.cascade import Cascade
-from routelearn.cascade.tiers import CascadeResult, UseCase
-from routelearn.routers.errors import CascadeError, InputError
+from routelearn.cascade.tiers import CascadeError, CascadeResult, UseCase
+from routelearn.routers.errors import InputError
 from routelearn.routers.query import Query
 
 # Streams

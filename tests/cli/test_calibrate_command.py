@@ -16,8 +16,7 @@ from routelearn.cli.main import app
 from routelearn.data.records import PerformanceRecord
 from routelearn.data.sample import Sample, generate_sample
 from routelearn.data.writers import write_records
-from routelearn.policies.guaranteed import GuaranteedThreshold
-from routelearn.policies.threshold import StrongShare
+from routelearn.policies.threshold import GuaranteedThreshold, StrongShare
 from routelearn.routers.errors import InputError, LeakError
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter, load

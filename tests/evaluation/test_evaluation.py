@@ -15,12 +15,12 @@ from routelearn.data.records import PerformanceRecord, Record
 from routelearn.data.sample import POOL, Sample
 from routelearn.evaluation.baselines import best_by_task, learned_baselines
 from routelearn.evaluation.evaluate import evaluate
-from routelearn.evaluation.metrics import Curve, auroc, expected_calibration_error, reliability
 from routelearn.evaluation.pool import average_quality, evaluate_pool, hull, query_costs, routed
 from routelearn.evaluation.report import html_page, write_report
 from routelearn.evaluation.results import Report
 from routelearn.routers.base import Floats, Model, Router
 from routelearn.routers.learned import LearnedRouter
+from routelearn.training.fit.metrics import Curve, auroc, expected_calibration_error, reliability
 
 
 class Fixed(Router):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from routelearn.policies.threshold import Policy, threshold_table
-from routelearn.routers.base import Assessment, Context, Floats, Model, Router
+from routelearn.routers.base import Assessment, Context, Floats, Model, Policy, Router
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.query import Query
+from routelearn.routers.threshold_table import threshold_table
 
 NAMES = ("large", "medium", "small")
 #: USD per million tokens.

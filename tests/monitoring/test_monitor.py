@@ -20,10 +20,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from routelearn.monitoring.cusum import Cusum
-from routelearn.monitoring.escalation import MAX_NAME, MAX_REASONS, EscalationMonitor
+from routelearn.monitoring.escalation import MAX_REASONS, EscalationMonitor
 from routelearn.monitoring.prometheus import register_metrics
 from routelearn.monitoring.status import LEAST_REQUESTS, Alarm, state_of
 from routelearn.monitoring.window import wilson
+from routelearn.routers.checks import MAX_NAME
 from routelearn.routers.errors import InputError
 
 REQUESTS = st.lists(

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from routelearn.monitoring.alarms import DriftAlarm
 from routelearn.monitoring.drift import DriftMonitor
-from routelearn.monitoring.escalation import MAX_NAME, EscalationMonitor
+from routelearn.monitoring.escalation import EscalationMonitor
 from routelearn.monitoring.prometheus import register_metrics
 from routelearn.monitoring.reference import Reference
 from routelearn.monitoring.route_metrics import register_route_metrics
@@ -26,6 +26,7 @@ from routelearn.monitoring.routing import FALLBACKS, MAX_KEYS, ROUTE_BOUNDS, Rou
 from routelearn.monitoring.window import wilson
 from routelearn.policies.threshold import StrongShare
 from routelearn.routers.base import Decision
+from routelearn.routers.checks import MAX_NAME
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter, load

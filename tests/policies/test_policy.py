@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routelearn.policies.guaranteed import GuaranteedThreshold
-from routelearn.policies.threshold import StrongShare, Threshold, threshold_table
+from routelearn.policies.threshold import GuaranteedThreshold, StrongShare, Threshold
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
+from routelearn.routers.threshold_table import threshold_table
 
 SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=300)
 

@@ -7,10 +7,10 @@ from helpers.policies import assert_rules_rows_are_kept, half_broken, queries, r
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routelearn.policies.context_policy import ByContext
+from routelearn.policies.composed import ByContext, TopK
 from routelearn.policies.objective import Objective
-from routelearn.policies.threshold import Policy, StrongShare, Threshold
-from routelearn.policies.top_k import TopK
+from routelearn.policies.threshold import StrongShare, Threshold
+from routelearn.routers.base import Policy
 from routelearn.routers.errors import InputError
 
 ROUTER = random_router(60)

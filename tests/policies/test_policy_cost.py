@@ -8,8 +8,7 @@ from helpers.policies import PRICED, TableRouter, assert_rules_rows_are_kept, qu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routelearn.policies.cost import CostPerThousand, budget_threshold, threshold_within
-from routelearn.policies.costs import query_costs
+from routelearn.policies.cost import CostPerThousand, budget_threshold, query_costs, threshold_within
 from routelearn.policies.threshold import Threshold
 from routelearn.routers.base import Model
 from routelearn.routers.errors import InputError

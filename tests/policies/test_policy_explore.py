@@ -11,10 +11,9 @@ from helpers.policies import NAMES, TableRouter, assert_rules_rows_are_kept, que
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routelearn.policies.composed import Explore
+from routelearn.policies.composed import Explore, TopK
 from routelearn.policies.objective import Objective
 from routelearn.policies.threshold import Threshold
-from routelearn.policies.top_k import TopK
 from routelearn.routers.base import Decision
 from routelearn.routers.errors import InputError
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.policies.threshold import StrongShare
-from routelearn.routers.average import AverageRouter
 from routelearn.routers.base import Floats, Model, Router
+from routelearn.routers.combined import AverageRouter
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import load
 from routelearn.routers.query import Query

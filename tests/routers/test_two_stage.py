@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routelearn.policies.threshold import StrongShare, Threshold, threshold_table
+from routelearn.policies.threshold import StrongShare, Threshold
 from routelearn.routers.base import Floats, Model, Router
 from routelearn.routers.combined import SECOND, TwoStageRouter
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.routers.query import Query
+from routelearn.routers.threshold_table import threshold_table
 
 CALIBRATION = np.random.default_rng(0).beta(5, 5, 4000)
 

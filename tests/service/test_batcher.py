@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routelearn.policies.threshold import Policy, Threshold
-from routelearn.routers.base import Assessment, Context, Decision, Floats, Model, Router
+from routelearn.policies.threshold import Threshold
+from routelearn.routers.base import Assessment, Context, Decision, Floats, Model, Policy, Router
 from routelearn.routers.errors import InferenceError, InputError
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.query import Query, turns

@@ -13,9 +13,9 @@ import torch
 
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
 from routelearn.data.sample_text import TOPICS
-from routelearn.evaluation.metrics import auroc
 from routelearn.routers.learned import load
 from routelearn.training.examples import examples_of
+from routelearn.training.fit.metrics import auroc
 from routelearn.training.fit.ranking import fit_ranking
 from routelearn.training.log import TrainingLog
 from routelearn.training.matrix_factorization.tasks import (

@@ -26,7 +26,6 @@ from routelearn.cli.main import app
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, record_key
 from routelearn.data.sample import POOL, Sample
 from routelearn.data.writers import write_records
-from routelearn.evaluation.metrics import auroc
 from routelearn.routers.base import Model
 from routelearn.routers.bundle import Truncation, read_manifest
 from routelearn.routers.errors import BundleCorruptError, GoldenScoreError, InputError, LeakError
@@ -34,6 +33,7 @@ from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.bert import train as bert
 from routelearn.training.encoders.finetune import finetune
 from routelearn.training.examples import Examples
+from routelearn.training.fit.metrics import auroc
 from routelearn.training.verifier import stacking as stack
 from routelearn.training.verifier import train as verifier_training
 from routelearn.training.verifier.judged_answers import answer_examples, judged_answers

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...evaluation.metrics import Array, routing_curve
 from ...routers.base import Floats, Link, win_rate
 from ...routers.bundle import Truncation
 from ...routers.errors import ExportError
 from ...routers.golden import GOLDEN_QUERIES
 from ...routers.query import Query
 from ...routers.session import Session
+from ..fit.metrics import Array, routing_curve
 from .publish import Description
 
 Reference = Callable[[list[str]], Floats]

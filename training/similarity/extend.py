@@ -13,10 +13,11 @@ import torch
 
 from ...data.records import Record
 from ...monitoring.reference import LEAST_REFERENCE, Moments, Reference
-from ...policies.threshold import StrongShare, threshold_table
+from ...policies.threshold import StrongShare
 from ...routers.base import Model, win_rate
 from ...routers.bundle import MODEL, TOKENIZER, Manifest, read_bundle
 from ...routers.errors import InputError
+from ...routers.threshold_table import threshold_table
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import StaticNetwork, reference_quality, token_sums
 from ..examples import Examples, data_fingerprint, examples_of

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...evaluation.metrics import Array, auroc, expected_calibration_error, log_loss
 from ...routers.base import Floats
+from ..fit.metrics import Array, auroc, expected_calibration_error, log_loss
 
 #: Folds of the held-out answers, for what is measured of this step.
 CROSS_FITS = 5

@@ -1,0 +1,46 @@
+"""Checks and repairs of plain values that several rooms share: numbers, durations, names."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+from .errors import InputError
+
+#: The label that counts names beyond the number of names that are kept apart.
+OTHER = "other"
+#: Longest name of a label, in characters.
+MAX_NAME = 100
+
+
+def clean_name(name: str) -> str:
+    """A name for a label or a log line: one printable line of at most `MAX_NAME` characters."""
+    text = str(name)
+    if len(text) > MAX_NAME:
+        # The end tells names apart that begin alike.
+        text = f"{text[: MAX_NAME - 9]}…{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+def usable(value: float) -> bool:
+    """Whether a latency or a cost can be summed: a broken one must not fail the request that it belongs to."""
+    return 0 <= value < math.inf
+
+
+def as_number(value: Any) -> float:
+    """A float; not a number where the value is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def check_seconds(name: str, value: float | None) -> None:
+    """Refuse a duration that is not above 0.
+
+    Raises:
+        InputError: it is not.
+    """
+    if value is not None and not value > 0:
+        raise InputError(f"{name} is {value}; expected seconds above 0, or None")
