@@ -191,8 +191,16 @@ class Upstream:
 
     def restart(self) -> None:
         """Start without waiting until it listens."""
-        command = [sys.executable, __file__, self.name, str(self.port), str(self.delay_s), self._account]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        command = [
+            sys.executable,
+            "-m",
+            "helpers.litellm_proxy",
+            self.name,
+            str(self.port),
+            str(self.delay_s),
+            self._account,
+        ]
+        self.process = subprocess.Popen(command, cwd=ROOT / "tests", stdin=subprocess.DEVNULL, start_new_session=True)
 
     def kill(self) -> None:
         """At once, with all that is in flight."""
