@@ -1,4 +1,4 @@
-"""Policies made of other policies: by the request's context, several models at once, exploration."""
+"""Policies that use another policy: one for each context, several models at once, exploration."""
 
 from __future__ import annotations
 
@@ -14,14 +14,24 @@ from ..routers.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class ByContext:
-    """Decides each query by the policy for its context's value of a key.
+    """Chooses the policy by one value of the request's context, such as the user's tier.
 
-    Nests: ``ByContext("tier", {"pro": ByContext("use_case", {...})})``.
+    Policies may be nested: ``ByContext("tier", {"pro": ByContext("use_case", {...})})``.
 
     Attributes:
-        key: of the context, such as "tier" or "use_case".
-        policies: by the value of that key.
-        default: for every other value, and where there is none; None: the router's own threshold.
+        key: the key of the context, such as "tier" or "use_case".
+        policies: the policy for each value of that key.
+        default: the policy for other values and for contexts without the key; None: the router's own threshold.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.policies import ByContext
+        >>> router = routelearn.load("router/")
+        >>> by_tier = ByContext("tier", {"pro": routelearn.Threshold(0.0), "free": routelearn.Threshold(1.1)})
+        >>> router.route("Write a sonnet.", by_tier, {"tier": "pro"}).model
+        'sim-max'
+        >>> router.route("Write a sonnet.", by_tier, {"tier": "free"}).model
+        'sim-small'
     """
 
     key: str
@@ -29,9 +39,9 @@ class ByContext:
     default: Policy | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a choice among no policies."""
+        """Check that there is a policy."""
         if not self.policies:
-            raise InputError(f"no policies for {self.key!r}; expected one a value")
+            raise InputError(f"there are no policies for {self.key!r}; expected one policy or more")
 
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
@@ -46,34 +56,40 @@ class ByContext:
         decided: dict[int, Decision] = {}
         for value, rows in rows_of.items():
             policy = self.default if value is None else self.policies[value]
-            found = decide_by(policy, router, assessment.rows(rows), [contexts[row] for row in rows])
-            decided.update(zip(rows, found, strict=True))
+            decisions = decide_by(policy, router, assessment.rows(rows), [contexts[row] for row in rows])
+            decided.update(zip(rows, decisions, strict=True))
         return [decided[row] for row in range(len(contexts))]
 
 
 @dataclass(frozen=True, slots=True)
 class TopK:
-    """Another policy's decisions, with the first k candidates as targets.
+    """Takes the decisions of another policy, and names the first k candidates as targets.
 
-    Where the rules answered only strong and weak are targets: of other models the rules know nothing.
+    Where rules answered, only strong and weak are targets, because rules know nothing about other models.
 
     Attributes:
-        k: models to ask.
-        policy: ranks the candidates; None: the router's threshold, then quality.
+        k: the number of models to ask.
+        policy: the policy that ranks the candidates; None: the router's own threshold, then quality.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.policies import TopK
+        >>> len(routelearn.load("router/").route("Write a sonnet.", TopK(2)).targets)
+        2
     """
 
     k: int
     policy: Policy | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a k below 1."""
+        """Check k."""
         if self.k < 1:
-            raise InputError(f"k is {self.k}; expected 1 or more models")
+            raise InputError(f"k is {self.k}; expected a whole number from 1")
 
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
     ) -> list[Decision]:
-        """See `Policy.decide`.
+        """Decide by the other policy, and add the targets.
 
         Raises:
             InputError: a query has fewer than k candidates.
@@ -87,22 +103,32 @@ class TopK:
         if not learned:
             candidates = tuple(name for name in candidates if name in {router.strong, router.weak})
         elif len(candidates) < self.k:
-            raise InputError(f"k is {self.k}, but there are {len(candidates)} candidates: {list(candidates)}")
+            raise InputError(
+                f"k is {self.k}; expected at most {len(candidates)}, the number of candidates {list(candidates)}"
+            )
         return replace(decision, targets=candidates[: self.k])
 
 
-#: `Decision.cause` of a model that was drawn.
+#: The `Decision.cause` when the model was drawn at random.
 EXPLORE = "explore"
 
 
 class Explore:
-    """Epsilon-greedy exploration: with probability epsilon a model drawn uniformly, else another policy's.
+    """Epsilon-greedy exploration: draws a model at random with probability epsilon, else follows another policy.
 
-    Every decision's `propensity` is the probability with which its model was chosen: ``1 - epsilon + epsilon / k``
-    for the policy's own choice among k candidates (drawn or not), ``epsilon / k`` for another one, ``1 - epsilon`` for
-    a choice that is none of the candidates. With them the value of any policy follows from a log by inverse
-    propensity weighting (Horvitz and Thompson 1952): mean of ``outcome * [policy chooses model] / propensity``.
-    Rows that the rules answered are not explored: their propensity is 1. Threads may share one.
+    The `propensity` of a decision is the probability with which its model was chosen. With k candidates it is
+    ``1 - epsilon + epsilon / k`` for the policy's own choice, ``epsilon / k`` for another candidate, and
+    ``1 - epsilon`` for a choice of the policy that is not a candidate. A log with propensities tells the value of any
+    other policy by inverse propensity weighting (Horvitz and Thompson 1952): the mean of
+    ``outcome * [policy chooses model] / propensity``. Rows that rules answered are not explored; their propensity
+    is 1. Threads may share one.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.policies import Explore
+        >>> always = Explore(epsilon=1.0, seed=0)
+        >>> routelearn.load("router/").route("Write a sonnet.", always).propensity
+        0.5
     """
 
     def __init__(
@@ -116,16 +142,16 @@ class Explore:
         """Explore around a policy.
 
         Args:
-            policy: decides where nothing is drawn, and must not explore itself; None: the router's own threshold.
-            epsilon: share of the queries for which a model is drawn, in [0, 1].
+            policy: the policy to follow otherwise, which must not explore itself; None: the router's own threshold.
+            epsilon: the share of the queries for which a model is drawn, from 0 to 1.
             candidates: the models to draw from; empty: strong and weak.
-            seed: of the draws; None: another sequence each time.
+            seed: the seed of the draws; None: other draws each time.
 
         Raises:
-            InputError: epsilon is no share, or a candidate stands twice.
+            InputError: epsilon is out of range, or a candidate is given twice.
         """
         if not 0 <= epsilon <= 1:
-            raise InputError(f"epsilon is {epsilon}; expected a share from 0 to 1")
+            raise InputError(f"epsilon is {epsilon}; expected a number from 0 to 1")
         if len(set(candidates)) != len(candidates):
             raise InputError(f"candidates are {list(candidates)}; expected each model once")
         self.policy = policy
@@ -137,10 +163,10 @@ class Explore:
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
     ) -> list[Decision]:
-        """See `Policy.decide`.
+        """Decide by the other policy, draw a model for some rows, and add the propensities.
 
         Raises:
-            InputError: a candidate is not in the pool, or the policy within explores.
+            InputError: a candidate is not in the pool, or the other policy explores too.
         """
         names = self.candidates or (router.strong, router.weak)
         for name in names:
@@ -155,9 +181,9 @@ class Explore:
         return decisions
 
     def _mixed(self, decision: Decision, names: Sequence[str], drawn: str | None) -> Decision:
-        """The decision with its propensity, and with the drawn model where one was drawn."""
+        """Add the propensity to a decision, and the drawn model if one was drawn."""
         if decision.propensity != 1:
-            raise InputError("a policy within Explore explores as well: the propensities are known of one only")
+            raise InputError("the policy inside Explore explores too; expected a policy that does not explore")
         model = decision.model if drawn is None else drawn
         propensity = (1 - self.epsilon) * (model == decision.model) + self.epsilon / len(names) * (model in names)
         if drawn is None:
@@ -169,6 +195,6 @@ class Explore:
             candidates=candidates,
             targets=candidates[: len(decision.targets)],
             cause=EXPLORE,
-            reason=f"explored: one of {len(names)} models drawn; else {decision.model}, as {decision.reason}",
+            reason=f"explored: drawn from {len(names)} models; else {decision.model}: {decision.reason}",
             propensity=propensity,
         )

@@ -1,4 +1,4 @@
-"""Conversations: a session keeps its model unless the score moves by more than a margin."""
+"""Conversations: a session keeps its model unless another one is better by more than a margin."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..routers.checks import check_seconds
 from ..routers.errors import InputError
 from .composed import EXPLORE
 
-#: `Decision.cause` where the session's model was kept, and where it could not be, because it is down.
+#: The `Decision.cause` when the session kept its model, and when it could not because its model is down.
 KEPT, DIVERTED = "kept", "diverted"
 
 
 @dataclass(slots=True)
 class _Session:
-    """The model of a session, the score it was chosen at and where from, and when the session was last heard of."""
+    """A session: its model, the score and source of the decision that chose it, and the time of its last request."""
 
     model: str
     score: float
@@ -32,17 +32,17 @@ class _Session:
 
 @dataclass(slots=True)
 class SessionCounts:
-    """What came of the decisions that belong to a session, since the start.
+    """Counts of the requests of sessions, since the start.
 
     Attributes:
-        begun: first requests of a session, and first ones after it was forgotten.
-        same: the decision was for the session's model anyway.
-        kept: it was for another one; the session kept its model.
-        switched: it was for another one, and the session took it.
-        diverted: another model than the session's answers this request, because that one is down; it counts as one
-            of the above as well.
-        evicted: sessions forgotten because there were too many.
-        expired: sessions forgotten because they were silent for too long.
+        begun: requests that began a session, or that came after the session was forgotten.
+        same: requests whose decision was for the session's model.
+        kept: requests whose decision was for another model, and the session kept its model.
+        switched: requests whose decision was for another model, and the session switched to it.
+        diverted: requests that another model answered because the session's model is down. Each of them also counts
+            as begun, same, kept or switched.
+        evicted: sessions that were forgotten because there were too many.
+        expired: sessions that were forgotten because they were silent for too long.
     """
 
     begun: int = 0
@@ -55,25 +55,32 @@ class SessionCounts:
 
 
 class Conversations:
-    """Keeps the models of sessions. Safe to share between threads.
+    """Keeps the model of each session. Threads may share one.
 
-    Hysteresis: a decision for another model than the session's is followed
-    only when it is clear by more than `margin`, in units of the score:
+    A session follows a decision for another model only when that decision is clear by more than `margin`, in units
+    of the score (hysteresis):
 
-    ======================================= ====================================================
-    decision                                the session's model is replaced when
-    ======================================= ====================================================
-    by the threshold, or explored around it score >= threshold + margin, or < threshold - margin
-    by another policy, utilities given      (utility[new] - utility[kept]) / 2 > margin
-    by another policy, none given           the score has moved by > margin since it was chosen
-    by rules or default, for strong         always: the safe direction
-    by rules, for weak                      score < threshold - margin, and it was rules or default
-                                            that chose the kept model; scores are on one scale then
-    ======================================= ====================================================
+    ========================================== =========================================================
+    the decision was made by                   the session switches when
+    ========================================== =========================================================
+    the threshold, or exploration around it    score >= threshold + margin, or score < threshold - margin
+    another policy, and utilities are given    (utility[new] - utility[kept]) / 2 > margin
+    another policy, and no utilities are given the score has moved by more than margin since the choice
+    rules or default, and it is for strong     always, because strong is the safe choice
+    rules, and it is for weak                  score < threshold - margin, and rules or default chose the
+                                               session's model too (their scores are on one scale)
+    ========================================== =========================================================
 
-    A utility is on the scale of a quality; half a difference of qualities is
-    what the score moves by (`win_rate`). With margin 0 every decision is taken
-    as it is. Session ids are hashed with a key of this object, not stored.
+    A utility is on the scale of a quality, and the score moves by half a difference of qualities (see `win_rate`).
+    With margin 0 every decision is followed. Session ids are not stored; they are hashed with a key of this object.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.policies import Conversations
+        >>> router, sessions = routelearn.load("router/"), Conversations(margin=0.1)
+        >>> first = sessions.decide("session 1", router.route("Hello!"))
+        >>> sessions.as_dict()["sessions"]
+        1
     """
 
     def __init__(
@@ -87,23 +94,23 @@ class Conversations:
         """Start without sessions.
 
         Args:
-            margin: see the class; from 0 (every decision is taken as it is) to 1.
-            max_sessions: beyond it the one not heard of for longest is forgotten.
-            ttl_s: a session that is silent for longer is forgotten; None: never. Prompt caches are kept for minutes:
-                after that, staying saves nothing.
-            clock: seconds.
+            margin: how clear a decision must be, from 0 (follow every decision) to 1.
+            max_sessions: the most sessions to remember; beyond it, the session that was silent longest is forgotten.
+            ttl_s: forget a session after so many silent seconds; None: never. Providers keep prompt caches for
+                minutes; after that, staying with a model saves nothing.
+            clock: a function that gives the time in seconds.
 
         Raises:
             InputError: an argument is out of its range.
         """
         self._margin = _checked(margin)
         if max_sessions < 1:
-            raise InputError(f"max_sessions is {max_sessions}; expected at least 1")
+            raise InputError(f"max_sessions is {max_sessions}; expected a whole number from 1")
         check_seconds("ttl_s", ttl_s)
         self._max_sessions, self._ttl_s, self._clock = max_sessions, ttl_s, clock
         self._key = os.urandom(32)
         self._lock = threading.Lock()
-        self._sessions: OrderedDict[bytes, _Session] = OrderedDict()  # the one heard of last is last
+        self._sessions: OrderedDict[bytes, _Session] = OrderedDict()  # the most recent session is last
         self._counts = SessionCounts()
 
     def decide(
@@ -115,24 +122,24 @@ class Conversations:
         utility: Mapping[str, float] | None = None,
         available: Callable[[str], bool] | None = None,
     ) -> Decision:
-        """The decision for a request of a session.
+        """Decide a request of a session: keep the session's model, or follow the router's decision.
 
         Args:
-            session_id: whatever tells conversations apart; None or empty: the decision is returned untouched.
-            decision: what the router decided for this request alone. One with `targets` is returned untouched.
-            margin: of this request, in the place of the object's own; see `margin_of_cost`.
-            utility: what the policy ranked the models by for this query, on the scale of a quality.
-            available: whether a model is up (`Availability.is_available`). While the session's model is down, the
-                first candidate that is up answers; the session returns when it is back. With none up, nothing is
-                diverted.
+            session_id: a text that identifies the conversation; None or empty: the decision is returned unchanged.
+            decision: the router's decision for this request alone. A decision with `targets` is returned unchanged.
+            margin: the margin for this request; None: the margin of this object. See `margin_of_cost`.
+            utility: the utility of each model for this query, on the scale of a quality, if the policy has utilities.
+            available: says whether a model is up (`Availability.is_available`). While the session's model is down, the
+                first candidate that is up answers, and the session returns to its model later. If no candidate is up,
+                nothing changes.
 
         Returns:
-            The decision itself, or a copy with the model that answers as the first candidate, `cause` "kept" or
-            "diverted" and the reason. A model that the session would have kept in any case has propensity 1, whatever
-            was drawn; with `Explore` around a policy that is no threshold, propensities are approximate.
+            The decision, or a copy whose first candidate is the model that answers, with the cause "kept" or
+            "diverted" and a reason. If the session would have kept the model whatever was drawn, its propensity is 1.
+            With `Explore` around a policy that is not a threshold, propensities are approximate.
 
         Raises:
-            InputError: the margin is out of its range.
+            InputError: the margin is out of range.
         """
         limit = self._margin if margin is None else _checked(margin)
         if not session_id or decision.targets:
@@ -144,26 +151,26 @@ class Conversations:
             session = self._session(key, now)
             if session is None:
                 session = _Session(decision.model, decision.score, decision.source, now)
-                settled = decision
+                result = decision
                 self._counts.begun += 1
             else:
-                settled = self._settle(session, decision, limit, utility)
+                result = self._keep_or_follow(session, decision, limit, utility)
             self._sessions[key] = session
             if len(self._sessions) > self._max_sessions:
                 self._sessions.popitem(last=False)
                 self._counts.evicted += 1
-            if up and settled.model not in up:
+            if up and result.model not in up:
                 self._counts.diverted += 1
-                settled = _instead(settled, up[0], DIVERTED, f"{settled.model}, the session's model, is down")
-        return settled
+                result = _instead(result, up[0], DIVERTED, f"{result.model}, the session's model, is down")
+        return result
 
     def as_dict(self) -> dict[str, int]:
-        """The number of sessions, and the counts since the start, as plain data."""
+        """Return the number of sessions and the counts since the start, as plain data."""
         with self._lock:
             return {"sessions": len(self._sessions), **asdict(self._counts)}
 
     def _session(self, key: bytes, now: float) -> _Session | None:
-        """The session, made the one heard of last; what was silent for too long is forgotten first."""
+        """Forget the sessions that were silent for too long, then look up one and mark it as the most recent."""
         while self._ttl_s is not None and self._sessions:
             oldest = next(iter(self._sessions))
             if now - self._sessions[oldest].seen <= self._ttl_s:
@@ -176,14 +183,14 @@ class Conversations:
             self._sessions.move_to_end(key)
         return session
 
-    def _settle(
+    def _keep_or_follow(
         self, session: _Session, decision: Decision, margin: float, utility: Mapping[str, float] | None
     ) -> Decision:
-        """Follow a decision, or keep the model of the session."""
+        """Follow the decision, or keep the session's model."""
         why = _why_kept(session, decision, margin, utility)
         if decision.model == session.model:
             self._counts.same += 1
-            # Whatever had been drawn, the answer would be this model's.
+            # This model would answer whatever was drawn.
             return decision if why is None or decision.propensity == 1 else replace(decision, propensity=1.0)
         if why is None:
             self._counts.switched += 1
@@ -195,23 +202,24 @@ class Conversations:
 
 
 def switch_cost(history_tokens: int, model: Model, cached_price_share: float) -> float | None:
-    """What it costs to switch: the new model reads the whole history at full price, not from its prompt cache.
+    """Compute what a switch costs: the new model reads the whole history at full price, not from a prompt cache.
 
     Args:
-        history_tokens: tokens of the conversation so far.
-        model: the model switched to.
-        cached_price_share: price of a cached input token / its full price, in [0, 1]; 1: the provider has no cache.
+        history_tokens: the tokens of the conversation so far, 0 or more.
+        model: the model to switch to.
+        cached_price_share: the price of a cached input token as a share of the full price, from 0 to 1; 1 means that
+            the provider has no prompt cache.
 
     Returns:
-        USD more than staying with a model of that price, or None when the price is not known.
+        The USD that the switch costs more than staying with a model of the same price; None: the price is not known.
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a number is out of range.
     """
     if history_tokens < 0 or not 0 <= cached_price_share <= 1:
         raise InputError(
-            f"history_tokens is {history_tokens} and cached_price_share {cached_price_share}; "
-            "expected 0 or more, and a share from 0 to 1"
+            f"history_tokens is {history_tokens} and cached_price_share is {cached_price_share}; "
+            "expected a number from 0, and a number from 0 to 1"
         )
     if model.input_price is None:
         return None
@@ -219,29 +227,29 @@ def switch_cost(history_tokens: int, model: Model, cached_price_share: float) ->
 
 
 def margin_of_cost(usd: float, value_per_quality_usd: float) -> float:
-    """The margin at which a switch is worth its cost.
+    """Compute the margin at which a switch is worth its cost.
 
-    A switch gains quality[new] - quality[kept] in this one answer; it pays when
-    that is worth more than the cost. The score moves by half of it, hence the
-    margin is ``usd / value_per_quality_usd / 2``, at most 1. Where n more
-    answers are expected of the session, divide the cost by n.
+    A switch gains quality[new] - quality[kept] in this answer, and pays when that is worth more than it costs. The
+    score moves by half of the gain, so the margin is ``usd / value_per_quality_usd / 2``, at most 1. If the session
+    is expected to have n more answers, divide the cost by n.
 
     Args:
-        usd: cost of the switch, `switch_cost`.
-        value_per_quality_usd: what an answer of quality 1 is worth above one of quality 0, USD, above 0.
+        usd: the cost of the switch in USD, from `switch_cost`.
+        value_per_quality_usd: how many USD an answer of quality 1 is worth more than one of quality 0, above 0.
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a number is out of range.
     """
     if not (0 <= usd < math.inf and value_per_quality_usd > 0):
         raise InputError(
-            f"usd is {usd} and value_per_quality_usd {value_per_quality_usd}; expected 0 or more, and above 0"
+            f"usd is {usd} and value_per_quality_usd is {value_per_quality_usd}; "
+            "expected a number from 0, and a number above 0"
         )
     return min(1.0, usd / value_per_quality_usd / 2)
 
 
 def _why_kept(session: _Session, decision: Decision, margin: float, utility: Mapping[str, float] | None) -> str | None:
-    """Why the session keeps its model; None: it takes that of the decision."""
+    """Say why the session keeps its model; None: it follows the decision."""
     kept, score = session.model, decision.score
     if margin == 0 or kept not in decision.candidates:
         return None
@@ -250,7 +258,9 @@ def _why_kept(session: _Session, decision: Decision, margin: float, utility: Map
         return None
     if fallback and session.source == "learned":
         stays = True
-        why = f"rules ask for {decision.model}, and move a session that the router began to strong only"
+        why = (
+            f"rules chose {decision.model}, and rules may only move this session to strong, because the router began it"
+        )
     elif fallback or decision.cause in {THRESHOLD, EXPLORE}:
         stays = -margin <= score - decision.threshold < margin
         why = f"score {score:.4f} is within {margin:.4g} of threshold {decision.threshold:.4f}"
@@ -270,7 +280,7 @@ def _instead(decision: Decision, model: str, cause: str, reason: str) -> Decisio
 
 
 def _checked(margin: float) -> float:
-    """A margin, refused when it is out of its range."""
+    """Return the margin, or refuse it."""
     if not 0 <= margin <= 1:
         raise InputError(f"margin is {margin}; expected a number from 0 to 1")
     return margin

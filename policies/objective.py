@@ -1,4 +1,4 @@
-"""Cost-aware and multi-objective choice over all models: quality less what cost and latency are worth."""
+"""Policies that choose among all models by quality, cost and latency."""
 
 from __future__ import annotations
 
@@ -12,32 +12,42 @@ from ..routers.base import Assessment, Context, Decision, Model, Router, learned
 from ..routers.errors import InputError
 from .cost import Array, OutputTokens, priced, token_costs
 
-#: `Decision.cause` of a choice by utility.
+#: The `Decision.cause` when the utility decided.
 UTILITY = "utility"
-#: The context's key with the tokens of one query.
+#: The key of the context that holds the number of tokens of the query.
 INPUT_TOKENS = "input_tokens"
 
-#: P95 latency (s) by model: figures, or a function that gives the latest one (None: not measured yet).
+#: P95 latency in seconds of each model: numbers, or a function of the name (it gives None: not measured yet).
 Latencies = Mapping[str, float] | Callable[[str], float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The model with the largest ``quality - cost_weight * cost - latency_weight * P95``; models that are down last.
+    """Chooses the model with the largest utility: ``quality - cost_weight * cost - latency_weight * P95``.
 
-    With a cost weight alone this is the cost-aware choice of RouterBench (arXiv 2403.12031, section 4): weight 0 is
-    the best model, a very large weight the cheapest. Decisions have the cause "utility"; their score and
-    threshold are the router's, and did not decide.
+    With a cost weight alone this is the cost-aware choice of RouterBench (arXiv 2403.12031, section 4): weight 0
+    chooses the best model, a very large weight the cheapest. Models that are down rank last. Decisions have the cause
+    "utility"; they carry the router's score and threshold, which did not decide.
 
     Attributes:
-        cost_weight: quality that one USD a query is worth (lambda).
-        latency_weight: quality that one second of P95 latency is worth.
-        prices: models with prices; those of the router's pool where a model is not among them.
-        input_tokens: expected tokens of a query, where its context has no "input_tokens".
-        output_tokens: expected tokens of an answer; a mapping gives them by model.
-        latency_s: P95 by model, or a function of the model's name; what is not measured yet counts as the others' mean.
-        available: a function of the model's name: whether it is up.
+        cost_weight: how much quality one USD per query is worth (lambda).
+        latency_weight: how much quality one second of P95 latency is worth.
+        prices: models with prices; a model that is not among them has its price from the router's pool.
+        input_tokens: expected tokens of a query, for queries whose context has no "input_tokens".
+        output_tokens: expected tokens of an answer: a number, or a number for each model.
+        latency_s: P95 latency of each model in seconds, or a function of the model's name. A model that was not
+            measured yet counts with the mean of the others.
+        available: a function of the model's name that says whether the model is up; None: all are up.
         models: the candidates; empty: the whole pool.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn import Model
+        >>> from routelearn.policies import Objective
+        >>> prices = [Model("sim-max", 10, 30), Model("sim-small", 0.5, 1.5)]
+        >>> cheapest = Objective(cost_weight=1e6, prices=prices, models=["sim-max", "sim-small"])
+        >>> routelearn.load("router/").route("Prove it.", cheapest).model
+        'sim-small'
     """
 
     cost_weight: float = 0.0
@@ -50,20 +60,23 @@ class Objective:
     models: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Refuse weights that are none, and a latency weight without latencies."""
+        """Check the weights, and that a latency weight has latencies."""
         for name, value in (("cost_weight", self.cost_weight), ("latency_weight", self.latency_weight)):
             if not 0 <= value < math.inf:
                 raise InputError(f"{name} is {value}; expected a number from 0")
         if self.latency_weight and self.latency_s is None:
-            raise InputError("latency_weight needs latency_s: P95 seconds by model, or a function of the model's name")
+            raise InputError(
+                f"latency_weight is {self.latency_weight} and latency_s is None; "
+                "expected the P95 seconds of each model, or a function of the model's name"
+            )
 
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
     ) -> list[Decision]:
-        """See `Policy.decide`.
+        """Decide every row by its utility.
 
         Raises:
-            InputError: a candidate without a price or a latency, or one that is not in the pool.
+            InputError: a candidate has no price or no latency, or is not in the pool.
         """
         names = tuple(self.models) or router.models
         columns = [router.index(name) for name in names]
@@ -100,7 +113,7 @@ class Objective:
     def _cost(
         self, router: Router, names: Sequence[str], rows: Sequence[int], contexts: Sequence[Context] | None
     ) -> Array:
-        """USD (n, m) of these rows; zeros where costs do not count."""
+        """Compute the USD (n, m) of these rows; zeros if costs do not count."""
         if not self.cost_weight:
             return np.zeros((len(rows), len(names)))
         tokens = [self.input_tokens if contexts is None else self._tokens(contexts[row]) for row in rows]
@@ -114,7 +127,7 @@ class Objective:
             raise InputError(f"the context's {INPUT_TOKENS} is {given!r}; expected a number of tokens") from None
 
     def _latencies(self, names: Sequence[str]) -> Array:
-        """P95 (m,) in seconds; zeros where latencies do not count."""
+        """Look up the P95 latencies (m,) in seconds; zeros if latencies do not count."""
         if not self.latency_weight or self.latency_s is None:
             return np.zeros(len(names))
         if callable(self.latency_s):
@@ -122,12 +135,12 @@ class Objective:
         else:
             missing = [name for name in names if name not in self.latency_s]
             if missing:
-                raise InputError(f"no P95 latency of {missing}; there are those of {sorted(self.latency_s)}")
+                raise InputError(f"latency_s has no entry for {missing}; it has {sorted(self.latency_s)}")
             measured = [self.latency_s[name] for name in names]
         known = [value for value in measured if value is not None]
         if not all(0 <= value < math.inf for value in known):
-            raise InputError(f"P95 latencies are {measured} of {list(names)}; expected seconds from 0, or None")
-        mean = sum(known) / len(known) if known else 0.0  # one that was never measured must not be out of reach
+            raise InputError(f"the P95 latencies of {list(names)} are {measured}; expected seconds from 0, or None")
+        mean = sum(known) / len(known) if known else 0.0  # a model that was never measured must stay eligible
         return np.asarray([mean if value is None else value for value in measured], np.float64)
 
 
@@ -139,17 +152,17 @@ def cost_aware(
     output_tokens: OutputTokens = 300,
     models: Sequence[str] = (),
 ) -> Objective:
-    """The cost-aware choice, from what a good answer is worth.
+    """Make the cost-aware `Objective` from the value of a good answer.
 
     Args:
-        value_usd: USD that a perfect answer (quality 1) is worth over a useless one (0); lambda is its inverse.
-        prices: see `Objective`.
-        input_tokens: see `Objective`.
-        output_tokens: see `Objective`.
-        models: see `Objective`.
+        value_usd: how many USD a perfect answer (quality 1) is worth more than a useless one (quality 0), above 0.
+        prices: models with prices, as in `Objective`.
+        input_tokens: expected tokens of a query, as in `Objective`.
+        output_tokens: expected tokens of an answer, as in `Objective`.
+        models: the candidates, as in `Objective`.
 
     Raises:
-        InputError: the value is not above 0.
+        InputError: value_usd is not above 0.
     """
     if not 0 < value_usd < math.inf:
         raise InputError(f"value_usd is {value_usd}; expected USD above 0")

@@ -1,7 +1,7 @@
-"""Policies that are one threshold on the score: by value, by strong share, by guarantee.
+"""Policies that are one threshold on the score: given as a value, as a strong share, or by a guarantee.
 
-Rows that the rules answered in the place of the learned router keep the rules'
-own decision under every policy: qualities there are on no calibrated scale.
+A row that rules answered keeps the decision of the rules under every policy, because the scores of rules are not
+calibrated.
 """
 
 from __future__ import annotations
@@ -18,33 +18,50 @@ from ..routers.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Threshold(ThresholdPolicy):
-    """A threshold by value: 0 sends everything to strong, above 1 nothing."""
+    """A threshold given as a value: 0 sends every query to strong, and a value above 1 sends none.
+
+    Attributes:
+        value: the threshold; a score at or above it goes to strong.
+
+    Example:
+        >>> import routelearn
+        >>> routelearn.load("router/").route("What is 2 + 2?", routelearn.Threshold(0.0)).model
+        'sim-max'
+    """
 
     value: float
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be compared with a score."""
+        """Check the value."""
         if not math.isfinite(self.value):
             raise InputError(f"threshold is {self.value}; expected a finite number")
 
     def threshold_of(self, router: Router) -> float:
-        """The value, whatever the router."""
         del router
         return self.value
 
 
 @dataclass(frozen=True, slots=True)
 class StrongShare(ThresholdPolicy):
-    """A threshold by the share of queries that should go to strong, in [0, 1].
+    """A threshold given as the share of the queries that go to strong.
 
-    The share holds for queries like those the router was calibrated on;
-    `routelearn calibrate` measures the table on yours.
+    The share holds for queries like those of the router's threshold table; `routelearn calibrate` measures the table
+    on your queries.
+
+    Attributes:
+        share: the share of the queries that go to strong, from 0 to 1.
+
+    Example:
+        >>> import routelearn
+        >>> router = routelearn.load("router/")
+        >>> routelearn.StrongShare(0.3).threshold_of(router) > routelearn.StrongShare(0.6).threshold_of(router)
+        True
     """
 
     share: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no share."""
+        """Check the share."""
         if not 0 <= self.share <= 1:
             raise InputError(f"strong share is {self.share}; expected a number from 0 to 1")
 
@@ -55,11 +72,14 @@ class StrongShare(ThresholdPolicy):
             InputError: the router was never calibrated.
         """
         if not router.threshold_table:
-            raise InputError("this router has no threshold table; give a threshold by value")
+            raise InputError(
+                "this router has no threshold table, which a strong share needs; "
+                "run `routelearn calibrate`, or give a threshold"
+            )
         return self.threshold_in(router.threshold_table)
 
     def threshold_in(self, table: Sequence[tuple[float, float]]) -> float:
-        """Interpolate a threshold table, which has at least one row."""
+        """Interpolate a threshold table of one row or more."""
         if self.share == 0:
             return math.nextafter(1.0, 2.0)
         if self.share == 1:
@@ -70,27 +90,35 @@ class StrongShare(ThresholdPolicy):
 
 @dataclass(frozen=True, slots=True)
 class GuaranteedThreshold(ThresholdPolicy):
-    """The guaranteed threshold of the router's bundle, whatever its default threshold is now.
+    """The guaranteed threshold that `routelearn calibrate --max-quality-loss` wrote into the bundle.
 
-    The guarantee is for queries exchangeable with those it was calibrated on, and for decisions of the learned router:
-    rows that the rules answer are outside of it.
+    The guarantee holds for queries exchangeable with the calibration queries, and for the rows that the learned
+    router decides. It says nothing about rows that rules decide.
 
     Attributes:
-        max_quality_loss: the largest loss that will do; None: whatever the bundle guarantees.
+        max_quality_loss: the largest loss that is acceptable; None: accept the loss that the bundle guarantees.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.policies import GuaranteedThreshold
+        >>> routelearn.load("router/").route("What is 2 + 2?", GuaranteedThreshold())
+        Traceback (most recent call last):
+        ...
+        routelearn.routers.errors.InputError: this router has no guaranteed threshold; ...
     """
 
     max_quality_loss: float | None = None
 
     def threshold_of(self, router: Router) -> float:
-        """See `ThresholdPolicy.threshold_of`.
+        """Read the threshold from the router's guarantee.
 
         Raises:
-            InputError: the bundle has no guarantee, one for a larger loss, or one for another pair of models.
+            InputError: the bundle has no guarantee, guarantees a larger loss only, or guarantees it for other models.
         """
         guarantee, learned = router.guarantee, router.learned
         if guarantee is None or learned is None:
             raise InputError(
-                "this router has no guaranteed threshold; make one: routelearn calibrate ROUTER --data LABELLED "
+                "this router has no guaranteed threshold; to make one: routelearn calibrate ROUTER --data LABELLED "
                 "--max-quality-loss 0.02 --confidence 0.95"
             )
         if (router.strong, router.weak) != (learned.strong, learned.weak):
@@ -101,19 +129,19 @@ class GuaranteedThreshold(ThresholdPolicy):
         if self.max_quality_loss is not None and guarantee["max_quality_loss"] > self.max_quality_loss:
             raise InputError(
                 f"the bundle guarantees a loss of at most {guarantee['max_quality_loss']:g}, "
-                f"not {self.max_quality_loss:g}; calibrate it for that"
+                f"and {self.max_quality_loss:g} was asked for; run `routelearn calibrate` with that loss"
             )
         return float(guarantee["threshold"])
 
 
 def policy_of(threshold: float | None, strong_share: float | None, guaranteed: bool = False) -> Policy | None:
-    """The policy of a command's or a request's options; None: the router's own threshold.
+    """Make the policy that the options of a command or a request ask for; None: the router's own threshold decides.
 
     Raises:
-        InputError: more than one was given, or one is out of range.
+        InputError: more than one option is given, or a value is out of range.
     """
     if sum((threshold is not None, strong_share is not None, guaranteed)) > 1:
-        raise InputError("give a threshold, a strong share or the guaranteed threshold: one of them")
+        raise InputError("got more than one of threshold, strong share and guaranteed; expected one of them at most")
     if guaranteed:
         return GuaranteedThreshold()
     if threshold is not None:

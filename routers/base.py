@@ -1,4 +1,4 @@
-"""The one interface of every router: implement `quality`, get the rest."""
+"""The interface that every router implements: write `quality`, and scores, decisions and batches follow."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 Context = Mapping[str, str]
 
-#: How a win rate follows from two qualities; see `win_rate`.
+#: The formula that makes a win rate of two qualities; see `win_rate`.
 Link = Literal["difference", "bradley-terry"]
 LINKS: tuple[str, ...] = get_args(Link)
 
-#: Where a decision comes from. "default" is the strong model, because nothing could be said.
+#: What made a decision. "default": neither the learned router nor a rule had a say, so the strong model answers.
 Source = Literal["learned", "rules", "default"]
 
-#: `Decision.cause` of a plain comparison of score and threshold.
+#: The `Decision.cause` when the score was compared with the threshold and nothing else decided.
 THRESHOLD = "threshold"
 
 _NONE_GIVEN: npt.NDArray[np.float64] = np.empty(0)
@@ -33,7 +33,18 @@ _ONE, _HALF, _TINY = np.float32(1), np.float32(0.5), np.float32(1e-7)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One candidate of the pool. Prices are USD per million tokens; None when not known."""
+    """One candidate model of the pool.
+
+    Attributes:
+        name: the model's name.
+        input_price: USD per million input tokens; None: not known.
+        output_price: USD per million output tokens; None: not known.
+
+    Example:
+        >>> from routelearn import Model
+        >>> Model("gpt-4o-mini", input_price=0.15, output_price=0.60).output_price
+        0.6
+    """
 
     name: str
     input_price: float | None = None
@@ -48,13 +59,20 @@ class Decision:
         model: the chosen model.
         score: expected win rate of strong over weak, ties one half, in [0, 1].
         threshold: score at or above it goes to strong.
-        candidates: the pool, the chosen model first, then by falling quality.
-        source: "learned", "rules", or "default" (the strong model, when nothing could be said).
+        candidates: every model of the pool: the chosen model first, then the others from the best quality down.
+        source: what decided: "learned" (the learned router), "rules", or "default" (no rule fired: the strong model).
         reason: one readable sentence.
-        truncated: part of the query was left out, because it exceeds the token budget.
-        cause: the kind of reason, one word for counting: "threshold", or what a fallback, a policy or a session names.
-        propensity: the probability with which this model was chosen; below 1 only where a policy explores.
-        targets: the models to ask when an answer is put together from several; empty: `model` alone.
+        truncated: the router did not read all of the query, because it is longer than the token budget.
+        cause: one word for the kind of reason, to count decisions by: "threshold", or the word of the fallback,
+            policy or session that decided.
+        propensity: the probability with which this model was chosen; below 1 only when a policy explores.
+        targets: the models to ask when several answer together; empty: ask `model` alone.
+
+    Example:
+        >>> from routelearn import RulesRouter
+        >>> decision = RulesRouter("gpt-4o", "gpt-4o-mini").route("Hello!")
+        >>> decision.model, decision.source
+        ('gpt-4o-mini', 'rules')
     """
 
     model: str
@@ -69,26 +87,34 @@ class Decision:
     targets: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The decision as plain data, ready for JSON."""
+        """Return the decision as plain data for JSON."""
         return asdict(self)
 
 
 @dataclass(slots=True)
 class Assessment:
-    """What a router knows of a batch of n queries over its pool of m models; every list has n rows.
+    """What a router says about n queries and the m models of its pool; every list has n rows.
 
     Attributes:
         quality: float32 (n, m), expected score of each model's answer, in [0, 1].
-        truncated: bool (n,), part of the query was left out.
+        truncated: bool (n,), true when the router did not read all of the query.
         novelty: float32 (n,), distance from the training queries; None: not measured.
         vectors: float32 (n, k), a sketch of each query's encoding, to watch for drift; None: not measured.
-        sources: where each row comes from; "learned" unless given.
-        reasons: one sentence a row; empty (the default) stands for the plain "score at or above threshold".
-        causes: the kind of each row's reason, see `Decision.cause`; "threshold" unless given.
-        thresholds: float64 (n,), the row's own threshold where it is not NaN; NaN unless given.
+        sources: what each row comes from; "learned" unless given.
+        reasons: one sentence a row; an empty one (the default) means that score and threshold were compared.
+        causes: the `Decision.cause` of each row; "threshold" unless given.
+        thresholds: float64 (n,), a threshold that holds for this row alone; NaN (the default): the policy's.
 
     Raises:
         ValueError: a list or an array has another number of rows than `quality`.
+
+    Example:
+        >>> import routelearn
+        >>> assessment = routelearn.load("router/").assess(["What is 2 + 2?", "Prove Fermat's last theorem."])
+        >>> assessment.quality.shape[0], assessment.sources
+        (2, ['learned', 'learned'])
+        >>> assessment.rows([1]).quality.shape[0]
+        1
     """
 
     quality: Floats
@@ -162,7 +188,7 @@ class Assessment:
 
 
 def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
-    """Expected win rate of a over b, ties one half, from their qualities.
+    """Compute the expected win rate of model a over model b, ties counting one half, from their qualities.
 
     "difference": ``1/2 + (quality_a - quality_b) / 2``, exact for independent
     outcomes in [0, 1]. "bradley-terry": ``sigmoid(logit(quality_a) -
@@ -171,7 +197,7 @@ def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
     Args:
         quality_a: float32 (n,).
         quality_b: float32 (n,).
-        link: which of the two.
+        link: which of the two formulas.
 
     Returns:
         float32 (n,) in [0, 1].
@@ -179,7 +205,7 @@ def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
     if link == "difference":
         rates: Floats = (quality_a - quality_b) * _HALF + _HALF
         return rates
-    won = quality_a * (_ONE - quality_b) + _TINY  # equal where both are certain
+    won = quality_a * (_ONE - quality_b) + _TINY  # the small term makes the rate one half where both are certain
     lost = quality_b * (_ONE - quality_a) + _TINY
     return np.asarray(won / (won + lost), np.float32)
 
@@ -187,20 +213,34 @@ def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
 class Router(ABC):
     """Scores queries and chooses a model for each.
 
-    A subclass sets the attributes in its constructor and implements `quality`;
-    one that knows more (truncation, novelty, reasons) overrides `assess` as well.
+    A subclass sets the attributes in its constructor and implements `quality`. A router that also measures
+    truncation or novelty, or gives reasons, overrides `assess` as well.
 
     Attributes:
         pool: the candidate models with their prices.
+        models: the names of the pool's models, in the order of the columns of `quality`.
         strong: name of the strong model of the binary decision.
-        weak: name of the weak one.
-        link: how a win rate follows from two qualities.
+        weak: name of the weak model.
+        link: the formula that makes a win rate of two qualities.
         threshold: the default threshold on the score.
         threshold_table: (strong share, threshold) pairs measured on validation queries, by
-            rising share; empty when never calibrated.
+            rising share; empty: the router was never calibrated.
         novelty_bound: a query with a larger novelty is unlike the training queries; None: not measured.
         guarantee: the guaranteed threshold of the router's bundle, see docs/bundle.md; None: there is none.
         reference: what stable traffic looks like, as the bundle holds it, see `monitoring.reference`; None: not known.
+
+    Example:
+        >>> import numpy as np
+        >>> from routelearn import Model, Router
+        >>> class LongIsHard(Router):
+        ...     def quality(self, queries):
+        ...         hard = np.array([min(1, len(query) / 1000) for query in queries])
+        ...         return np.stack([np.ones(len(queries)), 1 - hard], axis=1).astype(np.float32)
+        >>> router = LongIsHard([Model("large"), Model("small")], strong="large", weak="small", threshold=0.6)
+        >>> router.score(["short", "long " * 100]).round(2).tolist()
+        [0.5, 0.75]
+        >>> router.route("short").model
+        'small'
     """
 
     novelty_bound: float | None = None
@@ -217,10 +257,10 @@ class Router(ABC):
         threshold: float = 0.5,
         threshold_table: Sequence[tuple[float, float]] = (),
     ) -> None:
-        """Check that the pool is usable and holds the two models of the decision.
+        """Check that the pool has distinct names and holds the two models of the decision.
 
         Raises:
-            InputError: an empty pool, a name twice, strong or weak not in it, or both the same.
+            InputError: the pool is empty or has a name twice, or strong and weak are not two models of it.
         """
         names = tuple(model.name for model in pool)
         if len(set(names)) != len(names) or not names:
@@ -245,7 +285,7 @@ class Router(ABC):
 
     @abstractmethod
     def quality(self, queries: Sequence[Query]) -> Floats:
-        """Expected score of every model's answer to every query.
+        """Predict the score of every model's answer to every query.
 
         Args:
             queries: n queries.
@@ -259,20 +299,20 @@ class Router(ABC):
         """
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
-        """Quality with what else is known of each query.
+        """Predict the qualities, and say what else is known about each query.
 
         Args:
             queries: n queries.
-            contexts: n mappings about the request ("tier": the user's tier), for routers that use them.
+            contexts: n mappings that describe the requests (such as {"tier": "pro"}), for routers that use them.
         """
         del contexts
         return Assessment(self.quality(queries), np.zeros(len(queries), np.bool_))
 
     def index(self, model: str) -> int:
-        """The column of a model.
+        """The column of a model in `quality`.
 
         Raises:
-            InputError: the router never saw it; the message lists the models there are.
+            InputError: the model is not in the pool; the message lists the pool.
         """
         try:
             return self._index[model]
@@ -280,7 +320,7 @@ class Router(ABC):
             raise InputError(f"model {model!r} is not in the pool; there are {list(self.models)}") from None
 
     def win_rate(self, queries: Sequence[Query], model_a: str, model_b: str) -> Floats:
-        """Expected win rate of model_a over model_b, ties one half: float32 (n,) in [0, 1].
+        """Predict the win rate of model_a over model_b, ties one half: float32 (n,) in [0, 1].
 
         Raises:
             InputError: a model is not in the pool, or a query is unusable.
@@ -290,11 +330,11 @@ class Router(ABC):
         return win_rate(quality[:, a], quality[:, b], self.link)
 
     def score(self, queries: Sequence[Query]) -> Floats:
-        """Win rate of strong over weak: float32 (n,) in [0, 1]."""
+        """Predict the win rate of strong over weak, ties one half: float32 (n,) in [0, 1]."""
         return self.win_rate(queries, self.strong, self.weak)
 
     def route(self, query: Query, policy: Policy | None = None, context: Context | None = None) -> Decision:
-        """Choose a model for one query; without a policy, by the router's own threshold."""
+        """Choose a model for one query; without a policy, the router's own threshold decides."""
         return self.route_batch([query], policy, None if context is None else [context])[0]
 
     def route_batch(
@@ -303,23 +343,27 @@ class Router(ABC):
         policy: Policy | None = None,
         contexts: Sequence[Context] | None = None,
     ) -> list[Decision]:
-        """Choose a model for each of n queries; see `route`."""
+        """Choose a model for each of n queries, as `route` does for one."""
         return decide_by(policy, self, self.assess(queries, contexts), contexts)
 
     def scores_of(self, assessment: Assessment) -> Floats:
-        """The scores of an assessment of n queries: float32 (n,)."""
+        """Compute the scores (n,), float32, from an assessment of n queries."""
         quality = assessment.quality
         return win_rate(quality[:, self._index[self.strong]], quality[:, self._index[self.weak]], self.link)
 
     def goes_to_strong(self, assessment: Assessment, threshold: float) -> tuple[Floats, Flags, npt.NDArray[np.float64]]:
-        """Scores, whether each query goes to strong, and the threshold that it was compared with: (n,) each."""
+        """Compare scores with a threshold.
+
+        Returns:
+            The scores, whether each query goes to strong, and the threshold it was compared with: (n,) each.
+        """
         scores = self.scores_of(assessment)
         limits = assessment.thresholds.copy()
         limits[np.isnan(limits)] = threshold
         return scores, scores >= limits, limits
 
     def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
-        """Turn an assessment of n queries into n decisions at a threshold."""
+        """Decide n queries by comparing their scores with a threshold."""
         strong, weak = self._index[self.strong], self._index[self.weak]
         scores, to_strong, limits = (values.tolist() for values in self.goes_to_strong(assessment, threshold))
         ranking = np.argsort(-assessment.quality, axis=1, kind="stable").tolist()
@@ -352,26 +396,35 @@ class Policy(Protocol):
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
     ) -> list[Decision]:
-        """One decision a row of the assessment; the contexts are those of the requests, in the same order."""
+        """Decide every row of an assessment.
+
+        Args:
+            router: the router that made the assessment.
+            assessment: what the router says about n queries.
+            contexts: n mappings that describe the requests, or None.
+
+        Returns:
+            n decisions, in the order of the rows.
+        """
         ...
 
 
 def decide_by(
     policy: Policy | None, router: Router, assessment: Assessment, contexts: Sequence[Context] | None
 ) -> list[Decision]:
-    """The decisions of a policy, or those at the router's own threshold where there is none."""
+    """Decide by a policy, or by the router's own threshold when the policy is None."""
     if policy is None:
         return router.decide(assessment, router.threshold)
     return policy.decide(router, assessment, contexts)
 
 
 def learned_rows(assessment: Assessment) -> list[int]:
-    """The rows that the learned router answered itself, rising."""
+    """The numbers of the rows that the learned router answered, in rising order."""
     return [row for row, source in enumerate(assessment.sources) if source == "learned"]
 
 
 class ThresholdPolicy(ABC):
-    """A policy that is one threshold on the score."""
+    """A policy that is one threshold on the score; a subclass implements `threshold_of`."""
 
     @abstractmethod
     def threshold_of(self, router: Router) -> float:
@@ -380,7 +433,6 @@ class ThresholdPolicy(ABC):
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
     ) -> list[Decision]:
-        """See `Policy.decide`."""
         del contexts
         if assessment.has_own_thresholds():
             # No row needs the policy's threshold, and a FallbackRouter without a bundle has no table to take it from.

@@ -1,4 +1,4 @@
-"""Routers made of several routers: two stages (a fast one, a better one near the threshold), and the average."""
+"""Routers that combine other routers: two stages (fast first, better near the threshold), and the average."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .errors import InputError
 from .query import Query
 from .threshold_table import threshold_table
 
-#: `Decision.cause` of the queries that the second router was asked about.
+#: The `Decision.cause` of queries that the second router scored.
 SECOND = "second-stage"
 
 
 def check_same_decision(first: Router, second: Router) -> None:
-    """Refuse two routers whose scores mean different things.
+    """Refuse two routers whose scores do not mean the same.
 
     Raises:
-        InputError: they are of different models or links.
+        InputError: the routers differ in strong, weak, link or pool.
     """
     for name in ("strong", "weak", "link"):
         ours, theirs = getattr(first, name), getattr(second, name)
@@ -32,40 +32,48 @@ def check_same_decision(first: Router, second: Router) -> None:
 
 
 class TwoStageRouter(Router):
-    """Asks `second` only about queries whose score by `first` lies in a band around the threshold.
+    """Scores all queries with a fast router, and those near the threshold again with a better router.
 
-    Far from the threshold both routers agree mostly, and a better score would
-    not change the decision. The band holds a given share of queries like those
-    that `first` was calibrated on (its threshold table): with 0.2 the second
-    router runs for one query in five. Its scores are compared with the same
-    threshold: both are calibrated win rates of the same two models.
+    Far from the threshold, a better score would rarely change the decision. The band around the threshold holds a
+    given share of the queries: with 0.2, the second router scores one query in five. (The share holds for queries
+    like those of the first router's threshold table.) Both scores are calibrated win rates of the same two models,
+    so both are compared with the same threshold.
 
-    `score` and `quality` use the band around the default threshold; so does a
-    `FallbackRouter` around this router, whatever the policy.
+    `score` and `quality` use the band around the default threshold. So does a `FallbackRouter` around this router,
+    whatever its policy.
 
     Attributes:
         first: the fast router.
-        second: the better one.
-        share: the share of queries that the second is asked about.
+        second: the better router.
+        share: the share of queries that the second router scores.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.routers import TwoStageRouter
+        >>> fast = better = routelearn.load("router/")  # in real use, `better` is a bert or frozen router
+        >>> TwoStageRouter(fast, better, share=0.2).route("What is 2 + 2?").source
+        'learned'
     """
 
     def __init__(self, first: Router, second: Router, *, share: float = 0.2, threshold: float | None = None) -> None:
-        """Check that the two speak of the same decision.
+        """Check that both routers score the same decision.
 
         Args:
-            first: the fast router, with a threshold table.
-            second: the better router, of the same strong and weak model and the same link.
-            share: the share of queries that go to the second, in (0, 1).
-            threshold: the default threshold; None: the first's.
+            first: the fast router; it needs a threshold table.
+            second: the better router, with the same strong model, weak model and link.
+            share: the share of queries that the second router scores, above 0 and below 1.
+            threshold: the default threshold; None: the first router's.
 
         Raises:
-            InputError: they are of different models or links, the first was never calibrated, or share is out of range.
+            InputError: the routers score different decisions, the first was never calibrated, or share is out of range.
         """
         if not 0 < share < 1:
-            raise InputError(f"share is {share}; expected a share of the queries between 0 and 1")
+            raise InputError(f"share is {share}; expected a number above 0 and below 1")
         check_same_decision(first, second)
         if not first.threshold_table:
-            raise InputError("the first router has no threshold table, which says how wide the band must be")
+            raise InputError(
+                "the first router has no threshold table; expected a calibrated router, whose table gives the band"
+            )
         super().__init__(
             first.pool,
             first.strong,
@@ -81,7 +89,7 @@ class TwoStageRouter(Router):
         self.novelty_bound = first.novelty_bound
 
     def band(self, threshold: float) -> float:
-        """Half the width of the band: `share` of the calibration scores lie within it of the threshold."""
+        """Compute half the width of the band that holds `share` of the calibration scores around the threshold."""
         shares, values = (np.asarray(column) for column in zip(*self.threshold_table, strict=True))
         rising = np.clip(values[::-1], 0, 1)  # scores at or above values[i] have the share shares[i]
 
@@ -96,11 +104,9 @@ class TwoStageRouter(Router):
         return high
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.quality`."""
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
-        """See `Router.assess`; with the band around the default threshold."""
         return self._assess(queries, contexts, self.threshold)
 
     def route_batch(
@@ -109,7 +115,7 @@ class TwoStageRouter(Router):
         policy: Policy | None = None,
         contexts: Sequence[Context] | None = None,
     ) -> list[Decision]:
-        """See `Router.route_batch`; with the band around the policy's threshold, where it is one."""
+        # The band lies around the policy's threshold, if the policy is one.
         threshold = policy.threshold_of(self) if isinstance(policy, ThresholdPolicy) else self.threshold
         assessment = self._assess(queries, contexts, threshold)
         return decide_by(policy, self, assessment, contexts)
@@ -135,20 +141,27 @@ class TwoStageRouter(Router):
         return assessment.replaced(rows, second)
 
     def _close(self, assessment: Assessment, scores: Floats, threshold: float) -> npt.NDArray[np.int64]:
-        """The rows in the band; those that have a threshold of their own (rules decided) stay as they are."""
+        """List the rows in the band. Rows with a threshold of their own (rules decided them) stay as they are."""
         inside = (np.abs(scores - threshold) <= self.band(threshold)) & np.isnan(assessment.thresholds)
         return np.flatnonzero(inside)
 
 
 class AverageRouter(Router):
-    """Averages the qualities that several routers expect of every model.
+    """Averages the qualities that several routers predict.
 
-    The errors of routers that learned in different ways (a matrix factorization and a transformer, two encoders) partly
-    cancel (Dietterich 2000, "Ensemble methods in machine learning").
+    The errors of routers that learned in different ways (a matrix factorization and a transformer, or two encoders)
+    partly cancel (Dietterich 2000, "Ensemble methods in machine learning").
 
     Attributes:
-        routers: those that are averaged.
-        weights: float32 (k,), of each; they sum to 1.
+        routers: the k routers.
+        weights: float32 (k,), the weight of each router; they sum to 1.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.routers import AverageRouter
+        >>> members = [routelearn.load("router/"), routelearn.load("router/")]  # in real use: different routers
+        >>> AverageRouter(members, weights=[2, 1]).weights.round(2).tolist()
+        [0.67, 0.33]
     """
 
     def __init__(
@@ -159,20 +172,21 @@ class AverageRouter(Router):
         queries: Sequence[Query] = (),
         threshold: float | None = None,
     ) -> None:
-        """Check that all speak of the same decision.
+        """Check that all routers score the same decision.
 
         Args:
-            routers: k routers, of the same pool, strong and weak model and link. Novelty is measured by the first.
-            weights: one above 0 for each; None: all alike.
-            queries: unlabelled ones like those to come, which the routers were not trained on. From their scores the
-                threshold table is taken; without them there is none, since averages spread less than what they are of.
-            threshold: the default threshold; None: the weighted average of the routers' own.
+            routers: k routers with the same pool, strong model, weak model and link. The first measures novelty.
+            weights: k numbers above 0; None: all routers count alike.
+            queries: unlabelled queries like those to come, which the routers were not trained on. The threshold table
+                is made from their scores. Without queries there is no table, because averages spread less than the
+                scores of one router.
+            threshold: the default threshold; None: the weighted average of the routers' thresholds.
 
         Raises:
-            InputError: no routers, weights that do not fit, or routers of different decisions.
+            InputError: there is no router, the weights do not fit, or the routers score different decisions.
         """
         if not routers:
-            raise InputError("an average needs one router at least")
+            raise InputError("an average of no routers; expected one router or more")
         raw = np.ones(len(routers)) if weights is None else np.asarray(weights, np.float64)
         if raw.shape != (len(routers),) or not (np.isfinite(raw).all() and (raw > 0).all()):
             raise InputError(f"weights are {weights}; expected {len(routers)} numbers above 0, one for each router")
@@ -191,7 +205,6 @@ class AverageRouter(Router):
             self.threshold_table = tuple(threshold_table(self.score(queries)))
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.quality`."""
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
@@ -217,4 +230,4 @@ class AverageRouter(Router):
 
     def _weighted_sum(self, qualities: Sequence[Floats]) -> Floats:
         total: Floats = np.sum([weight * part for weight, part in zip(self.weights, qualities, strict=True)], axis=0)
-        return np.clip(total, 0, 1)  # a sum of rounded weights may end beyond
+        return np.clip(total, 0, 1)  # rounding may bring the sum above 1

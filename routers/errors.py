@@ -1,23 +1,23 @@
-"""The exceptions of routelearn.
+"""The exceptions that routelearn raises.
 
 ::
 
     RoutelearnError
-    +-- InputError (ValueError)      a query, an argument or a setting is not usable
-    |   +-- DataError                a row of a data file is not usable; names file, row, column
-    |   +-- LeakError                a training prompt also stands in the evaluation data
+    +-- InputError (ValueError)      a query, an argument or a setting cannot be used
+    |   +-- DataError                a row of a data file cannot be used; the message names file, row, column
+    |   +-- LeakError                the evaluation data holds a prompt of the training data
     +-- BundleError                  a bundle cannot be trusted
-    |   +-- BundleMissingError       the folder, or a file of it, is not there
-    |   +-- BundleVersionError       written by a newer routelearn
-    |   +-- BundleCorruptError       a hash, the manifest or the graph is not what it was
-    |   +-- GoldenScoreError         the graph runs, but not to the scores it was exported with
+    |   +-- BundleMissingError       the folder, or a file in it, does not exist
+    |   +-- BundleVersionError       a newer routelearn wrote the bundle
+    |   +-- BundleCorruptError       a hash, the manifest or the graph differs from what was exported
+    |   +-- GoldenScoreError         the graph runs, but gives other scores than at export
     +-- ExportError                  the exported graph does not reproduce the trained network
     +-- InferenceError               a loaded router failed while scoring
     +-- CascadeError                 no tier of a cascade gave an answer (in `cascade.tiers`)
     +-- MissingExtraError (ImportError)  an optional dependency is not installed
 
 The command line exits with 2 for `InputError`, `BundleError` and
-`MissingExtraError` (the caller can mend it), with 1 for everything else.
+`MissingExtraError` (the caller can mend these), and with 1 for every other error.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ from types import ModuleType
 
 
 class RoutelearnError(Exception):
-    """Base of every error that routelearn raises on purpose."""
+    """The base class of every error that routelearn raises on purpose."""
 
 
 class InputError(RoutelearnError, ValueError):
-    """A query, an argument or a setting is not usable."""
+    """A query, an argument or a setting cannot be used; the message says what was expected."""
 
 
 class DataError(InputError):
-    """A row of a data file is not usable.
+    """A row of a data file cannot be used.
 
     Attributes:
         file: the file or hub id, as the user named it.
-        row: 1-based row number (for text formats: data rows, the header not counted), or None.
-        column: the column, or None when the whole row is meant.
+        row: the row's number, counted from 1 without the header line; None when the whole file is meant.
+        column: the column's name; None when the whole row is meant.
+        problem: what is wrong.
         expected: what would have been right.
     """
 
     def __init__(self, file: str, row: int | None, column: str | None, problem: str, expected: str) -> None:
-        """Compose the one-line message from the place, the problem and the expectation."""
+        """Compose the message from file, row, column, problem and expectation."""
         place = file
         if row is not None:
             place += f", row {row}"
@@ -60,7 +61,7 @@ class DataError(InputError):
 
 
 class LeakError(InputError):
-    """Prompts stand in the training data and in the evaluation data."""
+    """The same prompts are in the training data and in the evaluation data."""
 
 
 class BundleError(RoutelearnError):
@@ -68,19 +69,19 @@ class BundleError(RoutelearnError):
 
 
 class BundleMissingError(BundleError):
-    """The bundle folder, or a file that its manifest lists, is not there."""
+    """The bundle folder, or a file that its manifest lists, does not exist."""
 
 
 class BundleVersionError(BundleError):
-    """The bundle has a format version that this routelearn does not know."""
+    """A newer routelearn wrote the bundle; this one cannot read its format version."""
 
 
 class BundleCorruptError(BundleError):
-    """A hash, the manifest, the tokenizer or the graph is not what was written."""
+    """A hash, the manifest, the tokenizer or the graph differs from what was exported."""
 
 
 class GoldenScoreError(BundleError):
-    """The graph runs here, but its golden queries do not get the scores they were exported with."""
+    """The graph runs here, but gives the golden queries other scores than at export."""
 
 
 class ExportError(RoutelearnError):
@@ -92,7 +93,7 @@ class InferenceError(RoutelearnError):
 
 
 class MissingExtraError(RoutelearnError, ImportError):
-    """An optional dependency is not installed; the message holds the install line."""
+    """An optional dependency is not installed; the message says how to install it."""
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -110,5 +111,9 @@ def require(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".", maxsplit=1)[0]:
             raise
-        message = f"{module} is not installed. Install it with: pip install 'routelearn[{extra}]'"
-        raise MissingExtraError(message) from error
+        raise missing_extra(module, extra) from error
+
+
+def missing_extra(module: str, extra: str) -> MissingExtraError:
+    """The error that says how to install an optional dependency."""
+    return MissingExtraError(f"{module} is not installed. Install it with: pip install 'routelearn[{extra}]'")

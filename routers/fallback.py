@@ -1,4 +1,4 @@
-"""Learned first, rules when learned cannot be trusted, and always a word on why."""
+"""The router that is safe to embed: the learned router decides, and rules decide when it cannot be trusted."""
 
 from __future__ import annotations
 
@@ -20,29 +20,35 @@ from .rules import RulesRouter
 
 logger = logging.getLogger(__name__)
 
-#: Why rules answer in the place of the learned router: `Decision.cause`.
+#: The `Decision.cause` when rules decide instead of the learned router.
 FallbackCause = Literal["no-router", "load-failed", "unknown-model", "busy", "timeout", "error", "invalid", "novel"]
 
-#: Threads that answer under a time limit.
+#: Number of threads that run the learned router under a time limit.
 WORKERS = 8
 
 
 class FallbackRouter(Router):
-    """A learned router that is safe to embed: it always answers, and says when it is the rules that answer.
+    """A learned router that is safe to embed: it always answers, and it says when rules answered.
 
-    Rules answer when there is no bundle, it does not load, a model was never
-    seen by it, it raises, it is too slow, its answer is no probability, or the
-    query is unlike the training queries. When no rule fires, the answer is the
-    strong model.
+    Rules answer when there is no bundle, the bundle does not load, the bundle does not know one of the two models,
+    the learned router raises or is too slow, its qualities are not numbers from 0 to 1, or the query is unlike the
+    training queries. When no rule fires, the strong model answers.
 
-    Rows that the rules answer are decided at the rules' own threshold (their
-    score is on no calibrated scale), and models other than strong and weak have
-    quality 0 there, so that nothing prefers a model the rules know nothing of.
+    The scores of rules are not calibrated, so the rows that rules answer are compared with the rules' own threshold.
+    Models other than strong and weak have quality 0 in these rows, because rules know nothing about them.
 
     Attributes:
         rules: the rule-based router.
-        unavailable: why there is no learned router, or None.
-        load_error: what loading the bundle raised, or None.
+        unavailable: why there is no learned router; None: there is one.
+        load_error: the error that loading the bundle raised, or None.
+
+    Example:
+        >>> from routelearn import FallbackRouter
+        >>> FallbackRouter("router/").route("What is 2 + 2?").source
+        'learned'
+        >>> safe = FallbackRouter("no-such-folder/", strong="gpt-4o", weak="gpt-4o-mini")
+        >>> safe.route("What is 2 + 2?").source
+        'rules'
     """
 
     def __init__(
@@ -55,18 +61,18 @@ class FallbackRouter(Router):
         timeout_s: float | None = None,
         novelty_bound: float | None = None,
     ) -> None:
-        """Take a loaded router, or try to load a bundle.
+        """Take a loaded router, or load a bundle; a bundle that does not load is no error.
 
         Args:
             learned: a router, the path of a bundle, or None for rules alone.
-            strong: the strong model; None: the learned router's.
-            weak: the weak model; None: the learned router's.
+            strong: the strong model; None: the learned router's strong model.
+            weak: the weak model; None: the learned router's weak model.
             rules: the rule-based router; None: the default rules.
-            timeout_s: longest a batch may take, seconds; None: no limit.
-            novelty_bound: beyond it a query is unfamiliar; None: the bundle's own bound.
+            timeout_s: the longest time that a batch may take, in seconds; None: no limit.
+            novelty_bound: a query with a larger novelty is unfamiliar, and rules answer; None: the bundle's bound.
 
         Raises:
-            InputError: no learned router to take the names of strong and weak from, or a bad timeout.
+            InputError: strong and weak are not given and no learned router names them, or timeout_s is not above 0.
         """
         if timeout_s is not None and not timeout_s > 0:
             raise InputError(f"timeout_s is {timeout_s}; expected seconds above 0, or None")
@@ -75,20 +81,12 @@ class FallbackRouter(Router):
         self._unavailable_cause: FallbackCause = "no-router"
         router = self._load(learned)
         if router is None and (strong is None or weak is None):
-            raise InputError(f"{self.unavailable}: name the strong and the weak model to answer by rules") from (
-                self.load_error
-            )
+            raise InputError(
+                f"{self.unavailable}; give the names of the strong and the weak model, so that rules can answer"
+            ) from (self.load_error)
         strong = strong or (router.strong if router else "")
         weak = weak or (router.weak if router else "")
-        pool: list[Model] = list(router.pool) if router else []
-        known = {model.name for model in pool}
-        for name in (strong, weak):
-            if router is not None and name not in known:
-                self.unavailable = f"model {name!r} was never seen by the router"
-                self._unavailable_cause = "unknown-model"
-            if name not in known:
-                pool.append(Model(name))
-                known.add(name)
+        pool = self._complete_pool(router, strong, weak)
         link: Link = router.link if router else "difference"
         same_pair = router is not None and (strong, weak) == (router.strong, router.weak)
         super().__init__(
@@ -109,9 +107,20 @@ class FallbackRouter(Router):
         self._stuck: set[Future[Assessment]] = set()
         self._lock = threading.Lock()
 
+    def _complete_pool(self, router: Router | None, strong: str, weak: str) -> list[Model]:
+        """The router's pool with strong and weak added where it lacks them; then rules answer, and this says why."""
+        pool: list[Model] = list(router.pool) if router else []
+        for name in (strong, weak):
+            if all(model.name != name for model in pool):
+                pool.append(Model(name))
+                if router is not None:
+                    self.unavailable = f"model {name!r} was never seen in the router's training"
+                    self._unavailable_cause = "unknown-model"
+        return pool
+
     @property
     def learned(self) -> Router | None:
-        """The learned router, or None: rules answer everything."""
+        """The learned router; None: rules answer everything."""
         return None if self._learned is None else self._learned.learned
 
     def _load(self, learned: Router | str | Path | None) -> Router | None:
@@ -132,11 +141,9 @@ class FallbackRouter(Router):
             return None
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.quality`."""
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
-        """See `Router.assess`; sources and reasons say which rows the rules answered, and why."""
         if self._learned is None:
             return self._by_rules(queries, contexts, self.unavailable or "", self._unavailable_cause)
         try:
@@ -226,7 +233,7 @@ class FallbackRouter(Router):
 
 
 class _TooSlowError(Exception):
-    """The learned router did not answer within the time allowed."""
+    """The learned router did not answer within the time limit."""
 
     def __init__(self, message: str, cause: FallbackCause) -> None:
         super().__init__(message)

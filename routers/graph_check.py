@@ -1,7 +1,7 @@
-"""Reads a graph's bytes before onnxruntime does: nothing in it may reach a file, or claim more than it holds.
+"""Checks a graph before onnxruntime loads it: it must not read files or claim more memory than it stores.
 
-A model.onnx is a protobuf message (onnx.proto3 of the ONNX project); only the
-fields that matter here are decoded: nodes, tensors, attributes, subgraphs.
+A model.onnx is a protobuf message (onnx.proto3 of the ONNX project). Only the fields that matter here are decoded:
+nodes, tensors, attributes and subgraphs.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterator
 
 from .errors import BundleCorruptError
 
-#: Nodes, subgraphs counted: our largest graph has some hundreds.
+#: The most nodes, those of subgraphs included. Our largest graph has some hundreds.
 MAX_NODES = 100_000
-#: Graphs inside graphs (If, Loop, functions).
+#: The deepest nesting of graphs inside graphs (If, Loop, functions).
 MAX_DEPTH = 8
-#: Elements of the largest tensor that a constant shape may ask for: 1 GiB of float32. What asks for more than the
-#: second number cannot be allocated anywhere, and fails as an error of onnxruntime.
+#: The most elements that a constant shape may ask for (1 GiB of float32). No machine can allocate more than the
+#: second number; onnxruntime fails on such a shape by itself.
 MAX_ELEMENTS, UNALLOCATABLE = 1 << 28, 1 << 44
-#: "To the end" in a slice, not sizes.
+#: These numbers mean "to the end" in a slice; they are not sizes.
 _NO_END = {(1 << 31) - 1, (1 << 63) - 1}
-#: The domains whose operators onnxruntime brings with it; others would need a library.
+#: The domains whose operators are part of onnxruntime. Operators of other domains would need a library.
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -30,13 +30,13 @@ Field = tuple[int, int | memoryview]
 
 
 def check_graph(model: bytes) -> None:
-    """Refuse a graph that reads other files, needs foreign operators, or asks for far more memory than it stores.
+    """Refuse a graph that reads other files, needs operators of a library, or asks for far more memory than it stores.
 
     Args:
         model: the bytes of model.onnx.
 
     Raises:
-        BundleCorruptError: it is refused, or is no ONNX model.
+        BundleCorruptError: the graph is refused, or is not an ONNX model.
     """
     try:
         graphs = 0
@@ -50,13 +50,13 @@ def check_graph(model: bytes) -> None:
                     if inner == 7:  # FunctionProto.node
                         _check_node(_message(node), nodes, 0)
     except (ValueError, IndexError) as error:
-        raise BundleCorruptError(f"model.onnx is no ONNX model: {error}") from error
+        raise BundleCorruptError(f"model.onnx is not an ONNX model: {error}") from error
     if graphs != 1:
-        raise BundleCorruptError(f"model.onnx is no ONNX model: it holds {graphs} graphs")
+        raise BundleCorruptError(f"model.onnx is not an ONNX model: it holds {graphs} graphs; expected 1")
 
 
 class _Count:
-    """Nodes seen so far."""
+    """Counts the nodes."""
 
     def __init__(self) -> None:
         self.nodes = 0
@@ -64,14 +64,16 @@ class _Count:
 
 def _check_graph(graph: memoryview, count: _Count, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise BundleCorruptError(f"model.onnx nests graphs deeper than {MAX_DEPTH}")
+        raise BundleCorruptError(
+            f"model.onnx nests graphs deeper than {MAX_DEPTH}; expected at most {MAX_DEPTH} levels"
+        )
     for number, value in _fields(graph):
         if number == 1:  # GraphProto.node
             _check_node(_message(value), count, depth)
         elif number == 5:  # GraphProto.initializer
             _check_tensor(_message(value))
         elif number == 15:  # GraphProto.sparse_initializer
-            raise BundleCorruptError("model.onnx holds sparse tensors, which no router of ours has")
+            raise BundleCorruptError("model.onnx holds sparse tensors; expected dense tensors only")
 
 
 def _check_node(node: memoryview, count: _Count, depth: int) -> None:
@@ -88,11 +90,11 @@ def _check_node(node: memoryview, count: _Count, depth: int) -> None:
                 elif inner in {6, 11}:  # AttributeProto.g, graphs
                     _check_graph(_message(content), count, depth + 1)
                 elif inner in {22, 23}:  # AttributeProto.sparse_tensor(s)
-                    raise BundleCorruptError("model.onnx holds sparse tensors, which no router of ours has")
+                    raise BundleCorruptError("model.onnx holds sparse tensors; expected dense tensors only")
 
 
 def _check_tensor(tensor: memoryview) -> None:
-    """A tensor keeps its data in the file; a short int64 vector may be a shape: what it asks for is bounded."""
+    """Refuse a tensor with data in another file, and a short int64 vector that asks for too much if it is a shape."""
     dims: list[int] = []
     kind = 0
     numbers: list[int] = []
@@ -106,9 +108,9 @@ def _check_tensor(tensor: memoryview) -> None:
         elif number == 9 and kind == _INT64 and len(_message(value)) <= 64:  # TensorProto.raw_data
             numbers += list(_message(value).cast("q")) if len(_message(value)) % 8 == 0 else []
         elif number == 13 or (number == 14 and value == _EXTERNAL):  # external_data, data_location
-            raise BundleCorruptError("model.onnx keeps data in another file; a bundle's graph is self-contained")
+            raise BundleCorruptError("model.onnx keeps data in another file; expected all data in model.onnx")
     size = math.prod(dims)
-    if min(dims, default=0) < 0 or size > 8 * len(tensor):  # nothing is stored in less than a bit
+    if min(dims, default=0) < 0 or size > 8 * len(tensor):  # an element takes a bit at least
         raise BundleCorruptError(f"model.onnx claims a tensor of shape {dims} in {len(tensor)} bytes")
     shape = [n for n in numbers if n not in _NO_END] if kind == _INT64 and len(numbers) <= 8 else []
     if min(shape, default=0) > 0 and MAX_ELEMENTS < math.prod(shape) < UNALLOCATABLE:
@@ -116,7 +118,7 @@ def _check_tensor(tensor: memoryview) -> None:
 
 
 def _integers(value: int | memoryview) -> list[int]:
-    """A repeated int64 field, packed or not."""
+    """Read a repeated int64 field, packed or not."""
     if isinstance(value, int):
         return [_signed(value)]
     numbers, place = [], 0
@@ -132,12 +134,12 @@ def _signed(value: int) -> int:
 
 def _message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        raise ValueError("a number where a message belongs")
+        raise ValueError("it has a number where a message is expected")
     return value
 
 
 def _fields(data: memoryview) -> Iterator[Field]:
-    """The fields of a message in their order: (number, integer or bytes); see the protobuf encoding."""
+    """Read the fields of a message in their order: field number, and integer or bytes (protobuf wire format)."""
     place = 0
     while place < len(data):
         key, place = _varint(data, place)
@@ -151,9 +153,9 @@ def _fields(data: memoryview) -> Iterator[Field]:
         elif wire in {_FIXED64, _FIXED32}:
             length = 8 if wire == _FIXED64 else 4
         else:
-            raise ValueError(f"wire type {wire}")
+            raise ValueError(f"it has a field of wire type {wire}")
         if place + length > len(data):
-            raise ValueError("it is cut off")
+            raise ValueError("it ends in the middle of a field")
         yield number, data[place : place + length]
         place += length
 
@@ -168,4 +170,4 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
             return value, place
         shift += 7
         if shift > 63:
-            raise ValueError("a number of more than ten bytes")
+            raise ValueError("it has a number of more than ten bytes")

@@ -1,9 +1,4 @@
-"""Bundles on the Hugging Face Hub, by the conventions of huggingface_hub's `ModelHubMixin`.
-
-router = HubRouter.from_pretrained("org/router")     # or a local folder
-router.save_pretrained("copy/")
-router.push_to_hub("org/router", private=True)
-"""
+"""Bundles on the Hugging Face Hub, with the methods of huggingface_hub's `ModelHubMixin`."""
 
 from __future__ import annotations
 
@@ -20,8 +15,15 @@ from .learned import LearnedRouter, load
 class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["llm-routing"]):
     """A `LearnedRouter` with `from_pretrained`, `save_pretrained` and `push_to_hub`.
 
-    What goes to the Hub is the bundle itself: its four files, whose README.md is the model card, and a config.json
-    that only names the library (the Hub counts downloads by it; `load` does not read it).
+    A repository on the Hub holds the four files of the bundle (README.md is the model card) and a config.json that
+    names the library. The Hub counts downloads by config.json; `load` does not read it.
+
+    Example:
+        >>> from routelearn.routers import HubRouter
+        >>> router = HubRouter.from_pretrained("router/")  # a folder here; "org/router" for a repository
+        >>> router.save_pretrained("copy/")
+        >>> HubRouter.from_pretrained("copy/").strong
+        'sim-max'
     """
 
     # Set, so that the mixin does not make a config of the constructor's arguments.
@@ -40,23 +42,23 @@ class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["
         local_files_only: bool = False,
         token: str | bool | None = None,
     ) -> HubRouter:
-        """Load a router from a folder, or from a repository through the Hub's cache; no config.json is needed.
+        """Load a router from a folder, or from a repository by way of the Hub's cache. It needs no config.json.
 
         Args:
             pretrained_model_name_or_path: a folder, or the id of a repository.
-            revision: branch, tag or commit.
-            cache_dir: in the place of the Hub's cache.
-            force_download: even if it is in the cache.
-            local_files_only: from the cache alone.
-            token: for private repositories; True: the stored one.
+            revision: a branch, tag or commit; None: the main branch.
+            cache_dir: a folder to use instead of the Hub's cache.
+            force_download: download the files even if the cache has them.
+            local_files_only: use the cache and no network.
+            token: an access token for private repositories; True: the stored token.
 
         Raises:
-            BundleMissingError: neither a folder nor a repository that can be had.
-            BundleError: it holds no bundle that can be trusted; see `load`.
+            BundleMissingError: there is no such folder, and no such repository can be reached.
+            BundleError: the folder or repository holds no bundle that can be trusted; see `load`.
         """
         folder = Path(pretrained_model_name_or_path)
         linked = not folder.is_dir()
-        if linked:  # the cache links to its files; nobody else can make links there
+        if linked:  # files of the cache are links; only the Hub's client makes links there
             try:
                 snapshot = snapshot_download(
                     str(pretrained_model_name_or_path),
@@ -68,7 +70,9 @@ class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["
                     token=token,
                 )
             except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-                raise BundleMissingError(f"no bundle at {folder}: no folder, and no repository ({error})") from error
+                raise BundleMissingError(
+                    f"{folder} is not a folder, and no repository of that name can be loaded ({error})"
+                ) from error
             folder = Path(snapshot)
         loaded = load(folder, follow_links=linked)
         router = cls(loaded.manifest, loaded._session)
@@ -79,7 +83,7 @@ class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["
         """Copy the bundle, verified once more.
 
         Raises:
-            BundleError: the folder that this router came from has changed since.
+            BundleError: the folder that this router was loaded from has changed since then.
         """
         manifest, contents = read_bundle(self._folder, follow_links=self._linked)
         if manifest.files != self.manifest.files:

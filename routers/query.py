@@ -1,8 +1,4 @@
-"""A query: a prompt, or a chat; and the one place that turns it into text.
-
-Nothing else in routelearn knows what a chat message, a multimodal part or a
-truncation is.
-"""
+"""A query is a prompt or a chat. This file alone knows how a chat becomes the text that a router reads."""
 
 from __future__ import annotations
 
@@ -16,10 +12,10 @@ from .errors import InputError
 Message = Mapping[str, Any]
 Query = str | Sequence[Message]
 
-#: Longest text handed to a tokenizer, in characters per token of the budget. English has
-#: 4 to 5; a token rarely spans more than 8, so the budget in tokens still binds first.
+#: The longest text that a tokenizer gets, in characters per token of the budget. A token rarely spans more than 8
+#: characters (English has 4 to 5), so the token budget is reached before this limit.
 MAX_CHARACTERS_PER_TOKEN = 8
-#: English has some four characters a token: the estimate where a model does not report its tokens.
+#: Characters per token (English text): for estimates when a model does not report its tokens.
 CHARACTERS_PER_TOKEN = 4
 
 _CONVERSATION_ROLES = frozenset({"user", "assistant", "tool", "function", "human", "gpt", "model"})
@@ -27,19 +23,19 @@ _SPACE = re.compile(r"\s+")
 
 
 class QueryText(NamedTuple):
-    """The text of a query, and whether any of the query was left out of it."""
+    """The text of a query, and whether a part of the query was left out."""
 
     text: str
     truncated: bool
 
 
 def content_text(content: object) -> str:
-    """The text of one message's content: a string, None, or a list of multimodal parts.
+    """Take the text out of the content of one message: a string, None, or a list of multimodal parts.
 
-    Parts that hold text keep it; images, audio and files contribute nothing.
+    Parts with text contribute their text; images, audio and files contribute nothing.
 
     Raises:
-        InputError: the content is of no known form.
+        InputError: the content is neither a string, nor None, nor a list of parts.
     """
     if isinstance(content, str):
         return content
@@ -61,23 +57,22 @@ def content_text(content: object) -> str:
 
 
 def transcript(query: Query) -> str:
-    """The query as one text: a prompt as it is, a chat as lines of ``role: content``, system messages too."""
+    """Write the query as one text: a prompt as it is, a chat as lines ``role: content``, with the system messages."""
     if isinstance(query, str):
         return query
     return "\n".join(f"{message.get('role', 'user')}: {content_text(message['content'])}" for message in query)
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate the tokens of a text: its characters divided by `CHARACTERS_PER_TOKEN`, rounded up."""
+    """Estimate the number of tokens of a text: its characters divided by `CHARACTERS_PER_TOKEN`, rounded up."""
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
 def turns(query: Query) -> list[str]:
-    """The texts of a query's turns, oldest first; a plain prompt is one turn.
+    """List the texts of a query's turns, the oldest first; a prompt is one turn.
 
-    System and developer messages are the same for every request of an
-    application: they would shift every score alike and drown the question, so
-    they count only when there is nothing else.
+    System and developer messages are left out, unless the chat has no other messages. They are the same in every
+    request of an application, so they would shift every score alike and hide the question.
 
     Raises:
         InputError: the query is neither a string nor a list of messages.
@@ -90,25 +85,26 @@ def turns(query: Query) -> list[str]:
     instructions: list[str] = []
     for number, message in enumerate(query):
         if not isinstance(message, Mapping) or "content" not in message:
-            raise InputError(f"message {number} of a chat is no mapping with 'role' and 'content'")
+            raise InputError(
+                f"message {number} of a chat is {type(message).__name__}; expected a mapping with 'role' and 'content'"
+            )
         text = content_text(message["content"])
         (said if message.get("role", "user") in _CONVERSATION_ROLES else instructions).append(text)
     return [text for text in (said or instructions) if text]
 
 
 def query_text(query: Query, max_characters: int, *, both_ends: bool = False) -> QueryText:
-    """The text that a router reads, newest turn first, within a budget of characters.
+    """Make the text that a router reads: the newest turn first, within a budget of characters.
 
-    The whole conversation counts, so that a short follow-up ("yes", "do it")
-    inherits what came before. Newest first means that the oldest turns are
-    what a budget cuts. One turn that alone exceeds the budget keeps its start
-    and its end (a question often closes a long document).
+    The whole conversation counts, because a short follow-up ("yes", "do it") means nothing alone. The newest turn
+    stands first, so that the budget cuts the oldest turns. A single turn that is longer than the budget keeps its
+    start and its end, because a question often stands after a long document.
 
     Args:
         query: a prompt or a chat.
-        max_characters: the budget.
-        both_ends: for a router that reads the last tokens of a text too: turns stand oldest first, and a budget keeps
-            how the chat opens and how it ends.
+        max_characters: the longest text that may be returned.
+        both_ends: for routers that also read the last tokens of a text: the oldest turn stands first, and the budget
+            keeps the start and the end of the chat.
 
     Raises:
         InputError: the query is neither a string nor a list of messages.
@@ -136,23 +132,23 @@ def _keep_ends(text: str, max_characters: int) -> str:
 
 
 def prompt_key(query: Query) -> str:
-    """A normal form of the query for grouping and leak checks: case and white space folded."""
+    """Normalise a query for grouping and leak checks: case and white space are folded."""
     return _SPACE.sub(" ", "\n".join(turns(query))).strip().casefold()
 
 
 def parse_messages(value: object) -> Query:
-    """A chat out of a cell of a data file: a list of messages, or such a list as JSON.
+    """Read a chat from a cell of a data file: a list of messages, or the JSON text of such a list.
 
     Raises:
-        InputError: the value is neither.
+        InputError: the value is neither of the two.
     """
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise InputError(f"not JSON ({error})") from error
+            raise InputError(f"not JSON ({error}); expected a list of messages") from error
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise InputError("not a list of messages")
+        raise InputError(f"{type(value).__name__}; expected a list of messages")
     messages = tuple(value)
     turns(messages)
     return messages

@@ -1,4 +1,4 @@
-"""The rule-based router: transparent, needs no training, and sends what it does not know to strong."""
+"""The rule-based router: it needs no training, says which rules fired, and chooses strong when no rule fires."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ else:  # pragma: no cover
 
 DEFAULT_RULES = Path(__file__).with_name("rules.toml")
 
-#: Only so much of a conversation is examined: the time of a decision stays bounded.
+#: The rules examine this many characters of a conversation at most, so that a decision takes bounded time.
 EXAMINED_CHARACTERS = 8_000
 
-#: Score of a query that no rule says anything of: strong, at any threshold up to 1.
+#: The score when no rule fires: high enough for strong at every threshold up to 1.
 UNKNOWN_SCORE = 1.0
 
 _LETTER = re.compile(r"[^\W\d_]")
@@ -35,7 +35,7 @@ _NON_LATIN = re.compile(r"[^\W\d_a-zA-Z\u00aa-\u024f\u1e00-\u1eff]")
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition and what it adds to the logit of the score; see rules.toml."""
+    """One rule: a condition, and the weight that it adds to the logit of the score (see rules.toml)."""
 
     name: str
     weight: float
@@ -48,7 +48,7 @@ class Rule:
     tier: str | None = None
 
     def fires(self, text: str, length: int, n_turns: int, context: Context) -> bool:
-        """Whether the rule's condition holds for a conversation's text, length, turns and context."""
+        """Test the condition on a conversation's text, length in characters, number of user turns and context."""
         if self.pattern is not None:
             matches = self.pattern.finditer(text)
             return all(next(matches, None) is not None for _ in range(self.min_matches))
@@ -64,7 +64,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """Rules with the bias and the threshold that go with them."""
+    """The rules of a file, with its bias and its threshold."""
 
     rules: tuple[Rule, ...]
     bias: float
@@ -75,18 +75,18 @@ def load_rules(path: str | Path = DEFAULT_RULES) -> RuleSet:
     """Read rules from a TOML file.
 
     Raises:
-        InputError: names the file, the rule and what was expected.
+        InputError: the file cannot be read as rules; the message names the file, the rule and what was expected.
     """
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+        raise InputError(f"{path} does not exist; expected a TOML file of rules") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
+        raise InputError(f"{path} is not TOML ({error}); expected a TOML file of rules") from error
     unknown = set(content) - {"bias", "threshold", "rules"}
     table = content.get("rules")
     if unknown or not isinstance(table, dict) or not table:
-        raise InputError(f"{path}: expected bias, threshold and a table of rules, got {sorted(content)}")
+        raise InputError(f"{path} has {sorted(content)}; expected bias, threshold and a table of rules")
     return RuleSet(
         tuple(_rule(path, name, settings) for name, settings in table.items()),
         _number(path, "bias", content.get("bias", 0.0)),
@@ -98,16 +98,21 @@ def _rule(path: str | Path, name: str, settings: Any) -> Rule:
     conditions = {"pattern", "min_characters", "max_characters", "min_turns", "non_latin_share", "tier"}
     known = {item.name for item in fields(Rule)} - {"name"}
     if not isinstance(settings, Mapping) or not set(settings) <= known or "weight" not in settings:
-        raise InputError(f"{path}, rule {name}: expected a weight and one of {sorted(conditions)}")
+        raise InputError(f"{path}, rule {name}: expected a weight and one condition of {sorted(conditions)}")
     if len(conditions & set(settings)) != 1:
-        raise InputError(f"{path}, rule {name}: expected exactly one of {sorted(conditions)}")
+        raise InputError(
+            f"{path}, rule {name} has the conditions {sorted(conditions & set(settings))}; "
+            f"expected exactly one of {sorted(conditions)}"
+        )
     values = dict(settings)
     for key, value in settings.items():
         if key == "pattern":
             try:
                 values[key] = re.compile(value, re.IGNORECASE)
             except (re.error, TypeError) as error:
-                raise InputError(f"{path}, rule {name}: pattern is no regular expression ({error})") from error
+                raise InputError(
+                    f"{path}, rule {name}: pattern {value!r} is not valid ({error}); expected a regular expression"
+                ) from error
         elif key == "tier":
             if not isinstance(value, str):
                 raise InputError(f"{path}, rule {name}: tier is {value!r}; expected text")
@@ -123,7 +128,19 @@ def _number(path: str | Path, what: str, value: object) -> float:
 
 
 class RulesRouter(Router):
-    """Scores by rules that a person can read and edit; explains which fired; in doubt: strong."""
+    """Scores by rules that a person can read and edit, and names the rules that fired.
+
+    The weights of the rules that fire add up to the logit of the score. When no rule fires, strong answers.
+
+    Attributes:
+        rules: the rules with their bias and threshold.
+
+    Example:
+        >>> from routelearn import RulesRouter
+        >>> router = RulesRouter("gpt-4o", "gpt-4o-mini")
+        >>> [name for name, weight in router.explain("Hello!")]
+        ['greeting', 'short']
+    """
 
     def __init__(
         self,
@@ -133,13 +150,13 @@ class RulesRouter(Router):
         rules: RuleSet | None = None,
         pool: Sequence[Model] = (),
     ) -> None:
-        """A rule-based router for two models.
+        """Make a rule-based router for two models.
 
         Args:
             strong: name of the strong model.
-            weak: name of the weak one.
-            rules: the rules; None: those of routers/rules.toml.
-            pool: prices of the two, where known.
+            weak: name of the weak model.
+            rules: the rules; None: the default rules in routers/rules.toml.
+            pool: the two models with their prices, if known.
         """
         self.rules = rules or load_rules()
         prices = {model.name: model for model in pool}
@@ -149,11 +166,11 @@ class RulesRouter(Router):
 
     @classmethod
     def from_toml(cls, path: str | Path, strong: str = "strong", weak: str = "weak") -> RulesRouter:
-        """A router with the rules of a TOML file; raises what `load_rules` raises."""
+        """Make a router from a TOML file of rules; raises what `load_rules` raises."""
         return cls(strong, weak, rules=load_rules(path))
 
     def explain(self, query: Query, context: Context | None = None) -> list[tuple[str, float]]:
-        """The rules that fire for a query, with their weights, in the order of the file."""
+        """List the rules that fire for a query with their weights, in the order of the file."""
         text, _ = query_text(query, EXAMINED_CHARACTERS)
         if isinstance(query, str):
             length, n_turns = len(query), 1
@@ -166,15 +183,13 @@ class RulesRouter(Router):
 
     @property
     def learned(self) -> Router | None:
-        """None: nothing was learned."""
+        """Always None: rules are written, not learned."""
         return None
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.quality`; such that the score is the rules' score."""
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
-        """See `Router.assess`; the reasons name the rules that fired."""
         scores = np.empty(len(queries), np.float32)
         truncated = np.zeros(len(queries), np.bool_)
         sources: list[Source] = []

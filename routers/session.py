@@ -1,8 +1,8 @@
-"""Text to tensors to scores: the only importer of onnxruntime.
+"""Runs a graph on texts. No other file imports onnxruntime.
 
-A graph takes ``input_ids`` and ``attention_mask``, both (n, length), in the
-integer types that it declares, and a verifier's ``features`` (n, k), float32; it
-gives ``quality`` (n, models) and, when the bundle has them, ``novelty`` (n,) and ``vector`` (n, k).
+The inputs of a graph are ``input_ids`` and ``attention_mask``, both (n, length), in the integer types that the graph
+declares; a verifier also takes ``features`` (n, k), float32. The outputs are ``quality`` (n, models) and, if the bundle
+has them, ``novelty`` (n,) and ``vector`` (n, k).
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ Outputs = dict[str, Array]
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Tokens (padding counted) and rows that are padded together, where the graph's metadata does not say otherwise:
-#: large enough to amortise what Python does for each.
+#: The most tokens (padding included) and rows that are padded together, unless the graph's metadata says otherwise.
+#: Large batches amortise the work that Python does for each.
 TOKENS_PER_BATCH = 65_536
 ROWS_PER_BATCH = 1_024
-#: The same in one run of the graph: the token vectors gathered for more leave the cache (measured: a fifth slower).
+#: The most tokens and rows in one run of the graph. The token vectors of more do not fit the cache (a fifth slower).
 TOKENS_PER_RUN = 16_384
 ROWS_PER_RUN = 256
-#: Most texts tokenized at a time: bounds the memory of a long batch. (Tokenizing the next chunk while the graph runs
-#: over this one was measured slower: the two compete for cache and for Python's lock.)
+#: The most texts that are tokenized at once; this bounds the memory of a long batch. (Tokenizing the next chunk while
+#: the graph runs is slower: both compete for the cache and for Python's lock.)
 TEXTS_PER_CHUNK = 16_384
 
 
 def cpu_count() -> int:
-    """CPUs that this process may use: affinity and the cgroup's quota, which onnxruntime ignores."""
+    """Count the CPUs that this process may use by its affinity and its cgroup's quota, which onnxruntime ignores."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         if quota != "max":
             count = min(count, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup v2 here: affinity stands
+    except (OSError, ValueError):  # there is no cgroup v2: only the affinity counts
         return count
     return count
 
 
 class Session:
-    """A loaded graph with its tokenizer: texts in, arrays out. Safe to share between threads."""
+    """A loaded graph with its tokenizer: texts in, arrays out. Threads may share one."""
 
     def __init__(
         self,
@@ -70,60 +70,56 @@ class Session:
             model: the bytes of model.onnx.
             backend: the tokenizer.
             max_tokens: token budget of a query; what exceeds it is cut.
-            last_tokens: of the budget, for the end of a query; what is cut stands before them.
+            last_tokens: the part of the budget that is kept for the end of a query; the cut lies before it.
             distinct: the mask marks each distinct token of a query once.
-            threads: batches in flight at once; None for every CPU of this process.
+            threads: number of batches that run at the same time; None: one for every CPU of this process.
 
         Raises:
-            BundleCorruptError: the graph is refused (`check_graph`), does not load, or has other inputs.
+            BundleCorruptError: `check_graph` refuses the graph, it does not load, or its inputs are not as expected.
         """
         check_graph(model)
         options = ort.SessionOptions()
-        # Threads inside a run cost a small graph more than they bring (measured 26 against 17 us for one
-        # query): a run keeps to one thread, and several runs go side by side.
+        # Threads inside a run slow a small graph down (26 instead of 17 us for one query). So each run has one
+        # thread, and several runs go side by side.
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise BundleCorruptError(f"model.onnx cannot be loaded: {error}") from error
-        # `run` without its checks of names, which cost a single query 2 us; the names are checked here, once.
+        # The inner `run` does not check names, which saves 2 us for a single query. The names are checked here, once.
         bare = getattr(self._session, "_sess", None)
         self._run: Callable[..., Any] = self._session.run
         if bare is not None:
             self._run = lambda outputs, feeds, options=None: bare.run(outputs, feeds, options)
-        # For a run that asks for some outputs: without it onnxruntime computes all of them (measured: 2 us a query).
+        # Without this option onnxruntime computes all outputs, even if only some are asked for (2 us a query).
         self._asked_only = ort.RunOptions()
         self._asked_only.only_execute_path_to_fetches = True
-        inputs = {node.name: node.type for node in self._session.get_inputs()}
-        if set(inputs) - {"features"} != {"input_ids", "attention_mask"}:
-            raise BundleCorruptError(f"model.onnx has inputs {sorted(inputs)}; expected input_ids, attention_mask")
         self.outputs = [node.name for node in self._session.get_outputs()]
         if "quality" not in self.outputs:
             raise BundleCorruptError(f"model.onnx has outputs {self.outputs}; expected quality")
         self.hints: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._tokens_per_batch = int(self.hints.get("tokens_per_run", TOKENS_PER_BATCH))
         self._rows_per_batch = int(self.hints.get("rows_per_run", ROWS_PER_BATCH))
-        self._ids_type = _numpy_type(inputs["input_ids"])
-        self._mask_type = _numpy_type(inputs["attention_mask"])
+        self._ids_type, self._mask_type = _input_types(self._session)
         self._ones = np.ones((1, max_tokens), self._mask_type)
         self.backend = backend
         self.max_tokens = max_tokens
         self.last_tokens = last_tokens
         self._distinct = distinct
-        self._local = threading.local()  # a mask a thread, written anew for every single query
+        self._local = threading.local()  # each thread has a mask of its own, which every single query overwrites
         self._threads = threads or cpu_count()
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 
     def run_one(self, text: str, outputs: list[str] | None = None) -> tuple[list[Array], bool]:
-        """Run one text: the outputs in their order, and whether it exceeded the token budget.
+        """Run one text; return the outputs, and whether the text is longer than the token budget.
 
-        The same arithmetic as `run` with less around it, for services that route one query at a time.
+        This does the same arithmetic as `run` with less work around it, for services that route single queries.
 
         Args:
-            text: of the query.
-            outputs: names of those that are wanted; None: all, in the order of `outputs`.
+            text: the text of the query.
+            outputs: names of the outputs to compute; None: all, in the order of the attribute `outputs`.
 
         Raises:
             InferenceError: onnxruntime failed.
@@ -147,27 +143,27 @@ class Session:
         return self._run_graph(ids.reshape(1, -1), mask, None, outputs), truncated
 
     def run(self, texts: list[str], outputs: list[str] | None = None) -> tuple[Outputs, npt.NDArray[np.bool_]]:
-        """Run n texts through the graph, in batches of like length, side by side.
+        """Run n texts through the graph, in batches of similar length that run side by side.
 
         Args:
-            texts: of the queries.
-            outputs: names of those that are wanted; None: all.
+            texts: the texts of the queries.
+            outputs: names of the outputs to compute; None: all.
 
         Returns:
-            The outputs by name, n rows each, and bool (n,): the text exceeded the token budget.
+            The outputs by name, n rows each, and bool (n,): whether each text is longer than the token budget.
 
         Raises:
             InferenceError: onnxruntime failed.
         """
         count = max(1, -(-len(texts) // TEXTS_PER_CHUNK))
-        size = max(1, -(-len(texts) // count))  # of like size: a small last one would be slow
+        size = max(1, -(-len(texts) // count))  # chunks of equal size: a small last one would be slow
         chunks = [texts[start : start + size] for start in range(0, max(1, len(texts)), size)]
         parts = [self._run_chunk(chunk, outputs) for chunk in chunks]
         *results, truncated = (np.concatenate(column) for column in zip(*parts, strict=True))
         return dict(zip(outputs or self.outputs, results, strict=True)), truncated
 
     def _run_chunk(self, texts: list[str], outputs: list[str] | None) -> list[Array]:
-        """The graph's outputs for some texts, then whether each was cut."""
+        """Compute the graph's outputs for some texts, and whether each text was cut."""
         ids, whole = encode(self.backend, texts) if texts else (np.empty(0, np.int32), np.empty(0, np.int64))
         return [*self.run_ids(ids, whole, outputs=outputs), whole > self.max_tokens]
 
@@ -178,13 +174,13 @@ class Session:
         features: npt.NDArray[np.float32] | None = None,
         outputs: list[str] | None = None,
     ) -> list[Array]:
-        """Run n rows of token ids through the graph, in batches of like length, side by side.
+        """Run n rows of token ids through the graph, in batches of similar length that run side by side.
 
         Args:
             ids: int32 (total,), all rows one after the other.
-            whole: int64 (n,), their lengths; what exceeds the token budget is cut.
-            features: float32 (n, k), of a graph that takes them.
-            outputs: names of those that are wanted; None: all, in the order of the attribute `outputs`.
+            whole: int64 (n,), the number of ids of each row; longer rows than the token budget are cut.
+            features: float32 (n, k), for a graph that takes features.
+            outputs: names of the outputs to compute; None: all, in the order of the attribute `outputs`.
 
         Returns:
             The outputs in that order, n rows each.
@@ -194,7 +190,7 @@ class Session:
         """
         lengths = np.minimum(whole, self.max_tokens)
         starts = np.cumsum(whole) - whole
-        # Short integers are sorted by radix.
+        # numpy sorts short integers by radix, which is faster.
         order = np.argsort(lengths.astype(np.uint16) if self.max_tokens < 1 << 16 else lengths, kind="stable")
 
         def work(rows: slice) -> list[Array]:
@@ -211,7 +207,7 @@ class Session:
         return results
 
     def _side_by_side(self, work: Callable[[T], R], items: list[T]) -> Iterable[R]:
-        # The tokenizer uses every core by itself; here the graph gets them, one batch a thread.
+        # The tokenizer uses every core by itself. The graph uses them here: one batch a thread.
         if len(items) == 1 or self._threads == 1:
             return map(work, items)
         with self._pool_lock:
@@ -220,7 +216,7 @@ class Session:
         return self._pool.map(work, items)
 
     def _batches(self, lengths: Lengths) -> list[slice]:
-        """Rows that are padded together, from rising lengths: at least one batch, even of no rows."""
+        """Cut rows of rising lengths into batches to pad together; there is one batch at least, even if it is empty."""
         if not len(lengths):
             return [slice(0, 0)]
         batches: list[slice] = []
@@ -242,7 +238,7 @@ class Session:
         features: npt.NDArray[np.float32] | None = None,
         outputs: list[str] | None = None,
     ) -> list[Array]:
-        """Run the texts whose ids begin at `starts` of the flat ids, `lengths` of `whole` in number."""
+        """Pad and run the texts whose ids begin at `starts`; `lengths` of their `whole` ids are kept."""
         place = np.arange(max(1, int(lengths.max())) if len(lengths) else 1)
         kept = place < lengths[:, None]
         if len(ids):
@@ -253,7 +249,7 @@ class Session:
             padded[~kept] = -1
         else:
             padded = np.full(kept.shape, -1, np.int32)
-        if self._distinct:  # pooling does not depend on the order: sorting brings repeated tokens together
+        if self._distinct:  # pooling ignores the order, so sorting may bring repeated tokens together
             padded.sort(axis=1)
             kept = padded >= 0
             kept[:, 1:] &= padded[:, 1:] != padded[:, :-1]
@@ -287,6 +283,14 @@ class Session:
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise InferenceError(f"onnxruntime failed on {len(ids)} queries: {error}") from error
         return results
+
+
+def _input_types(session: ort.InferenceSession) -> tuple[type[np.generic], type[np.generic]]:
+    """Check the inputs of a graph, and read the types of the ids and the mask."""
+    inputs = {node.name: node.type for node in session.get_inputs()}
+    if set(inputs) - {"features"} != {"input_ids", "attention_mask"}:
+        raise BundleCorruptError(f"model.onnx has inputs {sorted(inputs)}; expected input_ids, attention_mask")
+    return _numpy_type(inputs["input_ids"]), _numpy_type(inputs["attention_mask"])
 
 
 def _numpy_type(declared: str) -> type[np.generic]:

@@ -1,4 +1,4 @@
-"""The threshold table: which threshold sends which share of the queries to strong."""
+"""The threshold table: the threshold that sends a given share of the queries to strong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import InputError
 
 
 def share_threshold(scores: npt.NDArray[np.floating], share: float) -> float:
-    """The threshold that this share of the scores (n,) is at or above, to within one score and but for ties."""
+    """Find the threshold that `share` of the scores (n,) reach; exact to one score, apart from ties."""
     if share <= 0:
         return math.nextafter(1.0, 2.0)
     if share >= 1:

@@ -1,4 +1,4 @@
-"""The tokenizer back ends: texts to flat token ids."""
+"""Tokenizer back ends: they turn texts into token ids, all in one flat array."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ Lengths = npt.NDArray[np.int64]
 
 
 class TokenizerBackend(Protocol):
-    """Texts to token ids, without padding or truncation."""
+    """Turns texts into token ids, without padding or truncation."""
 
     name: str
 
     def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
-        """Ids of all texts one after the other, int32 (total,), and their lengths, int64 (n,)."""
+        """Tokenize n texts.
+
+        Returns:
+            The ids of all texts one after the other, int32 (total,), and the number of ids of each, int64 (n,).
+        """
         ...
 
 
 class HuggingFaceBackend:
-    """The `tokenizers` library: the reference, always there."""
+    """The `tokenizers` library, which every installation has."""
 
     name = "tokenizers"
 
@@ -45,7 +49,6 @@ class HuggingFaceBackend:
         self._special_tokens = special_tokens
 
     def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
-        """See `TokenizerBackend.encode`."""
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=self._special_tokens)
         rows = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
@@ -54,7 +57,7 @@ class HuggingFaceBackend:
 
 
 class TokieBackend:
-    """The `tokie` library (extra `fast`): the same ids, many times faster."""
+    """The `tokie` library (extra `fast`), which gives the same ids many times faster."""
 
     name = "tokie"
 
@@ -62,30 +65,29 @@ class TokieBackend:
         """Parse a tokenizer.json; raises what tokie raises."""
         import tokie
 
-        # tokie reads from a path only: give it the bytes that were hashed, not the file as it is by now.
+        # tokie reads files only. The bundle's file may have changed since it was hashed: tokie gets the hashed bytes.
         with tempfile.NamedTemporaryFile(suffix=".json") as copy:
             copy.write(tokenizer_json)
             copy.flush()
-            self._tokenizer: Any = tokie.Tokenizer.from_json(copy.name)  # its stubs lag behind
+            self._tokenizer: Any = tokie.Tokenizer.from_json(copy.name)  # tokie's type stubs are older than its code
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._special_tokens = special_tokens
 
     def encode(self, texts: list[str]) -> tuple[Ids, Lengths]:
-        """See `TokenizerBackend.encode`."""
         ids, lengths = self._tokenizer.encode_batch_flat(texts, add_special_tokens=self._special_tokens)
         return ids.view(np.int32), lengths.view(np.int64)
 
 
 def keep_ends(ids: Ids, max_tokens: int, last_tokens: int) -> Ids:
-    """The ids of one text, int32 (length,), within a budget: of more, the first ones and the last `last_tokens`."""
+    """Cut the ids of one text, int32 (length,), to a budget: the first ids and the last `last_tokens` ids stay."""
     if len(ids) <= max_tokens:
         return ids
     return np.concatenate([ids[: max_tokens - last_tokens], ids[len(ids) - last_tokens :]])
 
 
 def encode(backend: TokenizerBackend, texts: list[str]) -> tuple[Ids, Lengths]:
-    """Tokenize; lone surrogates, which no tokenizer takes, become replacement characters."""
+    """Tokenize texts; lone surrogates, which no tokenizer accepts, become replacement characters."""
     try:
         return backend.encode(texts)
     except (UnicodeEncodeError, TypeError):

@@ -170,7 +170,9 @@ def test_a_fallback_never_moves_a_session_to_weak() -> None:
     conversations.decide("s", by_threshold(0.6))
     kept = conversations.decide("s", by_threshold(0.0, source="rules"))
     assert (kept.model, kept.cause) == ("strong", KEPT)
-    assert kept.reason.endswith("rules ask for weak, and move a session that the router began to strong only")
+    assert kept.reason.endswith(
+        "rules chose weak, and rules may only move this session to strong, because the router began it"
+    )
 
 
 def test_where_rules_are_the_router_a_session_moves_in_both_directions() -> None:

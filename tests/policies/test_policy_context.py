@@ -65,7 +65,7 @@ def test_targets_are_the_first_k_candidates_and_nothing_else_changes(k: int, pol
 
 
 def test_more_targets_than_candidates_is_refused() -> None:
-    with pytest.raises(InputError, match="k is 4, but there are 3 candidates"):
+    with pytest.raises(InputError, match="k is 4; expected at most 3"):
         ROUTER.route("0", TopK(4))
     with pytest.raises(InputError, match="k is 0"):
         TopK(0)

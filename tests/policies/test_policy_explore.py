@@ -57,7 +57,7 @@ def test_propensities_of_all_models_sum_to_one(epsilon: float, k: int) -> None:
 def test_the_drawn_rows_are_a_share_of_epsilon_and_say_what_else_it_would_have_been() -> None:
     drawn = [decision for decision in decided(Explore(Threshold(0.0), 0.1, seed=0)) if decision.cause == "explore"]
     assert abs(len(drawn) / MANY - 0.1) < 4 * np.sqrt(0.09 / MANY)
-    assert {decision.reason[:53] for decision in drawn} == {"explored: one of 2 models drawn; else large, as score"}
+    assert {decision.reason[:47] for decision in drawn} == {"explored: drawn from 2 models; else large: scor"}
     assert {decision.candidates for decision in drawn} == {("large", "medium", "small"), ("small", "large", "medium")}
 
 
@@ -108,7 +108,7 @@ def test_targets_follow_the_drawn_model() -> None:
 
 
 def test_exploration_within_exploration_is_refused() -> None:
-    with pytest.raises(InputError, match="explores as well"):
+    with pytest.raises(InputError, match="explores too"):
         decided(Explore(Explore(None, 0.5), 0.5), 10)
 
 

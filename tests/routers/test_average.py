@@ -63,7 +63,7 @@ def test_without_queries_a_share_is_refused_rather_than_guessed() -> None:
 @pytest.mark.parametrize(
     ("routers", "weights", "problem"),
     [
-        ([], None, "one router at least"),
+        ([], None, "expected one router or more"),
         ([Powers(1)], [1, 2], "expected 1 numbers above 0"),
         ([Powers(1), Powers(1)], [1, 0], "above 0"),
         ([Powers(1), Powers(1)], [1, float("nan")], "above 0"),

@@ -48,7 +48,7 @@ def test_no_bundle_is_answered_by_rules() -> None:
 
 
 def test_rules_alone_need_the_names_of_both_models() -> None:
-    with pytest.raises(InputError, match="name the strong and the weak model"):
+    with pytest.raises(InputError, match="give the names of the strong and the weak model"):
         FallbackRouter(None, strong="big")
 
 

@@ -1,0 +1,14 @@
+from .composed import ByContext as ByContext
+from .composed import Explore as Explore
+from .composed import TopK as TopK
+from .conversation import Conversations as Conversations
+from .conversation import SessionCounts as SessionCounts
+from .conversation import margin_of_cost as margin_of_cost
+from .conversation import switch_cost as switch_cost
+from .cost import CostPerThousand as CostPerThousand
+from .cost import budget_threshold as budget_threshold
+from .objective import Objective as Objective
+from .objective import cost_aware as cost_aware
+from .threshold import GuaranteedThreshold as GuaranteedThreshold
+from .threshold import StrongShare as StrongShare
+from .threshold import Threshold as Threshold
