@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False  # type checkers take this as true; importing typing would double the time of `import routelearn`
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 #: The extra of routelearn that brings a module which a public name may need.
 EXTRA_OF = {
@@ -55,6 +57,8 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
             return sorted(listed())
         if name.startswith("__") or name not in listed():
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {sorted(listed())}")
+        import importlib
+
         try:
             value = getattr(importlib.import_module(homes[name], package), name)
         except ModuleNotFoundError as error:
