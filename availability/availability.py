@@ -1,4 +1,4 @@
-"""Availability after quality: which of the ranked candidates can be asked now, and why the others cannot."""
+"""Chooses the first ranked candidate that can be asked now, and says why the candidates before it cannot."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from typing import Any
 from ..routers.base import Decision
 from ..routers.checks import OTHER, clean_name, usable
 from ..routers.errors import InputError, require
-from .breaker import BreakerState
-from .failures import describe, is_failure
-from .model_health import BreakerLimits, Change, ModelHealth, ModelStatus
+from .breaker import BreakerLimits, BreakerState, describe, is_failure
+from .model_health import Change, ModelHealth, ModelStatus
 
 logger = logging.getLogger(__name__)
 
-#: Called with the model, its old and its new state, and why.
+#: A function that is called with the model, its old state, its new state, and the reason.
 OnChange = Callable[[str, BreakerState, BreakerState, str], None]
 
 
@@ -28,12 +27,20 @@ class Choice:
     """The model to ask now.
 
     Attributes:
-        model: its name, one of the candidates.
-        position: its place among the candidates, 0 for the first.
-        reason: one readable sentence, with why each candidate before it was skipped.
-        probe: this request finds out whether the model is back.
-        degraded: no candidate is available; this is the last resort.
-        lease: the probe's number, by which its outcome is told from others.
+        model: name of the chosen candidate.
+        position: position of the chosen candidate, 0 for the first.
+        reason: one readable sentence, which also says why each candidate before this one was skipped.
+        probe: True when this request is a probe, which finds out whether the model is back.
+        degraded: True when no candidate is available and this one is the last resort.
+        lease: number of the probe, which tells its outcome from the outcomes of other calls; None for other requests.
+
+    Example:
+        >>> from routelearn.availability import Availability
+        >>> choice = Availability().choose(["sim-max", "sim-small"])
+        >>> choice.model, choice.position, choice.degraded
+        ('sim-max', 0, False)
+        >>> choice.reason
+        'sim-max is the first available candidate'
     """
 
     model: str
@@ -47,10 +54,19 @@ class Choice:
 class Availability:
     """Keeps a circuit breaker for each model and picks the first available candidate. Safe to share between threads.
 
-    A breaker opens after some failures in a row, at an error rate, or at a P95
-    latency (`BreakerLimits`). After a while it lets a bounded number of probes
-    through: one that succeeds closes it and empties the window, one that fails
-    opens it again. Nothing here calls a model; any client will do.
+    A breaker opens after a number of failures in a row, at an error rate, or at
+    a P95 latency (`BreakerLimits`). After a while it lets a bounded number of
+    probes through. A probe that succeeds closes the breaker and empties the
+    window; a probe that fails opens the breaker again. This class never calls a
+    model, so it works with any client.
+
+    Example:
+        >>> from routelearn.availability import Availability
+        >>> availability = Availability(["sim-max", "sim-small"])
+        >>> for _ in range(5):
+        ...     availability.record("sim-max", ok=False, error="HTTP 529")
+        >>> availability.choose(["sim-max", "sim-small"]).model
+        'sim-small'
     """
 
     def __init__(
@@ -66,20 +82,24 @@ class Availability:
         """Start with every breaker closed.
 
         Args:
-            models: names known from the start; others are taken in as their outcomes are recorded.
-            limits: of each breaker; None: the defaults.
-            max_models: names with a breaker; later ones are always available, and counted under "other".
-            counts_as_failure: whether an exception counts against the model that was asked.
-            on_change: called after each change of state, in the thread that caused it.
-            clock: seconds; what it jumps back is left out.
+            models: names of the models that are known from the start. Other models are added when their first outcome
+                is recorded.
+            limits: limits of each breaker. None: the defaults of `BreakerLimits`.
+            max_models: at most this many models get a breaker. Later models are always available, and their outcomes
+                are counted under "other".
+            counts_as_failure: says whether an exception counts against the model that was asked.
+            on_change: called after each change of state, in the thread that caused the change.
+            clock: returns the time in seconds. When it jumps back, time stands still here until the jump is over.
 
         Raises:
-            InputError: there is no room for the models.
+            InputError: `max_models` is below 1, or below the number of models.
             MissingExtraError: pybreaker is not installed.
         """
         if max_models < max(1, len(models)):
-            raise InputError(f"max_models is {max_models}; expected at least 1, and room for the {len(models)} models")
-        require("pybreaker", "availability")  # says so now when it is missing
+            raise InputError(
+                f"max_models is {max_models}; expected {max(1, len(models))} or more ({len(models)} models are given)"
+            )
+        require("pybreaker", "availability")  # raises now, not at the first request
         self._limits = limits or BreakerLimits()
         self._max_models, self._counts_as_failure, self._on_change = max_models, counts_as_failure, on_change
         self.clock = clock
@@ -89,14 +109,14 @@ class Availability:
         self._other = ModelHealth(OTHER, self._limits, guarded=False)
 
     def choose(self, candidates: Decision | Sequence[str]) -> Choice:
-        """The first available candidate, in ranked order.
+        """Choose the first available candidate in ranked order.
 
-        When none is available, the last resort is the one that is being
-        probed now, else the one whose next probe is due soonest; the choice
-        is `degraded` then, and its reason says so.
+        When no candidate is available, the choice is the last resort: the
+        candidate that is being probed now, or else the candidate whose next
+        probe is due soonest. Such a choice is `degraded`, and its reason says so.
 
         Args:
-            candidates: a router's decision, or model names, the best first.
+            candidates: a router's decision, or model names with the best one first.
 
         Raises:
             InputError: there are no candidates.
@@ -123,9 +143,9 @@ class Availability:
         return Choice(name, position, skipped + what, lease is not None, degraded, lease)
 
     def fallbacks(self, candidates: Decision | Sequence[str]) -> tuple[str, ...]:
-        """The candidates in the order to try: available ones by rank, then the others as `choose` resorts to them.
+        """The candidates in the order to try: the available ones by rank, then the others in the order of `choose`.
 
-        Takes no probe; `attempt` with a name does, when one is due.
+        This method claims no probe. `attempt` with a model's name claims one when it is due.
 
         Raises:
             InputError: there are no candidates.
@@ -135,7 +155,7 @@ class Availability:
             return tuple(names[position] for position in self._order(names, self._now()))
 
     def is_available(self, model: str) -> bool:
-        """Whether `choose` would take this model now if it stood first; changes nothing."""
+        """Whether `choose` would take this model now if it stood first. Nothing changes."""
         with self._lock:
             return self._wait_s(model, self._now()) == 0
 
@@ -147,43 +167,44 @@ class Availability:
         latency_s: float | None = None,
         error: BaseException | str | None = None,
     ) -> None:
-        """Take in the outcome of one call.
+        """Record the outcome of one call.
 
-        Pass the `Choice` where there is one: then an outcome settles the probe
-        that it belongs to, and no other. By a model's name it settles the probe
-        that is under way for longest, or is a probe itself when one is due: a
-        call that began before the breaker opened can be taken for it.
+        Pass the `Choice` if you have one: the outcome then settles exactly the
+        probe that it belongs to. With a model's name, the outcome settles the
+        probe that has been running longest; when no probe is running but one is
+        due, the call counts as that probe. So an outcome that is recorded by
+        name can be that of a call that began before the breaker opened.
 
         Args:
             model: the choice, or the name of the model that was asked.
-            ok: it answered.
-            latency_s: seconds that it took; negative or not finite: left out.
-            error: what went wrong. An exception that does not count makes the outcome an ignored one: no failure, and
-                no sign that the model is well.
+            ok: True when the model answered.
+            latency_s: duration of the call in seconds. A negative or infinite number is left out.
+            error: the exception, or a short description. If `counts_as_failure` says that the exception does not
+                count, the outcome is ignored: it is neither a failure nor a sign that the model is well.
         """
         name, lease = (model.model, model.lease) if isinstance(model, Choice) else (model, None)
         by_name = not isinstance(model, Choice)
         ignored = not ok and isinstance(error, BaseException) and not self._counts(error)
         if latency_s is not None and not usable(latency_s):
             latency_s = None
-        told = (
-            None if ok or error is None else describe(error) if isinstance(error, BaseException) else clean_name(error)
-        )
+        description = None
+        if not ok and error is not None:
+            description = describe(error) if isinstance(error, BaseException) else clean_name(error)
         changes: list[Change] = []
         with self._lock:
             health = self._health(name)
             if ignored:
                 health.ignore(lease, by_name)
             else:
-                health.record(bool(ok), latency_s, told, lease, by_name, self._now(), changes)
+                health.record(bool(ok), latency_s, description, lease, by_name, self._now(), changes)
         self._announce(changes)
 
     def attempt(self, model: str | Choice) -> Attempt:
-        """A context for one call, `with` or `async with`, that records its outcome and how long it took."""
+        """A context for one call, for `with` or `async with`, that records the outcome and the latency."""
         return Attempt(self, model)
 
     def probe(self, model: str) -> int | None:
-        """The lease of a probe of this model, if one is due: for a call that no `choose` went before."""
+        """Claim the lease of a probe if one is due: for a call that was made without `choose`."""
         changes: list[Change] = []
         with self._lock:
             health = self._find(model)
@@ -192,24 +213,24 @@ class Availability:
         return lease
 
     def status(self, model: str) -> ModelStatus:
-        """How one model stands; one that was never heard of is closed, without requests."""
+        """The status of one model. A model without any outcome is closed, with 0 requests."""
         with self._lock:
             health = self._find(model) or ModelHealth(clean_name(model), self._limits, guarded=False)
             return health.status(self._now())
 
     def statuses(self) -> list[ModelStatus]:
-        """The status of each model, all of one moment; "other" last, once there was one."""
+        """The status of every model at the same moment; "other" comes last, once it has an outcome."""
         with self._lock:
             now = self._now()
             statuses = [health.status(now) for health in (*self._models.values(), self._other)]
         return statuses if statuses[-1].requests else statuses[:-1]
 
     def as_dict(self) -> dict[str, Any]:
-        """The statuses by model as plain data, ready for JSON."""
+        """The statuses by model name as plain data, ready for JSON."""
         return {status.model: status.as_dict() for status in self.statuses()}
 
     def _order(self, names: Sequence[str], now: float) -> list[int]:
-        """Positions of the candidates in the order to try."""
+        """The positions of the candidates, in the order to try."""
 
         def key(position: int) -> tuple[int, float]:
             health, wait_s = self._find(names[position]), self._wait_s(names[position], now)
@@ -220,7 +241,7 @@ class Availability:
         return sorted(range(len(names)), key=key)
 
     def _wait_s(self, name: str, now: float) -> float:
-        """Seconds until a model can be asked; 0: now, as one can that was never heard of."""
+        """Seconds until a model can be asked; 0 means now, which is also the answer for an unknown model."""
         health = self._find(name)
         return health.wait_s(now) if health else 0.0
 
@@ -230,26 +251,26 @@ class Availability:
     def _counts(self, error: BaseException) -> bool:
         try:
             return self._counts_as_failure(error)
-        except Exception:  # the caller's function: its error must not hide that of the call
-            logger.exception("counts_as_failure failed; the error counts")
+        except Exception:  # an error in the caller's function must not hide the error of the call
+            logger.exception("counts_as_failure raised an exception; the error of the call counts as a failure")
             return True
 
     def _announce(self, changes: Sequence[Change]) -> None:
-        """Outside the lock: the callback may ask for the status."""
+        """Log the changes and call `on_change`. The lock is not held: the callback may ask for the status."""
         for change in changes:
             level = logging.WARNING if change.new == "open" else logging.INFO
             logger.log(level, "breaker of %r: %s -> %s, %s", change.model, change.old, change.new, change.why)
             if self._on_change is not None:
                 try:
                     self._on_change(change.model, change.old, change.new, change.why)
-                except Exception:  # the caller's function
-                    logger.exception("on_change failed; the request goes on")
+                except Exception:  # an error in the caller's function must not fail the request
+                    logger.exception("on_change raised an exception; the request goes on")
 
     def _find(self, model: str) -> ModelHealth | None:
         return self._models.get(model) or self._models.get(clean_name(model))
 
     def _health(self, model: str) -> ModelHealth:
-        """What is known of a model, made when it is new and there is room."""
+        """The health of a model; a new model gets one of its own, unless `max_models` is reached."""
         health = self._find(model)
         if health is None:
             name = clean_name(model)
@@ -260,14 +281,22 @@ class Availability:
 
 
 class Attempt:
-    """One call of a model: records what happens inside. Use it once, with `with` or `async with`."""
+    """The context of one call, which records the outcome and the latency. `Availability.attempt` makes it; use it once.
+
+    Example:
+        >>> from routelearn.availability import Availability
+        >>> availability = Availability(["sim-max"])
+        >>> with availability.attempt("sim-max"):
+        ...     answer = "the answer of your client"
+        >>> availability.status("sim-max").requests
+        1
+    """
 
     def __init__(self, availability: Availability, model: str | Choice) -> None:
-        """See `Availability.attempt`."""
         self._availability, self._model, self._began = availability, model, 0.0
 
     def __enter__(self) -> None:
-        """Start the time; by a model's name, this call is a probe when one is due."""
+        """Start the clock. With a model's name, the call becomes a probe when one is due."""
         if isinstance(self._model, str):
             lease = self._availability.probe(self._model)
             if lease is not None:
@@ -277,23 +306,23 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Record: without an exception a success, else by `counts_as_failure`."""
+        """Record a success, or the exception that was raised inside."""
         latency_s = self._availability.clock() - self._began
         self._availability.record(self._model, ok=error is None, latency_s=latency_s, error=error)
 
     async def __aenter__(self) -> None:
-        """See `__enter__`."""
+        """Do the same as `__enter__`."""
         self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """See `__exit__`."""
+        """Do the same as `__exit__`."""
         self.__exit__(kind, error, traceback)
 
 
 class _RisingClock:
-    """Seconds since the start that never fall: what the clock jumps back is left out. Not locked."""
+    """Seconds since the start, which never fall: steps back of the clock are left out. It has no lock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._last, self._elapsed = clock, clock(), 0.0
@@ -308,5 +337,5 @@ class _RisingClock:
 def _names(candidates: Decision | Sequence[str]) -> Sequence[str]:
     names = candidates.candidates if isinstance(candidates, Decision) else candidates
     if isinstance(names, str) or not names:
-        raise InputError(f"candidates are {names!r}; expected a decision, or at least one model name in a sequence")
+        raise InputError(f"candidates are {names!r}; expected a decision, or a sequence of at least one model name")
     return names

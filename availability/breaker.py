@@ -1,23 +1,127 @@
-"""A circuit breaker (Nygard, Release It!, 2007) that is told outcomes, with a bounded number of probes.
+"""The circuit breaker of one model (Nygard, Release It!, 2007): its limits, the errors that count, its states.
 
-The states and their changes are pybreaker's. Added here: outcomes are told
-after the call, so that no lock is held while a model answers; time is the
-caller's clock; half-open lets a bounded number of probes through, each with a
-lease, where pybreaker lets everything through.
+pybreaker keeps the states and changes them. This module adds three things. The
+caller reports each outcome after the call, so that no lock is held while a
+model answers. Time comes from the caller's clock. A half-open breaker lets only
+a bounded number of probes through, each with a lease; pybreaker would let every
+call through.
 """
 
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from typing import Literal, cast
 
-from ..routers.errors import require
+from ..routers.checks import check_seconds
+from ..routers.errors import InputError, require
 
 BreakerState = Literal["closed", "open", "half-open"]
 
+#: Errors that a bug in the caller's own code raises; they say nothing about the model.
+PROGRAMMING = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerLimits:
+    """The limits at which a breaker opens, and the rules for probing an open one.
+
+    Attributes:
+        failures: this many failures in a row open the breaker.
+        error_rate: the breaker opens when failures divided by outcomes in the window reach this share, in (0, 1].
+        min_requests: the error rate counts only with at least this many outcomes in the window, the P95 latency only
+            with at least this many latencies. With fewer, only failures in a row open the breaker.
+        window: the window holds at most this many of a model's newest outcomes.
+        window_s: the window drops outcomes that are older than this many seconds. None: it keeps them at any age.
+        max_p95_s: the breaker opens when the P95 latency in the window exceeds this many seconds; a probe that takes
+            longer counts as a failure. None: latency never opens the breaker.
+        reset_timeout_s: the breaker stays open for this many seconds before the first probe.
+        probes: a half-open breaker lets this many requests through at a time.
+        probe_lease_s: a probe without an outcome makes room for another one after this many seconds. Choose more than
+            your longest call takes, or the outcome of a slow probe may come too late to count.
+
+    Raises:
+        InputError: a limit is out of its range.
+
+    Example:
+        >>> from routelearn.availability import Availability, BreakerLimits
+        >>> availability = Availability(["sim-max"], BreakerLimits(failures=2))
+        >>> for _ in range(2):
+        ...     availability.record("sim-max", ok=False)
+        >>> availability.status("sim-max").state
+        'open'
+    """
+
+    failures: int = 5
+    error_rate: float = 0.5
+    min_requests: int = 20
+    window: int = 100
+    window_s: float | None = 60.0
+    max_p95_s: float | None = None
+    reset_timeout_s: float = 30.0
+    probes: int = 1
+    probe_lease_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Check every limit.
+
+        Raises:
+            InputError: a limit is out of its range.
+        """
+        for name in ("failures", "min_requests", "probes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected a whole number of 1 or more")
+        if self.window < self.min_requests:
+            raise InputError(f"window is {self.window}; expected at least min_requests, which is {self.min_requests}")
+        if not 0 < self.error_rate <= 1:
+            raise InputError(f"error_rate is {self.error_rate}; expected a number above 0 and at most 1")
+        for name in ("window_s", "max_p95_s", "reset_timeout_s", "probe_lease_s"):
+            check_seconds(name, getattr(self, name))
+
+
+def status_of(error: BaseException) -> int | None:
+    """Read the HTTP status of an error: `status_code` or `status` of the error itself or of its `response`, or None."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status"):
+            value = getattr(holder, name, None)
+            if isinstance(value, int):
+                return int(value)
+    return None
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an error counts against the model that was asked.
+
+    If the error has an HTTP status, then 408, 429 and every status from 500 on
+    count. Any other status is the fault of the request (bad request, no rights,
+    not found, conflict) and does not count. If the error has no status, then
+    connection errors, timeouts and unknown exceptions count; cancellations and
+    programming errors (`PROGRAMMING`) do not.
+    """
+    status = status_of(error)
+    if status is not None:
+        return status in {408, 429} or status >= 500
+    return isinstance(error, Exception) and not isinstance(error, (CancelledError, *PROGRAMMING))
+
+
+def describe(error: BaseException) -> str:
+    """The type of an error and its HTTP status. The text of the error is left out: clients quote the prompt in it."""
+    status = status_of(error)
+    return type(error).__name__ if status is None else f"{type(error).__name__} {status}"
+
 
 class _FailedError(Exception):
-    """Stands for a call that failed, when pybreaker is told of it."""
+    """Reports a failed call to pybreaker, which learns of failures from exceptions."""
 
 
 def _fail() -> None:
@@ -29,30 +133,28 @@ def _succeed() -> None:
 
 
 class Breaker:
-    """The breaker of one model. Not locked: its owner locks.
+    """The breaker of one model. It has no lock: the object that holds it locks.
 
     Attributes:
-        opened_at: seconds of the clock when it opened last.
+        opened_at: when the breaker last opened, in seconds of the caller's clock.
     """
 
-    def __init__(self, name: str, failures: int, reset_timeout_s: float, probes: int, probe_lease_s: float) -> None:
-        """A closed breaker.
+    def __init__(self, name: str, limits: BreakerLimits) -> None:
+        """Start with a closed breaker.
 
         Args:
-            name: of the model.
-            failures: so many in a row open it.
-            reset_timeout_s: seconds from opening to the first probe.
-            probes: how many may be under way at a time.
-            probe_lease_s: after so many seconds without an outcome another probe may take the place of one.
+            name: name of the model.
+            limits: `failures`, `reset_timeout_s`, `probes` and `probe_lease_s` are used here; `ModelHealth` judges
+                the window.
 
         Raises:
             MissingExtraError: pybreaker is not installed.
         """
         self._breaker = require("pybreaker", "availability").CircuitBreaker(
-            fail_max=failures, reset_timeout=reset_timeout_s, name=name, throw_new_error_on_trip=False
+            fail_max=limits.failures, reset_timeout=limits.reset_timeout_s, name=name, throw_new_error_on_trip=False
         )
-        self._reset_timeout_s, self._probes, self._probe_lease_s = reset_timeout_s, probes, probe_lease_s
-        self._leases: dict[int, float] = {}  # probe under way: when its lease ends; in the order they were let through
+        self._limits = limits
+        self._leases: dict[int, float] = {}  # running probe -> end of its lease, oldest probe first
         self._next = 0
         self.opened_at = 0.0
 
@@ -63,57 +165,61 @@ class Breaker:
 
     @property
     def failures_in_a_row(self) -> int:
-        """Failures since the last success."""
+        """Number of failures since the last success."""
         return int(self._breaker.fail_counter)
 
     @property
     def oldest_probe(self) -> int | None:
-        """The lease of the probe that is under way for longest, or None."""
+        """The lease of the probe that has been running longest, or None when no probe is running."""
         return next(iter(self._leases), None)
 
     def wait_s(self, now: float) -> float:
-        """Seconds until a request may go to the model: 0 when closed, or when a probe may go now."""
+        """Seconds until a request may go to the model; 0 when the breaker is closed or a probe may go now."""
         if self.state == "open":
-            return max(0.0, self.opened_at + self._reset_timeout_s - now)
-        if self.state == "half-open" and len(self._leases) >= self._probes:
+            return max(0.0, self.opened_at + self._limits.reset_timeout_s - now)
+        if self.state == "half-open" and len(self._leases) >= self._limits.probes:
             return max(0.0, next(iter(self._leases.values())) - now)
         return 0.0
 
     def claim(self, now: float) -> int | None:
-        """Let a probe through if one may go; an open breaker is half-open then.
+        """Let a probe through if one may go; this makes an open breaker half-open.
 
         Returns:
-            Its lease, for `settle` or `release`; None: closed, or no probe may go.
+            The lease of the probe, to be passed to `settle` or `release`; None when the breaker is closed, or when no
+            probe may go yet.
         """
         if self.state == "closed" or self.wait_s(now) > 0:
             return None
         if self.state == "open":
             self._breaker.half_open()
-        if len(self._leases) >= self._probes:  # the outcome of the oldest was never told
+        if len(self._leases) >= self._limits.probes:  # nobody reported the outcome of the oldest probe
             del self._leases[next(iter(self._leases))]
         self._next += 1
-        self._leases[self._next] = now + self._probe_lease_s
+        self._leases[self._next] = now + self._limits.probe_lease_s
         return self._next
 
     def settle(self, lease: int, ok: bool, now: float) -> None:
-        """Tell the outcome of a probe: success closes, failure opens; a lease that is over changes nothing."""
+        """Report the outcome of a probe: success closes the breaker, failure opens it.
+
+        An outcome whose lease has ended changes nothing.
+        """
         if self._leases.pop(lease, None) is not None:
-            self._tell(ok, now)
+            self._report(ok, now)
 
     def release(self, lease: int) -> None:
-        """A probe ended without an outcome: the next one may go."""
+        """End a probe that has no outcome, so that the next probe may go."""
         self._leases.pop(lease, None)
 
     def record(self, ok: bool, now: float) -> None:
-        """Tell the outcome of a call while closed."""
-        self._tell(ok, now)
+        """Report the outcome of a call that was made while the breaker was closed."""
+        self._report(ok, now)
 
     def open(self, now: float) -> None:
-        """Open it for a reason of its owner's."""
+        """Open the breaker for a reason that `ModelHealth` found, such as a high error rate."""
         self._breaker.open()
         self._changed(now)
 
-    def _tell(self, ok: bool, now: float) -> None:
+    def _report(self, ok: bool, now: float) -> None:
         before = self.state
         with contextlib.suppress(_FailedError):
             self._breaker.call(_succeed if ok else _fail)
@@ -121,6 +227,6 @@ class Breaker:
             self._changed(now)
 
     def _changed(self, now: float) -> None:
-        self._leases.clear()  # outcomes of these probes come too late now
+        self._leases.clear()  # outcomes of the probes that still run come too late now
         if self.state == "open":
             self.opened_at = now

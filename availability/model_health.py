@@ -1,83 +1,49 @@
-"""How well one model is: its newest outcomes, its circuit breaker, its counts."""
+"""The health of one model: its newest outcomes, the state of its circuit breaker, and its counters."""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, insort
+from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from ..routers.checks import check_seconds
-from ..routers.errors import InputError
-from .breaker import Breaker, BreakerState
-from .call_outcomes import CallOutcomes
+from .breaker import Breaker, BreakerLimits, BreakerState
 
-#: Why a candidate was skipped: what opened its breaker ("probe": a probe failed), or all its probes are under way.
+#: Why a candidate was skipped: the event that opened its breaker ("probe": a probe failed), or "probing": all the
+#: probes that may run at a time are running.
 SkipKind = Literal["failures", "error-rate", "latency", "probe", "probing"]
 SKIP_KINDS: tuple[SkipKind, ...] = get_args(SkipKind)
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerLimits:
-    """When a breaker opens, and how it is probed.
-
-    Attributes:
-        failures: so many in a row open it.
-        error_rate: failures / outcomes of the window from which on it opens, in (0, 1].
-        min_requests: with fewer outcomes in the window (for the P95: latencies) only failures in a row open it.
-        window: the window is the last so many outcomes of a model,
-        window_s: none of them older than so many seconds; None: of any age.
-        max_p95_s: a P95 latency above it opens; a probe slower than that is a failure. None: no limit.
-        reset_timeout_s: seconds that it stays open before a probe.
-        probes: requests let through at a time while it is half-open.
-        probe_lease_s: seconds after which a probe without an outcome no longer holds others up. Longer than the
-            longest call, else the outcome of a slow probe may be told too late to count.
-    """
-
-    failures: int = 5
-    error_rate: float = 0.5
-    min_requests: int = 20
-    window: int = 100
-    window_s: float | None = 60.0
-    max_p95_s: float | None = None
-    reset_timeout_s: float = 30.0
-    probes: int = 1
-    probe_lease_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot work.
-
-        Raises:
-            InputError: a limit is out of its range.
-        """
-        for name in ("failures", "min_requests", "probes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.window < self.min_requests:
-            raise InputError(f"window is {self.window}; expected at least min_requests, which is {self.min_requests}")
-        if not 0 < self.error_rate <= 1:
-            raise InputError(f"error_rate is {self.error_rate}; expected a share above 0, at most 1")
-        for name in ("window_s", "max_p95_s", "reset_timeout_s", "probe_lease_s"):
-            check_seconds(name, getattr(self, name))
-
-
-@dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """How one model stands.
+    """The status of one model at one moment.
 
     Attributes:
-        model: its name; "other": all beyond the bound on names, which have no breaker.
-        state: "closed" (it is asked), "open" (it is not), "half-open" (it is probed).
-        count: outcomes in the window.
-        error_rate: failures / outcomes in the window; None: empty.
-        p50_s: median latency of the successes in the window, seconds; None: not known.
-        p95_s: 95th percentile, likewise.
-        requests: outcomes recorded since the start: successes, failures and ignored ones.
-        failures: failures since the start.
-        ignored: cancelled calls and errors that are the request's own fault, since the start.
-        opened: times its breaker opened.
-        closed: times its breaker closed again.
-        skipped: times that `choose` skipped it, by kind of reason.
-        last_error: the newest failure that came with an error, by type and HTTP status; None: there was none.
-        why: what changed the state last; "" when nothing did.
+        model: name of the model; "other" stands for all models beyond `max_models`, which have no breaker.
+        state: "closed" (requests go to the model), "open" (they do not) or "half-open" (only probes do).
+        count: number of outcomes in the window.
+        error_rate: failures divided by outcomes in the window; None when the window is empty.
+        p50_s: median latency of the successes in the window, seconds; None when no latency is known.
+        p95_s: 95th percentile of the same latencies, seconds; None when no latency is known.
+        requests: outcomes recorded since the start, the ignored ones included.
+        failures: failures recorded since the start.
+        ignored: outcomes since the start that say nothing about the model: cancelled calls, and errors that are the
+            fault of the request.
+        opened: how often the breaker opened.
+        closed: how often the breaker closed again.
+        skipped: how often `choose` skipped the model, by kind of reason.
+        last_error: type and HTTP status of the newest failure that was recorded with an error, or None.
+        why: the reason for the last change of state; "" when the state never changed.
+
+    Example:
+        >>> from routelearn.availability import Availability
+        >>> availability = Availability(["sim-max"])
+        >>> availability.record("sim-max", ok=True, latency_s=0.5)
+        >>> status = availability.status("sim-max")
+        >>> status.state, status.requests, status.error_rate, status.p95_s
+        ('closed', 1, 0.0, 0.5)
     """
 
     model: str
@@ -102,7 +68,14 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A breaker changed its state, and why."""
+    """One change of a breaker's state.
+
+    Attributes:
+        model: name of the model.
+        old: the state before.
+        new: the state after.
+        why: the reason.
+    """
 
     model: str
     old: BreakerState
@@ -110,27 +83,95 @@ class Change:
     why: str
 
 
-class ModelHealth:
-    """What is known of one model. Not locked: its owner locks, and gives the time."""
+class CallOutcomes:
+    """The window of one model's newest outcomes. It gives the error rate and percentiles of the latency.
 
-    def __init__(self, name: str, limits: BreakerLimits, *, guarded: bool = True) -> None:
-        """A model that is well.
+    Attributes:
+        failures: number of failures in the window.
+    """
+
+    def __init__(self, size: int, seconds: float | None) -> None:
+        """Start with an empty window.
 
         Args:
-            name: of the model.
-            limits: of its breaker.
-            guarded: it has a breaker; False: outcomes are counted, and it is always available.
+            size: the window holds at most this many outcomes.
+            seconds: outcomes older than this are dropped. None: outcomes are kept at any age.
+        """
+        self._size, self._seconds = size, seconds
+        self._outcomes: deque[tuple[float, bool, float | None]] = deque()  # (when, ok, latency in seconds)
+        self._latencies: list[float] = []  # latencies of the successes, sorted
+        self.failures = 0
+
+    @property
+    def count(self) -> int:
+        """Number of outcomes in the window."""
+        return len(self._outcomes)
+
+    def add(self, now: float, ok: bool, latency_s: float | None) -> None:
+        """Add one outcome. The latency of a failure is left out, because a fast refusal is not a fast model."""
+        latency_s = latency_s if ok else None
+        self._outcomes.append((now, ok, latency_s))
+        self.failures += not ok
+        if latency_s is not None:
+            insort(self._latencies, latency_s)
+        if len(self._outcomes) > self._size:
+            self._drop()
+        self.expire(now)
+
+    def expire(self, now: float) -> None:
+        """Drop the outcomes that are too old."""
+        while self._seconds is not None and self._outcomes and now - self._outcomes[0][0] > self._seconds:
+            self._drop()
+
+    def clear(self) -> None:
+        """Drop all outcomes."""
+        self._outcomes.clear()
+        self._latencies.clear()
+        self.failures = 0
+
+    @property
+    def error_rate(self) -> float | None:
+        """Failures divided by outcomes, or None when the window is empty."""
+        return self.failures / self.count if self._outcomes else None
+
+    @property
+    def latencies(self) -> int:
+        """Number of latencies in the window."""
+        return len(self._latencies)
+
+    def percentile(self, share: float) -> float | None:
+        """The latency in seconds that this share of the successes did not exceed (nearest rank); None if unknown."""
+        if not self._latencies:
+            return None
+        return self._latencies[max(0, math.ceil(share * len(self._latencies)) - 1)]
+
+    def _drop(self) -> None:
+        _, ok, latency_s = self._outcomes.popleft()
+        self.failures -= not ok
+        if latency_s is not None:
+            del self._latencies[bisect_left(self._latencies, latency_s)]
+
+
+class ModelHealth:
+    """The outcomes, the breaker and the counters of one model.
+
+    It has neither lock nor clock: `Availability` locks, and passes the time.
+    """
+
+    def __init__(self, name: str, limits: BreakerLimits, *, guarded: bool = True) -> None:
+        """Start with a model that is well.
+
+        Args:
+            name: name of the model.
+            limits: limits of its breaker.
+            guarded: give the model a breaker. False: outcomes are counted, and the model is always available.
 
         Raises:
             MissingExtraError: pybreaker is not installed.
         """
         self.name, self._limits = name, limits
         self._outcomes = CallOutcomes(limits.window, limits.window_s)
-        self._breaker = (
-            Breaker(name, limits.failures, limits.reset_timeout_s, limits.probes, limits.probe_lease_s)
-            if guarded
-            else None
-        )
+        self._breaker = Breaker(name, limits) if guarded else None
         self._kind: SkipKind = "failures"
         self._why = ""
         self._last_error: str | None = None
@@ -139,15 +180,15 @@ class ModelHealth:
 
     @property
     def state(self) -> BreakerState:
-        """The state of its breaker."""
+        """The state of the breaker; a model without a breaker counts as closed."""
         return "closed" if self._breaker is None else self._breaker.state
 
     def wait_s(self, now: float) -> float:
-        """Seconds until it can be asked; 0: now, be it as a probe."""
+        """Seconds until a request may go to the model; 0 when one may go now, possibly as a probe."""
         return 0.0 if self._breaker is None else self._breaker.wait_s(now)
 
     def claim(self, now: float, changes: list[Change]) -> int | None:
-        """The lease of a probe, if one may go; a change of state is added to `changes`."""
+        """Claim the lease of a probe if one may go; a change of state is appended to `changes`."""
         if self._breaker is None:
             return None
         before = self.state
@@ -156,7 +197,7 @@ class ModelHealth:
         return lease
 
     def skip(self, wait_s: float) -> str:
-        """Count that it was skipped, and say why."""
+        """Count that the model was skipped, and return the reason."""
         kind: SkipKind = self._kind if self.state == "open" else "probing"
         self._skipped[kind] += 1
         if kind == "probing":
@@ -165,7 +206,7 @@ class ModelHealth:
         return f"{self.name} is out for another {wait_s:.3g} s ({self._why}{error})"
 
     def ignore(self, lease: int | None, by_name: bool) -> None:
-        """Take in a call that says nothing about the model; arguments as in `record`."""
+        """Count a call that says nothing about the model; the arguments are those of `record`."""
         self._requests += 1
         self._ignored += 1
         if self._breaker is not None:
@@ -183,16 +224,17 @@ class ModelHealth:
         now: float,
         changes: list[Change],
     ) -> None:
-        """Take in a success or a failure.
+        """Record a success or a failure.
 
         Args:
-            ok: success.
-            latency_s: seconds, or None.
-            error: what went wrong, or None.
-            lease: of the probe that it was; None: it was none.
-            by_name: what it was is not known: the oldest probe, or a probe of its own when one is due.
-            now: seconds.
-            changes: gets the changes of state, in their order.
+            ok: True for a success.
+            latency_s: duration of the call in seconds, or None.
+            error: description of the error, or None.
+            lease: the lease, when the call was a probe; else None.
+            by_name: the caller gave only the model's name. The outcome then belongs to the oldest running probe; when
+                none is running but one is due, the call counts as that probe.
+            now: the time in seconds.
+            changes: changes of state are appended here, in their order.
         """
         self._requests += 1
         self._failures += not ok
@@ -206,11 +248,11 @@ class ModelHealth:
             return
         if by_name:
             lease = self._breaker.oldest_probe or self.claim(now, changes)
-        if lease is not None:  # else it began before the breaker opened, or was the last resort
+        if lease is not None:  # without a lease the call began before the breaker opened, or was the last resort
             self._settle(self._breaker, lease, ok, latency_s, now, changes)
 
     def _judge(self, breaker: Breaker, ok: bool, now: float, changes: list[Change]) -> None:
-        """Open the breaker when failures in a row or the window say so."""
+        """Open the breaker when the failures in a row or the window reach a limit."""
         outcomes, limits = self._outcomes, self._limits
         rate, p95 = outcomes.error_rate, outcomes.percentile(0.95)
         breaker.record(ok, now)
@@ -226,12 +268,12 @@ class ModelHealth:
     def _settle(
         self, breaker: Breaker, lease: int, ok: bool, latency_s: float | None, now: float, changes: list[Change]
     ) -> None:
-        """Let a probe close the breaker or open it again."""
+        """Let the outcome of a probe close the breaker or open it again."""
         before = breaker.state
         slow = ok and self._is_slow(latency_s)
         breaker.settle(lease, ok and not slow, now)
         if breaker.state == "closed":
-            self._outcomes.clear()  # what led to the opening must not lead to the next one
+            self._outcomes.clear()  # the outcomes that opened the breaker must not open it again
         why = f"a probe took {latency_s:.3g} s" if slow else "a probe succeeded" if ok else "a probe failed"
         self._changed(before, "probe", why, changes)
 
@@ -239,7 +281,7 @@ class ModelHealth:
         return self._limits.max_p95_s is not None and latency_s is not None and latency_s > self._limits.max_p95_s
 
     def _changed(self, before: BreakerState, kind: SkipKind, why: str, changes: list[Change]) -> None:
-        """Keep what changed, if anything did."""
+        """Note a change of state, if the state differs from the one before."""
         if self.state == before:
             return
         self._kind, self._why = kind, why
@@ -248,7 +290,7 @@ class ModelHealth:
         changes.append(Change(self.name, before, self.state, why))
 
     def status(self, now: float) -> ModelStatus:
-        """How it stands."""
+        """The status of the model at this time."""
         self._outcomes.expire(now)
         return ModelStatus(
             model=self.name,

@@ -11,7 +11,7 @@ import re
 
 from routelearn import FallbackRouter
 from routelearn.availability.availability import Availability
-from routelearn.availability.model_health import BreakerLimits
+from routelearn.availability.breaker import BreakerLimits
 from routelearn.cascade.backends import Answer
 from routelearn.cascade.confidence import Ask, Estimate
 from routelearn.routers.query import Query

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from ...availability.availability import Availability
-from ...availability.model_health import BreakerLimits
+from ...availability.breaker import BreakerLimits
 from ...cascade.verifier import load_verifier
 from ...monitoring.availability_metrics import register_availability_metrics
 from ...monitoring.decision_log import DecisionLog

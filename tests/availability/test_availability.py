@@ -1,4 +1,4 @@
-"""The choice among candidates, the outcomes that are told, and what listeners and Prometheus hear of it."""
+"""The choice among candidates, the outcomes that are reported, and what listeners and Prometheus hear of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from routelearn.availability.availability import Availability, Choice
-from routelearn.availability.model_health import BreakerLimits
+from routelearn.availability.breaker import BreakerLimits
 from routelearn.monitoring.availability_metrics import register_availability_metrics
 from routelearn.routers.base import Decision
 from routelearn.routers.checks import MAX_NAME
@@ -187,7 +187,7 @@ def test_more_models_than_the_bound_are_an_input_error() -> None:
             Availability(**arguments)  # type: ignore[arg-type]
 
 
-# What is told of it.
+# Listeners, metrics and statuses.
 
 
 def test_listeners_hear_each_change_with_the_reason_and_may_ask_back_or_raise(
@@ -215,7 +215,7 @@ def test_listeners_hear_each_change_with_the_reason_and_may_ask_back_or_raise(
         ("a", "open", "half-open", "30 s have passed", "half-open"),
         ("a", "half-open", "closed", "a probe succeeded", "closed"),
     ]
-    assert caplog.text.count("on_change failed") == 5
+    assert caplog.text.count("on_change raised an exception") == 5
     assert [record.levelname for record in caplog.records if "breaker of" in record.message] == [
         "WARNING",
         "INFO",
@@ -229,8 +229,8 @@ def test_statuses_are_plain_data() -> None:
     availability = opened(Clock())
     availability.record("b", ok=True, latency_s=0.5)
     assert json.loads(json.dumps(availability.as_dict())) == availability.as_dict()
-    told = availability.as_dict()["a"]
-    assert told["state"] == "open" and told["error_rate"] == 1.0 and told["last_error"] == "down"
+    status = availability.as_dict()["a"]
+    assert status["state"] == "open" and status["error_rate"] == 1.0 and status["last_error"] == "down"
 
 
 def scrape(availability: Availability) -> dict[tuple[str, str, str], float]:
@@ -252,25 +252,25 @@ def test_prometheus_sees_what_the_statuses_say() -> None:
     clock.now += 30
     probe = availability.choose(["a", "b"])
     availability.choose(["a", "b"])
-    found = scrape(availability)
+    scraped = scrape(availability)
     for status in availability.statuses():
         for name in ("requests", "failures", "ignored"):
-            assert found[f"routelearn_model_{name}_total", status.model, ""] == getattr(status, name)
+            assert scraped[f"routelearn_model_{name}_total", status.model, ""] == getattr(status, name)
         for name in ("opened", "closed"):
-            assert found[f"routelearn_breaker_{name}_total", status.model, ""] == getattr(status, name)
+            assert scraped[f"routelearn_breaker_{name}_total", status.model, ""] == getattr(status, name)
         for kind, count in status.skipped.items():
-            assert found["routelearn_model_skipped_total", status.model, kind] == count
-        states = {s: found["routelearn_breaker_state", status.model, s] for s in ("closed", "open", "half-open")}
+            assert scraped["routelearn_model_skipped_total", status.model, kind] == count
+        states = {s: scraped["routelearn_breaker_state", status.model, s] for s in ("closed", "open", "half-open")}
         assert states == {**dict.fromkeys(states, 0), status.state: 1}
-    assert found["routelearn_model_skipped_total", "a", "failures"] == 1
-    assert found["routelearn_model_skipped_total", "a", "probing"] == 1
-    assert found["routelearn_model_latency_p95_seconds", "b", ""] == 0.5
-    assert found["routelearn_model_error_rate", "a", ""] == 1
-    assert ("routelearn_model_latency_p95_seconds", "a", "") not in found
+    assert scraped["routelearn_model_skipped_total", "a", "failures"] == 1
+    assert scraped["routelearn_model_skipped_total", "a", "probing"] == 1
+    assert scraped["routelearn_model_latency_p95_seconds", "b", ""] == 0.5
+    assert scraped["routelearn_model_error_rate", "a", ""] == 1
+    assert ("routelearn_model_latency_p95_seconds", "a", "") not in scraped
     availability.record(probe, ok=True)
-    found = scrape(availability)
-    assert found["routelearn_breaker_closed_total", "a", ""] == 1
-    assert found["routelearn_breaker_opened_total", "a", ""] == 1
+    scraped = scrape(availability)
+    assert scraped["routelearn_breaker_closed_total", "a", ""] == 1
+    assert scraped["routelearn_breaker_opened_total", "a", ""] == 1
 
 
 def test_one_registry_takes_one_and_gives_it_back() -> None:
@@ -288,7 +288,7 @@ DOCS = (Path(__file__).resolve().parents[2] / "docs" / "availability.md").read_t
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "expected"),
     list(
         zip(
             re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL),
@@ -298,11 +298,11 @@ DOCS = (Path(__file__).resolve().parents[2] / "docs" / "availability.md").read_t
     ),
     ids=("availability", "conversations"),
 )
-def test_the_recipe_runs(code: str, told: str, tmp_path: Path) -> None:
+def test_the_recipe_runs(code: str, expected: str, tmp_path: Path) -> None:
     """Without a bundle: rules answer."""
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert told in done.stdout
+    assert expected in done.stdout
 
 
 def test_the_documented_limits_and_metrics_are_the_real_ones() -> None:

@@ -18,9 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.availability.availability import Availability, Choice
-from routelearn.availability.call_outcomes import CallOutcomes
-from routelearn.availability.failures import describe, is_failure
-from routelearn.availability.model_health import BreakerLimits
+from routelearn.availability.breaker import BreakerLimits, describe, is_failure
+from routelearn.availability.model_health import CallOutcomes
 
 
 class StatusError(Exception):
@@ -99,7 +98,7 @@ def test_the_caller_says_what_counts_and_a_caller_that_raises_is_logged(caplog: 
     with pytest.raises(ZeroDivisionError), availability.attempt("a"):
         raise ZeroDivisionError
     assert availability.status("a").failures == 1
-    assert "counts_as_failure failed" in caplog.text
+    assert "counts_as_failure raised an exception" in caplog.text
 
 
 def test_an_attempt_records_what_happens_inside_and_how_long_it_took() -> None:

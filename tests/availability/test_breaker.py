@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from routelearn.availability.availability import Availability, Choice
-from routelearn.availability.model_health import BreakerLimits
+from routelearn.availability.breaker import BreakerLimits
 from routelearn.routers.errors import InputError, MissingExtraError
 
 LEGAL = {("closed", "open"), ("open", "half-open"), ("half-open", "closed"), ("half-open", "open")}
@@ -115,8 +115,8 @@ class Paths(RuleBasedStateMachine):
     def the_state_is_the_one_that_the_rules_give(self) -> None:
         status = self.availability.status("a")
         assert status.state == self.state
-        found = {"requests": status.requests, "failures": status.failures, "ignored": status.ignored}
-        assert +Counter(found) == +self.recorded
+        counts = {"requests": status.requests, "failures": status.failures, "ignored": status.ignored}
+        assert +Counter(counts) == +self.recorded
 
     @invariant()
     def the_changes_are_a_legal_path(self) -> None:

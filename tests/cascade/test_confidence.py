@@ -196,9 +196,9 @@ def estimate(confidence: Confidence, model: Model, first: str = "42", query: Que
 
 def test_the_majority_answers_and_its_share_is_the_confidence() -> None:
     model = Model("41", "it is 41", "42", "41")
-    found = estimate(SelfConsistency(5), model)
-    assert found.answer is not None
-    assert (found.answer.text, found.confidence) == ("41", 0.6)
+    estimated = estimate(SelfConsistency(5), model)
+    assert estimated.answer is not None
+    assert (estimated.answer.text, estimated.confidence) == ("41", 0.6)
 
 
 def test_it_stops_when_the_majority_is_decided() -> None:
@@ -217,14 +217,14 @@ def test_stopping_early_decides_as_all_samples_would(
 ) -> None:
     model = Model(*drawn[1:])
     consistency = SelfConsistency(len(drawn), concurrency=concurrency, threshold=threshold)
-    found = estimate(consistency, model, drawn[0])
+    estimated = estimate(consistency, model, drawn[0])
     counts = {answer: drawn.count(answer) for answer in drawn}
     most = max(counts.values())
-    assert found.answer is not None
+    assert estimated.answer is not None
     if threshold is None:
-        assert counts[found.answer.text] == most
+        assert counts[estimated.answer.text] == most
     else:
-        assert (found.confidence >= threshold) == (most / len(drawn) >= threshold)
+        assert (estimated.confidence >= threshold) == (most / len(drawn) >= threshold)
     assert model.most_running <= (concurrency or len(drawn))
 
 
@@ -236,8 +236,8 @@ def test_a_threshold_stops_when_it_cannot_be_reached_any_more() -> None:
 
 def test_failed_samples_are_left_out() -> None:
     model = Model(RuntimeError("down"), "7", RuntimeError("down"), "42")
-    found = estimate(SelfConsistency(5), model)
-    assert found.confidence == pytest.approx(2 / 3)
+    estimated = estimate(SelfConsistency(5), model)
+    assert estimated.confidence == pytest.approx(2 / 3)
     assert len(model.asked) == 4
 
 
@@ -247,16 +247,16 @@ def test_when_every_sample_fails_there_is_no_confidence() -> None:
 
 
 def test_answers_without_a_number_agree_with_nothing() -> None:
-    found = estimate(SelfConsistency(3), Model("dunno", "dunno"), "dunno")
-    assert found.confidence == 0
-    assert found.answer is not None
-    assert found.answer.text == "dunno"
+    estimated = estimate(SelfConsistency(3), Model("dunno", "dunno"), "dunno")
+    assert estimated.confidence == 0
+    assert estimated.answer is not None
+    assert estimated.answer.text == "dunno"
 
 
 def test_free_text_agrees_by_similarity() -> None:
     model = Model("the capital of France is Paris", "Lyon, I believe", "The capital of France is Paris!")
-    found = estimate(SelfConsistency(4, words, similar(0.6)), model, "The capital of France is Paris.")
-    assert found.confidence == 0.75
+    estimated = estimate(SelfConsistency(4, words, similar(0.6)), model, "The capital of France is Paris.")
+    assert estimated.confidence == 0.75
 
 
 @pytest.mark.parametrize(
@@ -281,8 +281,8 @@ def test_settings_that_cannot_work_are_input_errors(make: Callable[[], object]) 
 def test_self_evaluation_asks_about_the_query_and_the_answer() -> None:
     model = Model("I am 80% sure")
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How {many}?"}]
-    found = estimate(SelfEvaluation(), model, "{42}", chat)
-    assert found == Estimate(0.8)
+    estimated = estimate(SelfEvaluation(), model, "{42}", chat)
+    assert estimated == Estimate(0.8)
     [prompt] = model.asked
     assert isinstance(prompt, str)
     assert "system: Be brief.\nuser: How {many}?" in prompt

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from routelearn.availability.availability import Availability
-from routelearn.availability.model_health import BreakerLimits
+from routelearn.availability.breaker import BreakerLimits
 from routelearn.routers.base import Decision, Source
 
 

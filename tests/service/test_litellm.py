@@ -19,7 +19,7 @@ from helpers.litellm_proxy import GUIDE, ROOT
 from test_batcher import Lengths
 
 from routelearn.availability.availability import Availability
-from routelearn.availability.model_health import BreakerLimits
+from routelearn.availability.breaker import BreakerLimits
 from routelearn.cascade.backends import Answer
 from routelearn.cascade.confidence import Ask, Estimate
 from routelearn.cascade.verifier import load_verifier
