@@ -21,14 +21,14 @@ from common import DATA, ROOT, STRONG, WEAK, bundle, cached, routellm, say, with
 
 from routelearn.cascade.backends import Answer
 from routelearn.cascade.cascade import Cascade
-from routelearn.cascade.confidence import Ask, Estimate
+from routelearn.cascade.confidence import Ask, Estimate, joint_confidence
 from routelearn.cascade.tiers import Tier
 from routelearn.cascade.verifier import Verifier, load_verifier
 from routelearn.data.parser import ReadOptions
 from routelearn.data.readers import read_records
 from routelearn.data.records import PerformanceRecord, Record
 from routelearn.data.splits import split_by_prompt
-from routelearn.evaluation.cascade_plan.analysis import Asked, asked_both, joint_scores
+from routelearn.evaluation.cascade_plan.analysis import Asked, asked_both
 from routelearn.evaluation.cascade_plan.plan import plan_cascade
 from routelearn.evaluation.pair import groups_of
 from routelearn.routers.base import Model
@@ -152,8 +152,8 @@ def measure(name: str) -> dict[str, Any]:
             row.setdefault("confidence", []).append(confidence)
             for kind, router in routers.items():
                 row.setdefault(kind, []).append(router.win_rate(asked.queries, setting.strong, weak))
-                quality = router.quality(asked.queries)[:, router.index(setting.strong)]
-                row.setdefault(f"joint, {kind}", []).append(joint_scores(quality, confidence))
+                quality = router.quality(asked.queries)[:, router.index(setting.strong)].astype(np.float64)
+                row.setdefault(f"joint, {kind}", []).append(1 - joint_confidence(confidence, quality))
                 own = 1 - router.quality(asked.queries)[:, router.index(weak)]
                 row.setdefault(f"weak's quality, {kind}", []).append(own)
             if name == "gsm8k":  # strong's own answers are on record there, so that the costs are those of real answers

@@ -1,41 +1,154 @@
-"""The accounting of one request: every call is opened once, before it starts, and closed once, however it ends."""
+"""Accounts of a cascade: the budget that requests share, and the ledger of the calls of one request.
+
+The ledger opens every call once, before it starts, and closes every call once,
+however it ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..routers.errors import InputError
 from ..routers.query import Query, estimate_tokens, transcript
 from .backends import Answer
-from .budget import Budget
 from .tiers import Call, Tier
 
 
+class Budget:
+    """A cap on the total cost of calls, for ever or within a rolling window. Safe to share between threads.
+
+    A cascade reserves the expected cost of a call before it starts, and settles
+    the true cost afterwards. Reserved money counts as spent, so calls that run
+    at the same time cannot all take the last dollar. A call that turns out to
+    cost more than expected is still paid: spending can exceed the cap by that
+    difference, but no further.
+
+    Example:
+        >>> from routelearn.cascade import Budget
+        >>> budget = Budget(max_usd=1.0)
+        >>> ticket = budget.reserve(0.75)
+        >>> print(budget.reserve(0.5))
+        None
+        >>> budget.settle(ticket, 0.25)
+        >>> budget.spent_usd, budget.reserved_usd
+        (0.25, 0.0)
+    """
+
+    def __init__(
+        self, max_usd: float, window_s: float | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start with nothing spent.
+
+        Args:
+            max_usd: the cap in USD, 0 or more.
+            window_s: only costs that were settled within this many seconds count. None: all costs count.
+            clock: returns the time in seconds; it must never fall.
+
+        Raises:
+            InputError: a number is out of range.
+        """
+        if not (math.isfinite(max_usd) and max_usd >= 0):
+            raise InputError(f"max_usd is {max_usd}; expected a finite number of USD, 0 or more")
+        if window_s is not None and not window_s > 0:
+            raise InputError(f"window_s is {window_s}; expected seconds above 0, or None")
+        self.max_usd = float(max_usd)
+        self.window_s = window_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._reserved: dict[int, float] = {}
+        self._next = 0
+        self._spent = 0.0
+        self._settled: deque[tuple[float, float]] = deque()  # (when, USD); only with a window
+
+    def reserve(self, usd: float) -> int | None:
+        """Reserve money for a call.
+
+        Args:
+            usd: the expected cost of the call, USD.
+
+        Returns:
+            A ticket for `settle`, or None when the budget has less than that left.
+        """
+        with self._lock:
+            self._expire()
+            if self._spent + math.fsum(self._reserved.values()) + usd > self.max_usd:
+                return None
+            self._next += 1
+            self._reserved[self._next] = usd
+            return self._next
+
+    def settle(self, ticket: int, usd: float) -> None:
+        """Replace the reserved money by the true cost of the call. A ticket can be settled once.
+
+        Args:
+            ticket: a ticket that `reserve` gave.
+            usd: the true cost of the call, USD.
+
+        Raises:
+            InputError: the ticket is unknown, or was settled before.
+        """
+        with self._lock:
+            if self._reserved.pop(ticket, None) is None:
+                raise InputError(
+                    f"ticket {ticket} is not open; expected a ticket that `reserve` gave, to be settled once"
+                )
+            self._spent += usd
+            if self.window_s is not None and usd:
+                self._settled.append((self._clock(), usd))
+
+    @property
+    def spent_usd(self) -> float:
+        """The settled costs in USD; with a window, those within the window."""
+        with self._lock:
+            self._expire()
+            return self._spent
+
+    @property
+    def reserved_usd(self) -> float:
+        """The money in USD that is reserved for calls that still run."""
+        with self._lock:
+            return math.fsum(self._reserved.values())
+
+    def _expire(self) -> None:
+        if self.window_s is None:
+            return
+        oldest = self._clock() - self.window_s
+        expired = False
+        while self._settled and self._settled[0][0] <= oldest:
+            self._settled.popleft()
+            expired = True
+        if expired:  # the sum is computed again, so that no rounding error piles up
+            self._spent = math.fsum(usd for _, usd in self._settled)
+
+
 class CallError(Exception):
-    """A call gave no answer, or was not made."""
+    """A call gave no answer, or was never made."""
 
 
 class OverBudgetError(CallError):
-    """A call was not made, because it does not fit into a budget."""
+    """A call was never made, because a budget has too little left for it."""
 
 
 @dataclass(eq=False)
 class OpenCall:
-    """A call that runs.
+    """A call that is running.
 
     Attributes:
-        tier: whom it asks.
-        query: what it asks.
-        purpose: see `Call`.
-        tickets: what is set aside for it.
-        task: the running call.
-        heard: the pieces that have come, where it is streamed.
-        started: when, by the monotonic clock.
-        ended: its account, once it is closed.
+        tier: the tier that is asked.
+        query: the query that is sent.
+        purpose: "answer" or "confidence", as in `Call`.
+        tickets: the reservations for this call, one for each budget.
+        task: the running task.
+        pieces: the pieces of the answer that have come so far, when the call is streamed.
+        started: start of the call, in seconds of the monotonic clock.
+        ended: the account of the call, once it is closed.
     """
 
     tier: Tier
@@ -43,20 +156,24 @@ class OpenCall:
     purpose: Literal["answer", "confidence"]
     tickets: list[tuple[Budget, int]]
     task: asyncio.Task[Answer]
-    heard: list[str]
+    pieces: list[str]
     started: float = field(default_factory=time.monotonic)
     ended: Call | None = None
 
 
 class Ledger:
-    """The calls of one request, running and ended.
+    """The calls of one request, those that run and those that have ended.
 
     Attributes:
-        calls: the ended ones.
+        calls: the calls that have ended, in the order in which they ended.
     """
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
-        """Start with no calls; every call must fit into all budgets."""
+        """Start without any call.
+
+        Args:
+            budgets: a call is made only when each of these budgets has enough left.
+        """
         self.calls: list[Call] = []
         self._budgets = budgets
         self._open: list[OpenCall] = []
@@ -68,29 +185,32 @@ class Ledger:
         query: Query,
         purpose: Literal["answer", "confidence"],
         work: Coroutine[Any, Any, Answer],
-        heard: list[str],
+        pieces: list[str],
         limit_s: float | None,
     ) -> Answer:
-        """Make a call: set its expected cost aside, wait for it, and account for whatever has come of it.
+        """Make a call: reserve its expected cost, wait for the answer, and account for the outcome.
 
         Args:
-            tier: whom it asks.
-            query: what it asks.
-            purpose: see `Call`.
-            work: the call itself; cancelled when the caller is, or when the time is over.
-            heard: where it leaves the pieces that come, if it is streamed.
-            limit_s: longest it may take.
+            tier: the tier that is asked.
+            query: the query that is sent.
+            purpose: "answer" or "confidence", as in `Call`.
+            work: the call itself. It is cancelled when the caller is cancelled, or when it takes too long.
+            pieces: the list to which `work` appends the pieces of a streamed answer.
+            limit_s: longest time in seconds that the call may take. None: no limit.
+
+        Returns:
+            The answer.
 
         Raises:
-            OverBudgetError: it was not made, because it does not fit.
-            CallError: it gave no answer, or the request is over.
+            OverBudgetError: the call was never made, because a budget has too little left for it.
+            CallError: the call gave no answer, or the request is over.
         """
         try:
             tickets = self._reserve(tier, query)
         except CallError:
             work.close()
             raise
-        opened = OpenCall(tier, query, purpose, tickets, asyncio.ensure_future(work), heard)
+        opened = OpenCall(tier, query, purpose, tickets, asyncio.ensure_future(work), pieces)
         self._open.append(opened)
         stopped = "cancelled"
         try:
@@ -117,12 +237,12 @@ class Ledger:
         return tickets
 
     def _close(self, opened: OpenCall, stopped: str) -> Call:
-        """Account for a call by what has come of it; one that still runs is cancelled.
+        """Close a call and account for its outcome; a call that still runs is cancelled.
 
         Args:
-            opened: the call; closing it again changes nothing (nor is it cancelled a second time, which would
-                disturb its cleaning up).
-            stopped: what to say of it when it still runs.
+            opened: the call. Closing it again changes nothing. In particular it is not cancelled a second time, which
+                would disturb its cleaning up.
+            stopped: the error to note when the call still runs.
         """
         if opened.ended is not None:
             return opened.ended
@@ -130,7 +250,7 @@ class Ledger:
         if not task.done():
             stop(task)
             error = stopped
-        elif task.cancelled():  # by its back end, not by us
+        elif task.cancelled():  # the back end cancelled it, not the cascade
             error = "the back end cancelled the call"
         elif (raised := task.exception()) is not None:
             error = f"{type(raised).__name__}: {raised}"
@@ -144,22 +264,22 @@ class Ledger:
         return opened.ended
 
     def close_all(self, stopped: str) -> None:
-        """The request is over: what still runs is cancelled and accounted for, and nothing is opened any more."""
+        """End the request: cancel the calls that still run, account for them, and open no further call."""
         self._over = True
         for opened in list(self._open):
             self._close(opened, stopped)
 
     def cost_usd(self) -> float | None:
-        """USD of all ended calls, or None when the price of one is not known."""
+        """USD of all calls that have ended, or None when the price of one is not known."""
         costs = [call.cost_usd for call in self.calls if call.cost_usd is not None]
         return math.fsum(costs) if len(costs) == len(self.calls) else None
 
 
 def _account(opened: OpenCall, answer: Answer | None, error: str | None) -> Call:
-    heard = "".join(opened.heard)
+    heard = "".join(opened.pieces)
     if answer is not None:
         read, written, text = answer.input_tokens, answer.output_tokens, answer.text
-    elif heard:  # a stream that broke: what came was read for and written
+    elif heard:  # the stream broke off: the model has read the query and written these pieces
         read, written, text = None, None, heard
     else:
         read, written, text = 0, 0, ""
@@ -179,6 +299,6 @@ def _account(opened: OpenCall, answer: Answer | None, error: str | None) -> Call
 
 
 def stop(task: asyncio.Task[Any]) -> None:
-    """Cancel a task, if it still runs, without waiting for it; what it raised is nobody's news any more."""
+    """Cancel a task if it still runs, without waiting for it. Nobody hears of the exception that it may raise."""
     task.cancel()
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

@@ -1,9 +1,9 @@
-"""The answer within a text: the number, the choice, the JSON value, the words; and how sure a model says it is.
+"""Forms in which two answers can be compared: a number, a choice, a JSON value, or a set of words.
 
-`SelfConsistency` compares answers in these forms. A normaliser is a function
-from a text to a form, None when there is no answer in the text. Two answers
-agree when their forms are equal; forms that are rarely equal bring a looser
-comparison (`words` with `similar`).
+`SelfConsistency` compares answers in these forms. Each function here maps a text
+to a form, or to None when the text holds no such answer. Two answers agree when
+their forms are equal. Sets of words are rarely equal, so `words` comes with a
+looser comparison, `similar`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from ..routers.errors import InputError
 
-#: Opening brackets tried before a text is said to hold no JSON.
+#: `json_value` tries this many opening brackets before it says that a text holds no JSON.
 MAX_STARTS = 64
 
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
@@ -26,24 +26,25 @@ _GSM8K = re.compile(r"####\s*([^\n]+)")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}")
 _LATEX_SPACE = re.compile(r"\{,\}|\\[,!;]")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?"
-# A hyphen after a word, a digit or a bracket is no sign; digits after a letter or a point belong to a name.
+# A hyphen after a word, a digit or a bracket is not a sign. Digits after a letter or a point belong to a name.
 _NUMBER = re.compile(rf"(?<![\w.])([-−+](?=[\s$€£]*[\d.]))?\s?[$€£]?\s?(?<![\w.])({_DIGITS})(?:\s*/\s*({_DIGITS}))?")
 
 
 def number(text: str) -> Fraction | None:
-    r"""The last number of a text, exactly.
+    r"""The last number in a text, as an exact fraction, or None.
 
-    A ``\boxed{}`` or a ``#### `` line (GSM8K's mark) goes before the rest. Knows
-    signs, thousands (1,234.50), fractions (3/4, ``\frac{3}{4}``), exponents and
-    currency signs; percent signs and units are left out. Decimal commas are not
-    known: 1,5 is two numbers.
+    A number in ``\boxed{}`` or in a ``#### `` line (the mark of GSM8K) is
+    preferred to the rest of the text. The function reads signs, thousands
+    (1,234.50), fractions (3/4, ``\frac{3}{4}``), exponents and currency signs.
+    It ignores percent signs and units. It does not read decimal commas: 1,5 is
+    two numbers.
     """
     marked = _BOXED.findall(text) or _GSM8K.findall(text)
     for candidate in ([marked[-1]] if marked else []) + [text]:
         plain = _LATEX_FRACTION.sub(r"\1/\2", _LATEX_SPACE.sub("", candidate.replace(r"\$", "$")))
-        found = _NUMBER.findall(plain)
-        if found:
-            return _fraction(*found[-1])
+        numbers = _NUMBER.findall(plain)
+        if numbers:
+            return _fraction(*numbers[-1])
     return None
 
 
@@ -52,13 +53,13 @@ def _fraction(sign: str, above: str, below: str) -> Fraction | None:
         value = Fraction(above.replace(",", ""))
         if below:
             value /= Fraction(below.replace(",", ""))
-    except (ValueError, ZeroDivisionError):  # thousands of digits; a zero below
+    except (ValueError, ZeroDivisionError):  # thousands of digits; zero as the denominator
         return None
     return -value if sign in {"-", "−"} else value
 
 
-# Repetitions are bounded: a model that runs wild writes a hundred thousand spaces.
-# A and I are words too: they count where no sentence goes on after them, but for its reason.
+# Repetitions are bounded, because a model that runs wild writes a hundred thousand spaces.
+# "A" and "I" are also words: they count as letters only if no sentence follows, or if its reason follows ("because").
 _LETTER = r"(?:([B-HJ])\b|([AI])\b(?!\s{1,3}(?!(?:because|since|as|and)\b)[a-z]))(?!['’])"
 _CHOICES = tuple(
     re.compile(pattern)
@@ -74,11 +75,11 @@ _CHOICES = tuple(
 
 
 def multiple_choice(text: str) -> str | None:
-    """The letter, A to J, that a text chooses: "The answer is (C)", "Answer: C", "**C**", "C) Paris"."""
+    """The letter from A to J that a text chooses, or None: "The answer is (C)", "Answer: C", "**C**", "C) Paris"."""
     for pattern in _CHOICES:
-        found = [match for match in pattern.finditer(text.strip()) if any(match.groups())]
-        if found:
-            return next(letter for letter in found[-1].groups() if letter).upper()
+        choices = [match for match in pattern.finditer(text.strip()) if any(match.groups())]
+        if choices:
+            return next(letter for letter in choices[-1].groups() if letter).upper()
     return None
 
 
@@ -87,10 +88,10 @@ _OPENING = re.compile(r"[{\[]")
 
 
 def json_value(text: str) -> str | None:
-    """The JSON in a text, canonically written: keys sorted, no spaces, 1.0 as 1.
+    """The JSON value in a text, in canonical form (sorted keys, no spaces, 1.0 written as 1), or None.
 
-    The last fenced block that is JSON, else the whole text, else the longest
-    object or array within it.
+    The function takes the last fenced block that is JSON. If there is none, it
+    takes the whole text; if that is not JSON, the longest object or array in it.
     """
     for block in [*reversed(_FENCE.findall(text)), text]:
         try:
@@ -118,91 +119,36 @@ def _float(digits: str) -> float | int:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
-# Scripts that set no spaces count character by character.
+# In scripts without spaces between words, every character counts as a word.
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힣]|[^\W぀-ヿ㐀-鿿가-힣]+")
 
 
 def words(text: str) -> frozenset[Any] | None:
-    """The words of a text and its pairs of neighbouring words, case folded; to be compared by `similar`.
+    """The words of a text and its pairs of neighbouring words, case folded, or None. Compare them with `similar`.
 
-    The pairs make order count, and "not": a negation changes one word and two pairs.
+    The pairs make the order of words count. They also make negations count,
+    since "not" changes one word and two pairs.
     """
-    found = _WORD.findall(text.casefold())
-    return frozenset([*found, *pairwise(found)]) or None
+    said = _WORD.findall(text.casefold())
+    return frozenset([*said, *pairwise(said)]) or None
 
 
 def similar(bound: float = 0.6) -> Callable[[frozenset[Any], frozenset[Any]], bool]:
-    """A comparison of `words`: their Jaccard similarity (shared / all) is at least the bound.
+    """Make a comparison for `words`: two sets agree when their Jaccard similarity (shared / all) reaches the bound.
+
+    Args:
+        bound: smallest similarity at which two sets agree, in (0, 1].
 
     Raises:
-        InputError: the bound is not in (0, 1].
+        InputError: the bound is out of range.
     """
     if not 0 < bound <= 1:
-        raise InputError(f"the similarity bound is {bound}; expected a number above 0, at most 1")
+        raise InputError(f"bound is {bound}; expected a number above 0 and at most 1")
 
     def same(a: frozenset[Any], b: frozenset[Any]) -> bool:
         return len(a & b) >= bound * len(a | b)
 
     return same
-
-
-#: The end of a reply that is read: the verdict stands there.
-VERDICT_CHARACTERS = 2000
-
-_SCALE = re.compile(r"\(?\b0\s*%?\s*(?:-|–|to|and)\s*(?:100|10|1)\b\s*%?\)?", re.IGNORECASE)
-_AMOUNT = r"(?<![\w.\-−])(\d+(?:\.\d+)?|\.\d+)(?![\d.]*\d)\s*(%|percent\b|(?:/|out of)\s*\d+)?"
-_LABEL = r"(?:confidence|certainty|probability|likelihood)"
-_LABELLED = re.compile(
-    rf"{_LABEL}(?: (?:score|level|rating|is|of|that|it|correct)){{0,6}}[\s\"'*_:=~]{{0,8}}{_AMOUNT}", re.IGNORECASE
-)
-_WITH_UNIT = re.compile(_AMOUNT.removesuffix("?"), re.IGNORECASE)
-_ALONE = re.compile(rf"^[ \t*_\"']*{_AMOUNT}[ \t*_\"'.]*$", re.IGNORECASE | re.MULTILINE)
-_ANY = re.compile(_AMOUNT, re.IGNORECASE)
-_LEVEL = r"(very high|high|medium|moderate|very low|low)"
-_LEVELS = re.compile(
-    rf"{_LABEL}(?: (?:score|level|rating|is)){{0,3}}[\s\"'*_:=~]{{0,8}}\b{_LEVEL}\b"
-    rf"|\b{_LEVEL} {_LABEL}|^\W*{_LEVEL}\W*$",
-    re.IGNORECASE,
-)
-
-#: What the levels in words mean; they are calibrated as little as the numbers are.
-LEVELS = {"very high": 0.95, "high": 0.85, "medium": 0.5, "moderate": 0.5, "low": 0.15, "very low": 0.05}
-
-
-def stated_confidence(text: str) -> float:
-    """How sure a model says it is, in [0, 1].
-
-    Reads "85", "85%", "0.85", "8/10", "8 out of 10", "Confidence: 85",
-    ``{"confidence": 0.85}``, "high", with words around. A number without a unit
-    is out of 100 unless it has a point and is at most 1. Several numbers, none
-    of them labelled, with a unit or alone on a line, say nothing.
-
-    Raises:
-        InputError: no confidence can be read, or it is out of range.
-    """
-    plain = _SCALE.sub(" ", text.rpartition("</think>")[2][-VERDICT_CHARACTERS:])
-    for pattern in (_LABELLED, _WITH_UNIT, _ALONE):
-        found = pattern.findall(plain)
-        if found:
-            return _share(found[-1], text)
-    level = _LEVELS.search(plain)
-    if level:
-        return LEVELS[next(filter(None, level.groups())).casefold()]
-    found = _ANY.findall(plain)
-    if len(found) == 1:
-        return _share(found[0], text)
-    raise InputError(f"no confidence in {text[:80]!r}; expected a number from 0 to 100")
-
-
-def _share(amount: tuple[str, str], text: str) -> float:
-    digits, unit = amount
-    scale = re.search(r"\d+", unit)
-    most = float(scale.group()) if scale else 100.0
-    if not unit and "." in digits and float(digits) <= 1:
-        most = 1.0
-    if not 0 <= float(digits) <= most or most == 0:
-        raise InputError(f"the confidence in {text[:80]!r} is out of range; expected a number from 0 to 100")
-    return float(digits) / most

@@ -1,4 +1,4 @@
-"""Answers of models, and the back ends that give them: any function, any OpenAI-compatible client."""
+"""Answers of models, and back ends that ask a model: any function, or any client that is compatible with OpenAI's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from .threads import call, iterate
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call of a model gave.
+    """The answer of one call of a model.
 
     Attributes:
-        text: the answer; empty when the model said nothing (it only called tools, say).
-        input_tokens: tokens that were read, or None when not reported.
-        output_tokens: tokens that were written, or None when not reported.
+        text: the text; empty when the model wrote none, for instance because it only called tools.
+        input_tokens: number of tokens that the model read; None when the back end does not report it.
+        output_tokens: number of tokens that the model wrote; None when the back end does not report it.
+
+    Example:
+        >>> from routelearn.cascade import Answer
+        >>> Answer("144", input_tokens=9, output_tokens=1)
+        Answer(text='144', input_tokens=9, output_tokens=1)
     """
 
     text: str
@@ -29,64 +34,91 @@ class Answer:
 
 @runtime_checkable
 class Backend(Protocol):
-    """Asks one model."""
+    """Asks one model. `from_callable` and `from_client` make back ends; your own class works as well.
+
+    Example:
+        >>> from routelearn.cascade import Answer, Backend
+        >>> class Echo:
+        ...     async def complete(self, query):
+        ...         return Answer(str(query))
+        ...     async def stream(self, query):
+        ...         yield Answer(str(query))
+        >>> isinstance(Echo(), Backend)
+        True
+    """
 
     async def complete(self, query: Query) -> Answer:
-        """The whole answer. Whatever is raised is a failure of the call."""
+        """Ask the model and return the whole answer. Any exception counts as a failure of the call."""
         ...
 
     def stream(self, query: Query) -> AsyncIterator[str | Answer]:
-        """The answer's text in pieces as they come, and at last an `Answer` with the whole text and the usage."""
+        """Yield the answer in pieces as they come, and finally an `Answer` with the whole text and the tokens."""
         ...
 
 
 def from_callable(function: Callable[[Query], Any]) -> Backend:
-    """A back end out of a function from a query to a string or an `Answer`, sync or async.
+    """Make a back end from a function that takes a query and returns a string or an `Answer`.
 
-    A sync function runs in a thread of its own. A cascade asks about chats and
-    prompts as they come; `SelfEvaluation` asks with a prompt.
+    The function may be sync or async. A sync function runs in a thread of its
+    own. A cascade passes the query as it came, so the function gets chats as
+    well as prompts.
+
+    Example:
+        >>> import asyncio
+        >>> from routelearn.cascade import from_callable
+        >>> asyncio.run(from_callable(lambda query: "144").complete("How much is 12 * 12?")).text
+        '144'
     """
     return _Function(function)
 
 
 def from_client(client: Any, model: str, **options: Any) -> Backend:
-    """A back end out of anything with ``chat.completions.create``: openai.OpenAI, openai.AsyncOpenAI, look-alikes.
+    """Make a back end from a client with ``chat.completions.create``, such as openai.OpenAI or openai.AsyncOpenAI.
 
-    Set the client's own retries to 0 (``max_retries=0``) where every call must
-    be accounted for: a retry inside the client is seen by nobody. An async
-    client belongs to one event loop: use its cascade with `Cascade.arun` or with
-    `Cascade.run`, not with both.
+    Set the retries of the client to 0 (``max_retries=0``) if every call must be
+    accounted for, because a cascade cannot see a retry inside the client. An
+    async client belongs to one event loop: use its cascade either with
+    `Cascade.arun` or with `Cascade.run`, but not with both.
 
     Args:
-        client: the client; nothing is imported for it.
-        model: the model's name at the service.
-        **options: passed on to every call (temperature, max_tokens, ...).
+        client: the client. routelearn imports no client library.
+        model: name of the model at the service.
+        **options: options that are passed to every call (temperature, max_tokens, ...).
 
     Raises:
         InputError: the client has no ``chat.completions.create``.
+
+    Example:
+        >>> from types import SimpleNamespace as Namespace
+        >>> from routelearn.cascade import Backend, from_client
+        >>> client = Namespace(chat=Namespace(completions=Namespace(create=print)))  # or openai.OpenAI()
+        >>> isinstance(from_client(client, "gpt-4o-mini", temperature=0), Backend)
+        True
     """
     chat = getattr(client, "chat", None)
     create = getattr(getattr(chat, "completions", None), "create", None)
     if not callable(create):
-        raise InputError(f"a {type(client).__name__} has no chat.completions.create; expected an OpenAI-like client")
+        raise InputError(
+            f"client is a {type(client).__name__} without chat.completions.create; expected a client like openai.OpenAI"
+        )
     return _Client(create, {"model": model, **options})
 
 
 def as_backend(given: object) -> Backend:
-    """A back end as it is, or one out of a function.
+    """Return a back end as it is, and make one from a function.
 
     Raises:
-        InputError: neither.
+        InputError: the value is neither a back end nor a function.
     """
     if isinstance(given, Backend):
         return given
     if callable(given):
         return from_callable(given)
-    raise InputError(f"a back end is {type(given).__name__}; expected a function, or from_client(client, model)")
+    raise InputError(f"backend is a {type(given).__name__}; expected a function, or from_client(client, model)")
 
 
 class _Function:
-    """See `from_callable`."""
+    """The back end of `from_callable`."""
 
     def __init__(self, function: Callable[[Query], Any]) -> None:
         self._function = function
@@ -97,7 +129,7 @@ class _Function:
             return Answer(result)
         if isinstance(result, Answer):
             return result
-        raise InputError(f"a model's function gave {type(result).__name__}; expected a string or an Answer")
+        raise InputError(f"the function returned a {type(result).__name__}; expected a string or an Answer")
 
     async def stream(self, query: Query) -> AsyncGenerator[str | Answer, None]:
         answer = await self.complete(query)
@@ -106,7 +138,7 @@ class _Function:
 
 
 class _Client:
-    """See `from_client`."""
+    """The back end of `from_client`."""
 
     def __init__(self, create: Callable[..., Any], options: dict[str, Any]) -> None:
         self._create = create
@@ -122,7 +154,7 @@ class _Client:
         text, usage = "", None
         async with aclosing(_chunks(reply)) as chunks:
             async for chunk in chunks:
-                usage = getattr(chunk, "usage", None) or usage  # the last chunk's, which has no choices
+                usage = getattr(chunk, "usage", None) or usage  # the last chunk holds the usage, and has no choices
                 piece = chunk.choices[0].delta.content if chunk.choices else None
                 if piece:
                     text += piece
@@ -131,7 +163,7 @@ class _Client:
 
 
 async def _chunks(reply: Any) -> AsyncGenerator[Any, None]:
-    """The chunks of an async or a sync stream, which is closed at the end, however that comes."""
+    """The chunks of an async or a sync stream; the stream is closed at the end, also after an error."""
     if not hasattr(reply, "__aiter__"):
         async with aclosing(iterate(reply)) as items:
             async for chunk in items:

@@ -1,30 +1,23 @@
-"""The cascade: ask a weak model, verify, escalate to a stronger one when the confidence is too low.
+"""The cascade: ask a weak model, verify its answer, and escalate to a stronger model when the confidence is too low.
 
-    cascade = Cascade(
-        [
-            Tier(Model("small", 0.15, 0.60), from_client(client, "small"), confidence=verifier, threshold=0.7),
-            Tier(Model("large", 2.50, 10.0), from_client(client, "large")),
-        ],
-        router=router, direct_threshold=0.9, deadline_s=20,
-    )
-    result = cascade.run("Why is the sky blue?")          # or: await cascade.arun(...), or streamed
-    result.answer, result.model, result.confidence, result.escalated, result.cost_usd
-
-Expected cost is c_weak + P(escalated) c_strong: cheaper than always strong while
-P is below 1 - c_weak / c_strong (after FrugalGPT, arXiv 2305.05176). A router
-in front spares the weak call on queries that are plainly hard.
+The expected cost of a query is ``c_weak + P(escalated) c_strong``. That is
+cheaper than strong alone while ``P(escalated)`` is below ``1 - c_weak / c_strong``
+(after FrugalGPT, arXiv 2305.05176). A router in front of the cascade saves the
+weak call on queries that are clearly hard.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..routers.base import Router
 from ..routers.checks import check_seconds
 from ..routers.errors import InputError
 from ..routers.query import Query, turns
-from .budget import Budget
+from .accounts import Budget
+from .confidence import needs_prior
 from .run import Request, Settings
 from .streams import AnswerStream, BlockingAnswerStream
 from .threads import run_in_background
@@ -34,17 +27,30 @@ logger = logging.getLogger(__name__)
 
 
 class Cascade:
-    """Two or more tiers, from the weakest to the strongest, asked in that order until an answer is good enough.
+    """Two or more tiers that are asked from the weakest to the strongest until an answer is good enough.
 
-    - An answer whose confidence is at or above its tier's threshold is accepted; so is the last tier's, unverified.
-    - A tier that raises or is too slow, and a confidence that cannot be estimated, escalate.
-    - When the last tier fails, the deadline passes or the budget is used up, the earlier answer with the highest
-      confidence is the result, and marked (`CascadeResult.degraded`). When there is none: `CascadeError`. When a
-      budget keeps the first tier from being asked, the cheapest tier that fits is.
-    - A query that the router scores at or above `direct_threshold` goes straight to the last tier; when that fails,
-      the strongest of the others that answers is the result, unverified and marked.
-    - Nothing is asked twice, and every call is in `CascadeResult.calls`, also one that failed or was cut off. Such
-      a call costs what was reported (mostly nothing); the service may still bill it.
+    - An answer is accepted when its confidence reaches the threshold of its tier. The answer of the last tier is
+      accepted without verification.
+    - When a tier raises an exception or takes too long, or when the confidence cannot be estimated, the next tier is
+      asked.
+    - When the last tier fails, the deadline passes or the budget is used up, the result is the earlier answer with the
+      highest confidence, and it is marked (`CascadeResult.degraded`). When there is no earlier answer, `CascadeError`
+      is raised.
+    - When the budget is too small for the first tier, the cheapest tier that fits is asked.
+    - A query with a router's score at or above `direct_threshold` goes straight to the last tier. When that tier fails,
+      the result is the unverified answer of the strongest other tier that answers, and it is marked.
+    - No call is repeated. `CascadeResult.calls` holds every call, also calls that failed or were cut off. Such a call
+      is charged with the tokens that are known to have been used, which is often none, though the service may bill it.
+
+    Example:
+        >>> from routelearn import Model
+        >>> from routelearn.cascade import Cascade, SelfConsistency, Tier
+        >>> answers = iter(["It is 144.", "It is 124.", "It is 134."])
+        >>> weak = Tier(Model("weak"), lambda query: next(answers), SelfConsistency(samples=3), threshold=0.6)
+        >>> cascade = Cascade([weak, Tier(Model("strong"), lambda query: "144")])
+        >>> result = cascade.run("How much is 12 * 12?")
+        >>> result.answer, result.model, result.escalated
+        ('144', 'strong', True)
     """
 
     def __init__(
@@ -63,41 +69,44 @@ class Cascade:
         """Check that the parts fit together.
 
         Args:
-            tiers: two or more, the weakest first.
-            router: scores the queries: how likely the last tier's answer beats the first's. When it fails, the
-                request cascades as if there were none.
-            direct_threshold: score at or above it goes straight to the last tier; None: nothing does.
-            use_cases: rules by the name of the use case.
-            default_use_case: the rule for every other request; None: cascade.
-            deadline_s: longest a request may take, seconds.
-            max_cost_usd: most that one request may cost, USD.
-            budget: a cap that requests share.
-            on_result: called once for every request, also a failed or cancelled one; what it raises is logged. It
-                must not block: it runs on the event loop.
+            tiers: two or more tiers, the weakest first.
+            router: scores each query: the expected win rate of the last tier over the first. When the router fails,
+                the request cascades as if there were no router.
+            direct_threshold: a query with a score at or above this goes straight to the last tier. None: no query does.
+            use_cases: the rules by name of the use case.
+            default_use_case: the rule for all other requests. None: cascade.
+            deadline_s: longest time that a request may take, seconds. None: no limit.
+            max_cost_usd: largest cost of one request, USD. None: no limit.
+            budget: a cap on the total cost that requests share. None: no cap.
+            on_result: called once for every request, also for a failed or cancelled one. It runs on the event loop, so
+                it must not block. An exception that it raises is logged.
 
         Raises:
             InputError: the parts do not fit together.
         """
         if len(tiers) < 2:
-            raise InputError(f"a cascade of {len(tiers)} tiers; expected two or more")
+            raise InputError(f"the cascade has {len(tiers)} tiers; expected two or more")
         names = [tier.model.name for tier in tiers]
         if len(set(names)) != len(names):
             raise InputError(f"the tiers' models are {names}; expected distinct names")
         for tier in tiers[:-1]:
             if tier.confidence is None:
                 raise InputError(f"tier {tier.model.name!r} has no confidence; expected one on every tier but the last")
-            if router is None and getattr(tier.confidence, "needs_prior", False):
+            if router is None and needs_prior(tier.confidence):
                 raise InputError(
-                    f"the verifier of {tier.model.name!r} reads a router's score; give the cascade a router"
+                    f"the confidence of tier {tier.model.name!r} needs a router's score; expected a router"
                 )
         check_seconds("deadline_s", deadline_s)
-        if (max_cost_usd is not None or budget is not None) and any(tier.cost(0, 0) is None for tier in tiers):
-            raise InputError("a budget needs the prices of every tier's model")
+        unpriced = [tier.model.name for tier in tiers if tier.cost(0, 0) is None]
+        if unpriced and (max_cost_usd is not None or budget is not None):
+            raise InputError(f"the models {unpriced} have no prices; a budget needs the prices of every tier's model")
         rules = [*(use_cases or {}).values(), default_use_case or UseCase()]
-        if router is None and (direct_threshold is not None or any(rule.mode == "route" for rule in rules)):
-            raise InputError("direct_threshold and the mode 'route' need a router")
-        if max_cost_usd is not None:
-            Budget(max_cost_usd)  # refuses what is no amount
+        if router is None and direct_threshold is not None:
+            raise InputError(f"direct_threshold is {direct_threshold}, but router is None; expected a router")
+        if router is None and any(rule.mode == "route" for rule in rules):
+            raise InputError("a use case has the mode 'route', but router is None; expected a router")
+        if max_cost_usd is not None and not (math.isfinite(max_cost_usd) and max_cost_usd >= 0):
+            raise InputError(f"max_cost_usd is {max_cost_usd}; expected a finite number of USD, 0 or more, or None")
         self.tiers = tuple(tiers)
         self._settings = Settings(self.tiers, router, direct_threshold, max_cost_usd, budget, self._report)
         self._use_cases = dict(use_cases or {})
@@ -108,12 +117,12 @@ class Cascade:
     async def arun(
         self, query: Query, *, use_case: str | None = None, deadline_s: float | None = None
     ) -> CascadeResult:
-        """Answer one query. Cancelling it cancels the call that runs, and starts no other.
+        """Answer one query. Cancelling this coroutine cancels the running call, and no other call is started.
 
         Args:
             query: a prompt or a chat.
-            use_case: chooses the rule, and is kept in the result.
-            deadline_s: in the place of the cascade's own.
+            use_case: name of the use case: it chooses the rule, and stands in the result.
+            deadline_s: longest time for this request in seconds. None: the deadline of the cascade.
 
         Raises:
             CascadeError: no tier gave an answer.
@@ -122,28 +131,28 @@ class Cascade:
         return await self._request(query, use_case, deadline_s).run(None)
 
     def run(self, query: Query, *, use_case: str | None = None, deadline_s: float | None = None) -> CascadeResult:
-        """The same, blocking; works in any thread, also one that runs an event loop (and blocks that)."""
+        """Do the same as `arun`, and block. This works in any thread, but it blocks an event loop that runs there."""
         request = self._request(query, use_case, deadline_s)
         return run_in_background(lambda: request.run(None))
 
     def astream(self, query: Query, *, use_case: str | None = None, deadline_s: float | None = None) -> AnswerStream:
-        """The accepted answer in pieces; `AnswerStream.result` at the end. Arguments as for `arun`.
+        """Stream the accepted answer in pieces, with the arguments of `arun`; `AnswerStream.result` holds the result.
 
-        An answer that must be verified is complete before it is accepted: it comes
-        as one piece. One that need not be (the last tier's, a routed one's) comes
-        as the model writes it. When such a stream breaks off, or the deadline
-        passes, what was sent cannot be taken back: `CascadeError` is raised.
+        An answer that must be verified comes as one piece, since it is complete
+        before it is accepted. An answer that is not verified (of the last tier, or
+        a routed one) comes as the model writes it. Pieces cannot be taken back, so
+        `CascadeError` is raised when such a stream breaks off or the deadline passes.
         """
         return AnswerStream(self._request(query, use_case, deadline_s).run)
 
     def stream(
         self, query: Query, *, use_case: str | None = None, deadline_s: float | None = None
     ) -> BlockingAnswerStream:
-        """The same as a plain iterator."""
+        """Do the same as `astream`, as a plain iterator that blocks."""
         return BlockingAnswerStream(self.astream(query, use_case=use_case, deadline_s=deadline_s))
 
     def _request(self, query: Query, use_case: str | None, deadline_s: float | None) -> Request:
-        turns(query)  # a query that is none is the caller's mistake, not a failure of the tiers
+        turns(query)  # an unusable query is the caller's mistake, not a failure of the tiers
         check_seconds("deadline_s", deadline_s)
         rule = self._default_use_case if use_case is None else self._use_cases.get(use_case, self._default_use_case)
         return Request(self._settings, query, use_case, rule, self._deadline_s if deadline_s is None else deadline_s)

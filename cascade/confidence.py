@@ -1,8 +1,10 @@
-"""How sure one can be that an answer is good enough: the protocol, and two estimators that ask the model itself.
+"""Confidence in an answer: the protocol that a cascade asks for, self-consistency, and the joint confidence.
 
-The third estimator, the recommended one, is a trained verifier (`cascade.verifier`):
-it costs no call of a model. Self-consistency costs N calls, self-evaluation one;
-self-evaluation is badly calibrated until it is fitted to your own labels.
+The recommended confidence is a trained verifier (`cascade/verifier.py`), because
+it calls no model. Self-consistency, in this file, calls the model several
+times. Self-evaluation (`cascade/self_evaluation.py`) calls it once, and is badly
+calibrated until it is fitted to your own labels. The joint confidence combines
+any of them with a router.
 """
 
 from __future__ import annotations
@@ -10,44 +12,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
+from ..routers.base import Router
 from ..routers.errors import InferenceError, InputError
-from ..routers.query import Query, transcript
-from .answer_forms import number, stated_confidence
+from ..routers.query import Query
+from .answer_forms import number
 from .backends import Answer
 
 logger = logging.getLogger(__name__)
 
-#: Asks the model behind an answer again; a cascade's own accounts for every call.
+#: Asks the same model again. Cascades pass a function that counts the call.
 Ask = Callable[[Query], Awaitable[Answer]]
-
-#: Fewer labels than this fit nothing.
-LEAST_LABELS = 20
-
-TEMPLATE = """\
-Question:
-{query}
-
-Proposed answer:
-{answer}
-
-How sure are you that the proposed answer is correct and complete? Reply with one number from 0 (certainly wrong) to \
-100 (certainly right), and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How sure one can be of an answer.
+    """The confidence in one answer.
 
     Attributes:
-        confidence: that the answer is good enough, in [0, 1].
-        answer: a better answer that was found on the way (the majority's), to replace the first; or None.
+        confidence: probability that the answer is good enough, in [0, 1].
+        answer: a better answer that replaces the first one, such as the answer of the majority; None: keep the first.
+
+    Example:
+        >>> from routelearn.cascade import Estimate
+        >>> Estimate(0.8)
+        Estimate(confidence=0.8, answer=None)
     """
 
     confidence: float
@@ -56,35 +51,85 @@ class Estimate:
 
 @runtime_checkable
 class Confidence(Protocol):
-    """Estimates the confidence in an answer; a verifier, self-consistency, self-evaluation, or your own."""
+    """Estimates the confidence in an answer: a verifier, self-consistency, self-evaluation, or a class of your own.
+
+    Example:
+        >>> import asyncio
+        >>> from routelearn.cascade import Answer, Confidence, Estimate
+        >>> class Admissions:
+        ...     async def estimate(self, query, answer, ask, prior=None):
+        ...         return Estimate(0.0 if "do not know" in answer.text else 1.0)
+        >>> isinstance(Admissions(), Confidence)
+        True
+        >>> asyncio.run(Admissions().estimate("Why?", Answer("I do not know."), None)).confidence
+        0.0
+    """
 
     async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
-        """The confidence in one answer.
+        """Estimate the confidence in one answer.
 
         Args:
-            query: what was asked.
-            answer: what the model said.
-            ask: asks the same model again; whoever gives it accounts for the calls.
-            prior: the router's score of the query, where there is a router.
+            query: the query that was asked.
+            answer: the answer of the model.
+            ask: asks the same model again. Cascades pass a function that counts the call.
+            prior: the router's score of the query, in [0, 1]; None when there is no router, or when it failed.
 
         Raises:
-            Exception: anything; a cascade then has no confidence, and escalates.
+            Exception: any exception; a cascade then has no confidence in the answer, and escalates.
         """
         ...
 
 
+class PriorConfidence:
+    """Base class of confidences that need the router's score of the query.
+
+    A cascade without a router refuses a tier with such a confidence. Other
+    confidences need no base class.
+
+    Example:
+        >>> from routelearn.cascade import Cascade, Estimate, PriorConfidence, Tier
+        >>> from routelearn import Model
+        >>> class EasyQueries(PriorConfidence):
+        ...     async def estimate(self, query, answer, ask, prior=None):
+        ...         return Estimate(1 - prior)
+        >>> Cascade([Tier(Model("weak"), str, EasyQueries()), Tier(Model("strong"), str)])
+        Traceback (most recent call last):
+        routelearn.routers.errors.InputError: the confidence of tier 'weak' needs a router's score; expected a router
+    """
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether `estimate` needs the prior. A subclass may say that this depends on its settings."""
+        return True
+
+
+def needs_prior(confidence: Confidence) -> bool:
+    """Whether a confidence needs the router's score of the query."""
+    return isinstance(confidence, PriorConfidence) and confidence.needs_prior
+
+
 class SelfConsistency:
-    """Asks the model again, and is as confident as the answers agree (Wang et al. 2022, arXiv 2203.11171).
+    """A `Confidence` that asks the model again and counts the answers that agree (Wang et al. 2022, arXiv 2203.11171).
 
-    The answer that came first counts as the first sample. The rest are asked for
-    in rounds: as many at once as must be asked before anything can be decided,
-    so that no call is made, or cut off, for nothing. It stops as soon as the
-    majority cannot change any more; with `threshold`, as soon as it is certain
-    on which side of it the agreement of all samples ends.
+    The first answer counts as the first sample. The other samples are asked for
+    in rounds. Each round holds as many calls as are needed before anything can
+    be decided, so no call is made in vain. Sampling stops when the majority
+    cannot change any more. With `threshold`, it stops when it is certain
+    whether the agreement of all samples would reach the threshold.
 
-    The samples must differ by chance: set a temperature at the back end. The
-    majority is the largest group of agreeing answers, the earlier of two equal
-    ones; the confidence is its share of the answers that came.
+    The majority is the largest group of agreeing answers; of two equal groups,
+    the earlier one. The confidence is the share of the majority in the answers
+    that came. Set a temperature at the back end, since samples must differ by
+    chance.
+
+    Example:
+        >>> import asyncio
+        >>> from routelearn.cascade import Answer, SelfConsistency
+        >>> async def ask(query):
+        ...     return Answer("It is 144.")
+        >>> first = Answer("The result is 12 * 12 = 144")
+        >>> asyncio.run(SelfConsistency(samples=3).estimate("How much is 12 * 12?", first, ask)).confidence
+        1.0
     """
 
     def __init__(
@@ -96,25 +141,26 @@ class SelfConsistency:
         concurrency: int | None = None,
         threshold: float | None = None,
     ) -> None:
-        """Set how many samples, and when two agree.
+        """Set the number of samples, and when two of them agree.
 
         Args:
-            samples: answers in all, the first included; at least 2.
-            normalise: from a text to the form that is compared, None where the text holds no answer (which agrees
-                with nothing): `normalise.number`, `multiple_choice`, `json_value`, `words`, or your own.
-            same: whether two forms agree; for `words` use `normalise.similar`.
-            concurrency: most calls at once; None: no limit.
-            threshold: stop when it is certain whether the agreement reaches it; use the tier's.
+            samples: number of answers, the first one included; at least 2.
+            normalise: maps a text to the form that is compared, or to None when the text holds no answer; such a text
+                agrees with nothing. Use `number`, `multiple_choice`, `json_value` or `words`, or your own function.
+            same: says whether two forms agree. With `words`, use `similar()`.
+            concurrency: largest number of calls at once. None: no limit.
+            threshold: stop when it is certain whether the agreement reaches this number. Use the threshold of the
+                tier. None: stop when the majority is certain.
 
         Raises:
             InputError: a setting is out of range.
         """
         if samples < 2:
-            raise InputError(f"samples is {samples}; expected 2 or more")
+            raise InputError(f"samples is {samples}; expected a whole number of 2 or more")
         if concurrency is not None and concurrency < 1:
-            raise InputError(f"concurrency is {concurrency}; expected 1 or more, or None")
+            raise InputError(f"concurrency is {concurrency}; expected a whole number of 1 or more, or None")
         if threshold is not None and not 0 < threshold <= 1:
-            raise InputError(f"threshold is {threshold}; expected a number above 0, at most 1, or None")
+            raise InputError(f"threshold is {threshold}; expected a number above 0 and at most 1, or None")
         self.samples = samples
         self.normalise = normalise
         self.same = same
@@ -122,9 +168,9 @@ class SelfConsistency:
         self.threshold = threshold
 
     async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
-        """See `Confidence.estimate`.
+        """Estimate the confidence in one answer, as `Confidence.estimate` says.
 
-        Samples that fail are left out, and the others decide.
+        Samples that fail are left out, and the other samples decide.
 
         Raises:
             InferenceError: every further sample failed.
@@ -150,7 +196,7 @@ class SelfConsistency:
         return Estimate(len(majority) / answers, majority[0] if majority else answer)
 
     def _join(self, groups: list[tuple[Any, list[Answer]]], answer: Answer) -> None:
-        """Put an answer into the group whose first answer it agrees with, or into one of its own."""
+        """Add an answer to the group whose first answer it agrees with, or start a new group."""
         form = self.normalise(answer.text)
         if form is None:
             return
@@ -161,7 +207,7 @@ class SelfConsistency:
         groups.append((form, [answer]))
 
     def _round(self, groups: list[tuple[Any, list[Answer]]], answers: int, open_samples: int) -> int:
-        """How many further samples are needed before anything can be decided; 0 when it is."""
+        """Number of further samples that are needed before anything can be decided; 0 when the result is certain."""
         sizes = [*sorted((len(group) for _, group in groups), reverse=True), 0, 0]
         needed = 0
         while needed < open_samples and not self._decided(sizes, needed, open_samples, answers + open_samples):
@@ -169,127 +215,76 @@ class SelfConsistency:
         return min(needed, self.concurrency or needed)
 
     def _decided(self, sizes: Sequence[int], more: int, open_samples: int, total: int) -> bool:
-        """Whether all is decided, should `more` of the open samples come out in the quickest way."""
+        """Whether the result would be certain if `more` of the open samples came out in the most decisive way."""
         first, second = sizes[0], sizes[1]
         if self.threshold is None:
             return first + more > second + open_samples - more
-        # Accepted when the first group has grown enough; rejected when all that is left cannot make it so.
+        # Accepted when the first group is large enough; rejected when no outcome of the open samples can make it so.
         return (first + more) / total >= self.threshold or (first + open_samples - more) / total < self.threshold
 
 
-class SelfEvaluation:
-    """Asks the model once more, how sure it is of its answer (Kadavath et al. 2022, arXiv 2207.05221).
+#: One number, or an array of n numbers.
+Numbers = TypeVar("Numbers", float, npt.NDArray[np.float64])
 
-    What models say of themselves is badly calibrated, mostly far too sure (Tian
-    et al. 2023, arXiv 2305.14975): `fit` it to labels of your own traffic.
 
-    Attributes:
-        template: the prompt, with ``{query}`` and ``{answer}``.
-        calibration: (stated, true) confidences by rising stated one; linear between; empty: taken as stated.
+def joint_confidence(confidence: Numbers, strong_quality: Numbers) -> Numbers:
+    """Expected win rate of an answer over the answer of strong: ``1/2 + (confidence - strong_quality) / 2``.
+
+    Args:
+        confidence: probability that the answer is good enough, in [0, 1].
+        strong_quality: expected quality of strong's answer, in [0, 1], by a router that was trained on performance
+            records.
+
+    Returns:
+        The win rate, with ties at one half, in [0, 1].
+    """
+    return 0.5 + (confidence - strong_quality) / 2
+
+
+class Joint(PriorConfidence):
+    """A `Confidence` that compares the answer with what strong would say: see `joint_confidence`.
+
+    The router knows the query, and so the quality that strong would reach; the
+    inner confidence knows the answer. If strong would fail as well, escalating
+    gains nothing, however doubtful the answer is.
+
+    Example:
+        >>> import asyncio, routelearn
+        >>> from routelearn.cascade import Answer, Joint, load_verifier
+        >>> joint = Joint(load_verifier("verifier/"), routelearn.load("router/"))
+        >>> estimate = asyncio.run(joint.estimate("How much is 12 * 12?", Answer("144"), None))
+        >>> 0 <= estimate.confidence <= 1
+        True
     """
 
-    def __init__(self, template: str = TEMPLATE, calibration: Sequence[tuple[float, float]] = ()) -> None:
-        """Set the prompt and, where there is one, the fitted map.
-
-        Raises:
-            InputError: the template cannot be filled in, or the map is not monotone within [0, 1].
-        """
-        try:
-            filled = template.format(query="\0query", answer="\0answer")
-        except (LookupError, ValueError, AttributeError) as error:
-            raise InputError(
-                f"the template cannot be filled in ({error}); expected {{query}} and {{answer}}"
-            ) from error
-        if "\0query" not in filled or "\0answer" not in filled:
-            raise InputError("the template lacks {query} or {answer}; expected both")
-        points = [(float(stated), float(true)) for stated, true in calibration]
-        rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(points))
-        if not rising or not all(0 <= value <= 1 for point in points for value in point):
-            raise InputError("the calibration is no rising list of (stated, true) pairs within [0, 1]")
-        self.template = template
-        self.calibration = tuple(points)
-
-    async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
-        """See `Confidence.estimate`.
-
-        Raises:
-            InputError: the model's reply holds no confidence.
-        """
-        del prior
-        return Estimate(self.calibrated(await self.stated(query, answer, ask)))
-
-    async def stated(self, query: Query, answer: Answer, ask: Ask) -> float:
-        """The confidence as the model states it, in [0, 1]: what `fit` takes.
-
-        Raises:
-            InputError: the model's reply holds no confidence.
-        """
-        reply = await ask(self.template.format(query=transcript(query), answer=answer.text))
-        return stated_confidence(reply.text)
-
-    def calibrated(self, stated: float) -> float:
-        """The true confidence behind a stated one."""
-        if not self.calibration:
-            return stated
-        stated_ones, true_ones = zip(*self.calibration, strict=True)
-        return float(np.interp(stated, stated_ones, true_ones))
-
-    def fit(self, stated: Sequence[float], good: Sequence[bool]) -> SelfEvaluation:
-        """The same with a map fitted to labels: isotonic regression (Zadrozny and Elkan 2002), linear between steps.
+    def __init__(self, confidence: Confidence, router: Router, strong: str | None = None) -> None:
+        """Combine a confidence with a router.
 
         Args:
-            stated: n confidences in [0, 1], as the model stated them.
-            good: n labels, whether the answer was good enough.
+            confidence: a calibrated probability that the answer is good enough.
+            router: a router that was trained on performance records, so that its quality is an expected score.
+            strong: the model that would answer after an escalation. None: the router's strong model.
 
         Raises:
-            InputError: fewer than 20 labels, labels that are all the same, or numbers out of range.
+            InputError: the router does not know the model, or was trained on preference records: its quality is then
+                a win rate.
         """
-        x, y = np.asarray(stated, np.float64), np.asarray(good, np.float64)
-        if x.ndim != 1 or x.shape != y.shape or len(x) < LEAST_LABELS:
-            raise InputError(f"{x.size} confidences and {y.size} labels; expected as many, at least {LEAST_LABELS}")
-        if not (np.all((x >= 0) & (x <= 1)) and np.all((y == 0) | (y == 1))):
-            raise InputError("a confidence is outside [0, 1] or a label is neither True nor False")
-        if y.min() == y.max():
-            raise InputError(f"all {len(y)} labels are {bool(y[0])}; expected good and bad answers")
-        return SelfEvaluation(self.template, _isotonic(x, y))
+        if router.link == "bradley-terry":
+            raise InputError(
+                "the router was trained on preference records (link 'bradley-terry'), so its quality is a win rate; "
+                "expected a router that was trained on performance records"
+            )
+        self._confidence = confidence
+        self._router = router
+        self._column = router.index(strong or router.strong)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The settings as plain data, ready for JSON."""
-        return {
-            "kind": "self-evaluation",
-            "template": self.template,
-            "calibration": [list(p) for p in self.calibration],
-        }
+    @property
+    def needs_prior(self) -> bool:
+        """Whether the inner confidence needs the prior."""
+        return needs_prior(self._confidence)
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> SelfEvaluation:
-        """The reverse of `as_dict`.
-
-        Raises:
-            InputError: the data are not such settings.
-        """
-        if data.get("kind") != "self-evaluation":
-            raise InputError(f"kind is {data.get('kind')!r}; expected 'self-evaluation'")
-        try:
-            return cls(str(data["template"]), [(stated, true) for stated, true in data["calibration"]])
-        except (LookupError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"these are no settings of a self-evaluation ({error!r})") from error
-
-
-def _isotonic(
-    x: np.ndarray[Any, np.dtype[np.float64]], y: np.ndarray[Any, np.dtype[np.float64]]
-) -> list[tuple[float, float]]:
-    """Pool adjacent violators (Ayer et al. 1955): (x, value) at both ends of every pool, by rising x."""
-    places, at = np.unique(x, return_inverse=True)
-    counts = np.bincount(at).astype(np.float64)
-    pools: list[list[float]] = []  # lowest x, highest x, sum of labels, labels
-    for place, total, count in zip(places.tolist(), np.bincount(at, y).tolist(), counts.tolist(), strict=True):
-        pools.append([place, place, total, count])
-        while len(pools) > 1 and pools[-2][2] * pools[-1][3] >= pools[-1][2] * pools[-2][3]:
-            _, high, total_above, count_above = pools.pop()
-            pools[-1][1] = high
-            pools[-1][2] += total_above
-            pools[-1][3] += count_above
-    return [(end, total / count) for low, high, total, count in pools for end in sorted({low, high})]
+    async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
+        """Estimate the confidence in one answer, as `Confidence.estimate` says."""
+        inner = await self._confidence.estimate(query, answer, ask, prior)
+        quality = await asyncio.to_thread(self._router.quality, [query])
+        return Estimate(joint_confidence(inner.confidence, float(quality[0, self._column])), inner.answer)

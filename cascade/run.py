@@ -1,32 +1,30 @@
-"""One request on its way through the tiers of a cascade."""
+"""The run of one request through the tiers of a cascade."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from ..routers.base import Router
 from ..routers.query import Query
-from .accounts import CallError, Ledger, OverBudgetError, stop
+from .accounts import Budget, CallError, Ledger, OverBudgetError
 from .backends import Answer
-from .budget import Budget
+from .deadline import Deadline
+from .start import Start, choose_start
 from .streams import Emit
-from .threads import in_thread
 from .tiers import CascadeError, CascadeResult, Degraded, Tier, UseCase
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What all requests of a cascade share; see `Cascade`."""
+    """The settings that all requests of a cascade share; the arguments of `Cascade` explain them."""
 
     tiers: tuple[Tier, ...]
     router: Router | None
@@ -37,8 +35,8 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """An answer that there is, and what is known of it."""
+class _Reply:
+    """The answer of one tier, with the confidence in it; None: not estimated, or the estimate failed."""
 
     tier: Tier
     answer: Answer
@@ -47,62 +45,60 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Which answer is the result, and why."""
+    """The reply that becomes the result, with the reason."""
 
-    kept: _Kept
+    reply: _Reply
     reason: str
     degraded: Degraded | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """At which tier to start, whether to verify, why (empty: nothing special), and whether weaker ones may help out."""
-
-    first: int = 0
-    verify: bool = True
-    reason: str = ""
-    weaker: bool = False
-
-
 class Request:
-    """Answers one query; used once."""
+    """Answers one query. Each object is used once."""
 
     def __init__(
         self, settings: Settings, query: Query, use_case: str | None, rule: UseCase, deadline_s: float | None
     ) -> None:
-        """Take the request; nothing is asked yet."""
+        """Prepare the request. No model is asked yet.
+
+        Args:
+            settings: the settings of the cascade.
+            query: the query.
+            use_case: name of the use case, or None.
+            rule: the rule of the use case.
+            deadline_s: longest time in seconds that the request may take. None: no limit.
+        """
         self._settings = settings
         self._tiers = settings.tiers
         self._query = query
         self._use_case = use_case
         self._rule = rule
-        self._deadline_s = deadline_s
-        own = [Budget(settings.max_cost_usd)] if settings.max_cost_usd is not None else []
-        shared = [settings.budget] if settings.budget is not None else []
-        self._ledger = Ledger([*own, *shared])
-        self._started = 0.0
+        self._deadline = Deadline(deadline_s)
+        budgets = [] if settings.budget is None else [settings.budget]
+        if settings.max_cost_usd is not None:
+            budgets.insert(0, Budget(settings.max_cost_usd))
+        self._ledger = Ledger(budgets)
         self._score: float | None = None
-        self._seconds: dict[str, float] = {}  # at each tier
-        self._kept: list[_Kept] = []
+        self._seconds: dict[str, float] = {}  # seconds spent at each tier
+        self._replies: list[_Reply] = []  # replies that were not accepted
         self._errors: list[str] = []
         self._emit: Emit | None = None
         self._sent = False
 
     async def run(self, emit: Emit | None) -> CascadeResult:
-        """Answer the query, and report the result, whatever it is, once.
+        """Answer the query, and report the result once, whatever it is.
 
         Args:
-            emit: takes the pieces of the accepted answer; None: not streamed.
+            emit: is called with each piece of the accepted answer. None: the answer is not streamed.
 
         Raises:
             CascadeError: no tier gave an answer.
         """
-        self._started = time.monotonic()
+        self._deadline.start()
         self._emit = emit
         try:
             outcome = await self._answer()
-            if emit is not None and not self._sent and outcome.kept.answer.text:
-                emit(outcome.kept.answer.text)
+            if emit is not None and not self._sent and outcome.reply.answer.text:
+                emit(outcome.reply.answer.text)
         except CascadeError as error:
             result = self._result(None, str(error), "failed")
             self._settings.report(result)
@@ -117,22 +113,30 @@ class Request:
         return result
 
     async def _answer(self) -> _Outcome:
-        plan = await self._plan()
-        reason = plan.reason
-        for index in range(plan.first, len(self._tiers)):
+        settings = self._settings
+        start = await choose_start(
+            self._query,
+            self._rule,
+            self._deadline,
+            tiers=self._tiers,
+            router=settings.router,
+            direct_threshold=settings.direct_threshold,
+        )
+        self._score, reason = start.score, start.reason
+        for index in range(start.tier, len(self._tiers)):
             tier = self._tiers[index]
             name, last = tier.model.name, index == len(self._tiers) - 1
-            if self._kept and self._too_late_for(tier):
+            if self._replies and self._deadline.too_late_for(tier):
                 return self._best(f"no time is left for {name}", "deadline")
             try:
                 with self._time_at(tier):
-                    answer = await self._call(tier, self._query, "answer", live=last or not plan.verify)
-                    if last or not plan.verify:
-                        return _Outcome(_Kept(tier, answer), f"{name} answers" + (f": {reason}" if reason else ""))
-                    kept, reason = await self._verify(tier, answer)
+                    answer = await self._call(tier, self._query, "answer", live=last or not start.verify)
+                    if last or not start.verify:
+                        return _Outcome(_Reply(tier, answer), f"{name} answers" + (f": {reason}" if reason else ""))
+                    reply, reason = await self._verify(tier, answer)
             except OverBudgetError:
                 self._errors.append(f"{name} does not fit into the budget")
-                if self._kept:
+                if self._replies:
                     return self._best(self._errors[-1], "budget")
                 return await self._cheapest()
             except CallError as error:
@@ -142,122 +146,77 @@ class Request:
                     raise CascadeError(f"{name} broke off after part of its answer was sent: {error}") from error
                 continue
             threshold = tier.threshold if self._rule.threshold is None else self._rule.threshold
-            if kept.confidence is not None and kept.confidence >= threshold:
-                return _Outcome(kept, f"confidence in {name} is {kept.confidence:.2f}, at or above {threshold:.2f}")
-            self._kept.append(kept)
-            if kept.confidence is not None:
-                reason = f"confidence in {name} is {kept.confidence:.2f}, below {threshold:.2f}"
-        return await self._none_accepted(plan, reason)
+            if reply.confidence is not None and reply.confidence >= threshold:
+                return _Outcome(reply, f"confidence in {name} is {reply.confidence:.2f}, at or above {threshold:.2f}")
+            self._replies.append(reply)
+            if reply.confidence is not None:
+                reason = f"confidence in {name} is {reply.confidence:.2f}, below {threshold:.2f}"
+        return await self._none_accepted(start, reason)
 
-    async def _none_accepted(self, plan: _Plan, reason: str) -> _Outcome:
-        """The last tier was to answer and did not: what else there is."""
-        if plan.weaker and not self._kept and not self._late():
-            return await self._instead(self._tiers[plan.first - 1 :: -1], "failure", reason)
-        return self._best(self._errors[-1] if self._errors else reason, "deadline" if self._late() else "failure")
-
-    async def _plan(self) -> _Plan:
-        """Where the rule of the use case and the router's score send the query."""
-        mode, last = self._rule.mode, len(self._tiers) - 1
-        if mode in {"strong", "weak"}:
-            return _Plan(last if mode == "strong" else 0, False, f"the use case asks for the {mode} model")
-        router = self._settings.router
-        if router is None:
-            return _Plan()
-        limit = self._rule.direct_threshold
-        if limit is None:
-            limit = self._settings.direct_threshold
-        if limit is None and mode == "route":
-            limit = router.threshold
-        self._score = await self._scored(router)
-        if self._score is None:
-            return _Plan()
-        if limit is not None:
-            if self._score >= limit and not self._too_late_for(self._tiers[last]):
-                return _Plan(last, False, f"its score {self._score:.2f} is at or above {limit:.2f}", weaker=True)
-            if self._score < limit and mode == "route":
-                return _Plan(0, False, f"its score {self._score:.2f} is below {limit:.2f}")
-        return _Plan()
-
-    async def _scored(self, router: Router) -> float | None:
-        """The router's score, or None when it fails."""
-        try:
-            score = float((await self._in_time(in_thread(router.score, [self._query])))[0])
-            if not 0 <= score <= 1:
-                raise ValueError(f"a score of {score}")
-        except Exception as error:  # noqa: BLE001 - without a score the request cascades
-            logger.warning("the router of the cascade failed: %s: %s", type(error).__name__, error)
-            return None
-        return score
-
-    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of what is no call of a model.
-
-        Raises:
-            TimeoutError: it is not there at the deadline.
-        """
-        task = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait({task}, timeout=self._remaining())
-            if not task.done():
-                raise TimeoutError("not done before the deadline")
-            if task.cancelled():  # by itself: our own cancellation does not come here
-                raise RuntimeError("it cancelled itself")
-            return task.result()
-        finally:
-            stop(task)
+    async def _none_accepted(self, start: Start, reason: str) -> _Outcome:
+        """Choose another reply when the last tier failed to answer."""
+        if start.weaker and not self._replies and not self._deadline.passed():
+            return await self._first_answer(self._tiers[start.tier - 1 :: -1], "failure", reason)
+        degraded: Degraded = "deadline" if self._deadline.passed() else "failure"
+        return self._best(self._errors[-1] if self._errors else reason, degraded)
 
     async def _call(
         self, tier: Tier, query: Query, purpose: Literal["answer", "confidence"], live: bool = False
     ) -> Answer:
-        """One call of a model, accounted for whatever comes of it.
+        """Call a model, and account for the call whatever its outcome.
 
         Args:
-            tier: whom to ask.
-            query: what to ask.
-            purpose: see `Call`.
-            live: send the pieces on as they come, where the request is streamed.
+            tier: the tier to ask.
+            query: the query to send.
+            purpose: "answer" or "confidence", as in `Call`.
+            live: pass the pieces on as they come, if the request is streamed.
 
         Raises:
-            CallError: it gave no answer; OverBudgetError: it was not made.
+            CallError: the call gave no answer, or the deadline has passed.
+            OverBudgetError: the call was never made, because a budget has too little left for it.
         """
-        remaining = self._remaining()
+        remaining = self._deadline.remaining_s()
         if remaining is not None and remaining <= 0:
             raise CallError("the deadline has passed")
         limit = min((value for value in (tier.timeout_s, remaining) if value is not None), default=None)
-        heard: list[str] = []
+        pieces: list[str] = []
         listens = live and self._emit is not None
-        work = self._listen(tier, query, heard) if listens else _complete(tier, query)
-        return await self._ledger.call(tier, query, purpose, work, heard, limit)
+        work = self._listen(tier, query, pieces) if listens else _complete(tier, query)
+        return await self._ledger.call(tier, query, purpose, work, pieces, limit)
 
-    async def _verify(self, tier: Tier, answer: Answer) -> tuple[_Kept, str]:
-        """The answer with the confidence in it, None where that cannot be estimated; and then why."""
+    async def _verify(self, tier: Tier, answer: Answer) -> tuple[_Reply, str]:
+        """Estimate the confidence in an answer.
+
+        Returns:
+            The reply with its confidence, and the reason why there is none ("" when there is one).
+        """
 
         async def ask(query: Query) -> Answer:
             return await self._call(tier, query, "confidence")
 
-        assert tier.confidence is not None  # the cascade checks it
+        assert tier.confidence is not None  # Cascade.__init__ checks it
         try:
-            estimate = await self._in_time(tier.confidence.estimate(self._query, answer, ask, self._score))
+            estimate = await self._deadline.wait_for(tier.confidence.estimate(self._query, answer, ask, self._score))
             if not 0 <= estimate.confidence <= 1:
-                raise ValueError(f"a confidence of {estimate.confidence}")
-        except Exception as error:  # noqa: BLE001 - without a confidence the request escalates
+                raise ValueError(f"the confidence is {estimate.confidence}; expected a number from 0 to 1")
+        except Exception as error:  # noqa: BLE001 - without a confidence, the request escalates
             reason = f"no confidence in {tier.model.name} ({type(error).__name__}: {error})"
             logger.warning("%s", reason)
             self._errors.append(reason)
-            return _Kept(tier, answer), reason
-        return _Kept(tier, estimate.answer or answer, estimate.confidence), ""
+            return _Reply(tier, answer), reason
+        return _Reply(tier, estimate.answer or answer, estimate.confidence), ""
 
     async def _cheapest(self) -> _Outcome:
-        """Ask the cheapest tier that fits into the budget: there is no answer yet, and the one wanted does not fit."""
+        """Ask the cheapest tier that fits into the budget: the wanted tier does not fit, and there is no answer yet."""
         untried = [tier for tier in self._tiers if tier.model.name not in self._asked()]
         cheapest = sorted(untried, key=lambda tier: tier.expected_cost(self._query) or 0.0)
-        return await self._instead(cheapest, "budget", "the cheapest in the budget")
+        return await self._first_answer(cheapest, "budget", "the cheapest in the budget")
 
-    async def _instead(self, tiers: Sequence[Tier], degraded: Degraded, reason: str) -> _Outcome:
-        """The first of some tiers that answers, unverified: any answer is better than none.
+    async def _first_answer(self, tiers: Sequence[Tier], degraded: Degraded, reason: str) -> _Outcome:
+        """Ask these tiers in turn and return the first answer, unverified, since any answer is better than none.
 
         Raises:
-            CascadeError: none of them does.
+            CascadeError: none of them answers.
         """
         for tier in tiers:
             try:
@@ -268,37 +227,37 @@ class Request:
                     raise CascadeError(f"{tier.model.name} broke off after part of its answer was sent") from error
                 self._errors.append(f"{tier.model.name}: {error}")
                 continue
-            return _Outcome(_Kept(tier, answer), f"{tier.model.name} answers: {reason}", degraded)
+            return _Outcome(_Reply(tier, answer), f"{tier.model.name} answers: {reason}", degraded)
         what = "no tier fits into the budget: " if degraded == "budget" else "no tier gave an answer: "
         raise CascadeError(what + "; ".join(self._errors))
 
-    async def _listen(self, tier: Tier, query: Query, heard: list[str]) -> Answer:
-        """A streamed call: every piece is heard and sent on; the whole answer at the end."""
+    async def _listen(self, tier: Tier, query: Query, pieces: list[str]) -> Answer:
+        """Make a streamed call: keep every piece, pass it on, and return the whole answer at the end."""
         assert self._emit is not None
         whole: Answer | None = None
         async for piece in tier.backend.stream(query):
             if isinstance(piece, Answer):
                 whole = piece
             elif piece:
-                heard.append(piece)
+                pieces.append(piece)
                 self._sent = True
                 self._emit(piece)
-        return whole if whole is not None else Answer("".join(heard))
+        return whole if whole is not None else Answer("".join(pieces))
 
     def _best(self, reason: str, degraded: Degraded) -> _Outcome:
-        """The earlier answer with the highest confidence, the later of two equal ones.
+        """Take the earlier reply with the highest confidence; of two equal ones, the later.
 
         Raises:
-            CascadeError: there is none.
+            CascadeError: there is no earlier reply.
         """
-        if not self._kept:
+        if not self._replies:
             raise CascadeError("no tier gave an answer: " + "; ".join(self._errors or [reason]))
-        best = max(reversed(self._kept), key=lambda kept: -1.0 if kept.confidence is None else kept.confidence)
+        best = max(reversed(self._replies), key=lambda reply: -1.0 if reply.confidence is None else reply.confidence)
         return _Outcome(best, f"{best.tier.model.name} answers: {reason}", degraded)
 
     @contextmanager
     def _time_at(self, tier: Tier) -> Iterator[None]:
-        """Take down the seconds at a tier."""
+        """Note the seconds that are spent at a tier."""
         started = time.monotonic()
         try:
             yield
@@ -306,36 +265,24 @@ class Request:
             self._seconds[tier.model.name] = time.monotonic() - started
 
     def _asked(self) -> list[str]:
-        """The models that were asked for an answer, in their order."""
+        """Names of the models that were asked for an answer, in the order in which their calls ended."""
         return list(dict.fromkeys(call.model for call in self._ledger.calls if call.purpose == "answer"))
-
-    def _remaining(self) -> float | None:
-        """Seconds until the deadline."""
-        return None if self._deadline_s is None else self._started + self._deadline_s - time.monotonic()
-
-    def _late(self) -> bool:
-        remaining = self._remaining()
-        return remaining is not None and remaining <= 0
-
-    def _too_late_for(self, tier: Tier) -> bool:
-        remaining = self._remaining()
-        return remaining is not None and remaining <= max(0.0, tier.expected_s or 0.0)
 
     def _result(
         self, outcome: _Outcome | None, reason: str, what: Literal["answered", "failed", "cancelled"]
     ) -> CascadeResult:
-        """Close the accounts, and sum them up."""
+        """Close the accounts and sum them up."""
         self._ledger.close_all("cut off: the request was over")
-        kept = outcome.kept if outcome is not None else None
+        reply = outcome.reply if outcome is not None else None
         asked = self._asked()
         order = [tier.model.name for tier in self._tiers]
         return CascadeResult(
-            answer=kept.answer.text if kept else "",
-            model=kept.tier.model.name if kept else "",
-            confidence=kept.confidence if kept else None,
+            answer=reply.answer.text if reply else "",
+            model=reply.tier.model.name if reply else "",
+            confidence=reply.confidence if reply else None,
             escalated=any(order.index(name) > order.index(asked[0]) for name in asked),
             cost_usd=self._ledger.cost_usd(),
-            latency_s=time.monotonic() - self._started,
+            latency_s=self._deadline.elapsed_s(),
             calls=tuple(self._ledger.calls),
             reason=reason,
             degraded=outcome.degraded if outcome else None,
@@ -347,5 +294,5 @@ class Request:
 
 
 async def _complete(tier: Tier, query: Query) -> Answer:
-    answer: Answer = await tier.backend.complete(query)  # in here, so that all it raises is a failure of the call
+    answer: Answer = await tier.backend.complete(query)  # called in here, so that any exception fails the call
     return answer

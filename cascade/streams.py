@@ -1,4 +1,4 @@
-"""A streamed answer: an iterator of text pieces, async or blocking, with the result at the end."""
+"""Streamed answers: iterators over the pieces of an answer, async or blocking, with the result at the end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,30 @@ Emit = Callable[[str], None]
 
 
 class AnswerStream:
-    """An async iterator of the pieces of an accepted answer.
+    """An async iterator over the pieces of an accepted answer. `Cascade.astream` makes it.
 
-    The request starts with the first piece asked for. Leaving early: `aclose`,
-    or use it as ``async with``; then what still runs is cancelled.
+    The request starts when the first piece is asked for. To leave early, call
+    `aclose` or use ``async with``: the request is then cancelled.
+
+    Example:
+        >>> import asyncio
+        >>> from routelearn import Model
+        >>> from routelearn.cascade import Cascade, SelfConsistency, Tier
+        >>> weak = Tier(Model("weak"), lambda query: "144", SelfConsistency(samples=2))
+        >>> cascade = Cascade([weak, Tier(Model("strong"), lambda query: "144")])
+        >>> async def read():
+        ...     async with cascade.astream("How much is 12 * 12?") as stream:
+        ...         return [piece async for piece in stream], stream.result.model
+        >>> asyncio.run(read())
+        (['144'], 'weak')
     """
 
     def __init__(self, work: Callable[[Emit], Coroutine[Any, Any, CascadeResult]]) -> None:
-        """Take the request: a function that answers it, and hands every piece to the function it is given."""
+        """Prepare the stream.
+
+        Args:
+            work: answers the request, and passes each piece to the function that it is given.
+        """
         self._work = work
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
         self._task: asyncio.Task[CascadeResult] | None = None
@@ -30,22 +46,22 @@ class AnswerStream:
 
     @property
     def result(self) -> CascadeResult:
-        """What came of the request.
+        """The result of the request.
 
         Raises:
-            InputError: the stream has not come to its end.
+            InputError: the stream has not been read to the end.
             CascadeError: no tier gave an answer.
         """
         if self._task is None or not self._task.done() or self._task.cancelled():
-            raise InputError("a stream has its result when it has been read to the end")
+            raise InputError("the stream has no result yet; expected that it is read to the end first")
         return self._task.result()
 
     def __aiter__(self) -> AnswerStream:
-        """Itself."""
+        """Return the stream itself."""
         return self
 
     async def __anext__(self) -> str:
-        """The next piece.
+        """Wait for the next piece.
 
         Raises:
             CascadeError: no tier gave an answer, or the answer broke off.
@@ -64,50 +80,71 @@ class AnswerStream:
             return piece
         self._closed = True
         if not self._task.cancelled():
-            self._task.result()  # raises what the request raised
+            self._task.result()  # raises the exception of the request
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Leave: a request that still runs is cancelled, and accounted for before this returns."""
+        """Cancel a request that still runs, and wait until its calls are accounted for."""
         self._closed = True
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task})
 
     async def __aenter__(self) -> AnswerStream:
-        """Itself."""
+        """Return the stream itself."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the stream."""
         await self.aclose()
 
     def _end(self, task: asyncio.Task[CascadeResult]) -> None:
         if not task.cancelled():
-            task.exception()  # looked at: a reader who left does not want it logged
+            task.exception()  # marks the exception as seen, so that asyncio does not log it after the reader has left
         self._pieces.put_nowait(None)
 
 
 class BlockingAnswerStream:
-    """The same as a plain iterator; leave early with `close`, or use it as ``with``."""
+    """A plain iterator over the pieces of an accepted answer. `Cascade.stream` makes it.
+
+    The request starts when the first piece is asked for. To leave early, call
+    `close` or use ``with``: the request is then cancelled.
+
+    Example:
+        >>> from routelearn import Model
+        >>> from routelearn.cascade import Cascade, SelfConsistency, Tier
+        >>> weak = Tier(Model("weak"), lambda query: "144", SelfConsistency(samples=2))
+        >>> stream = Cascade([weak, Tier(Model("strong"), lambda query: "144")]).stream("How much is 12 * 12?")
+        >>> list(stream), stream.result.model
+        (['144'], 'weak')
+    """
 
     def __init__(self, stream: AnswerStream) -> None:
-        """Take the stream, which nobody has read yet."""
+        """Wrap a stream that has not been read yet."""
         self._stream = stream
 
     @property
     def result(self) -> CascadeResult:
-        """See `AnswerStream.result`."""
+        """The result of the request.
+
+        Raises:
+            InputError: the stream has not been read to the end.
+            CascadeError: no tier gave an answer.
+        """
         return self._stream.result
 
     def __iter__(self) -> BlockingAnswerStream:
-        """Itself."""
+        """Return the stream itself."""
         return self
 
     def __next__(self) -> str:
-        """See `AnswerStream.__anext__`."""
+        """Wait for the next piece.
+
+        Raises:
+            CascadeError: no tier gave an answer, or the answer broke off.
+        """
         piece = run_in_background(self._next)
         if piece is None:
             raise StopIteration
@@ -117,15 +154,15 @@ class BlockingAnswerStream:
         return await anext(self._stream, None)
 
     def close(self) -> None:
-        """See `AnswerStream.aclose`."""
+        """Cancel a request that still runs, and wait until its calls are accounted for."""
         run_in_background(self._stream.aclose)
 
     def __enter__(self) -> BlockingAnswerStream:
-        """Itself."""
+        """Return the stream itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the stream."""
         self.close()

@@ -1,8 +1,9 @@
-"""Between threads and event loops: blocking functions in async code, and async code behind a blocking call.
+"""Bridges between threads and event loops: blocking functions in async code, and async code in blocking functions.
 
-Every thread here is a daemon, and none belongs to a pool: a function that hangs
-keeps neither an event loop nor the interpreter from ending, and takes no place
-that another call needs. A thread costs some 0.1 ms, a call of a model far more.
+Every thread here is a daemon, and no thread belongs to a pool. So a function
+that hangs stops neither an event loop nor the interpreter from ending, and it
+takes no place that another call needs. Starting a thread costs about 0.1 ms,
+far less than a call of a model.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ T = TypeVar("T")
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine at once; sees through decorators and callable objects."""
+    """Whether a call of this function returns a coroutine; decorators and callable objects are looked through."""
     plain = inspect.unwrap(function)
     return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
 
 
 async def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a function, sync or async, without blocking the event loop."""
+    """Call a sync or async function without blocking the event loop."""
     if is_async(function):
         return await function(*arguments, **options)
     result = await in_thread(function, *arguments, **options)
@@ -37,7 +38,7 @@ async def call(function: Callable[..., Any], *arguments: Any, **options: Any) ->
 async def in_thread(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Call a blocking function in a thread of its own.
 
-    When the caller is cancelled the thread goes on, and its result is dropped.
+    When the caller is cancelled, the thread goes on and its result is dropped.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -45,7 +46,7 @@ async def in_thread(function: Callable[..., T], *arguments: Any, **options: Any)
     def work() -> None:
         try:
             result = function(*arguments, **options)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
+        except Exception as error:  # noqa: BLE001 - the caller gets every exception
             _post(loop, _fail, future, error)
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the loop
             _post(loop, _fail, future, RuntimeError(f"the call ended with {type(error).__name__}"))
@@ -58,10 +59,10 @@ async def in_thread(function: Callable[..., T], *arguments: Any, **options: Any)
 
 
 async def iterate(items: Iterable[T]) -> AsyncGenerator[T, None]:
-    """The items of a blocking iterable, pulled by a thread of its own.
+    """Yield the items of a blocking iterable, which a thread of its own reads.
 
-    When the caller stops early, the thread stops at the next item and closes
-    the iterable, where it has a `close`.
+    When the caller stops early, the thread stops at the next item and closes the
+    iterable, if it has a method `close`.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[tuple[T] | Exception | None] = asyncio.Queue()
@@ -73,7 +74,7 @@ async def iterate(items: Iterable[T]) -> AsyncGenerator[T, None]:
                 if stopped.is_set():
                     break
                 _post(loop, queue.put_nowait, (item,))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
+        except Exception as error:  # noqa: BLE001 - the caller gets every exception
             _post(loop, queue.put_nowait, error)
         finally:
             close = getattr(items, "close", None)
@@ -83,16 +84,16 @@ async def iterate(items: Iterable[T]) -> AsyncGenerator[T, None]:
 
     threading.Thread(target=pull, name="routelearn-stream", daemon=True).start()
     try:
-        while (found := await queue.get()) is not None:
-            if isinstance(found, Exception):
-                raise found
-            yield found[0]
+        while (entry := await queue.get()) is not None:
+            if isinstance(entry, Exception):
+                raise entry
+            yield entry[0]
     finally:
         stopped.set()
 
 
 def _post(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
-    """Run a function on the loop; when the loop is closed, nobody waits for it any more."""
+    """Run a function on the loop. Do nothing when the loop is closed, since nobody waits for it then."""
     try:
         loop.call_soon_threadsafe(function, *arguments)
     except RuntimeError:
@@ -107,14 +108,14 @@ def _succeed(future: asyncio.Future[T], result: T) -> None:
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
-        # A future refuses StopIteration, and would wait for ever.
+        # A future refuses StopIteration, so that the caller would wait for ever.
         future.set_exception(
             RuntimeError("the call raised StopIteration") if isinstance(error, StopIteration) else error
         )
 
 
 class _Background:
-    """One event loop in a daemon thread, for all blocking calls of the process; started when first needed."""
+    """The event loop that serves all blocking calls of the process, in a daemon thread. It starts when first needed."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -122,7 +123,7 @@ class _Background:
         self.thread: threading.Thread | None = None
 
     def running(self) -> asyncio.AbstractEventLoop:
-        """The loop; started when it is not yet."""
+        """Return the loop, and start it if it is not running."""
         with self.lock:
             if self.loop is None:
                 self.loop = asyncio.new_event_loop()
@@ -135,7 +136,7 @@ _background = _Background()
 
 
 def _forget_background() -> None:
-    global _background  # noqa: PLW0603 - a forked child has no threads: it starts its own
+    global _background  # noqa: PLW0603 - a forked child has no threads, so it starts its own
     _background = _Background()
 
 
@@ -144,20 +145,25 @@ if hasattr(os, "register_at_fork"):
 
 
 def run_in_background(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on the background loop and wait for it; works inside a running loop as well.
+    """Run a coroutine on the background loop and wait for it. This also works inside a running loop.
 
     Args:
         work: makes the coroutine.
 
+    Returns:
+        The result of the coroutine.
+
     Raises:
-        RoutelearnError: called on the background loop itself, which would wait for itself.
+        RoutelearnError: this was called on the background loop itself, which would wait for itself.
     """
     loop = _background.running()
     if threading.current_thread() is _background.thread:
-        raise RoutelearnError("a blocking call inside routelearn's own event loop; expected its async form there")
+        raise RoutelearnError(
+            "a blocking method was called inside routelearn's own event loop; expected the async method there"
+        )
     future = asyncio.run_coroutine_threadsafe(work(), loop)
     try:
         return future.result()
-    except BaseException:  # an interrupt as well: what still runs is cancelled
+    except BaseException:  # also after an interrupt, the coroutine that still runs is cancelled
         future.cancel()
         raise

@@ -15,23 +15,33 @@ from .confidence import Confidence
 
 Mode = Literal["cascade", "route", "strong", "weak"]
 
-#: Why an answer is not the one that was wanted. None: it is.
+#: Why a result is not the answer of the tier that should have given it.
 Degraded = Literal["deadline", "budget", "failure"]
 
 
 @dataclass(frozen=True)
 class Tier:
-    """One model of a cascade: how to ask it, and when its answer is good enough.
+    """One model of a cascade, with the way to ask it and the rule for accepting its answers.
 
     Attributes:
-        model: its name and prices.
+        model: name and prices of the model.
         backend: a function from a query to an answer, `from_client(client, model)`, or a `Backend`.
-        confidence: estimates the confidence in its answers; needed on every tier but the last.
-        threshold: confidence below it escalates.
-        timeout_s: longest that one call may take; a longer one is a failure.
-        expected_s: how long a call usually takes: an escalation to this tier that cannot finish before the deadline
-            is not started.
-        expected_output_tokens: how long an answer usually is: what a budget sets aside for a call.
+        confidence: estimates the confidence in the answers; every tier but the last needs one.
+        threshold: an answer with a lower confidence is escalated to the next tier, in [0, 1].
+        timeout_s: longest time in seconds that one call may take; a call that takes longer fails. None: no limit.
+        expected_s: usual duration of a call in seconds. A cascade does not escalate to this tier when less time is
+            left before the deadline. None: not known.
+        expected_output_tokens: usual length of an answer in tokens; a budget reserves money for that many.
+
+    Raises:
+        InputError: a setting is out of range or of the wrong kind.
+
+    Example:
+        >>> from routelearn import Model
+        >>> from routelearn.cascade import Tier
+        >>> tier = Tier(Model("strong", input_price=2.5, output_price=10.0), lambda query: "144")
+        >>> tier.cost(input_tokens=1_000_000, output_tokens=100_000)
+        3.5
     """
 
     model: Model
@@ -43,7 +53,7 @@ class Tier:
     expected_output_tokens: int = 500
 
     def __post_init__(self) -> None:
-        """Make a back end of a function, and refuse what cannot work.
+        """Make a back end from a function, and check the settings.
 
         Raises:
             InputError: a setting is out of range or of the wrong kind.
@@ -51,32 +61,45 @@ class Tier:
         backend: Backend = as_backend(self.backend)
         object.__setattr__(self, "backend", backend)
         if self.confidence is not None and not isinstance(self.confidence, Confidence):
-            raise InputError(f"confidence is {type(self.confidence).__name__}; expected an object with `estimate`")
+            raise InputError(
+                f"confidence is a {type(self.confidence).__name__}; expected an object with a method `estimate`"
+            )
         check_seconds("timeout_s", self.timeout_s)
         check_seconds("expected_s", self.expected_s)
         if self.expected_output_tokens < 0:
-            raise InputError(f"expected_output_tokens is {self.expected_output_tokens}; expected 0 or more")
+            raise InputError(
+                f"expected_output_tokens is {self.expected_output_tokens}; expected a whole number of 0 or more"
+            )
 
     def cost(self, input_tokens: int, output_tokens: int) -> float | None:
-        """USD for so many tokens, or None when a price is not known."""
+        """USD of a call that reads and writes so many tokens, or None when a price of the model is not known."""
         if self.model.input_price is None or self.model.output_price is None:
             return None
         return (input_tokens * self.model.input_price + output_tokens * self.model.output_price) / 1e6
 
     def expected_cost(self, query: Query) -> float | None:
-        """USD that a call is expected to cost, or None when a price is not known."""
+        """Expected cost of a call in USD, or None when a price of the model is not known."""
         return self.cost(estimate_tokens(transcript(query)), self.expected_output_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class UseCase:
-    """How the requests of one use case are answered.
+    """The rule for the requests of one use case.
 
     Attributes:
-        mode: "cascade": ask, verify, escalate. "route": the router chooses between the first and the last tier, and
-            nothing is verified. "strong", "weak": always the last, always the first tier, not verified.
-        threshold: in the place of every tier's own.
-        direct_threshold: in the place of the cascade's.
+        mode: "cascade" asks a tier, verifies its answer, and escalates. "route" lets the router choose the first or the
+            last tier, and verifies nothing. "strong" always asks the last tier, "weak" always the first; neither
+            verifies.
+        threshold: replaces the thresholds of all tiers. None: each tier keeps its own.
+        direct_threshold: replaces the direct threshold of the cascade. None: the cascade's stays.
+
+    Raises:
+        InputError: the mode is unknown.
+
+    Example:
+        >>> from routelearn.cascade import UseCase
+        >>> UseCase("cascade", threshold=0.9)
+        UseCase(mode='cascade', threshold=0.9, direct_threshold=None)
     """
 
     mode: Mode = "cascade"
@@ -84,24 +107,36 @@ class UseCase:
     direct_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown mode."""
+        """Check the mode.
+
+        Raises:
+            InputError: the mode is unknown.
+        """
         if self.mode not in get_args(Mode):
             raise InputError(f"mode is {self.mode!r}; expected one of {list(get_args(Mode))}")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a model, whatever came of it.
+    """The account of one call of a model, also of a call that failed or was cut off.
 
     Attributes:
-        model: the model's name.
-        purpose: "answer", or "confidence": asked again to estimate the confidence.
-        latency_s: seconds until it ended or was cut off.
-        input_tokens: tokens that it read; 0 when it failed and reported none.
-        output_tokens: tokens that it wrote; likewise.
-        cost_usd: tokens times prices; None when a price is not known.
-        estimated: the tokens were not reported, but estimated from the characters that went out and came in.
+        model: name of the model.
+        purpose: "answer", or "confidence" when the model was asked again to estimate the confidence.
+        latency_s: seconds until the call ended or was cut off.
+        input_tokens: number of tokens that the model read; 0 when the call failed without a piece of the answer.
+        output_tokens: number of tokens that the model wrote; 0 in the same case.
+        cost_usd: tokens times prices, in USD; None when a price of the model is not known.
+        estimated: True when the back end did not report the tokens, so that they were estimated from the characters.
         error: why there is no answer, or None.
+
+    Example:
+        >>> from routelearn import Model
+        >>> from routelearn.cascade import Cascade, SelfConsistency, Tier
+        >>> weak = Tier(Model("weak"), lambda query: "144", SelfConsistency(samples=2))
+        >>> result = Cascade([weak, Tier(Model("strong"), lambda query: "144")]).run("How much is 12 * 12?")
+        >>> [(call.model, call.purpose, call.error) for call in result.calls]
+        [('weak', 'answer', None), ('weak', 'confidence', None)]
     """
 
     model: str
@@ -116,22 +151,34 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CascadeResult:
-    """What came of one request.
+    """The result of one request.
 
     Attributes:
-        answer: the text; empty unless answered.
-        model: the model that gave it; empty unless answered.
-        confidence: in the answer, or None: not estimated (the last tier's, a routed one's) or not to be had.
-        escalated: a stronger tier was asked after the first one.
-        cost_usd: of all calls, or None when the price of a model that was called is not known.
+        answer: text of the answer; "" unless the outcome is "answered".
+        model: name of the model that gave the answer; "" unless the outcome is "answered".
+        confidence: confidence in the answer, in [0, 1]. None when it was not estimated (the answers of the last tier
+            and routed answers are not verified) or when the estimate failed.
+        escalated: True when a stronger tier was asked after the first one.
+        cost_usd: cost of all calls in USD; None when a price of a model that was called is not known.
         latency_s: seconds from the request to the result.
-        tier_latency_s: seconds spent at each tier that was asked, its verification included.
-        calls: every call that was made, the failed ones and the samples too, in the order in which they ended.
+        calls: every call that was made, also failed calls and samples, in the order in which they ended.
         reason: one readable sentence.
-        degraded: why the answer is not the one that was wanted: "deadline", "budget", "failure"; None: it is.
+        degraded: why the answer does not come from the tier that should have given it: "deadline", "budget" or
+            "failure". None: it does.
         outcome: "answered", "failed" (no tier gave an answer) or "cancelled".
-        score: the router's score of the query, where there is a router and it answered.
-        use_case: as given with the request.
+        score: the router's score of the query, in [0, 1]; None when there is no router, or when it gave no score.
+        use_case: the use case that was given with the request.
+        tier_latency_s: seconds spent at each tier that was asked, the verification included.
+
+    Example:
+        >>> from routelearn import Model
+        >>> from routelearn.cascade import Cascade, SelfConsistency, Tier
+        >>> weak = Tier(Model("weak"), lambda query: "144", SelfConsistency(samples=3))
+        >>> result = Cascade([weak, Tier(Model("strong"), lambda query: "144")]).run("How much is 12 * 12?")
+        >>> result.answer, result.model, result.confidence, result.escalated
+        ('144', 'weak', 1.0, False)
+        >>> result.reason
+        'confidence in weak is 1.00, at or above 0.50'
     """
 
     answer: str
@@ -157,12 +204,23 @@ class CascadeError(RoutelearnError):
     """No tier of a cascade gave an answer.
 
     Attributes:
-        errors: one sentence for each tier that was tried or ruled out, in that order.
-        calls: every call that was made (`Call`), with what it cost.
+        errors: one sentence for each tier that failed or was ruled out, in that order.
+        calls: every call that was made, with its cost.
+
+    Example:
+        >>> from routelearn import Model
+        >>> from routelearn.cascade import Cascade, CascadeError, SelfConsistency, Tier
+        >>> def broken(query):
+        ...     raise ConnectionError("down")
+        >>> cascade = Cascade([Tier(Model("weak"), broken, SelfConsistency()), Tier(Model("strong"), broken)])
+        >>> try:
+        ...     cascade.run("How much is 12 * 12?")
+        ... except CascadeError as error:
+        ...     print(error.errors[0])
+        weak failed (ConnectionError: down)
     """
 
     def __init__(self, message: str, errors: Sequence[str] = (), calls: Sequence[Call] = ()) -> None:
-        """Keep what went wrong beside the one-line message."""
         super().__init__(message)
         self.errors = tuple(errors)
         self.calls = tuple(calls)

@@ -1,9 +1,10 @@
-"""Runs an exported verifier: how likely is this answer to this query good enough?"""
+"""Runs an exported verifier, which estimates how likely an answer to a query is good enough."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,32 +13,87 @@ import numpy.typing as npt
 
 from ..routers.base import Floats
 from ..routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
-from ..routers.errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError
+from ..routers.errors import BundleCorruptError, GoldenScoreError, InputError
+from ..routers.golden import GOLDEN_PRIOR, check_golden, golden_ids_match
 from ..routers.query import Query, turns
 from ..routers.session import Session
 from ..routers.tokenizer import HuggingFaceBackend, Ids, Lengths, encode
-from .answer_features import FEATURES, PRIOR, feature_rows
 from .backends import Answer
-from .confidence import Ask, Estimate
+from .confidence import Ask, Estimate, PriorConfidence
 
-#: Pairs encoded at a time.
+#: Number of pairs that are encoded at a time.
 _PAIRS_PER_CHUNK = 2048
+
+_REFUSAL = re.compile(
+    r"\b(i['’]?m sorry|i am sorry|i apologi[sz]e|i can(?:['’]t|not)|(?:i am|i['’]?m) (?:not able|unable)|as an ai\b|"
+    r"i do(?:n['’]t| not) have (?:access|enough|the ability)|not possible (?:to|for me)|"
+    r"none of the (?:above|options)|cannot be determined)",
+    re.IGNORECASE,
+)
+_HEDGES = re.compile(
+    r"\b(might|maybe|perhaps|possibly|probably|likely|unclear|not (?:entirely )?(?:sure|certain)|it seems|"
+    r"appears to|approximately|assum(?:e|ing)|however|wait|actually|on second thought|i think|i believe|i guess)\b",
+    re.IGNORECASE,
+)
+#: Matches the end of an answer that is complete.
+_END = re.compile(r"[\d.!?:;)\]}\"'`*_$>。！？”’]\s*$")
+
+#: The features of one answer, by name: functions from the text to a number roughly between 0 and 1.
+FEATURES: dict[str, Callable[[str], float]] = {
+    "length": lambda answer: float(np.log1p(len(answer))) / 10,
+    "refusal": lambda answer: float(_REFUSAL.search(answer) is not None),
+    "hedging": lambda answer: min(len(_HEDGES.findall(answer)), 8) / 8,
+    "numbers": lambda answer: float(np.log1p(len(re.findall(r"\d+", answer)))) / 6,
+    "unfinished": lambda answer: float(_END.search(answer) is None),
+}
+#: Name of the one feature that does not come from the answer: the router's score of the query, given by the caller.
+PRIOR = "prior"
+
+
+def feature_rows(names: Sequence[str], answers: Sequence[str], priors: Sequence[float] | None = None) -> Floats:
+    """Compute the features of n answers: float32 (n, k).
+
+    Args:
+        names: k names out of `FEATURES`, or "prior".
+        answers: n answers.
+        priors: the router's scores of the n queries, in [0, 1]; needed when "prior" is among the names.
+
+    Raises:
+        InputError: the priors are missing, are not n numbers, or are not in [0, 1].
+    """
+    columns = []
+    for name in names:
+        if name != PRIOR:
+            columns.append(np.asarray([FEATURES[name](answer) for answer in answers], np.float32))
+            continue
+        if priors is None or len(priors) != len(answers):
+            given = 0 if priors is None else len(priors)
+            raise InputError(
+                f"{given} priors for {len(answers)} answers; this verifier reads the router's score of each query: "
+                "expected one prior for every answer"
+            )
+        column = np.asarray(priors, np.float32)
+        wrong = column[~((column >= 0) & (column <= 1))]
+        if wrong.size:
+            raise InputError(f"a prior is {wrong[0]}; expected the router's score of the query, a number from 0 to 1")
+        columns.append(column)
+    return np.stack(columns, axis=1) if columns else np.zeros((len(answers), 0), np.float32)
 
 
 @dataclass(frozen=True)
 class PairEncoder:
-    """A query and an answer as one row of tokens: start, query, separator, answer, separator.
+    """Encodes a query and an answer as one row of tokens: start, query, separator, answer, separator.
 
-    Where both do not fit, the query (of a chat: all turns, oldest first) keeps its end, where the question stands, in
-    `query_tokens` or what the answer leaves free; the answer keeps its start and its end, where its conclusion stands,
-    half each.
+    A chat is read with all its turns, oldest first. If the row would be too long, the query keeps its end, because
+    the question stands there: `query_tokens` tokens, or more if the answer leaves room. The answer keeps its start and
+    its end in equal parts, because the conclusion stands at the end.
 
     Attributes:
-        backend: the tokenizer, which adds no special tokens.
-        start: ids before the query.
-        separator: ids after the query, and after the answer.
-        truncation: max_tokens counts all of the row.
-        query_tokens: tokens that are the query's when both are long.
+        backend: the tokenizer, set to add no special tokens.
+        start: token ids before the query.
+        separator: token ids after the query, and again after the answer.
+        truncation: its `max_tokens` is the length of the whole row.
+        query_tokens: number of tokens that the query keeps when both texts are long.
     """
 
     backend: HuggingFaceBackend
@@ -48,21 +104,28 @@ class PairEncoder:
 
     @classmethod
     def of(cls, tokenizer_json: bytes, truncation: Truncation, query_tokens: int) -> PairEncoder:
-        """Take the special tokens that the tokenizer puts around an empty text.
+        """Make an encoder that uses the special tokens which the tokenizer puts around an empty text.
 
         Raises:
-            InputError: it puts none, or the budget leaves no room for an answer.
+            InputError: the tokenizer has no such special tokens, or `query_tokens` leaves no room for an answer.
         """
         special = encode(HuggingFaceBackend(tokenizer_json, True), [""])[0]
         if len(special) < 2:
-            raise InputError("the tokenizer marks no start and end of a text; expected an encoder's")
-        if not 0 < query_tokens < truncation.max_tokens - 2 * len(special):
-            raise InputError(f"query_tokens is {query_tokens}; expected more than 0 and less than max_tokens")
+            raise InputError(
+                f"the tokenizer puts {len(special)} special tokens around a text; expected an encoder's tokenizer, "
+                "which puts at least 2"
+            )
+        most = truncation.max_tokens - 2 * len(special) - 1
+        if not 0 < query_tokens <= most:
+            raise InputError(
+                f"query_tokens is {query_tokens}; expected a whole number from 1 to {most}, which leaves room for "
+                f"the answer in max_tokens ({truncation.max_tokens})"
+            )
         backend = HuggingFaceBackend(tokenizer_json, False)
         return cls(backend, special[:1], special[1:], truncation, query_tokens)
 
     def encode(self, queries: Sequence[Query], answers: Sequence[str]) -> list[Ids]:
-        """Token ids of each of n pairs."""
+        """The token ids of n pairs: one array for each pair."""
         limit = self.truncation.max_characters
         texts = ["\n".join(turns(query))[-limit:] for query in queries]
         texts += [
@@ -82,70 +145,85 @@ class PairEncoder:
 
 
 def joined(rows: Sequence[Ids]) -> tuple[Ids, Lengths]:
-    """Rows one after the other, and their lengths."""
+    """Join n rows of token ids into one array, and return it with the lengths of the rows (n,)."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     return (np.concatenate(rows) if rows else np.empty(0, np.int32)), lengths
 
 
-class Verifier:
-    """An exported verifier; make one with `load_verifier`. Safe to share between threads.
+class Verifier(PriorConfidence):
+    """An exported verifier, which a cascade can use as the confidence of a tier. Make one with `load_verifier`.
 
-    It is a `Confidence` of a cascade.
+    A verifier is safe to share between threads.
 
     Attributes:
-        manifest: what router.json says: the pool holds the models whose answers it learned from, the threshold
-            is the confidence below which an answer is escalated, the threshold table says at which escalation rate.
-        features: names of the features it reads beside the text.
+        manifest: the content of router.json. Its pool holds the models whose answers the verifier was trained on. Its
+            threshold is the confidence below which an answer is escalated. Its threshold table holds pairs of
+            escalation rate and threshold.
+        features: names of the features that the verifier reads in addition to the text.
+
+    Example:
+        >>> from routelearn.cascade import load_verifier
+        >>> verifier = load_verifier("verifier/")
+        >>> confidence = verifier.confidence(["How much is 12 * 12?"], ["12 * 12 = 144"])
+        >>> confidence.shape, bool(0 <= confidence[0] <= 1)
+        ((1,), True)
+        >>> verifier.threshold_for(0.2) <= verifier.threshold_for(0.5)
+        True
     """
 
     def __init__(self, manifest: Manifest, session: Session, pairs: PairEncoder) -> None:
-        """Wrap a verified manifest and a loaded session."""
         self.manifest = manifest
         self.features = tuple(name for name in session.hints.get("features", "").split(",") if name)
         unknown = set(self.features) - {*FEATURES, PRIOR}
         if unknown:
-            raise BundleCorruptError(f"the verifier reads features {sorted(unknown)}, which this routelearn has not")
+            raise BundleCorruptError(
+                f"the verifier reads the features {sorted(unknown)}; this version of routelearn knows only "
+                f"{[*FEATURES, PRIOR]}"
+            )
         self._session = session
         self._pairs = pairs
 
     @property
     def needs_prior(self) -> bool:
-        """Whether it reads the score that a router gave the query."""
+        """Whether the verifier was trained with a router's score, and so needs the score of each query."""
         return PRIOR in self.features
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models whose answers it learned from."""
+        """Names of the models whose answers the verifier was trained on."""
         return tuple(model.name for model in self.manifest.pool)
 
     @property
     def threshold(self) -> float:
-        """Confidence below it escalates, by default."""
+        """The default threshold: an answer with a lower confidence is escalated."""
         return self.manifest.threshold
 
     def threshold_for(self, escalation_rate: float) -> float:
-        """The threshold that escalated this share of the held-out answers.
+        """The threshold that escalates this share of the held-out answers.
+
+        Args:
+            escalation_rate: the share, in [0, 1].
 
         Raises:
             InputError: the rate is not in [0, 1].
         """
         if not 0 <= escalation_rate <= 1:
-            raise InputError(f"escalation rate is {escalation_rate}; expected a number from 0 to 1")
+            raise InputError(f"escalation_rate is {escalation_rate}; expected a number from 0 to 1")
         rates, thresholds = zip(*self.manifest.threshold_table, strict=True)
         return float(np.interp(escalation_rate, rates, thresholds))
 
     def confidence(
         self, queries: Sequence[Query], answers: Sequence[str], priors: Sequence[float] | None = None
     ) -> Floats:
-        """P(the answer is good enough) of n pairs: float32 (n,) in [0, 1].
+        """Probability that an answer is good enough, for n pairs: float32 (n,) in [0, 1].
 
         Args:
             queries: n queries.
             answers: n answers.
-            priors: the router's score of each query, of a verifier that was trained with one.
+            priors: the router's score of each query, in [0, 1]; needed when `needs_prior` is True.
 
         Raises:
-            InputError: as many answers as queries are expected; a query is unusable; the prior is missing.
+            InputError: the numbers of queries and answers differ, a query is unusable, or the priors are missing.
             InferenceError: the graph failed.
         """
         if len(queries) != len(answers):
@@ -160,7 +238,10 @@ class Verifier:
         return np.concatenate(parts)
 
     async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
-        """See `Confidence.estimate`; the graph runs in a thread, so that the event loop does not wait for it."""
+        """Estimate the confidence in one answer, as `Confidence.estimate` says.
+
+        The graph runs in a thread, so that the event loop does not wait.
+        """
         del ask
         priors = None if prior is None else [prior]
         confidence = await asyncio.to_thread(self.confidence, [query], [answer.text], priors)
@@ -168,15 +249,18 @@ class Verifier:
 
 
 def load_verifier(path: str | Path, *, threads: int | None = None) -> Verifier:
-    """Load an exported verifier: verify every hash, load the graph, repeat the golden pairs.
+    """Load an exported verifier: check every hash, load the graph, and compute the golden pairs again.
 
     Args:
-        path: a bundle folder.
-        threads: batches in flight at once; None for every CPU of this process.
+        path: the bundle's folder.
+        threads: number of batches that run at once. None: one for every CPU of this process.
 
     Raises:
-        InputError: the bundle is a router's.
-        BundleMissingError, BundleVersionError, BundleCorruptError, GoldenScoreError: see `routelearn.load`.
+        InputError: the bundle holds a router.
+        BundleMissingError: the folder, or a file in it, is missing.
+        BundleVersionError: the bundle has another format version.
+        BundleCorruptError: a file differs from what was exported.
+        GoldenScoreError: the golden pairs get other token ids or other confidences than at export.
     """
     manifest, contents = read_bundle(path)
     if manifest.kind != VERIFIER:
@@ -188,47 +272,24 @@ def load_verifier(path: str | Path, *, threads: int | None = None) -> Verifier:
         pairs = PairEncoder.of(contents[TOKENIZER], truncation, int(session.hints["query_tokens"]))
     except (KeyError, ValueError) as error:
         raise BundleCorruptError(
-            f"{path}: the graph does not say how to read a query and an answer: {error}"
+            f"{path}: the graph does not say how to read a query and an answer ({error})"
         ) from error
     verifier = Verifier(manifest, session, pairs)
-    _check_golden(verifier, pairs, path)
+    _check_golden_pairs(verifier, pairs, path)
     return verifier
 
 
-def _check_golden(verifier: Verifier, pairs: PairEncoder, path: str | Path) -> None:
+def _check_golden_pairs(verifier: Verifier, pairs: PairEncoder, path: str | Path) -> None:
     golden = verifier.manifest.golden
-    if not golden:
-        raise BundleCorruptError(f"{path} has no golden pairs")
-    queries, answers = zip(*((item.query["query"], item.query["answer"]) for item in golden), strict=True)
-    for ids, item in zip(pairs.encode(queries, answers), golden, strict=True):
-        if ids.tolist() != list(item.ids):
-            raise GoldenScoreError(f"{path}: the tokenizer does not give the golden ids of the export")
-    priors = GOLDEN_PRIORS * len(golden) if PRIOR in verifier.features else None
-    try:
-        found = verifier.confidence(queries, answers, priors)
-    except InferenceError as error:
-        raise BundleCorruptError(f"{path}: the graph fails on its golden pairs: {error}") from error
-    difference = float(np.abs(found - np.asarray([item.quality[0] for item in golden])).max())
-    if not difference <= verifier.manifest.golden_tolerance:
-        raise GoldenScoreError(f"{path}: golden confidences differ by {difference:.2g}")
-
-
-#: The router's score of a golden query.
-GOLDEN_PRIORS = [0.5]
-GOLDEN_PAIRS: tuple[tuple[Query, str], ...] = (
-    ("", ""),
-    ("What is the capital of Australia?", "The capital of Australia is Canberra."),
-    ("What is the capital of Australia?", "I'm not sure, but it might be Sydney."),
-    ("How much is 12 * 12?", "12 * 12 = 144. #### 144"),
-    ("How much is 12 * 12?", "I'm sorry, but as an AI I cannot calculate."),
-    ("Prove that the square root of 2 is irrational. " * 40, "Suppose it is p/q in lowest terms. " * 80),
-    ("用简单的话解释一下量子纠缠。", "naïve café — ﬁancé ½ 🙂 \u200f\ufeff\x00 end"),
-    (
-        (
-            {"role": "user", "content": "Explain how a B-tree keeps its height logarithmic."},
-            {"role": "assistant", "content": "Every node but the root is at least half full, so ..."},
-            {"role": "user", "content": "yes, go on"},
-        ),
-        "so the height is at most log base t of (n + 1) / 2.",
-    ),
-)
+    queries = [item.query["query"] for item in golden]
+    answers = [item.query["answer"] for item in golden]
+    if not golden_ids_match(pairs.encode(queries, answers), golden):
+        raise GoldenScoreError(f"{path}: the tokenizer does not give the golden ids that the bundle was exported with")
+    priors = [GOLDEN_PRIOR] * len(golden) if verifier.needs_prior else None
+    check_golden(
+        lambda: verifier.confidence(queries, answers, priors)[:, None],
+        [item.quality for item in golden],
+        tolerance=verifier.manifest.golden_tolerance,
+        name="confidences",
+        where=path,
+    )

@@ -12,7 +12,8 @@ import numpy as np
 from .base import Assessment, Context, Floats, Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
-from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
+from .errors import GoldenScoreError, InputError, MissingExtraError
+from .golden import check_golden, golden_ids_match
 from .query import Query
 from .session import Session
 from .tokenizer import HuggingFaceBackend, TokenizerBackend, TokieBackend
@@ -132,7 +133,13 @@ def load(
         threads=threads,
     )
     router = LearnedRouter(manifest, session)
-    _check_golden_scores(router, path)
+    check_golden(
+        lambda: router.quality([item.query for item in manifest.golden]),
+        [item.quality for item in manifest.golden],
+        tolerance=manifest.golden_tolerance,
+        name="qualities",
+        where=path,
+    )
     return router
 
 
@@ -158,26 +165,7 @@ def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: Tokeniz
 def _golden_ids_match(backend: TokenizerBackend, manifest: Manifest) -> bool:
     texts = [manifest.truncation.read(golden.query).text for golden in manifest.golden]
     ids, lengths = backend.encode(texts)
-    rows = np.split(ids, np.cumsum(lengths)[:-1])
-    return all(row.tolist() == list(golden.ids) for row, golden in zip(rows, manifest.golden, strict=True))
-
-
-def _check_golden_scores(router: LearnedRouter, path: str | Path) -> None:
-    golden = router.manifest.golden
-    if not golden:
-        raise BundleCorruptError(f"{path} has no golden queries")
-    try:
-        quality = router.quality([item.query for item in golden])
-    except InferenceError as error:
-        raise BundleCorruptError(f"{path}: the graph fails on its golden queries: {error}") from error
-    expected = np.asarray([item.quality for item in golden], np.float32)
-    if quality.shape != expected.shape or not np.isfinite(quality).all():
-        raise GoldenScoreError(f"{path}: the graph gives qualities of shape {quality.shape}, not {expected.shape}")
-    difference = float(np.abs(quality - expected).max())
-    if difference > router.manifest.golden_tolerance:
-        raise GoldenScoreError(
-            f"{path}: golden qualities differ by {difference:.2g}, more than {router.manifest.golden_tolerance:.2g}"
-        )
+    return golden_ids_match(np.split(ids, np.cumsum(lengths)[:-1]), manifest.golden)
 
 
 def manifest_of(router: Router) -> Manifest | None:

@@ -255,15 +255,6 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def joint_scores(strong_quality: Array, confidence: Array) -> Array:
-    """Expected win rate (n,) of strong over the answer that weak gave: ``1/2 + (quality[strong] - confidence) / 2``.
-
-    The router knows how good strong will be, the verifier how good weak's answer is: what neither knows alone is
-    whether escalating gains anything.
-    """
-    return np.asarray(0.5 + (strong_quality - confidence) / 2)
-
-
 @dataclass(frozen=True)
 class Sensitivity:
     """How fast things change around a threshold.

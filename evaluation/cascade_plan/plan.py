@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...cascade.confidence import joint_confidence
 from ...cascade.verifier import Verifier
 from ...data.records import Record
 from ...routers.base import Model, Router
@@ -33,7 +34,6 @@ from .analysis import (
     cheapest,
     cross_fitted,
     frontier,
-    joint_scores,
     latency_tails,
     sensitivity,
 )
@@ -144,7 +144,7 @@ def plan_cascade(
         verifier_usd_per_hour: price of the machine that verifies; its time is measured here.
         latencies: of both models, by name.
         max_latency_s: longest P95 that an escalated user may wait.
-        joint: escalate as ``cascade.joint.Joint`` does: by what strong would gain, not by confidence alone.
+        joint: escalate as `routelearn.cascade.Joint` does: by what strong would gain, not by confidence alone.
         bootstrap: resamples of the intervals.
         seed: of the resamples.
 
@@ -173,7 +173,7 @@ def plan_cascade(
         if router.link == "bradley-terry":
             raise InputError("joint needs a router trained on scores; this one's quality is a win rate (bradley-terry)")
         quality = router.quality(asked.queries)[:, router.index(strong.name)].astype(np.float64)
-        confidence = 1 - joint_scores(quality, raw)
+        confidence = joint_confidence(raw, quality)
     good = asked.weak >= verifier.manifest.training["config"]["good_at"]
     alone = float(asked.weak.mean()), float(asked.strong.mean())
     cost = float(asked.weak_cost.mean() * 1000), float(asked.strong_cost.mean() * 1000)

@@ -15,10 +15,11 @@ from helpers.openai_server import OpenAIServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routelearn.cascade.accounts import Budget
 from routelearn.cascade.backends import Answer, from_client
-from routelearn.cascade.budget import Budget
 from routelearn.cascade.cascade import Cascade
-from routelearn.cascade.confidence import SelfConsistency, SelfEvaluation
+from routelearn.cascade.confidence import SelfConsistency
+from routelearn.cascade.self_evaluation import SelfEvaluation
 from routelearn.cascade.tiers import CascadeError, CascadeResult, Tier, UseCase
 from routelearn.routers.base import Model
 from routelearn.routers.errors import InputError, RoutelearnError

@@ -14,8 +14,8 @@ import pytest
 from helpers.cascades import SLOW, OnceQuick, Scripted, Sure, models, tier, two, wait_until
 from helpers.openai_server import OpenAIServer
 
+from routelearn.cascade.accounts import Budget
 from routelearn.cascade.backends import Answer, from_client
-from routelearn.cascade.budget import Budget
 from routelearn.cascade.cascade import Cascade
 from routelearn.cascade.confidence import Ask, Estimate, SelfConsistency
 from routelearn.cascade.tiers import CascadeError, CascadeResult

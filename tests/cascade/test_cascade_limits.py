@@ -9,7 +9,7 @@ import time
 import pytest
 from helpers.cascades import SLOW, OnceQuick, Scores, Scripted, Sure, tier, two
 
-from routelearn.cascade.budget import Budget
+from routelearn.cascade.accounts import Budget
 from routelearn.cascade.cascade import Cascade
 from routelearn.cascade.confidence import SelfConsistency
 from routelearn.cascade.tiers import CascadeError, CascadeResult

@@ -11,10 +11,10 @@ import openai
 import pytest
 from helpers.openai_server import BareClient, OpenAIServer
 
+from routelearn.cascade.accounts import Budget
 from routelearn.cascade.backends import from_client
-from routelearn.cascade.budget import Budget
 from routelearn.cascade.cascade import Cascade
-from routelearn.cascade.confidence import SelfEvaluation
+from routelearn.cascade.self_evaluation import SelfEvaluation
 from routelearn.cascade.tiers import CascadeError, CascadeResult, Tier
 from routelearn.routers.base import Model
 

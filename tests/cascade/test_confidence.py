@@ -12,12 +12,23 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers.cascades import Scores, Sure
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routelearn.cascade.answer_forms import json_value, multiple_choice, number, similar, stated_confidence, words
+from routelearn.cascade.answer_forms import json_value, multiple_choice, number, similar, words
 from routelearn.cascade.backends import Answer
-from routelearn.cascade.confidence import Confidence, Estimate, SelfConsistency, SelfEvaluation
+from routelearn.cascade.confidence import (
+    Ask,
+    Confidence,
+    Estimate,
+    Joint,
+    PriorConfidence,
+    SelfConsistency,
+    joint_confidence,
+    needs_prior,
+)
+from routelearn.cascade.self_evaluation import SelfEvaluation, stated_confidence
 from routelearn.routers.errors import InferenceError, InputError
 from routelearn.routers.query import Query
 
@@ -345,3 +356,29 @@ def test_isotonic_fit_is_scikit_learns() -> None:
 def test_labels_that_fit_nothing_are_refused(stated: Sequence[float], good: Sequence[bool], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         SelfEvaluation().fit(stated, good)
+
+
+def test_the_joint_confidence_is_low_where_strong_gains_not_where_both_fail() -> None:
+    confidence = joint_confidence(np.array([0.3, 0.05]), np.array([0.9, 0.1]))
+    assert confidence[0] < confidence[1]
+    assert confidence.tolist() == pytest.approx([0.2, 0.475])
+    assert joint_confidence(0.3, 0.9) == pytest.approx(0.2)
+
+
+class ReadsPrior(PriorConfidence):
+    async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
+        assert prior is not None
+        return Estimate(1 - prior)
+
+
+def test_only_a_confidence_of_the_base_class_needs_the_prior() -> None:
+    assert needs_prior(ReadsPrior())
+    assert needs_prior(Joint(ReadsPrior(), Scores()))
+    assert not needs_prior(Sure(0.5))
+    assert not needs_prior(Joint(Sure(0.5), Scores()))
+
+
+def test_a_joint_confidence_hands_the_prior_on() -> None:
+    joint = Joint(ReadsPrior(), Scores())
+    estimated = asyncio.run(joint.estimate("0.75", Answer("42"), Model(), prior=0.5))
+    assert estimated.confidence == pytest.approx(joint_confidence(0.5, 0.75))

@@ -26,7 +26,6 @@ from routelearn.evaluation.cascade_plan.analysis import (
     asked_both,
     cheapest,
     frontier,
-    joint_scores,
     latency_tails,
     run_policy,
     sensitivity,
@@ -97,12 +96,6 @@ def test_the_frontier_holds_the_cheapest_point_of_every_quality() -> None:
     for goal in (0.7, 0.8, 0.85):
         a, b = cheapest(points, goal), cheapest(kept, goal)
         assert (a is None and b is None) or (a is not None and b is not None and a.cost == b.cost)
-
-
-def test_joint_scores_escalate_where_strong_gains_not_where_both_fail() -> None:
-    scores = joint_scores(np.array([0.9, 0.1]), np.array([0.3, 0.05]))
-    assert scores[0] > scores[1]
-    assert scores.tolist() == pytest.approx([0.8, 0.525])
 
 
 def test_sensitivity_is_the_slope_at_the_threshold() -> None:

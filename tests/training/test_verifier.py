@@ -15,13 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from routelearn.cascade.answer_features import FEATURES, feature_rows
 from routelearn.cascade.backends import Answer
 from routelearn.cascade.cascade import Cascade
-from routelearn.cascade.confidence import Estimate
-from routelearn.cascade.joint import Joint
+from routelearn.cascade.confidence import Ask, Estimate, Joint, PriorConfidence
 from routelearn.cascade.tiers import Tier
-from routelearn.cascade.verifier import PairEncoder, Verifier, load_verifier
+from routelearn.cascade.verifier import FEATURES, PairEncoder, Verifier, feature_rows, load_verifier
 from routelearn.cli.main import app
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, record_key
 from routelearn.data.sample import POOL, Sample
@@ -30,6 +28,7 @@ from routelearn.routers.base import Model
 from routelearn.routers.bundle import Truncation, read_manifest
 from routelearn.routers.errors import BundleCorruptError, GoldenScoreError, InputError, LeakError
 from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.query import Query
 from routelearn.training.bert import train as bert
 from routelearn.training.encoders.finetune import finetune
 from routelearn.training.examples import Examples
@@ -187,14 +186,12 @@ def test_a_chat_keeps_its_newest_turn() -> None:
 
 
 def test_a_cascade_without_a_router_refuses_a_verifier_that_needs_one() -> None:
-    class Needs:
-        needs_prior = True
-
-        async def estimate(self, query: object, answer: Answer, ask: object, prior: float | None = None) -> Estimate:
+    class ReadsPrior(PriorConfidence):
+        async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
             return Estimate(1.0)
 
-    tiers = [Tier(Model("a"), lambda query: "x", Needs()), Tier(Model("b"), lambda query: "y")]
-    with pytest.raises(InputError, match="give the cascade a router"):
+    tiers = [Tier(Model("a"), lambda query: "x", ReadsPrior()), Tier(Model("b"), lambda query: "y")]
+    with pytest.raises(InputError, match="needs a router's score"):
         Cascade(tiers)
 
 
@@ -302,7 +299,7 @@ def pair_encoder(max_tokens: int, query_tokens: int) -> PairEncoder:
 
 
 def test_a_tokenizer_without_start_and_end_is_refused() -> None:
-    with pytest.raises(InputError, match="expected an encoder's"):
+    with pytest.raises(InputError, match="expected an encoder's tokenizer"):
         PairEncoder.of(tiny_tokenizer().to_str().encode(), Truncation(max_tokens=32), 8)
 
 
@@ -363,7 +360,7 @@ def test_a_prior_is_used_and_asked_for(
         verifier.confidence(["q"], ["a"])
     low, high = (float(verifier.confidence(["q"], ["a"], [prior])[0]) for prior in (0.3, 0.8))
     assert low > high  # the more strong is expected to win, the less is weak's answer trusted
-    with pytest.raises(InputError, match="no number in"):
+    with pytest.raises(InputError, match="a prior is nan"):
         verifier.confidence(["q"], ["a"], [float("nan")])
 
 

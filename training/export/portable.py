@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from ...routers.base import win_rate
+from ...routers.base import Floats, win_rate
 from ...routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, read_bundle
 from ...routers.errors import InputError, require
+from ...routers.golden import check_golden
 
 Format = Literal["text", "triton"]
 
@@ -38,8 +39,8 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
         The folder.
 
     Raises:
-        InputError: a verifier, a tokenizer that has no operator, a graph that gives other scores than the bundle, or
-            a folder that is there already.
+        InputError: a verifier, a tokenizer that has no operator, or a folder that is there already.
+        GoldenScoreError: the graph with the tokenizer gives other scores than the bundle.
         BundleError: the bundle cannot be trusted.
         MissingExtraError: onnxruntime-extensions is not installed.
     """
@@ -55,7 +56,7 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
         staging.mkdir()
         if form == "text":
             graph = text_graph(contents[MODEL], contents[TOKENIZER], manifest)
-            _check_golden(graph, manifest)
+            _check_scores(graph, manifest, bundle)
             (staging / "model.onnx").write_bytes(graph)
         else:
             _write_triton(contents, staging)
@@ -153,8 +154,12 @@ def _word_pieces(tokenizer: dict[str, Any]) -> tuple[list[str], bool, bool]:
     )
 
 
-def _check_golden(graph: bytes, manifest: Manifest) -> None:
-    """Refuse a graph that gives other qualities for plain English; other scripts may be split otherwise."""
+def _check_scores(graph: bytes, manifest: Manifest, bundle: str | Path) -> None:
+    """Refuse a graph that gives other scores than the bundle for plain English; other scripts may be split otherwise.
+
+    Raises:
+        GoldenScoreError: a score differs by more than the bundle's tolerance.
+    """
     extensions: Any = require("onnxruntime_extensions", "portable")
     ort: Any = require("onnxruntime", "portable")
     options = ort.SessionOptions()
@@ -162,17 +167,24 @@ def _check_golden(graph: bytes, manifest: Manifest) -> None:
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     strong, weak = ([model.name for model in manifest.pool].index(name) for name in (manifest.strong, manifest.weak))
     link: Any = manifest.link
-    for golden in manifest.golden:
-        text = manifest.truncation.read(golden.query).text
-        if not text.isascii() or "\0" in text:
-            continue
-        found = session.run(["quality"], {"text": np.array([text], object)})[0][0]
-        expected = np.asarray(golden.quality, np.float32)
-        scores = [float(win_rate(row[strong], row[weak], link)) for row in (found, expected)]
-        if abs(scores[0] - scores[1]) > manifest.golden_tolerance:
-            raise InputError(
-                f"the graph scores a golden query {scores[0]:.6f}, the bundle {scores[1]:.6f}: not exported"
-            )
+    texts = [manifest.truncation.read(item.query).text for item in manifest.golden]
+    plain = [row for row, text in enumerate(texts) if text.isascii() and "\0" not in text]
+
+    def scores(quality: Sequence[Sequence[float]] | Floats) -> Floats:
+        values = np.asarray(quality, np.float32).reshape(-1, len(manifest.pool))
+        return win_rate(values[:, strong], values[:, weak], link)
+
+    def qualities() -> Floats:
+        rows = [session.run(["quality"], {"text": np.array([texts[row]], object)})[0] for row in plain]
+        return np.concatenate(rows)
+
+    check_golden(
+        lambda: scores(qualities()),
+        scores([manifest.golden[row].quality for row in plain]),
+        tolerance=manifest.golden_tolerance,
+        name="scores",
+        where=f"{bundle} is not exported",
+    )
 
 
 def _write_triton(contents: Mapping[str, bytes], folder: Path) -> None:

@@ -20,8 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ...cascade.answer_features import FEATURES, PRIOR, feature_rows
-from ...cascade.verifier import GOLDEN_PAIRS, GOLDEN_PRIORS, PairEncoder
+from ...cascade.verifier import FEATURES, PRIOR, PairEncoder, feature_rows
 from ...data.records import Record
 from ...routers.base import Floats, Model, Router
 from ...routers.bundle import (
@@ -36,6 +35,7 @@ from ...routers.bundle import (
     save_bundle,
 )
 from ...routers.errors import InputError, require
+from ...routers.golden import GOLDEN_PAIRS, GOLDEN_PRIOR
 from ...routers.session import Session
 from ...routers.tokenizer import HuggingFaceBackend
 from ..bert.train import (
@@ -78,7 +78,7 @@ class VerifierConfig(BertConfig):
     Attributes:
         good_at: least score of an answer that is good enough; of preferences, the least win rate over the other.
         query_tokens: tokens that are the query's when query and answer are long.
-        features: read beside the text; see `FEATURES` of cascade/answer_features.py.
+        features: read beside the text; see `FEATURES` of cascade/verifier.py.
     """
 
     folds: int = 5
@@ -313,7 +313,7 @@ def _export(network: nn.Module, names: Sequence[str], query_tokens: int) -> byte
 def _golden(session: Session, pairs: PairEncoder, names: Sequence[str]) -> list[Golden]:
     queries, answers = zip(*GOLDEN_PAIRS, strict=True)
     ids = pairs.encode(queries, answers)
-    features = feature_rows(names, answers, GOLDEN_PRIORS * len(answers))
+    features = feature_rows(names, answers, [GOLDEN_PRIOR] * len(answers))
     found = confidence_by_session(session, ids, features)
     return [
         Golden({"query": query, "answer": answer}, row.tolist(), [float(value)])
