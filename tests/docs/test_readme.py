@@ -57,7 +57,9 @@ def test_the_shell_commands_run_in_order(tiny_encoder: Path, tiny_bert: Path, tm
 CASCADE = (ROOT / "docs" / "cascade.md").read_text()
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", CASCADE, re.DOTALL), ids=("run", "use cases"))
+@pytest.mark.parametrize(
+    "code", re.findall(r"```python\n(.*?)```", CASCADE, re.DOTALL), ids=range(CASCADE.count("```python"))
+)
 def test_the_cascade_recipe_runs(code: str, bundle: Path, verifier_bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "router")
     shutil.copytree(verifier_bundle, tmp_path / "verifier")
