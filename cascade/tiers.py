@@ -27,7 +27,7 @@ class Tier:
         model: name and prices of the model.
         backend: a function from a query to an answer, `from_client(client, model)`, or a `Backend`.
         confidence: estimates the confidence in the answers; every tier but the last needs one.
-        threshold: an answer with a lower confidence is escalated to the next tier, in [0, 1].
+        threshold: an answer with a lower confidence is escalated to the next tier.
         timeout_s: longest time in seconds that one call may take; a call that takes longer fails. None: no limit.
         expected_s: usual duration of a call in seconds. A cascade does not escalate to this tier when less time is
             left before the deadline. None: not known.
