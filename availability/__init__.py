@@ -1,1 +1,5 @@
-"""Which model can be asked now."""
+"""Availability: which model can be asked now, by circuit breakers and latencies."""
+
+from ..routers.public_names import public_names
+
+__getattr__, __dir__ = public_names(__name__, __file__)

@@ -1,1 +1,5 @@
-"""Ask the weak model, judge its answer, escalate to the strong one."""
+"""Cascades: ask the weak model first, judge its answer, and ask the strong model when the answer is doubtful."""
+
+from ..routers.public_names import public_names
+
+__getattr__, __dir__ = public_names(__name__, __file__)

@@ -10,11 +10,9 @@ import os
 import re
 
 from routelearn import FallbackRouter
-from routelearn.availability.availability import Availability
-from routelearn.availability.breaker import BreakerLimits
-from routelearn.cascade.backends import Answer
-from routelearn.cascade.confidence import Ask, Estimate
-from routelearn.routers.query import Query
+from routelearn.availability import Availability, BreakerLimits
+from routelearn.cascade import Answer, Ask, Estimate
+from routelearn.routers import Query
 from routelearn.service.gateway import Gateway
 from routelearn.service.litellm.cascade import PostCallCascade
 from routelearn.service.litellm.plugins import ClassifierPlugin, RoutingPlugin
