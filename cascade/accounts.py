@@ -15,8 +15,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..policies.cost import query_tokens
 from ..routers.errors import InputError
-from ..routers.query import Query, estimate_tokens, transcript
+from ..routers.query import Query, estimate_tokens
 from .backends import Answer
 from .tiers import Call, Tier
 
@@ -284,7 +285,7 @@ def _account(opened: OpenCall, answer: Answer | None, error: str | None) -> Call
     else:
         read, written, text = 0, 0, ""
     estimated = read is None or written is None
-    read = estimate_tokens(transcript(opened.query)) if read is None else read
+    read = query_tokens(opened.query) if read is None else read
     written = estimate_tokens(text) if written is None else written
     return Call(
         model=opened.tier.model.name,

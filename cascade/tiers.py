@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from ..policies.cost import call_cost, query_tokens
 from ..routers.base import Model
 from ..routers.checks import check_seconds
 from ..routers.errors import InputError, RoutelearnError
-from ..routers.query import Query, estimate_tokens, transcript
+from ..routers.query import Query
 from .backends import Backend, as_backend
 from .confidence import Confidence
 
@@ -73,13 +74,11 @@ class Tier:
 
     def cost(self, input_tokens: int, output_tokens: int) -> float | None:
         """USD of a call that reads and writes so many tokens, or None when a price of the model is not known."""
-        if self.model.input_price is None or self.model.output_price is None:
-            return None
-        return (input_tokens * self.model.input_price + output_tokens * self.model.output_price) / 1e6
+        return call_cost(self.model, input_tokens, output_tokens)
 
     def expected_cost(self, query: Query) -> float | None:
         """Expected cost of a call in USD, or None when a price of the model is not known."""
-        return self.cost(estimate_tokens(transcript(query)), self.expected_output_tokens)
+        return self.cost(query_tokens(query), self.expected_output_tokens)
 
 
 @dataclass(frozen=True, slots=True)

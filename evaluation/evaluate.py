@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_key
+from ..policies.cost import check_prices
 from ..routers.base import Model, Router, win_rate
 from ..routers.errors import InputError
 from ..routers.query import Query
@@ -72,7 +73,12 @@ def evaluate(
         baselines |= learned_baselines(training, first.models, strong, weak)
     if "kNN" not in baselines:
         notes.append("kNN, k-means and best-by-task are missing: give the training records of both models")
-    priced = {model.name: model for model in prices or first.pool if model.output_price is not None}
+    priced = {
+        model.name: model
+        for model in prices or first.pool
+        if model.input_price is not None and model.output_price is not None
+    }
+    check_prices(priced.values())
     results: list[Result] = []
     differences: list[Difference] = []
     if pairs.queries:

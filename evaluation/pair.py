@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.records import PerformanceRecord, Record, record_key
+from ..policies.cost import query_costs
 from ..routers.base import Model, Router
 from ..routers.query import Query
 from ..training.fit.metrics import (
@@ -23,7 +24,6 @@ from ..training.fit.metrics import (
     routing_curve,
 )
 from .baselines import best_by_task
-from .pool import query_costs
 from .results import Difference, Result
 
 #: Parts of the strong model's quality whose strong share is reported.
@@ -113,7 +113,7 @@ def routing_results(
         choices["best single by task"] = by_task
     cost = None
     if strong in prices and weak in prices:
-        cost = query_costs(pairs.queries, [prices[strong], prices[weak]], output_tokens)
+        cost = query_costs([prices[strong], prices[weak]], pairs.queries, output_tokens)
     groups = groups_of(pairs.keys)
 
     def measure(rows: npt.NDArray[np.int64]) -> dict[str, dict[str, float]]:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..policies.cost import query_costs
 from ..routers.base import Floats, Model
-from ..routers.query import Query, query_text
+from ..routers.query import Query
 from ..training.fit.metrics import Array, percentile_interval, resamples
 
 #: What one dollar a query may cost in quality; from "always the cheapest" to "always the best".
 _TRADES = np.concatenate([[0.0], np.geomspace(1e-3, 1e7, 121)])
-_CHARACTERS_PER_TOKEN = 4
-_ALL_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,6 @@ class PoolReport:
     singles: dict[str, tuple[float, float]]
     best_single: str
     results: list[PoolResult]
-
-
-def query_costs(queries: Sequence[Query], pool: Sequence[Model], output_tokens: int) -> Array:
-    """USD (n, m) that each model asks for each query: its own length in, a fixed number of tokens out."""
-    sizes = np.asarray([len(query_text(query, _ALL_CHARACTERS).text) for query in queries]) / _CHARACTERS_PER_TOKEN
-    inputs = np.asarray([model.input_price or 0.0 for model in pool])
-    outputs = np.asarray([model.output_price or 0.0 for model in pool])
-    return (sizes[:, None] * inputs + output_tokens * outputs) / 1e6
 
 
 def routed(predicted: Floats | Array, cost: Array, trades: Array = _TRADES) -> npt.NDArray[np.int64]:
@@ -122,7 +113,7 @@ def evaluate_pool(
         seed: of the resampling.
         reference: what paired differences are taken to, where it is among the predictions.
     """
-    cost = query_costs(queries, pool, output_tokens)
+    cost = query_costs(pool, queries, output_tokens)
     rows = np.arange(len(queries))
     choices = {name: routed(predicted, cost) for name, predicted in predictions.items()}
     # The oracle takes the cheapest of the models that answer best.

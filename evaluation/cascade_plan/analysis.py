@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.records import PerformanceRecord, Record, record_key
+from ...policies.cost import call_cost, check_all_priced, query_tokens
 from ...routers.base import Model
 from ...routers.errors import InputError
-from ...routers.query import Query, estimate_tokens, transcript
+from ...routers.query import Query, estimate_tokens
 from ...training.fit.metrics import Array
 
 Flags = npt.NDArray[np.bool_]
@@ -69,11 +70,7 @@ def asked_both(records: Sequence[Record], strong: Model, weak: Model, output_tok
     """
     if strong.name == weak.name:
         raise InputError(f"strong and weak are both {strong.name!r}; expected two models")
-    for model in (strong, weak):
-        if model.input_price is None or model.output_price is None:
-            raise InputError(
-                f"no prices of {model.name!r}; expected input_price and output_price, USD per million tokens"
-            )
+    check_all_priced([strong, weak])
     found: dict[str, dict[str, list[PerformanceRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if not isinstance(record, PerformanceRecord) or record.model not in {strong.name, weak.name}:
@@ -107,8 +104,7 @@ def _cost(record: PerformanceRecord, model: Model, answer: str, length: str | in
     if record.cost_usd is not None:
         return record.cost_usd
     tokens = length if isinstance(length, int) else estimate_tokens(answer)
-    asked = estimate_tokens(transcript(record.query))
-    return (asked * (model.input_price or 0) + tokens * (model.output_price or 0)) / 1e6
+    return call_cost(model, query_tokens(record.query), tokens) or 0.0
 
 
 @dataclass(frozen=True)

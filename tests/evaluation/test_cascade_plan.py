@@ -126,7 +126,7 @@ def test_records_become_costs_by_prices_and_tokens_unless_they_say_themselves() 
 
 def test_no_prices_and_no_responses_are_named() -> None:
     records = [PerformanceRecord("q", "weak", 0.0), PerformanceRecord("q", "strong", 1.0)]
-    with pytest.raises(InputError, match="no prices of 'strong'"):
+    with pytest.raises(InputError, match=r"no prices of \['strong'\]"):
         asked_both(records, Model("strong"), WEAK)
     with pytest.raises(InputError, match="no query has a response of 'weak'"):
         asked_both(records, STRONG, WEAK)

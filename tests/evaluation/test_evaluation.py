@@ -15,9 +15,10 @@ from routelearn.data.records import PerformanceRecord, Record
 from routelearn.data.sample import POOL, Sample
 from routelearn.evaluation.baselines import best_by_task, learned_baselines
 from routelearn.evaluation.evaluate import evaluate
-from routelearn.evaluation.pool import average_quality, evaluate_pool, hull, query_costs, routed
+from routelearn.evaluation.pool import average_quality, evaluate_pool, hull, routed
 from routelearn.evaluation.report import html_page, write_report
 from routelearn.evaluation.results import Report
+from routelearn.policies.cost import query_costs
 from routelearn.routers.base import Floats, Model, Router
 from routelearn.routers.learned import LearnedRouter
 from routelearn.training.fit.metrics import Curve, auroc, expected_calibration_error, reliability
@@ -90,7 +91,7 @@ def test_costs_are_those_of_the_shares() -> None:
         output_tokens=100,
         bootstrap=5,
     )
-    strong, weak = (len("query 0000") / 4 * i + 100 * o for i, o in ((10, 30), (1, 2)))  # USD a million queries
+    strong, weak = (3 * i + 100 * o for i, o in ((10, 30), (1, 2)))  # USD a million queries of 10 characters
     share = found["r"].values["share99"]
     assert found["r"].values["cost99"] == pytest.approx((share * strong + (1 - share) * weak) / 1000)
 
@@ -204,7 +205,7 @@ def test_a_pool_of_42_models_is_evaluated() -> None:
     assert results["clairvoyant"].difference_interval[0] > 0  # type: ignore[index]
     assert results["kNN"].aiq == pytest.approx(results["single models"].aiq, abs=1e-6)
     assert found.best_single == f"m{int(scores.mean(axis=0).argmax())}"
-    assert query_costs(["abcd"], pool[:1], 10)[0, 0] == pytest.approx((0.1 + 3.0) / 1e6)
+    assert query_costs(pool[:1], ["abcd"], 10)[0, 0] == pytest.approx((0.1 + 3.0) / 1e6)
 
 
 def test_the_sample_has_a_pool_report(report: Report) -> None:

@@ -42,7 +42,7 @@ def test_a_model_may_write_more_than_another() -> None:
     same = CostPerThousand(3.0, 400, {"large": 100, "small": 100}).strong_share(router)
     assert same == CostPerThousand(3.0, **TOKENS).strong_share(router)
     assert CostPerThousand(3.0, 400, {"large": 500, "small": 100}).strong_share(router) < same
-    with pytest.raises(InputError, match="no output tokens of 'small'"):
+    with pytest.raises(InputError, match="output_tokens has no number for 'small'"):
         CostPerThousand(3.0, 400, {"large": 500}).strong_share(router)
 
 
@@ -107,5 +107,5 @@ def test_a_measured_budget_counts_long_queries_that_go_to_strong() -> None:
 
 
 def test_a_measured_budget_needs_queries() -> None:
-    with pytest.raises(InputError, match="there is none"):
+    with pytest.raises(InputError, match="there is no query"):
         budget_threshold(random_router(), [], 5.0)
