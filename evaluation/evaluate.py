@@ -1,8 +1,8 @@
-"""Evaluate routers on records they were not trained on, beside the baselines that they must beat."""
+"""Evaluate routers on records that they were not trained on, beside the baselines that they must beat."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,12 +16,14 @@ from ..routers.query import Query
 from ..routers.rules import RulesRouter
 from ..training.fit.metrics import Array, log_loss, percentile_interval, resamples
 from .baselines import learned_baselines
-from .pair import groups_of, paired, routing_results
+from .pair import Assumptions, groups_of, paired, routing_results
 from .pool import PoolReport, evaluate_pool
 from .results import Difference, Report, Result
 
-#: A pool is evaluated over the models that have a score on every query, three at least.
+#: Fewest models of a pool evaluation; each of them needs a score on every query.
 _LEAST_POOL = 3
+#: Most resamples of a pool evaluation, each of which draws a hull for every router.
+_MOST_POOL_RESAMPLES = 300
 
 
 def evaluate(
@@ -40,77 +42,107 @@ def evaluate(
 ) -> Report:
     """Evaluate routers beside random, always-weak, always-strong, best by task, rules, kNN, k-means and the oracle.
 
-    Performance records of strong and weak on the same query give the routing metrics; preference records
-    between models that a router knows give its log loss; three or more priced models give the pool's.
+    Performance records of strong and weak on the same query give the routing metrics (RouteLLM, arXiv 2406.18665,
+    section 3). Preference records between models that a router knows give its log loss. Three or more models with
+    scores and prices give the evaluation over the pool (RouterBench, arXiv 2403.12031).
+
+    Example:
+        >>> from routelearn.evaluation import evaluate
+        >>> records = routelearn.read_records("records.jsonl").records
+        >>> test = [record for record in records if record.split == "test"]
+        >>> report = evaluate({"mf": routelearn.load("router/")}, test, bootstrap=20)
+        >>> report["oracle"].values["apgr"] > report["mf"].values["apgr"] > 0.5
+        True
 
     Args:
-        routers: name to router.
-        records: evaluation records, not trained on (`check_leaks`).
-        training: what the routers were trained on, for the baselines that learn from it as well.
+        routers: the routers by name.
+        records: evaluation records that the routers were not trained on (`check_leaks`).
+        training: the records that the routers were trained on; the baselines kNN, k-means and best by task learn from
+            them too.
         strong: the strong model; None: that of the first router.
         weak: the weak model; None: that of the first router.
-        prices: models with prices; None known: those of the first router's bundle.
+        prices: models with prices; empty: the pool of the first router.
         output_tokens: assumed length of an answer, for costs.
-        first_turn: route on the first user turn of a chat, and count every turn (as RouteLLM does on MT-Bench).
-        bootstrap: resamples of the intervals.
-        seed: of the bootstrap and the random baseline.
-        on_step: called once a resample, for progress.
+        first_turn: route on the first user turn of a chat and count the scores of every turn, as RouteLLM does on
+            MT-Bench.
+        bootstrap: number of resamples of the intervals.
+        seed: seed of the resamples and of the random baseline.
+        on_step: called after each resample, for a progress bar.
 
     Raises:
-        InputError: no record that says anything of the routers.
+        InputError: there is no router, no query has a score of both models and there is no preference record, or a
+            price is out of range.
     """
+    if not routers:
+        raise InputError("there is no router; expected one or more to evaluate")
     first = next(iter(routers.values()))
-    strong, weak = strong or first.strong, weak or first.weak
+    check_prices(prices or first.pool)
+    assumptions = Assumptions(
+        strong=strong or first.strong,
+        weak=weak or first.weak,
+        prices={m.name: m for m in prices or first.pool if m.input_price is not None and m.output_price is not None},
+        output_tokens=output_tokens,
+        bootstrap=bootstrap,
+        seed=seed,
+        on_step=on_step,
+    )
     if first_turn:
         records = [replace(record, query=_first_turn(record.query)) for record in records]
+    return _report(routers, records, training, assumptions)
+
+
+def _report(
+    routers: Mapping[str, Router], records: Sequence[Record], training: Sequence[Record], assumptions: Assumptions
+) -> Report:
+    strong, weak = assumptions.strong, assumptions.weak
     pairs = paired(records, strong, weak)
     preferences = [record for record in records if isinstance(record, PreferenceRecord)]
     if not pairs.queries and not preferences:
-        raise InputError(f"no query has a score of both {strong!r} and {weak!r}, and there is no preference record")
+        raise InputError(
+            f"no query has a score of both {strong!r} and {weak!r}, and there is no preference record; "
+            "expected performance records of both models, or preference records"
+        )
     notes: list[str] = []
     baselines: dict[str, Router] = {"rules": RulesRouter(strong, weak)}
     if training:
-        baselines |= learned_baselines(training, first.models, strong, weak)
+        baselines |= learned_baselines(training, next(iter(routers.values())).models, strong, weak)
     if "kNN" not in baselines:
-        notes.append("kNN, k-means and best-by-task are missing: give the training records of both models")
-    priced = {
-        model.name: model
-        for model in prices or first.pool
-        if model.input_price is not None and model.output_price is not None
-    }
-    check_prices(priced.values())
+        notes.append("kNN, k-means and best by task are missing: they need the training records of both models")
     results: list[Result] = []
     differences: list[Difference] = []
     if pairs.queries:
-        # Between two models the ranking is always-strong.
-        of_queries = {name: router for name, router in baselines.items() if name != "ranking"}
-        results, differences = routing_results(
-            routers, of_queries, pairs, training, (strong, weak), priced, output_tokens, bootstrap, seed, on_step
-        )
+        # Between two models the ranking is the same as always-strong.
+        compared = {name: router for name, router in baselines.items() if name != "ranking"}
+        results, differences = routing_results(routers, compared, pairs, training, assumptions)
     if preferences:
-        results = _with_log_loss(results, {**routers, **baselines}, preferences, set(routers), bootstrap, seed)
-    pool = _pool_report(routers, baselines, records, priced, output_tokens, bootstrap, seed, notes)
-    count: dict[str, int] = defaultdict(int)
-    for task in pairs.tasks:
-        count[task or ""] += 1
+        results = _with_log_loss(results, routers, baselines, preferences, assumptions)
+    pool, reason = _pool_report(routers, baselines, records, assumptions)
     return Report(
-        strong,
-        weak,
-        len(pairs.queries),
-        len(set(pairs.keys)),
-        len(preferences),
-        float(pairs.strong.mean()) if pairs.queries else None,
-        float(pairs.weak.mean()) if pairs.queries else None,
-        {task: number for task, number in sorted(count.items()) if task},
-        results,
-        differences,
-        pool,
-        notes,
+        strong=strong,
+        weak=weak,
+        queries=len(pairs.queries),
+        prompts=len(set(pairs.keys)),
+        preferences=len(preferences),
+        strong_quality=float(pairs.strong.mean()) if pairs.queries else None,
+        weak_quality=float(pairs.weak.mean()) if pairs.queries else None,
+        tasks=dict(sorted(Counter(task for task in pairs.tasks if task).items())),
+        results=results,
+        differences=differences,
+        pool=pool,
+        notes=[*notes, *([reason] if reason else [])],
     )
 
 
 def preference_losses(router: Router, records: Sequence[PreferenceRecord]) -> Array:
-    """Log loss (nats) of each preference record under a router's win rates: (n,); NaN where it knows a model not."""
+    """Log loss (nats) of each of n preference records under a router's win rates.
+
+    Args:
+        router: gives the win rates.
+        records: n preference records.
+
+    Returns:
+        (n,) losses; NaN where the router does not know one of the models.
+    """
     by_pair: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row, record in enumerate(records):
         if record.model_a in router.models and record.model_b in router.models:
@@ -124,21 +156,23 @@ def preference_losses(router: Router, records: Sequence[PreferenceRecord]) -> Ar
 
 
 def _with_log_loss(
-    results: list[Result],
+    results: Sequence[Result],
     routers: Mapping[str, Router],
+    baselines: Mapping[str, Router],
     records: Sequence[PreferenceRecord],
-    judged: set[str],
-    bootstrap: int,
-    seed: int,
+    assumptions: Assumptions,
 ) -> list[Result]:
+    """The results with the log loss on the preference records, for every router that knows their models."""
     groups = groups_of([record_key(record) for record in records])
     by_name = {result.router: result for result in results}
-    for name, router in routers.items():
+    for name, router in {**routers, **baselines}.items():
         losses = preference_losses(router, records)
         if np.isnan(losses).all():
             continue
-        before = by_name.get(name) or Result(name, "router" if name in judged else "baseline")
-        drawn = [float(np.nanmean(losses[rows])) for rows in resamples(groups, bootstrap, seed)]
+        before = by_name.get(name) or Result(router=name, role="router" if name in routers else "baseline")
+        drawn = [
+            float(np.nanmean(losses[rows])) for rows in resamples(groups, assumptions.bootstrap, assumptions.seed)
+        ]
         by_name[name] = replace(
             before,
             values={**before.values, "log_loss": float(np.nanmean(losses))},
@@ -151,13 +185,12 @@ def _pool_report(
     routers: Mapping[str, Router],
     baselines: Mapping[str, Router],
     records: Sequence[Record],
-    prices: Mapping[str, Model],
-    output_tokens: int,
-    bootstrap: int,
-    seed: int,
-    notes: list[str],
-) -> PoolReport | None:
-    """Over the priced models that every contestant knows, on the queries that have a score of all of them."""
+    assumptions: Assumptions,
+) -> tuple[PoolReport | None, str]:
+    """The evaluation over all models that every router knows, or the reason why there is none.
+
+    It takes the queries that have a score of every model. A pool of fewer than three models needs no reason.
+    """
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     query_of: dict[str, Query] = {}
     for record in records:
@@ -165,38 +198,35 @@ def _pool_report(
             scores[record_key(record)][record.model] = record.score
             query_of.setdefault(record_key(record), record.query)
     contestants = {**routers, **{name: router for name, router in baselines.items() if name != "rules"}}
-    seen = {name for found in scores.values() for name in found}
-    pool = [name for name in next(iter(routers.values())).models if name in seen]
+    scored = {name for by_model in scores.values() for name in by_model}
+    pool = [name for name in next(iter(routers.values())).models if name in scored]
     pool = [name for name in pool if all(name in router.models for router in contestants.values())]
     if len(pool) < _LEAST_POOL:
-        return None
-    unpriced = [name for name in pool if name not in prices]
+        return None, ""
+    unpriced = [name for name in pool if name not in assumptions.prices]
     if unpriced:
-        notes.append(f"no evaluation over the pool: no prices of {unpriced[:5]}; give them with --pool")
-        return None
-    keys = [key for key, found in scores.items() if all(name in found for name in pool)]
+        return None, f"there is no evaluation over the pool: give prices of {unpriced[:5]} with --pool"
+    keys = [key for key, by_model in scores.items() if all(name in by_model for name in pool)]
     if not keys:
-        notes.append("no evaluation over the pool: no query has a score of every model")
-        return None
+        return None, "there is no evaluation over the pool: no query has a score of every model"
     queries = [query_of[key] for key in keys]
-    matrix = np.asarray([[scores[key][name] for name in pool] for key in keys])
-    predictions = {
-        name: router.quality(queries)[:, [router.index(model) for model in pool]]
-        for name, router in contestants.items()
-    }
-    return evaluate_pool(
-        predictions,
+    report = evaluate_pool(
+        {
+            name: router.quality(queries)[:, [router.index(model) for model in pool]]
+            for name, router in contestants.items()
+        },
         queries,
-        matrix,
-        [prices[name] for name in pool],
-        np.arange(len(keys)),
-        output_tokens=output_tokens,
-        bootstrap=min(bootstrap, 300),
-        seed=seed,
+        np.asarray([[scores[key][name] for name in pool] for key in keys]),
+        [assumptions.prices[name] for name in pool],
+        output_tokens=assumptions.output_tokens,
+        bootstrap=min(assumptions.bootstrap, _MOST_POOL_RESAMPLES),
+        seed=assumptions.seed,
     )
+    return report, ""
 
 
 def _first_turn(query: Query) -> Query:
+    """A chat up to its first user message; a prompt as it is."""
     if isinstance(query, str):
         return query
     for position, message in enumerate(query):

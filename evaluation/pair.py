@@ -1,18 +1,18 @@
-"""Routing between two models: curves, calls needed, calibration and cost, with bootstrap intervals and differences."""
+"""Routing between two models: curves, strong calls needed, calibration and cost, with bootstrap intervals."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from ..data.records import PerformanceRecord, Record, record_key
 from ..policies.cost import query_costs
-from ..routers.base import Model, Router
+from ..routers.base import Floats, Model, Router
 from ..routers.query import Query
 from ..training.fit.metrics import (
     Array,
@@ -26,15 +26,58 @@ from ..training.fit.metrics import (
 from .baselines import best_by_task
 from .results import Difference, Result
 
-#: Parts of the strong model's quality whose strong share is reported.
+#: Shares of the strong model's quality; an evaluation states the strong calls that each of them needs.
 QUALITY_TARGETS = (0.95, 0.99)
-#: Fewest queries of a task that get a line of their own.
+#: A task with fewer queries has no APGR of its own.
 LEAST_TASK = 30
+_ROLES = ("router", "baseline", "bound")
+
+Rows = npt.NDArray[np.int64]
+#: Figures by the router's name and the figure's name.
+Figures = dict[str, dict[str, float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Assumptions:
+    """What an evaluation takes as given.
+
+    Attributes:
+        strong: the strong model.
+        weak: the weak model.
+        prices: models with prices, by name.
+        output_tokens: assumed length of an answer.
+        bootstrap: number of resamples.
+        seed: seed of the resamples and of the random baseline.
+        on_step: called after each resample, for a progress bar.
+    """
+
+    strong: str
+    weak: str
+    prices: Mapping[str, Model] = field(default_factory=dict)
+    output_tokens: int = 300
+    bootstrap: int = 1000
+    seed: int = 0
+    on_step: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Rows that have a score of both models."""
+    """Rows that have a score of both models.
+
+    Example:
+        >>> from routelearn.evaluation import paired
+        >>> records = [routelearn.PerformanceRecord("2 + 2?", model, score) for model, score in (("s", 1), ("w", 0))]
+        >>> pairs = paired(records, "s", "w")
+        >>> pairs.queries, float(pairs.strong[0] - pairs.weak[0])
+        (['2 + 2?'], 1.0)
+
+    Attributes:
+        queries: n queries.
+        strong: (n,) scores of the strong model.
+        weak: (n,) scores of the weak model.
+        keys: n normalised prompts; rows with the same key are resampled together.
+        tasks: n tasks, None where the record names none.
+    """
 
     queries: list[Query]
     strong: Array
@@ -44,7 +87,11 @@ class Pairs:
 
 
 def paired(records: Sequence[Record], strong: str, weak: str) -> Pairs:
-    """The performance records that have a score of both models on one query, side by side."""
+    """Put the scores of both models on the same query side by side.
+
+    A query that stands several times in the records gives as many rows. Records of other models, preference records
+    and queries with one score alone are left out.
+    """
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     query_of: dict[str, Query] = {}
     task_of: dict[str, str | None] = {}
@@ -54,20 +101,20 @@ def paired(records: Sequence[Record], strong: str, weak: str) -> Pairs:
             query_of.setdefault(key, record.query)
             task_of.setdefault(key, record.task)
             scores[key][record.model].append(record.score)
-    rows: list[tuple[str, float, float]] = []
-    for key, found in scores.items():  # a question that stands several times counts as often
-        rows += [(key, s, w) for s, w in zip(found[strong], found[weak], strict=False)]
+    rows = [
+        (key, *both) for key, by_model in scores.items() for both in zip(by_model[strong], by_model[weak], strict=False)
+    ]
     keys = [key for key, _, _ in rows]
     return Pairs(
-        [query_of[key] for key in keys],
-        np.asarray([s for _, s, _ in rows], np.float64),
-        np.asarray([w for _, _, w in rows], np.float64),
-        keys,
-        [task_of[key] for key in keys],
+        queries=[query_of[key] for key in keys],
+        strong=np.asarray([strong_score for _, strong_score, _ in rows], np.float64),
+        weak=np.asarray([weak_score for _, _, weak_score in rows], np.float64),
+        keys=keys,
+        tasks=[task_of[key] for key in keys],
     )
 
 
-def groups_of(keys: Sequence[str]) -> npt.NDArray[np.int64]:
+def groups_of(keys: Sequence[str]) -> Rows:
     """The number of each row's prompt, int64 (n,): rows of one prompt are resampled together."""
     number: dict[str, int] = {}
     return np.asarray([number.setdefault(key, len(number)) for key in keys], np.int64)
@@ -78,112 +125,146 @@ def routing_results(
     baselines: Mapping[str, Router],
     pairs: Pairs,
     training: Sequence[Record],
-    names: tuple[str, str],
-    prices: Mapping[str, Model],
-    output_tokens: int,
-    bootstrap: int,
-    seed: int,
-    on_step: Callable[[], object],
+    assumptions: Assumptions,
 ) -> tuple[list[Result], list[Difference]]:
-    """Results of every router, baseline and bound, and the paired differences between routers and to kNN.
+    """Measure every router, baseline and bound, and the paired differences between routers and to kNN.
 
     Args:
-        routers: what is judged.
-        baselines: what it is judged beside.
-        pairs: n rows with both scores.
-        training: for the best single model of each task.
-        names: strong and weak.
-        prices: models with prices, by name.
-        output_tokens: assumed length of an answer.
-        bootstrap: resamples.
-        seed: of the resamples and of the random baseline.
-        on_step: called once a resample.
+        routers: the routers to judge, by name.
+        baselines: the routers to compare them with, by name.
+        pairs: n rows with a score of both models.
+        training: records that tell which model is the better one for each task.
+        assumptions: models, prices and resamples.
+
+    Returns:
+        The results (routers, then baselines, then the oracle), and the differences.
     """
-    strong, weak = names
-    count = len(pairs.queries)
-    gain = pairs.strong - pairs.weak
-    scores = {name: router.win_rate(pairs.queries, strong, weak) for name, router in {**routers, **baselines}.items()}
-    scores["random"] = np.random.default_rng(seed).random(count).astype(np.float32)
-    # Ties are broken at random: the metric's thresholds are quantiles, which ties would throw together.
-    scores["oracle"] = (gain / 2 + 0.5 + 1e-3 * scores["random"]).astype(np.float32)
-    probabilistic = set(routers) | (set(baselines) - {"rules"})
-    choices = {"always-weak": np.zeros(count), "always-strong": np.ones(count)}
-    by_task = best_by_task(training, pairs.tasks, strong, weak)
-    if by_task is not None:
-        choices["best single by task"] = by_task
-    cost = None
-    if strong in prices and weak in prices:
-        cost = query_costs([prices[strong], prices[weak]], pairs.queries, output_tokens)
-    groups = groups_of(pairs.keys)
-
-    def measure(rows: npt.NDArray[np.int64]) -> dict[str, dict[str, float]]:
-        s, w = pairs.strong[rows], pairs.weak[rows]
-        found = {}
-        for name, values in scores.items():
-            curve = routing_curve(values[rows], s, w)
-            one = {"apgr": curve.apgr, **{f"cpt{p}": curve.cpt(p / 100) for p in (50, 80, 95)}}
-            one["auroc"] = auroc(values[rows], s > w)
-            for target in QUALITY_TARGETS:
-                share = curve.share_for(target * curve.strong)
-                one[f"share{target:.0%}".rstrip("%")] = share
-                if cost is not None:
-                    mean = cost[rows].mean(axis=0) * 1000
-                    one[f"cost{target:.0%}".rstrip("%")] = float(share * mean[0] + (1 - share) * mean[1])
-            if name in probabilistic:
-                one["ece"] = expected_calibration_error(values[rows], (s - w) / 2 + 0.5)
-            found[name] = one
-        for name, to_strong in choices.items():
-            chosen = to_strong[rows] > 0
-            found[name] = {"strong_share": float(chosen.mean()), "quality": float(np.where(chosen, s, w).mean())}
-            if cost is not None:
-                found[name]["cost"] = float(np.where(chosen, cost[rows, 0], cost[rows, 1]).mean() * 1000)
-        return found
-
-    measured = measure(np.arange(count))
+    contest = _contest(routers, baselines, pairs, training, assumptions)
+    measured = contest.measure(np.arange(len(pairs.queries)))
     drawn = []
-    for rows in resamples(groups, bootstrap, seed):
-        drawn.append(measure(rows))
-        on_step()
-    results = []
-    for name, values in measured.items():
-        role = "router" if name in routers else "bound" if name == "oracle" else "baseline"
-        curve = routing_curve(scores[name], pairs.strong, pairs.weak) if name in scores else None
-        results.append(
-            Result(
-                name,
-                role,
-                values,
-                {key: percentile_interval([one[name][key] for one in drawn]) for key in values} if drawn else {},
-                None if curve is None else list(zip(curve.share.tolist(), curve.quality.tolist(), strict=True)),
-                reliability(scores[name], gain / 2 + 0.5) if name in probabilistic else None,
-                _by_task(scores[name], pairs) if name in scores else {},
-            )
-        )
+    for rows in resamples(groups_of(pairs.keys), assumptions.bootstrap, assumptions.seed):
+        drawn.append(contest.measure(rows))
+        assumptions.on_step()
+    results = [contest.result(name, values, [one[name] for one in drawn]) for name, values in measured.items()]
     compared = [*routers, *(["kNN"] if "kNN" in baselines else [])]
     differences = [
         Difference(
-            a,
-            b,
-            measured[a]["apgr"] - measured[b]["apgr"],
-            percentile_interval([one[a]["apgr"] - one[b]["apgr"] for one in drawn]),
+            router=a,
+            other=b,
+            apgr=measured[a]["apgr"] - measured[b]["apgr"],
+            interval=percentile_interval([one[a]["apgr"] - one[b]["apgr"] for one in drawn]),
         )
         for position, a in enumerate(compared)
         for b in compared[position + 1 :]
         if drawn
     ]
-    order = {"router": 0, "baseline": 1, "bound": 2}
-    return sorted(results, key=lambda result: order[result.role]), differences
+    return sorted(results, key=lambda result: _ROLES.index(result.role)), differences
 
 
-def _by_task(scores: npt.NDArray[np.floating], pairs: Pairs) -> dict[str, float]:
+@dataclass(frozen=True, kw_only=True)
+class _Contest:
+    """Everything that is compared on n pairs.
+
+    Attributes:
+        pairs: the n rows.
+        roles: what each name is: "router", "baseline" or "bound".
+        scores: (n,) by name: a score of each query, which every threshold turns into a decision.
+        choices: (n,) by name: 1 where strong is chosen and 0 where weak is, without a threshold.
+        probabilistic: the names whose score is a win rate, so that calibration can be measured.
+        cost: (n, 2) USD of each query at strong and at weak; None where a price is not known.
+    """
+
+    pairs: Pairs
+    roles: Mapping[str, str]
+    scores: Mapping[str, Floats]
+    choices: Mapping[str, Array]
+    probabilistic: set[str]
+    cost: Array | None
+
+    def measure(self, rows: Rows) -> Figures:
+        """All figures on some of the rows, which may repeat."""
+        figures = {name: self._of_scores(name, rows) for name in self.scores}
+        return figures | {name: self._of_choice(choice, rows) for name, choice in self.choices.items()}
+
+    def _of_scores(self, name: str, rows: Rows) -> dict[str, float]:
+        scores, strong, weak = self.scores[name][rows], self.pairs.strong[rows], self.pairs.weak[rows]
+        curve = routing_curve(scores, strong, weak)
+        figures = {"apgr": curve.apgr, **{f"cpt{p}": curve.cpt(p / 100) for p in (50, 80, 95)}}
+        figures["auroc"] = auroc(scores, strong > weak)
+        for target in QUALITY_TARGETS:
+            share = curve.share_for(target * curve.strong)
+            figures[f"share{100 * target:.0f}"] = share
+            if self.cost is not None:
+                mean = self.cost[rows].mean(axis=0) * 1000
+                figures[f"cost{100 * target:.0f}"] = float(share * mean[0] + (1 - share) * mean[1])
+        if name in self.probabilistic:
+            figures["ece"] = expected_calibration_error(scores, (strong - weak) / 2 + 0.5)
+        return figures
+
+    def _of_choice(self, to_strong: Array, rows: Rows) -> dict[str, float]:
+        chosen = to_strong[rows] > 0
+        quality = np.where(chosen, self.pairs.strong[rows], self.pairs.weak[rows])
+        figures = {"strong_share": float(chosen.mean()), "quality": float(quality.mean())}
+        if self.cost is not None:
+            figures["cost"] = float(np.where(chosen, self.cost[rows, 0], self.cost[rows, 1]).mean() * 1000)
+        return figures
+
+    def result(self, name: str, values: dict[str, float], drawn: Sequence[Mapping[str, float]]) -> Result:
+        """The result of one name from its figures on all rows and on the resamples."""
+        scores = self.scores.get(name)
+        curve = None if scores is None else routing_curve(scores, self.pairs.strong, self.pairs.weak)
+        win_rates = (self.pairs.strong - self.pairs.weak) / 2 + 0.5
+        return Result(
+            router=name,
+            role=self.roles[name],
+            values=values,
+            intervals={key: percentile_interval([one[key] for one in drawn]) for key in values} if drawn else {},
+            curve=None if curve is None else list(zip(curve.share.tolist(), curve.quality.tolist(), strict=True)),
+            reliability=reliability(self.scores[name], win_rates) if name in self.probabilistic else None,
+            tasks={} if scores is None else _apgr_by_task(scores, self.pairs),
+        )
+
+
+def _contest(
+    routers: Mapping[str, Router],
+    baselines: Mapping[str, Router],
+    pairs: Pairs,
+    training: Sequence[Record],
+    assumptions: Assumptions,
+) -> _Contest:
+    """Score the pairs by every router, and add the choices that need no router."""
+    strong, weak, prices = assumptions.strong, assumptions.weak, assumptions.prices
+    count = len(pairs.queries)
+    scores = {name: router.win_rate(pairs.queries, strong, weak) for name, router in {**routers, **baselines}.items()}
+    scores["random"] = np.random.default_rng(assumptions.seed).random(count).astype(np.float32)
+    # The thresholds of the metric are quantiles, so that ties would fall on one side: the oracle breaks them at random.
+    scores["oracle"] = ((pairs.strong - pairs.weak) / 2 + 0.5 + 1e-3 * scores["random"]).astype(np.float32)
+    choices = {"always-weak": np.zeros(count), "always-strong": np.ones(count)}
+    by_task = best_by_task(training, pairs.tasks, strong, weak)
+    if by_task is not None:
+        choices["best single by task"] = by_task
+    priced = strong in prices and weak in prices
+    roles = dict.fromkeys([*scores, *choices], "baseline") | {"oracle": "bound"} | dict.fromkeys(routers, "router")
+    return _Contest(
+        pairs=pairs,
+        roles=roles,
+        scores=scores,
+        choices=choices,
+        probabilistic=set(routers) | (set(baselines) - {"rules"}),
+        cost=query_costs([prices[strong], prices[weak]], pairs.queries, assumptions.output_tokens) if priced else None,
+    )
+
+
+def _apgr_by_task(scores: Floats, pairs: Pairs) -> dict[str, float]:
+    """APGR of each task that has enough queries and a gap between the models."""
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, task in enumerate(pairs.tasks):
         if task is not None:
             rows_of[task].append(row)
-    found = {}
+    by_task = {}
     for task, rows in sorted(rows_of.items()):
         if len(rows) >= LEAST_TASK:
             apgr = routing_curve(scores[rows], pairs.strong[rows], pairs.weak[rows]).apgr
             if not math.isnan(apgr):
-                found[task] = apgr
-    return found
+                by_task[task] = apgr
+    return by_task

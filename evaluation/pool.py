@@ -1,4 +1,8 @@
-"""Routing over a whole pool: quality against cost, and AIQ, as RouterBench measures them (arXiv 2403.12031)."""
+"""Routing over a whole pool: quality against cost, as RouterBench measures it (arXiv 2403.12031).
+
+RouterBench's figure is AIQ, the average improvement in quality: the area under the curve of quality over cost, divided
+by the range of costs.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +17,38 @@ from ..routers.base import Floats, Model
 from ..routers.query import Query
 from ..training.fit.metrics import Array, percentile_interval, resamples
 
-#: What one dollar a query may cost in quality; from "always the cheapest" to "always the best".
+Rows = npt.NDArray[np.int64]
+
+#: Quality that one USD a query is worth, from "always the best model" to "always the cheapest model".
 _TRADES = np.concatenate([[0.0], np.geomspace(1e-3, 1e7, 121)])
+#: Name of the result that mixes models without looking at the query, and of the result that knows every answer.
+SINGLE_MODELS, ORACLE = "single models", "oracle"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PoolResult:
-    """One way of routing over the pool.
+    """How one router does over the pool.
+
+    Example:
+        >>> from routelearn.evaluation import evaluate_pool
+        >>> pool = [routelearn.Model("small", 0.5, 1.5), routelearn.Model("large", 10.0, 30.0)]
+        >>> scores = [[1.0, 1.0], [0.0, 1.0]]  # what the two models score on each query
+        >>> report = evaluate_pool({"ours": scores}, ["easy", "hard"], scores, pool, bootstrap=10)
+        >>> result = report.results[0]
+        >>> result.router, result.best_quality, result.cost_at_best_single < report.singles["large"][0]
+        ('ours', 1.0, True)
 
     Attributes:
-        router: its name.
-        aiq: average improvement in quality: area under the hull over the range of costs, divided by the range.
-        aiq_interval: 95 % bootstrap.
+        router: name of the router.
+        aiq: average improvement in quality: the area under the hull over the range of costs, divided by the range.
+        aiq_interval: 95 % bootstrap interval of `aiq`.
         best_quality: largest mean score on the hull.
-        cost_at_best_single: least cost (USD a thousand queries) of the best single model's quality; None: unreached.
-        cost: (k,) of the hull, USD a thousand queries.
-        quality: (k,) of the hull.
-        difference: of `aiq` to the kNN baseline, or None.
-        difference_interval: of `difference`, paired.
+        cost_at_best_single: lowest cost (USD for 1,000 queries) at which the router is as good as the best single
+            model; None when it never is.
+        cost: (k,) costs of the points of the hull, USD for 1,000 queries.
+        quality: (k,) mean scores of the points of the hull.
+        difference: `aiq` minus that of the kNN baseline, or None.
+        difference_interval: 95 % interval of `difference` on the same resamples, or None.
     """
 
     router: str
@@ -44,9 +62,24 @@ class PoolResult:
     difference_interval: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PoolReport:
-    """An evaluation over a pool: single models first (mean cost a thousand queries, quality), then the routers."""
+    """An evaluation over a whole pool.
+
+    Example:
+        >>> from routelearn.evaluation import evaluate_pool
+        >>> pool = [routelearn.Model("small", 0.5, 1.5), routelearn.Model("large", 10.0, 30.0)]
+        >>> report = evaluate_pool({}, ["easy", "hard"], [[1.0, 1.0], [0.0, 1.0]], pool, bootstrap=10)
+        >>> report.best_single, [result.router for result in report.results]
+        ('large', ['single models', 'oracle'])
+
+    Attributes:
+        queries: number of queries.
+        output_tokens: assumed length of an answer.
+        singles: USD for 1,000 queries and mean score of each model alone.
+        best_single: the model with the best mean score.
+        results: the routers, then mixtures of single models, then the oracle.
+    """
 
     queries: int
     output_tokens: int
@@ -56,12 +89,26 @@ class PoolReport:
 
 
 def routed(predicted: Floats | Array, cost: Array, trades: Array = _TRADES) -> npt.NDArray[np.int64]:
-    """The chosen model (k, n) of each query at k trade-offs: the largest ``quality - trade * cost``."""
+    """The chosen model (k, n) of each query at k trade-offs: the largest ``quality - trade * cost``.
+
+    Args:
+        predicted: (n, m) predicted quality of each model.
+        cost: (n, m) USD of each query at each model.
+        trades: (k,) quality that one USD is worth.
+    """
     return np.stack([np.argmax(predicted - trade * cost, axis=1) for trade in trades])
 
 
 def hull(cost: Array, quality: Array) -> tuple[Array, Array]:
-    """The non-decreasing convex hull of points (k,): what randomising between two of them reaches."""
+    """The upper convex hull of k points that never falls: what choosing at random between two of them reaches.
+
+    Args:
+        cost: (k,) costs.
+        quality: (k,) mean scores.
+
+    Returns:
+        Costs and mean scores of the corners, both rising.
+    """
     order = np.lexsort((-quality, cost))
     kept: list[tuple[float, float]] = []
     for c, q in zip(cost[order].tolist(), quality[order].tolist(), strict=True):
@@ -80,7 +127,14 @@ def hull(cost: Array, quality: Array) -> tuple[Array, Array]:
 
 
 def average_quality(cost: Array, quality: Array, low: float, high: float) -> float:
-    """AIQ: mean height of a hull over the costs from low to high; beyond its ends it stays level."""
+    """AIQ: the mean height of a hull over the costs from low to high; the hull stays level beyond its ends.
+
+    Args:
+        cost: (k,) costs of the corners, rising.
+        quality: (k,) mean scores of the corners.
+        low: cost of the cheapest model.
+        high: cost of the most expensive model.
+    """
     if high <= low:
         return float(quality.max())
     inner = cost[(cost > low) & (cost < high)]
@@ -89,77 +143,103 @@ def average_quality(cost: Array, quality: Array, low: float, high: float) -> flo
 
 
 def evaluate_pool(
-    predictions: Mapping[str, Floats | Array],
+    predictions: Mapping[str, npt.ArrayLike],
     queries: Sequence[Query],
-    scores: Array,
+    scores: npt.ArrayLike,
     pool: Sequence[Model],
-    groups: npt.NDArray[np.int64],
+    groups: Rows | None = None,
     *,
     output_tokens: int = 300,
     bootstrap: int = 300,
     seed: int = 0,
-    reference: str = "kNN",
+    baseline: str = "kNN",
 ) -> PoolReport:
-    """Compare ways of routing over a pool, beside the single models and the oracle.
+    """Compare routers over a pool with the single models and with the oracle, which knows every score.
 
     Args:
-        predictions: name to predicted quality (n, m).
+        predictions: predicted quality (n, m) by the router's name.
         queries: n queries.
-        scores: (n, m), the scores of the answers.
+        scores: (n, m) scores of the models' answers.
         pool: m models with prices.
-        groups: (n,), prompt of each row, for the bootstrap.
+        groups: (n,) number of each row's prompt, for the bootstrap; None: every row is a prompt of its own.
         output_tokens: assumed length of an answer.
-        bootstrap: resamples.
-        seed: of the resampling.
-        reference: what paired differences are taken to, where it is among the predictions.
+        bootstrap: number of resamples.
+        seed: seed of the resamples.
+        baseline: the router whose AIQ is subtracted in `PoolResult.difference`, if it is among the predictions.
+
+    Raises:
+        InputError: a model has no price.
     """
+    matrix = np.asarray(scores, np.float64)
     cost = query_costs(pool, queries, output_tokens)
     rows = np.arange(len(queries))
-    choices = {name: routed(predicted, cost) for name, predicted in predictions.items()}
-    # The oracle takes the cheapest of the models that answer best.
-    choices["oracle"] = routed(scores, cost)
-    picked = {name: (cost[rows, chosen], scores[rows, chosen]) for name, chosen in choices.items()}
-
-    def areas(sample: npt.NDArray[np.int64]) -> dict[str, float]:
-        singles = cost[sample].mean(axis=0)
-        low, high = float(singles.min()), float(singles.max())
-        found = {
-            name: average_quality(*hull(c[:, sample].mean(axis=1), s[:, sample].mean(axis=1)), low, high)
-            for name, (c, s) in picked.items()
-        }
-        found["single models"] = average_quality(*hull(singles, scores[sample].mean(axis=0)), low, high)
-        return found
-
-    measured = areas(rows)
-    drawn = [areas(sample) for sample in resamples(groups, bootstrap, seed)]
-    best = int(np.argmax(scores.mean(axis=0)))
-    best_quality = float(scores[:, best].mean())
-    results = []
-    for name in [*predictions, "single models", "oracle"]:
-        if name == "single models":
-            costs, qualities = hull(cost.mean(axis=0), scores.mean(axis=0))
-        else:
-            c, s = picked[name]
-            costs, qualities = hull(c.mean(axis=1), s.mean(axis=1))
-        versus = None
-        if reference in predictions and name != reference:
-            versus = percentile_interval([one[name] - one[reference] for one in drawn])
-        reached = float(np.interp(best_quality, qualities, costs)) if qualities.max() >= best_quality else None
-        results.append(
-            PoolResult(
-                name,
-                measured[name],
-                percentile_interval([one[name] for one in drawn]),
-                float(qualities.max()),
-                None if reached is None else 1000 * reached,
-                (1000 * costs).tolist(),
-                qualities.tolist(),
-                None if versus is None else measured[name] - measured[reference],
-                versus,
-            )
+    choices = {name: routed(np.asarray(predicted), cost) for name, predicted in predictions.items()}
+    # The oracle takes the cheapest one of the models that answer best.
+    choices[ORACLE] = routed(matrix, cost)
+    points = {name: (cost[rows, chosen], matrix[rows, chosen]) for name, chosen in choices.items()}
+    # A mixture of single models sends all queries to one model at each of its m points.
+    points[SINGLE_MODELS] = cost.T, matrix.T
+    groups = rows if groups is None else groups
+    drawn = [_areas(points, sample) for sample in resamples(groups, bootstrap, seed)]
+    measured = _areas(points, rows)
+    best = int(np.argmax(matrix.mean(axis=0)))
+    results = [
+        _result(
+            name,
+            points[name],
+            measured,
+            drawn,
+            best_single=float(matrix[:, best].mean()),
+            baseline=baseline if baseline in predictions else None,
         )
-    means = {
-        model.name: (1000 * float(c), float(q))
-        for model, c, q in zip(pool, cost.mean(axis=0), scores.mean(axis=0), strict=True)
+        for name in [*predictions, SINGLE_MODELS, ORACLE]
+    ]
+    return PoolReport(
+        queries=len(queries),
+        output_tokens=output_tokens,
+        singles={
+            model.name: (1000 * float(c), float(q))
+            for model, c, q in zip(pool, cost.mean(axis=0), matrix.mean(axis=0), strict=True)
+        },
+        best_single=pool[best].name,
+        results=results,
+    )
+
+
+def _areas(points: Mapping[str, tuple[Array, Array]], rows: Rows) -> dict[str, float]:
+    """AIQ of each router on some rows, over the range from the cheapest to the most expensive single model."""
+    singles = points[SINGLE_MODELS][0][:, rows].mean(axis=1)
+    low, high = float(singles.min()), float(singles.max())
+    return {
+        name: average_quality(*hull(cost[:, rows].mean(axis=1), score[:, rows].mean(axis=1)), low, high)
+        for name, (cost, score) in points.items()
     }
-    return PoolReport(len(queries), output_tokens, means, pool[best].name, results)
+
+
+def _result(
+    name: str,
+    points: tuple[Array, Array],
+    measured: Mapping[str, float],
+    drawn: Sequence[Mapping[str, float]],
+    *,
+    best_single: float,
+    baseline: str | None,
+) -> PoolResult:
+    """The result of one router: its hull, its AIQ, and the difference to the baseline."""
+    costs, qualities = hull(points[0].mean(axis=1), points[1].mean(axis=1))
+    difference, interval = None, None
+    if baseline is not None and name != baseline:
+        difference = measured[name] - measured[baseline]
+        interval = percentile_interval([one[name] - one[baseline] for one in drawn])
+    reached = float(np.interp(best_single, qualities, costs)) if qualities.max() >= best_single else None
+    return PoolResult(
+        router=name,
+        aiq=measured[name],
+        aiq_interval=percentile_interval([one[name] for one in drawn]),
+        best_quality=float(qualities.max()),
+        cost_at_best_single=None if reached is None else 1000 * reached,
+        cost=(1000 * costs).tolist(),
+        quality=qualities.tolist(),
+        difference=difference,
+        difference_interval=interval,
+    )

@@ -1,4 +1,4 @@
-"""What an evaluation finds: results, differences and the report that holds them."""
+"""What an evaluation finds: the results of the routers, their differences, and the report that holds them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from typing import Any
 from .pool import PoolReport
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one router is worth on one set; every interval is a 95 % bootstrap over prompts.
+    """How one router does on the evaluation records.
+
+    Example:
+        >>> from routelearn.evaluation import evaluate
+        >>> records = [record for record in routelearn.read_records("records.jsonl").records if record.split == "test"]
+        >>> result = evaluate({"mf": routelearn.load("router/")}, records, bootstrap=20)["mf"]
+        >>> low, high = result.intervals["apgr"]
+        >>> low < result.values["apgr"] < high
+        True
 
     Attributes:
-        router: its name.
-        role: "router", "baseline" (trained or not, it must be beaten) or "bound" (the oracle).
-        values: by name: apgr, cpt50, cpt80, cpt95, auroc, ece, share95, share99, cost99, quality, strong_share,
-            log_loss; those that apply.
-        intervals: of the same.
+        router: name of the router.
+        role: "router", "baseline" (a router must beat it) or "bound" (the oracle: no router can beat it).
+        values: the figures that apply, by name: "apgr", "cpt50", "cpt80", "cpt95" (shares of strong calls), "auroc",
+            "ece", "share95", "share99" (shares of strong calls), "cost95", "cost99" and "cost" (USD for 1,000 queries),
+            "quality" (mean score), "strong_share" and "log_loss" (nats).
+        intervals: 95 % bootstrap intervals of the same figures; prompts are resampled.
         curve: (strong share, mean score) points, or None.
-        reliability: (mean predicted win rate, observed, count) of ten bins, or None.
-        tasks: APGR on each task.
+        reliability: (mean predicted win rate, observed win rate, count) of ten bins, or None.
+        tasks: APGR on the queries of each task.
     """
 
     router: str
@@ -32,9 +41,22 @@ class Result:
     tasks: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
-    """APGR of one router less that of another, on the same resamples."""
+    """The APGR of one router minus that of another one, on the same resamples.
+
+    Example:
+        >>> from routelearn.evaluation import Difference
+        >>> difference = Difference(router="mf", other="kNN", apgr=0.04, interval=(0.01, 0.07))
+        >>> difference.interval[0] > 0  # mf is better than kNN beyond chance
+        True
+
+    Attributes:
+        router: name of the router.
+        other: name of the router whose APGR is subtracted.
+        apgr: the difference.
+        interval: its 95 % bootstrap interval.
+    """
 
     router: str
     other: str
@@ -42,22 +64,31 @@ class Difference:
     interval: tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """An evaluation.
+    """An evaluation of one or more routers; ``report[name]`` is the result of a router or a baseline.
+
+    Example:
+        >>> from routelearn.evaluation import evaluate
+        >>> records = [record for record in routelearn.read_records("records.jsonl").records if record.split == "test"]
+        >>> report = evaluate({"mf": routelearn.load("router/")}, records, bootstrap=20)
+        >>> [result.router for result in report.results]
+        ['mf', 'rules', 'random', 'always-weak', 'always-strong', 'oracle']
+        >>> report["mf"].values["apgr"] > 0.5  # 0.5 is a random choice, 1 a perfect one
+        True
 
     Attributes:
         strong: the strong model.
         weak: the weak model.
-        queries: rows with a score of both.
-        prompts: distinct prompts among them.
-        preferences: preference records.
-        strong_quality: mean score of strong alone.
-        weak_quality: mean score of weak alone.
-        tasks: rows of each task.
-        results: the routers, then the baselines, then the oracle.
-        differences: paired, between routers and to kNN.
-        pool: the evaluation over all models, where three or more are scored and priced.
+        queries: number of rows with a score of both models.
+        prompts: number of distinct prompts among them.
+        preferences: number of preference records.
+        strong_quality: mean score of the strong model alone; None without scores.
+        weak_quality: mean score of the weak model alone; None without scores.
+        tasks: number of rows of each task.
+        results: the routers first, then the baselines, then the oracle.
+        differences: paired differences between the routers, and between each router and kNN.
+        pool: the evaluation over the whole pool, where three or more models have scores and prices; else None.
         notes: what was left out, and why.
     """
 
@@ -75,9 +106,16 @@ class Report:
     notes: list[str]
 
     def __getitem__(self, router: str) -> Result:
-        """The result of a router by name."""
-        return next(result for result in self.results if result.router == router)
+        """The result of a router or a baseline, by its name.
+
+        Raises:
+            KeyError: the report has no result of this name; the message lists the names.
+        """
+        for result in self.results:
+            if result.router == router:
+                return result
+        raise KeyError(f"no result of {router!r}; expected one of {[result.router for result in self.results]}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
+        """The report as plain data, ready for JSON."""
         return asdict(self)
