@@ -28,7 +28,7 @@ from routelearn.data.parser import ReadOptions
 from routelearn.data.readers import read_records
 from routelearn.data.records import PerformanceRecord, Record
 from routelearn.data.splits import split_by_prompt
-from routelearn.evaluation.cascade_plan.analysis import Asked, asked_both
+from routelearn.evaluation.cascade_plan.answered_queries import AnsweredQueries, answered_queries
 from routelearn.evaluation.cascade_plan.plan import plan_cascade
 from routelearn.evaluation.pair import groups_of
 from routelearn.routers.base import Model
@@ -145,7 +145,7 @@ def measure(name: str) -> dict[str, Any]:
         verifier = verifier_of(name, fold, training)
         say(f"{name} {fold}: trained")
         for weak in setting.weak:
-            asked = asked_both(test, priced[setting.strong], priced[weak], setting.output_tokens)
+            asked = answered_queries(test, priced[setting.strong], priced[weak], setting.output_tokens)
             row = found[weak]
             row.setdefault("asked", []).append(asked)
             confidence = verifier.confidence(asked.queries, asked.answers).astype(np.float64)
@@ -166,7 +166,7 @@ def measure(name: str) -> dict[str, Any]:
 
 def compare(row: dict[str, list[Any]]) -> dict[str, Any]:
     """APGR of every policy over all test questions, with paired differences to the better router."""
-    asked: list[Asked] = row["asked"]
+    asked: list[AnsweredQueries] = row["asked"]
     strong, weak = (np.concatenate([getattr(one, side) for one in asked]) for side in ("strong", "weak"))
     keys = [key for one in asked for key in one.keys]
     confidence = np.concatenate(row["confidence"])
@@ -218,7 +218,8 @@ def limits(name: str) -> list[str]:
     ]
     for weak in setting.weak:
         asked = [
-            asked_both(test, priced[setting.strong], priced[weak], setting.output_tokens) for _, test in parts(name)
+            answered_queries(test, priced[setting.strong], priced[weak], setting.output_tokens)
+            for _, test in parts(name)
         ]
         strong, right = (np.concatenate([getattr(one, side) for one in asked]) for side in ("strong", "weak"))
         good = right >= 0.5
@@ -270,7 +271,7 @@ def run_cascade(
     records: list[Record], verifier: Verifier, strong: Model, weak: Model, threshold: float, output_tokens: int | None
 ) -> dict[str, float]:
     """USD a thousand queries that a cascade over recorded answers accounts for, and its escalation rate."""
-    asked = asked_both(records, strong, weak, output_tokens)
+    asked = answered_queries(records, strong, weak, output_tokens)
     confidence = verifier.confidence(asked.queries, asked.answers)
     known = Known({str(query): float(c) for query, c in zip(asked.queries, confidence, strict=True)})
     weak_answer = dict(zip(map(str, asked.queries), asked.answers, strict=True))

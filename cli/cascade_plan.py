@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.splits import find_leaks, refuse_leaks
-from ..evaluation.cascade_plan.analysis import Latency
+from ..evaluation.cascade_plan.latency_tail import Latency
 from ..evaluation.cascade_plan.plan import CascadePlan
 from ..routers.base import Model
 from ..routers.errors import InputError, require

@@ -170,9 +170,7 @@ def _with_log_loss(
         if np.isnan(losses).all():
             continue
         before = by_name.get(name) or Result(router=name, role="router" if name in routers else "baseline")
-        drawn = [
-            float(np.nanmean(losses[rows])) for rows in resamples(groups, assumptions.bootstrap, assumptions.seed)
-        ]
+        drawn = [float(np.nanmean(losses[rows])) for rows in resamples(groups, assumptions.bootstrap, assumptions.seed)]
         by_name[name] = replace(
             before,
             values={**before.values, "log_loss": float(np.nanmean(losses))},

@@ -20,17 +20,16 @@ from routelearn.cascade.tiers import Tier
 from routelearn.cli.cascade_plan import parse_latencies
 from routelearn.data.records import PerformanceRecord
 from routelearn.evaluation.cascade_plan.analysis import (
-    Asked,
-    Latency,
     all_points,
-    asked_both,
     cheapest,
     frontier,
-    latency_tails,
     run_policy,
     sensitivity,
 )
-from routelearn.evaluation.cascade_plan.plan import CascadePlan, _conditions, plan_cascade
+from routelearn.evaluation.cascade_plan.answered_queries import AnsweredQueries, answered_queries
+from routelearn.evaluation.cascade_plan.latency_tail import Latency, latency_tails
+from routelearn.evaluation.cascade_plan.plan import CascadePlan, plan_cascade
+from routelearn.evaluation.cascade_plan.recommendation import conditions
 from routelearn.routers.base import Link, Model, Router
 from routelearn.routers.errors import InputError
 from routelearn.routers.query import Query
@@ -38,15 +37,23 @@ from routelearn.routers.query import Query
 STRONG, WEAK = Model("strong", 10.0, 30.0), Model("weak", 0.5, 1.5)
 
 
-def asked(n: int = 400, seed: int = 0) -> tuple[Asked, np.ndarray, np.ndarray]:
+def asked(n: int = 400, seed: int = 0) -> tuple[AnsweredQueries, np.ndarray, np.ndarray]:
     """Weak's answers with a confidence that is calibrated, and a router that knows less."""
     random = np.random.default_rng(seed)
     confidence = random.beta(2, 1, n)
     weak = (random.random(n) < confidence).astype(float)
     strong = (random.random(n) < 0.9).astype(float)
     cost = random.uniform(0.5, 1.5, n)
-    found = Asked(["q"] * n, ["a"] * n, [str(i) for i in range(n)], weak, strong, cost * 1e-4, cost * 2e-3)
-    return found, np.clip(1 - confidence + random.normal(0, 0.3, n), 0, 1), confidence
+    answered = AnsweredQueries(
+        queries=["q"] * n,
+        answers=["a"] * n,
+        keys=[str(i) for i in range(n)],
+        weak=weak,
+        strong=strong,
+        weak_cost=cost * 1e-4,
+        strong_cost=cost * 2e-3,
+    )
+    return answered, np.clip(1 - confidence + random.normal(0, 0.3, n), 0, 1), confidence
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
@@ -116,20 +123,20 @@ def test_records_become_costs_by_prices_and_tokens_unless_they_say_themselves() 
         PerformanceRecord("r", "strong", 1.0, cost_usd=0.5, response="c"),
         PerformanceRecord("only strong", "strong", 1.0),
     ]
-    found = asked_both(records, STRONG, WEAK, output_tokens=100)
+    found = answered_queries(records, STRONG, WEAK, output_tokens=100)
     assert len(found) == 2
     assert found.weak_cost.tolist() == pytest.approx([(100 * 0.5 + 50 * 1.5) / 1e6, 0.25])
     assert found.strong_cost.tolist() == pytest.approx([(100 * 10 + 100 * 30) / 1e6, 0.5])
-    alike = asked_both(records, STRONG, WEAK)
+    alike = answered_queries(records, STRONG, WEAK)
     assert alike.strong_cost[0] == pytest.approx((100 * 10 + 50 * 30) / 1e6)  # as long as weak's answer
 
 
 def test_no_prices_and_no_responses_are_named() -> None:
     records = [PerformanceRecord("q", "weak", 0.0), PerformanceRecord("q", "strong", 1.0)]
     with pytest.raises(InputError, match=r"no prices of \['strong'\]"):
-        asked_both(records, Model("strong"), WEAK)
+        answered_queries(records, Model("strong"), WEAK)
     with pytest.raises(InputError, match="no query has a response of 'weak'"):
-        asked_both(records, STRONG, WEAK)
+        answered_queries(records, STRONG, WEAK)
 
 
 class KnownVerifier:
@@ -212,7 +219,7 @@ def test_thresholds_are_judged_on_queries_that_they_were_not_picked_on() -> None
     """Luck picks the best of many points, and promises more than it keeps; cross-fitted figures keep what they say."""
     promised, honest, kept = [], [], []
     fresh = answered(4000, sharp=True, seed=99)
-    truth = asked_both(fresh, STRONG, WEAK)
+    truth = answered_queries(fresh, STRONG, WEAK)
     scores = KnownRouter().score(truth.queries).astype(np.float64)
     confidence = KnownVerifier().confidence(truth.queries, truth.answers).astype(np.float64)
     for seed in range(12):
@@ -280,10 +287,10 @@ def test_a_pair_that_is_not_the_routers_and_an_unknown_weak_model_are_noted() ->
 def test_the_surveys_first_condition_at_its_borders(rate: float, holds: bool | None) -> None:
     found, _, confidence = asked(1000)
     point = replace(run_policy(found, None, confidence, None, 0.5), escalation_rate=rate)
-    first, second, third = _conditions(point, (0.1, 0.6), None, None)
+    first, second, third = conditions(point, (0.1, 0.6), None, None)
     assert first.holds is holds
     assert second.holds is True and third.holds is None
-    assert _conditions(point, (0.2, 0.6), None, None)[1].holds is False
+    assert conditions(point, (0.2, 0.6), None, None)[1].holds is False
 
 
 def test_an_escalated_request_waits_for_both_models() -> None:
@@ -295,7 +302,7 @@ def test_an_escalated_request_waits_for_both_models() -> None:
     spread = latency_tails({"weak": Latency(1.0, 3.0), "strong": Latency(3.0, 9.0)}, "strong", "weak", point, 0.0, 0)
     assert spread["weak accepted"][:2] == pytest.approx((1.0, 3.0), rel=0.03)
     assert spread["all"][1] < spread["escalated"][1]
-    _, _, latency = _conditions(point, (0.1, 0.6), spread, 100.0)
+    _, _, latency = conditions(point, (0.1, 0.6), spread, 100.0)
     assert latency.holds is True
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from routelearn.cascade.tiers import Tier
 from routelearn.data.records import PerformanceRecord
-from routelearn.evaluation.cascade_plan.analysis import asked_both
+from routelearn.evaluation.cascade_plan.answered_queries import answered_queries
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.evaluation.thresholds.calibrate import by_budget, by_strong_share
 from routelearn.policies.cost import CostPerThousand, budget_threshold, call_cost, query_costs, query_tokens
@@ -86,7 +86,7 @@ def test_commands_tiers_and_policies_state_the_same_usd(name: str) -> None:
         assert found.report.chosen.usd == pytest.approx(1000 * expected)
     assert by_budget(router, [query], 1000 * strong, output_tokens=OUTPUT_TOKENS).threshold == 0.0
 
-    known = asked_both(records(query), STRONG, WEAK)
+    known = answered_queries(records(query), STRONG, WEAK)
     assert (known.strong_cost[0], known.weak_cost[0]) == pytest.approx((strong, weak))
 
     policy = CostPerThousand(1000 * (strong + weak) / 2, tokens, OUTPUT_TOKENS)
@@ -97,7 +97,7 @@ def test_commands_tiers_and_policies_state_the_same_usd(name: str) -> None:
 
 def test_a_measured_cost_wins_over_prices_and_tokens() -> None:
     measured = [PerformanceRecord(r.query, r.model, r.score, 0.25, r.response) for r in records(CHAT)]
-    known = asked_both(measured, STRONG, WEAK)
+    known = answered_queries(measured, STRONG, WEAK)
     assert (known.strong_cost[0], known.weak_cost[0]) == (0.25, 0.25)
 
 

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+#: What APGR is, for the first place where a page or a table states it.
+APGR_IN_WORDS = "average performance gap recovered (APGR): 0.5 is random, 1 is perfect"
+
 #: RouteLLM's evaluation takes thresholds at these quantiles of the score.
 QUANTILE_BINS = 10
 
