@@ -22,7 +22,7 @@ from scipy.stats import binom, norm
 
 from routelearn.data.records import Record
 from routelearn.evaluation.thresholds.guarantee import LEAST_SAVED, lowest_cost_threshold
-from routelearn.evaluation.thresholds.losses import outcomes_of
+from routelearn.evaluation.thresholds.losses import losses_of
 from routelearn.evaluation.thresholds.risk_bounds import METHODS, PValues
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import load
@@ -103,9 +103,9 @@ def scores_of(path: Any, records: list[Record], gaps: list[float]) -> list[float
     if not (path / "router.json").is_file():
         raise InputError(f"no bundle at {path}: run benchmarks/routellm_tables.py and benchmarks/mmlu.py first")
     router = load(path)
-    outcomes = outcomes_of(records, STRONG, WEAK)
-    gaps += outcomes.gap.tolist()
-    return [float(score) for score in router.win_rate(outcomes.queries, STRONG, WEAK)]
+    losses = losses_of(records, STRONG, WEAK)
+    gaps += losses.gap.tolist()
+    return [float(score) for score in router.win_rate(losses.queries, STRONG, WEAK)]
 
 
 def simulate(found: Scored, alpha: float, method: str, calibrate: int, splits: int) -> dict[str, Any]:

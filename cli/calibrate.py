@@ -18,7 +18,7 @@ from .opening import parse_pairs
 from .settings import read_pool
 
 if TYPE_CHECKING:
-    from ..evaluation.thresholds.calibrate import Recalibration
+    from ..evaluation.thresholds.calibrate import ThresholdCalibration
     from ..evaluation.thresholds.report import ThresholdReport
 
 
@@ -84,11 +84,15 @@ def calibrate_command(
     if report is not None and report.exists() and not report.is_dir():
         raise InputError(f"{report} is a file; expected a folder for the report")
     loaded = load(router)
-    from ..evaluation.thresholds.calibrate import by_budget, by_quality_loss, by_strong_share
+    from ..evaluation.thresholds.calibrate import (
+        calibrate_by_budget,
+        calibrate_by_quality_loss,
+        calibrate_by_strong_share,
+    )
 
     console = Console(stderr=True)
     costs = {"prices": read_pool(pool), "output_tokens": output_tokens}
-    found: Recalibration
+    found: ThresholdCalibration
     if max_quality_loss is not None:
         notes = ["the leak check was turned off"] if no_leak_check else []
         with console.status("reading"):
@@ -100,7 +104,7 @@ def calibrate_command(
                 records, dropped = without_leaks(records, trained_on, drop=drop_leaks)
             notes += [f"{dropped} prompts that stand in the training data were left out"] if dropped else []
         with console.status("testing thresholds"):
-            found = by_quality_loss(
+            found = calibrate_by_quality_loss(
                 loaded, records, max_quality_loss, confidence=confidence, method=method, notes=notes, **costs
             )
     else:
@@ -108,19 +112,21 @@ def calibrate_command(
             sources = [parse_source(source)[0] for source in data]
             queries = read_queries(sources, parse_pairs(columns or [], "--map"), skip_bad=skip_bad)
         if strong_share is not None:
-            found = by_strong_share(loaded, queries, strong_share, **costs)
+            found = calibrate_by_strong_share(loaded, queries, strong_share, **costs)
         else:
-            found = by_budget(loaded, queries, usd_per_thousand or 0.0, **costs)
+            found = calibrate_by_budget(loaded, queries, usd_per_thousand or 0.0, **costs)
     show(found)
     _write(found, router, target, report, console)
 
 
-def _write(found: Recalibration, router: Path, target: Path | None, report: Path | None, console: Console) -> None:
+def _write(
+    found: ThresholdCalibration, router: Path, target: Path | None, report: Path | None, console: Console
+) -> None:
     from ..evaluation.thresholds.calibrate import save_calibrated
-    from ..evaluation.thresholds.report import write_report
+    from ..evaluation.thresholds.report import write_calibration
 
     if report is not None:
-        write_report(found.report, report)
+        write_calibration(found.report, report)
         console.print(f"wrote {report / 'calibration.html'} and {report / 'calibration.json'}", markup=False)
     if target is None:
         console.print("no bundle was written: give -o NEW, or --write")
@@ -129,7 +135,7 @@ def _write(found: Recalibration, router: Path, target: Path | None, report: Path
         console.print(f"wrote {target}: threshold {found.threshold:.4f}", markup=False, highlight=False)
 
 
-def show(found: Recalibration) -> None:
+def show(found: ThresholdCalibration) -> None:
     """Print what a calibration found."""
     console = Console() if Console().is_terminal else Console(width=150)
     console.print(_table(found.report))

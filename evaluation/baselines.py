@@ -1,4 +1,4 @@
-"""What a router must beat: neighbours, clusters and the best single model, all from the same training records."""
+"""The baselines that a router must beat: kNN, k-means and the best single model, from the same training records."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from ..training.encoders.static import PACKAGED_ENCODER, StaticEncoder, static_e
 from ..training.examples import Examples, examples_of
 from ..training.fit.metrics import Array
 
-#: Tried by leave-one-out on the training queries.
+#: The numbers of neighbours that are tried, by leave-one-out on the training queries.
 NEIGHBOURS = (5, 10, 20, 40, 80, 160)
-#: Queries a cluster, about.
+#: Mean number of training queries in a cluster.
 _QUERIES_PER_CLUSTER = 50
 _MOST_CLUSTERS = 200
+#: Most training queries that the leave-one-out error is measured on.
 _LEAVE_ONE_OUT = 3000
 
 
 class _Table:
-    """Sums of scores and counts of each model on each training query, and the queries' vectors.
+    """For each training query and model the sum and the number of scores, and for each training query its vector.
 
-    A preference counts as a score of 1, 1/2 or 0 of both its models.
+    A preference counts as a score of its first model, and as 1 minus that score of its second model.
     """
 
     def __init__(self, examples: Examples, encoder: StaticEncoder) -> None:
@@ -42,35 +43,36 @@ class _Table:
         self.vectors = self.vectors_of(examples.queries)
 
     def vectors_of(self, queries: Sequence[Query]) -> Floats:
-        """Unit vectors (n, d), the same as static routers see."""
+        """Unit vectors (n, d): the vectors that static routers see."""
         from ..training.encoders.static_network import token_sums
 
         total = token_sums(queries, self.encoder, Truncation(distinct=True)).numpy()
         return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-9), np.float32)
 
     def average(self, total: Floats, count: Floats) -> Floats:
-        """Mean scores; the model's overall mean counts as one more observation, and stands alone where none is."""
+        """Mean scores, where the model's overall mean counts as one more observation."""
         return np.asarray((total + self.mean) / (count + 1), np.float32)
 
 
 class RankingRouter(Router):
-    """Every model does as it did, on average, on all training queries: which model is best, whatever the query."""
+    """A router that predicts, for every query, each model's mean score on all training queries."""
 
     def __init__(self, table: _Table, pool: Sequence[Model], strong: str, weak: str) -> None:
-        """Take the means."""
         super().__init__(pool, strong, weak)
         self._mean = np.asarray(table.mean, np.float32)
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.quality`."""
+        """Predicted quality (n, m) of each model."""
         return np.tile(self._mean, (len(queries), 1))
 
 
 class NeighbourRouter(Router):
-    """kNN: every model does as it did, on average, on the k most similar training queries (cosine)."""
+    """kNN: a router that predicts each model's mean score on the k most similar training queries (by cosine).
+
+    The number of neighbours is chosen by the leave-one-out squared error on the training queries.
+    """
 
     def __init__(self, table: _Table, pool: Sequence[Model], strong: str, weak: str) -> None:
-        """Choose k by leave-one-out squared error on the training queries."""
         super().__init__(pool, strong, weak)
         self._table = table
         rows = np.random.default_rng(0).permutation(len(table.vectors))[:_LEAVE_ONE_OUT]
@@ -84,7 +86,7 @@ class NeighbourRouter(Router):
         self.k = min((k for k in NEIGHBOURS if k < len(table.vectors)), key=error, default=1)
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.quality`."""
+        """Predicted quality (n, m) of each model."""
         if not queries:
             return np.zeros((0, len(self.models)), np.float32)
         return self._mean(self._nearest(self._table.vectors_of(queries), self.k))
@@ -108,10 +110,9 @@ class NeighbourRouter(Router):
 
 
 class ClusterRouter(Router):
-    """K-means: every model does as it did, on average, on the training queries of the same cluster."""
+    """K-means: a router that predicts each model's mean score on the training queries of the same cluster."""
 
     def __init__(self, table: _Table, pool: Sequence[Model], strong: str, weak: str) -> None:
-        """Cluster the training queries."""
         from sklearn.cluster import KMeans
 
         super().__init__(pool, strong, weak)
@@ -126,7 +127,7 @@ class ClusterRouter(Router):
         self._quality = table.average(totals, counts)
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.quality`."""
+        """Predicted quality (n, m) of each model."""
         if not queries:
             return np.zeros((0, len(self.models)), np.float32)
         return self._quality[self._means.predict(self._table.vectors_of(queries))]
@@ -135,14 +136,17 @@ class ClusterRouter(Router):
 def learned_baselines(
     training: Sequence[Record], models: Sequence[str], strong: str, weak: str, encoder: str = PACKAGED_ENCODER
 ) -> dict[str, Router]:
-    """Ranking, kNN and k-means over the training records, by name.
+    """The baselines "ranking", "kNN" and "k-means" over the training records, by name.
 
     Args:
-        training: records that the routers were trained on, too.
-        models: the pool.
+        training: the records that the routers were trained on.
+        models: the names of the pool; models that no record names are left out.
         strong: the strong model.
         weak: the weak model.
-        encoder: whose vectors they see.
+        encoder: the encoder that gives the vectors of the queries.
+
+    Returns:
+        The baselines; none when strong or weak is not in the records.
     """
     known = {name for record in training for name in record.models}
     pool = [name for name in models if name in known]
@@ -158,9 +162,16 @@ def learned_baselines(
 
 
 def best_by_task(training: Sequence[Record], tasks: Sequence[str | None], strong: str, weak: str) -> Array | None:
-    """Strong (1) or weak (0) for each of n queries: whichever was better on the training records of its task.
+    """Choose strong (1) or weak (0) for each of n queries: the model with the better mean score on the query's task.
 
-    A task that the training records do not know goes to strong. None when they know no task at all.
+    Args:
+        training: records that tell the mean scores.
+        tasks: the task of each query; a task that the records do not know goes to strong.
+        strong: the strong model.
+        weak: the weak model.
+
+    Returns:
+        (n,) choices; None when no record names a task.
     """
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in training:
@@ -170,9 +181,9 @@ def best_by_task(training: Sequence[Record], tasks: Sequence[str | None], strong
         return None
 
     def choice(task: str | None) -> float:
-        found = scores.get(task or "", {})
-        if not found.get(strong) or not found.get(weak):
+        by_model = scores.get(task or "", {})
+        if not by_model.get(strong) or not by_model.get(weak):
             return 1.0
-        return float(np.mean(found[strong]) > np.mean(found[weak]))
+        return float(np.mean(by_model[strong]) > np.mean(by_model[weak]))
 
     return np.asarray([choice(task) for task in tasks])

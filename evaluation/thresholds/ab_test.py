@@ -1,4 +1,4 @@
-"""A/B test of two thresholds that may be looked at after every outcome, and stopped whenever it is clear."""
+"""An A/B test of two thresholds that one may look at after every outcome, and stop as soon as the answer is clear."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ...routers.errors import InputError
 Arm = Literal["a", "b"]
 Verdict = Literal["b is not worse", "b is worse", "undecided"]
 
-#: No bet risks more than this share of what is there.
+#: A bet never risks more than this share of the wealth.
 _LARGEST_BET = 0.5
 
 
 @dataclass
 class _Bet:
-    """Evidence against "the expected difference is at most 0", by betting on the next ones (arXiv 2010.09686)."""
+    """Evidence against "the expected difference is at most 0", collected by betting (arXiv 2010.09686)."""
 
     log_wealth: float = 0.0
     total: float = 0.0
     squares: float = 1.0
 
     def add(self, difference: float, largest: float) -> None:
-        """Bet on a difference in [-largest, largest]; the stake depends on earlier ones alone."""
+        """Bet on a difference in [-largest, largest]; the stake depends on earlier differences alone."""
         stake = min(max(self.total / self.squares, 0.0), _LARGEST_BET / largest)
         self.log_wealth += math.log1p(stake * difference)
         self.total += difference
@@ -35,25 +35,42 @@ class _Bet:
 
 @dataclass
 class ABTest:
-    """Is threshold B, the cheaper one say, as good as threshold A? Looks are free: the answer is valid at any time.
+    """An A/B test: is threshold B (for instance the cheaper one) as good as threshold A?
 
-    Every request goes to an arm at random (`arm`), and its outcome, quality in [0, 1], is reported (`add`). The
-    test bets against two hypotheses: "B is worse than A by the margin or more" and "by no more than the margin". The
-    wealth of each bet is a non-negative supermartingale under its hypothesis, so it ever exceeds 2/delta with
-    probability at most delta/2 (Ville 1939; testing by betting: Waudby-Smith and Ramdas, arXiv 2010.09686; always
-    valid A/B tests: Johari et al., arXiv 1512.04922): a false verdict has probability at most delta, however often
-    one looks. Outcomes count as their difference from the mean so far, which makes the bets large.
+    You may look at the verdict after every outcome: it is valid at any time. Every request goes to an arm at random
+    (`arm`), and the quality of its answer, in [0, 1], is reported (`add`). The test bets against two hypotheses: "B is
+    worse than A by the margin or more", and "B is worse than A by no more than the margin". The wealth of each bet is
+    a non-negative supermartingale under its hypothesis, so that it ever exceeds 2/delta with a probability of at most
+    delta/2 (Ville 1939). A false verdict therefore has a probability of at most delta, however often one looks. Each
+    outcome counts as its difference from the mean so far, which makes the bets large.
 
-    Outcomes must be independent of each other: one for every unit that was assigned.
+    The outcomes must be independent of each other: report one outcome for each unit that was assigned.
+
+    Sources: Waudby-Smith and Ramdas, arXiv 2010.09686 (testing by betting); Johari et al., arXiv 1512.04922 (A/B tests
+    that are always valid).
+
+    Example:
+        >>> from routelearn.evaluation import ABTest
+        >>> test = ABTest(name="threshold 0.6 or 0.7")
+        >>> test.arm("user 17") == test.arm("user 17")  # a unit keeps its arm
+        True
+        >>> for number in range(500):
+        ...     arm = test.arm(f"user {number}")
+        ...     verdict = test.add(arm, 0.0 if arm == "b" else 1.0)
+        >>> verdict
+        'b is worse'
 
     Attributes:
         margin: quality that B may lose and still be "not worse", in [0, 1).
-        delta: probability of a false verdict.
-        share: of the requests that go to arm B, in (0, 1).
-        counts: outcomes of each arm.
-        sums: of the outcomes of each arm.
-        verdict: the first that became clear; it stays.
-        name: of the test: tests of different names assign the same units independently.
+        delta: largest probability of a false verdict, in (0, 1).
+        share: share of the requests that go to arm B, in (0, 1).
+        counts: number of outcomes of each arm.
+        sums: sum of the outcomes of each arm.
+        verdict: the first verdict that became clear; it stays.
+        name: name of the test; tests of different names assign the same units independently.
+
+    Raises:
+        InputError: a setting is out of range.
     """
 
     margin: float = 0.0
@@ -70,12 +87,12 @@ class ABTest:
         """Refuse settings out of range."""
         if not 0 <= self.margin < 1 or not 0 < self.delta < 1 or not 0 < self.share < 1:
             raise InputError(
-                f"margin {self.margin}, delta {self.delta}, share {self.share}; expected a margin from 0 to below 1, "
-                "and the others between 0 and 1"
+                f"margin is {self.margin}, delta is {self.delta} and share is {self.share}; expected a margin from 0 "
+                "to below 1, and a delta and a share between 0 and 1"
             )
 
     def arm(self, unit: str) -> Arm:
-        """The arm of a request, a user or whatever is randomised: always the same for the same unit."""
+        """The arm of a unit, such as a request or a user: a unit always has the same arm."""
         text = f"{self.name}\0{unit}" if self.name else unit
         number = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
         return "b" if number < self.share * 2**64 else "a"
@@ -84,19 +101,21 @@ class ABTest:
         """Count one outcome.
 
         Args:
-            arm: where it was answered.
-            outcome: quality, in [0, 1].
+            arm: the arm that answered.
+            outcome: quality of the answer, in [0, 1].
 
         Returns:
-            The verdict now.
+            The verdict after this outcome.
 
         Raises:
-            InputError: no such arm, or an outcome out of range.
+            InputError: there is no such arm, or the outcome is out of range.
         """
         if arm not in self.counts or not 0 <= outcome <= 1:
-            raise InputError(f"arm {arm!r}, outcome {outcome}; expected arm a or b, and an outcome from 0 to 1")
+            raise InputError(
+                f"arm is {arm!r} and outcome is {outcome}; expected arm a or b, and an outcome from 0 to 1"
+            )
         usual = (sum(self.sums.values()) + 0.5) / (sum(self.counts.values()) + 1)
-        # Its expectation is mean(b) - mean(a), whatever "usual" is: weighted by the inverse probability of the arm.
+        # Weighted by the inverse probability of the arm, the expected difference is mean(b) - mean(a) for any "usual".
         weight = 1 / self.share if arm == "b" else -1 / (1 - self.share)
         difference = weight * (outcome - usual)
         largest = 1 / min(self.share, 1 - self.share)
@@ -114,24 +133,27 @@ class ABTest:
 
     @property
     def difference(self) -> float:
-        """Mean outcome of B less that of A so far; NaN while an arm has none."""
+        """The mean outcome of B minus that of A so far; NaN while an arm has no outcome."""
         if not all(self.counts.values()):
             return math.nan
         return self.sums["b"] / self.counts["b"] - self.sums["a"] / self.counts["a"]
 
     def as_dict(self) -> dict[str, Any]:
-        """The state as plain data, ready for JSON; `from_dict` reads it."""
+        """The state of the test as plain data, ready for JSON; `from_dict` reads it."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> ABTest:
-        """The test of `as_dict`, to go on with.
+        """A test that goes on from a saved state.
+
+        Args:
+            state: what `as_dict` gave.
 
         Raises:
-            InputError: the state is not one of `as_dict`.
+            InputError: the state is not what `as_dict` gave.
         """
         try:
             bets = {name: _Bet(**state[name]) for name in ("_not_worse", "_worse")}
             return cls(**{**{item.name: state[item.name] for item in fields(cls)}, **bets})
         except (KeyError, TypeError) as error:
-            raise InputError(f"no state of an A/B test ({error}); expected what as_dict gave") from error
+            raise InputError(f"this is not the state of an A/B test ({error}); expected what as_dict gave") from error

@@ -1,4 +1,4 @@
-"""Choose a bundle's threshold anew, on the user's own queries: by strong share, by cost, or with bounded loss."""
+"""Choose a router's threshold on the user's own queries: by strong share, by cost, or with a bounded quality loss."""
 
 from __future__ import annotations
 
@@ -21,20 +21,28 @@ from ...routers.query import Query
 from ...routers.threshold_table import share_threshold, threshold_table
 from ...training.export.publish import model_card
 from ...training.fit.metrics import Array
-from .guarantee import bound_loss, contradiction
-from .losses import Outcomes, outcomes_of
+from .guarantee import Guarantee, bound_loss, contradiction
+from .losses import Losses, losses_of
 from .report import ThresholdReport, threshold_report
 
 
-@dataclass(frozen=True)
-class Recalibration:
-    """A new default threshold, and what it does.
+@dataclass(frozen=True, kw_only=True)
+class ThresholdCalibration:
+    """A new default threshold for a bundle, and what it does.
+
+    Example:
+        >>> from routelearn.evaluation import calibrate_by_strong_share
+        >>> queries = open("queries.txt").read().splitlines()
+        >>> calibration = calibrate_by_strong_share(routelearn.load("router/"), queries, 1.0)
+        >>> calibration.threshold, calibration.report.chosen.strong_share
+        (0.0, 1.0)
 
     Attributes:
-        report: what was measured.
-        threshold: the new default.
-        threshold_table: (strong share, threshold) pairs; None: the bundle's remains.
-        guarantee: of the threshold; None: the bundle's, which is of its own threshold, remains.
+        report: what the thresholds around the new one do.
+        threshold: the new default threshold.
+        threshold_table: the new (strong share, threshold) pairs; None: the bundle keeps its table.
+        guarantee: the new guarantee; None: the bundle keeps its guarantee, which holds at its threshold, not at the
+            new one.
     """
 
     report: ThresholdReport
@@ -43,40 +51,47 @@ class Recalibration:
     guarantee: Mapping[str, Any] | None = None
 
 
-def by_strong_share(
+def calibrate_by_strong_share(
     router: Router, queries: Sequence[Query], share: float, *, prices: Sequence[Model] = (), output_tokens: int = 300
-) -> Recalibration:
-    """The threshold that sends a share of queries like these to strong.
+) -> ThresholdCalibration:
+    """Choose the threshold that sends a share of queries like these to strong.
 
     Args:
-        router: scores them.
-        queries: n queries, n >= 1; no labels.
-        share: in [0, 1].
-        prices: for the report; those of the pool where a model is not among them.
+        router: scores the queries.
+        queries: n of your queries, n >= 1; they need no labels.
+        share: share of the queries for strong, in [0, 1].
+        prices: models with prices, for the report; the router's pool gives the prices that are not listed here.
         output_tokens: assumed length of an answer.
 
     Raises:
-        InputError: no queries, or no share.
+        InputError: there is no query, or the share is out of range.
     """
     scores = _scores(router, queries)
     costs = _known_costs(router, queries, prices, output_tokens)
-    return _of_queries(router, scores, share_threshold(scores, StrongShare(share).share), costs)
+    return _calibration(router, scores, share_threshold(scores, StrongShare(share).share), costs)
 
 
-def by_budget(
+def calibrate_by_budget(
     router: Router, queries: Sequence[Query], usd: float, *, prices: Sequence[Model] = (), output_tokens: int = 300
-) -> Recalibration:
-    """The lowest threshold at which a thousand queries like these cost at most ``usd``; otherwise `by_strong_share`.
+) -> ThresholdCalibration:
+    """Choose the lowest threshold at which a thousand queries like these cost at most ``usd``.
+
+    Args:
+        router: scores the queries.
+        queries: n of your queries, n >= 1; they need no labels.
+        usd: budget in USD for 1,000 queries, 0 or more.
+        prices: models with prices; the router's pool gives the prices that are not listed here.
+        output_tokens: assumed length of an answer.
 
     Raises:
-        InputError: no queries, a price is missing, or always-weak costs more.
+        InputError: there is no query, a price is missing, or the weak model alone exceeds the budget.
     """
     scores = _scores(router, queries)
     costs = query_costs(priced(router, (router.strong, router.weak), prices), queries, output_tokens)
-    return _of_queries(router, scores, threshold_within(scores, costs, usd, router.weak), costs)
+    return _calibration(router, scores, threshold_within(scores, costs, usd, router.weak), costs)
 
 
-def by_quality_loss(
+def calibrate_by_quality_loss(
     router: LearnedRouter,
     records: Sequence[Record],
     max_quality_loss: float,
@@ -86,31 +101,31 @@ def by_quality_loss(
     prices: Sequence[Model] = (),
     output_tokens: int = 300,
     notes: Sequence[str] = (),
-) -> Recalibration:
-    """The cheapest threshold with bounded loss (`guarantee.calibrate_threshold`), compared with the bundle's guarantee.
+) -> ThresholdCalibration:
+    """Choose the cheapest threshold with a bounded loss (`bound_loss`), and compare it with the bundle's guarantee.
 
-    The bundle's earlier guarantees become the history of the new one.
+    The earlier guarantees of the bundle become the history of the new one.
 
     Args:
-        router: of a bundle.
-        records: labels that the router was not trained on.
-        max_quality_loss: alpha.
-        confidence: 1 - delta.
-        method: of the p-values.
-        prices: for the report; those of the pool where a model is not among them.
+        router: a router that was loaded from a bundle.
+        records: performance or preference records that the router was not trained on (`check_leaks`).
+        max_quality_loss: the largest expected loss against always-strong, in points of the score or the win rate.
+        confidence: confidence of the bound, from 0.5 to below 1.
+        method: how p-values are computed: "betting", or "clopper-pearson" for losses of 0 and 1.
+        prices: models with prices, for the report; the router's pool gives the prices that are not listed here.
         output_tokens: assumed length of an answer.
-        notes: to be shown in the report.
+        notes: sentences to show in the report.
 
     Raises:
-        InputError: see `guarantee.calibrate_threshold`; also says when the labels contradict the earlier guarantee.
+        InputError: as `bound_loss`; the message also says when the labels contradict the earlier guarantee.
     """
-    outcomes = outcomes_of(records, router.strong, router.weak)
-    scores = router.score(outcomes.queries)
-    old = router.manifest.guarantee
-    compared, contradicted = ([], False) if old is None else _compare(old, router, outcomes, scores)
+    losses = losses_of(records, router.strong, router.weak)
+    scores = router.score(losses.queries)
+    earlier = router.manifest.guarantee
+    comparison, contradicted = ([], False) if earlier is None else _compare(earlier, router, losses, scores)
     try:
-        found = bound_loss(
-            outcomes,
+        guarantee = bound_loss(
+            losses,
             scores,
             strong=router.strong,
             weak=router.weak,
@@ -120,36 +135,52 @@ def by_quality_loss(
         )
     except InputError as error:
         if contradicted:
-            raise InputError(f"{error}; and {compared[-1]}") from error
+            raise InputError(f"{error}; and {comparison[-1]}") from error
         raise
-    if old is not None:
-        earlier = {key: value for key, value in old.items() if key != "history"}
-        found = replace(found, history=[*old.get("history", ()), earlier])
+    guarantee = replace(guarantee, history=_history(earlier))
+    costs = _known_costs(router, losses.queries, prices, output_tokens)
+    return _guaranteed(router, losses, scores, guarantee, costs, [*notes, *comparison])
+
+
+def _guaranteed(
+    router: Router,
+    losses: Losses,
+    scores: npt.NDArray[np.floating],
+    guarantee: Guarantee,
+    costs: Array | None,
+    notes: Sequence[str],
+) -> ThresholdCalibration:
+    """The calibration with a guarantee, and its report."""
     report = threshold_report(
         scores,
-        found.threshold,
+        guarantee.threshold,
         strong=router.strong,
         weak=router.weak,
-        gaps=outcomes.gap,
-        costs=_known_costs(router, outcomes.queries, prices, output_tokens),
-        unit=outcomes.unit,
-        guarantee=found.as_dict(),
-        notes=[*notes, *compared],
+        gaps=losses.gap,
+        costs=costs,
+        unit=losses.unit,
+        guarantee=guarantee.as_dict(),
+        notes=notes,
     )
-    return Recalibration(report, found.threshold, guarantee=found.as_dict())
+    return ThresholdCalibration(report=report, threshold=guarantee.threshold, guarantee=guarantee.as_dict())
 
 
-def save_calibrated(source: str | Path, out: str | Path, calibration: Recalibration) -> Path:
-    """Write a router's bundle with a new default threshold; ``out`` may be the bundle itself.
+def save_calibrated(source: str | Path, out: str | Path, calibration: ThresholdCalibration) -> Path:
+    """Write a router's bundle with a new default threshold.
 
-    The graph stays what it was, byte by byte; the manifest and the model card are new.
+    The graph stays the same, byte by byte; the manifest and the model card are written anew.
+
+    Args:
+        source: the router's bundle.
+        out: where to write the bundle; may be the same folder.
+        calibration: the new threshold.
 
     Returns:
-        The folder.
+        The folder that was written.
 
     Raises:
-        InputError: the path exists and is no bundle.
-        BundleError: the source cannot be trusted.
+        InputError: ``out`` exists and is no bundle.
+        BundleError: the source is damaged or was changed after its export.
     """
     manifest, contents = read_bundle(source)
     table = manifest.threshold_table if calibration.threshold_table is None else calibration.threshold_table
@@ -158,16 +189,17 @@ def save_calibrated(source: str | Path, out: str | Path, calibration: Recalibrat
     return save_bundle(out, manifest, {**contents, CARD: model_card(manifest, Path(out).resolve().name).encode()})
 
 
-def _of_queries(
+def _calibration(
     router: Router, scores: npt.NDArray[np.floating], threshold: float, costs: Array | None
-) -> Recalibration:
+) -> ThresholdCalibration:
+    """A threshold without labels: its report, and the threshold table of these queries."""
     report = threshold_report(scores, threshold, strong=router.strong, weak=router.weak, costs=costs)
-    return Recalibration(report, threshold, threshold_table(scores))
+    return ThresholdCalibration(report=report, threshold=threshold, threshold_table=threshold_table(scores))
 
 
 def _scores(router: Router, queries: Sequence[Query]) -> npt.NDArray[np.floating]:
     if not queries:
-        raise InputError("a threshold is measured on your queries, and there is none")
+        raise InputError("there is no query; expected one or more of your queries, on which the threshold is measured")
     return router.score(queries)
 
 
@@ -181,22 +213,31 @@ def _known_costs(router: Router, queries: Sequence[Query], prices: Sequence[Mode
     return query_costs(pair, queries, output_tokens)
 
 
+def _history(earlier: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The earlier guarantees, oldest first, each without a history of its own."""
+    if earlier is None:
+        return []
+    return [*earlier.get("history", ()), {key: value for key, value in earlier.items() if key != "history"}]
+
+
 def _compare(
-    old: Mapping[str, Any], router: Router, outcomes: Outcomes, scores: npt.NDArray[np.floating]
+    earlier: Mapping[str, Any], router: Router, losses: Losses, scores: npt.NDArray[np.floating]
 ) -> tuple[list[str], bool]:
-    """What new outcomes say of the guarantee before, and whether they contradict it."""
-    if (old["strong"], old["weak"], old["unit"]) != (router.strong, router.weak, outcomes.unit):
-        return [f"the guarantee before was of another pair or unit ({old['unit']}): not compared"], False
-    if old["data_fingerprint"] == outcomes.fingerprint:
-        return ["these are the labels of the guarantee before: no new evidence"], False
-    to_weak = scores < old["threshold"]
-    loss = float(np.where(to_weak, outcomes.gap, 0.0).mean())
+    """What new labels say of the earlier guarantee, in words, and whether they contradict it."""
+    if (earlier["strong"], earlier["weak"], earlier["unit"]) != (router.strong, router.weak, losses.unit):
+        return [f"the earlier guarantee was of another pair or unit ({earlier['unit']}), so it was not compared"], False
+    if earlier["data_fingerprint"] == losses.fingerprint:
+        return ["these are the labels of the earlier guarantee, so there is no new evidence"], False
+    to_weak = scores < earlier["threshold"]
+    loss = float(np.where(to_weak, losses.gap, 0.0).mean())
     lines = [
-        f"before: threshold {old['threshold']:.4f} sent {old['strong_share']:.1%} to strong and lost "
-        f"{old['loss']:+.4f}; on these labels it sends {1 - to_weak.mean():.1%} and loses {loss:+.4f}"
+        f"before: threshold {earlier['threshold']:.4f} sent {earlier['strong_share']:.1%} to strong and lost "
+        f"{earlier['loss']:+.4f}; on these labels it sends {1 - to_weak.mean():.1%} and loses {loss:+.4f}"
     ]
-    p = contradiction(old, outcomes, scores)
-    contradicted = p <= old["delta"]
+    p = contradiction(earlier, losses, scores)
+    contradicted = p <= earlier["delta"]
     verdict = "is contradicted by these labels" if contradicted else "is not contradicted by these labels"
-    lines.append(f"the guarantee before (at most {old['max_quality_loss']:g}) {verdict} (p = {p:.3g}, one-sided)")
+    lines.append(
+        f"the earlier guarantee (a loss of at most {earlier['max_quality_loss']:g}) {verdict} (p = {p:.3g}, one-sided)"
+    )
     return lines, contradicted

@@ -1,4 +1,4 @@
-"""What strong and weak did on the same prompts, one outcome a prompt: what a threshold's loss is measured on."""
+"""What is lost when weak answers instead of strong, prompt by prompt: a threshold's loss is measured on it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ from ...routers.query import Query
 from ...training.fit.metrics import Array
 from ..pair import groups_of, paired
 
-#: What a loss is counted in: points of the score, or of the win rate against always-strong (which has 1/2).
+#: The unit of a loss: points of the score, or points of the win rate against always-strong (which is 1/2).
 Unit = Literal["score", "win rate"]
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """n prompts, in an order that depends on nothing but the prompts.
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """The losses of n prompts, in an order that depends on nothing but the prompts.
+
+    Example:
+        >>> from routelearn.evaluation import losses_of
+        >>> records = [routelearn.PerformanceRecord("2 + 2?", model, score) for model, score in (("s", 1), ("w", 0.75))]
+        >>> losses = losses_of(records, "s", "w")
+        >>> losses.queries, losses.gap.tolist(), losses.unit
+        (['2 + 2?'], [0.25], 'score')
 
     Attributes:
         queries: n queries.
-        gap: (n,), what the answer of strong is worth more than that of weak; negative where weak is better.
-        largest: no gap can be larger.
-        unit: of the gaps.
-        fingerprint: sha256 of prompts and gaps: names the data, reveals nothing.
+        gap: (n,) how much more strong's answer is worth than weak's; negative where weak is better.
+        largest: upper limit of the gaps: 1 for scores, 1/2 for win rates.
+        unit: unit of the gaps.
+        fingerprint: sha256 of prompts and gaps; it identifies the data and reveals nothing of them.
     """
 
     queries: list[Query]
@@ -41,15 +48,20 @@ class Outcomes:
         return len(self.queries)
 
 
-def outcomes_of(records: Sequence[Record], strong: str, weak: str) -> Outcomes:
-    """The outcomes of two models: from performance records of both on a prompt, or from preferences between them.
+def losses_of(records: Sequence[Record], strong: str, weak: str) -> Losses:
+    """The losses between two models, from performance records of both or from preferences between them.
 
     A performance gap is the difference of the scores. A preference of y for strong (1 wins, 1/2 ties) is a gap of
-    y - 1/2: what the win rate against always-strong falls by when weak answers. Several outcomes of one prompt
-    are averaged, so that prompts are independent. Where records give both kinds, scores count.
+    y - 1/2: so much the win rate against always-strong falls when weak answers. Several gaps of one prompt are
+    averaged, so that prompts are independent. Where the records hold both kinds, only the scores count.
+
+    Args:
+        records: performance or preference records.
+        strong: the strong model.
+        weak: the weak model.
 
     Raises:
-        InputError: no prompt has an outcome of both.
+        InputError: no prompt has a score of both models, and there is no preference between them.
     """
     pairs = paired(records, strong, weak)
     keys, queries, gaps = pairs.keys, pairs.queries, pairs.strong - pairs.weak
@@ -66,7 +78,8 @@ def outcomes_of(records: Sequence[Record], strong: str, weak: str) -> Outcomes:
         gaps = np.asarray([_preference(record, strong) - 0.5 for record in decided], np.float64)
     if not queries:
         raise InputError(
-            f"no query has a score of both {strong!r} and {weak!r}, and there is no preference between them"
+            f"no query has a score of both {strong!r} and {weak!r}, and there is no preference between them; "
+            "expected performance or preference records of both models"
         )
     groups = groups_of(keys)
     first = np.unique(groups, return_index=True)[1]
@@ -76,12 +89,12 @@ def outcomes_of(records: Sequence[Record], strong: str, weak: str) -> Outcomes:
     digest = hashlib.sha256()
     for group in by_key.tolist():
         digest.update(keys[first[group]].encode("utf-8", "surrogatepass") + b"\0" + gap[group].tobytes())
-    return Outcomes(
-        [queries[first[group]] for group in order.tolist()],
-        gap[order],
-        1.0 if unit == "score" else 0.5,
-        unit,
-        digest.hexdigest(),
+    return Losses(
+        queries=[queries[first[group]] for group in order.tolist()],
+        gap=gap[order],
+        largest=1.0 if unit == "score" else 0.5,
+        unit=unit,
+        fingerprint=digest.hexdigest(),
     )
 
 

@@ -1,4 +1,4 @@
-"""How calls, loss and cost change around a threshold: as data, and as one HTML page that needs nothing else."""
+"""How strong calls, loss and cost change around a threshold: as data, and as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -16,21 +16,29 @@ from ...training.html_page import escaped, html_table, new_figure, page, svg, wr
 
 JSON, HTML = "calibration.json", "calibration.html"
 
-#: Strong shares beside the chosen one that are reported.
+#: The report also has rows for strong shares this far from the chosen one.
 STEPS = (-0.1, -0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05, 0.1)
+#: Number of resamples of the intervals.
 BOOTSTRAP = 500
 
 
-@dataclass(frozen=True)
-class Row:
-    """What a threshold does on n queries.
+@dataclass(frozen=True, kw_only=True)
+class ThresholdRow:
+    """What one threshold does on n queries.
+
+    Example:
+        >>> from routelearn.evaluation import ThresholdRow
+        >>> row = ThresholdRow(threshold=0.6, strong_share=0.25, usd=1.5)
+        >>> row.loss is None, row.chosen  # without labels the loss is not known
+        (True, False)
 
     Attributes:
         threshold: score at or above it goes to strong.
-        strong_share: of the queries.
-        loss: mean loss against always-strong, where labels are known.
-        interval: 95 % bootstrap interval of the loss at this threshold alone; no guarantee.
-        usd: of a thousand queries, where prices are known.
+        strong_share: share of the queries that goes to strong.
+        loss: mean loss against always-strong; None without labels.
+        interval: 95 % bootstrap interval of the loss at this threshold alone, which is no guarantee; None without
+            labels.
+        usd: USD for 1,000 queries; None without prices.
         chosen: whether this is the chosen threshold.
     """
 
@@ -42,39 +50,46 @@ class Row:
     chosen: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ThresholdReport:
-    """A calibration.
+    """What thresholds do on n queries, around a chosen one.
+
+    Example:
+        >>> import numpy as np
+        >>> from routelearn.evaluation import threshold_report
+        >>> report = threshold_report(np.linspace(0, 1, 101), 0.75, strong="large", weak="small")
+        >>> round(report.chosen.strong_share, 2), round(report.moves["strong_share"], 2)
+        (0.26, 0.01)
 
     Attributes:
         strong: the strong model.
         weak: the weak model.
-        queries: n.
-        rows: around the chosen threshold, by rising strong share.
-        curve: from no query to strong to all.
-        moves: what 0.01 of threshold moves: strong share, and loss and usd where known.
-        unit: of the losses.
-        guarantee: see `guarantee.Guarantee`.
-        notes: what limits all this.
+        queries: number of queries.
+        rows: thresholds around the chosen one, by rising strong share.
+        curve: thresholds from "no query goes to strong" to "all queries do".
+        moves: how much 0.01 of threshold changes the "strong_share", the "loss" and the "usd" where they are known.
+        unit: unit of the losses, "score" or "win rate".
+        guarantee: `Guarantee` of the threshold as plain data, or None.
+        notes: what limits these figures.
     """
 
     strong: str
     weak: str
     queries: int
-    rows: list[Row]
-    curve: list[Row]
+    rows: list[ThresholdRow]
+    curve: list[ThresholdRow]
     moves: dict[str, float]
     unit: str = "score"
     guarantee: Mapping[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
-    def chosen(self) -> Row:
+    def chosen(self) -> ThresholdRow:
         """The row of the chosen threshold."""
         return next(row for row in self.rows if row.chosen)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
+        """The report as plain data, ready for JSON."""
         return asdict(self)
 
 
@@ -90,21 +105,21 @@ def threshold_report(
     guarantee: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> ThresholdReport:
-    """Measure thresholds around a chosen one.
+    """Measure the thresholds around a chosen one.
 
     Args:
-        scores: (n,).
-        threshold: the chosen one.
+        scores: (n,) the router's scores.
+        threshold: the chosen threshold.
         strong: the strong model.
         weak: the weak model.
-        gaps: (n,), the loss of each query where weak answers it, if known.
-        costs: (n, 2), USD of each query at strong and at weak, if known.
-        unit: of the gaps.
-        guarantee: of the threshold, if there is one.
-        notes: to be shown.
+        gaps: (n,) loss of each query if weak answers it, or None.
+        costs: (n, 2) USD of each query at strong and at weak, or None.
+        unit: unit of the gaps.
+        guarantee: guarantee of the threshold as plain data, or None.
+        notes: sentences to show.
     """
     scores = np.asarray(scores, np.float64)
-    measured = _Measured(scores, gaps, costs)
+    measured = _Measurement(scores, gaps, costs)
     share = float((scores >= threshold).mean())
     shares = [share + step for step in STEPS if step and 0 <= share + step <= 1]
     around = {value for value in (share_threshold(scores, near) for near in shares) if value != threshold}
@@ -119,16 +134,26 @@ def threshold_report(
     if below.usd is not None and above.usd is not None:
         moves["usd"] = below.usd - above.usd
     order = sorted(rows, key=lambda row: (row.strong_share, not row.chosen))
-    return ThresholdReport(strong, weak, len(scores), order, curve[::-1], moves, unit, guarantee, list(notes))
+    return ThresholdReport(
+        strong=strong,
+        weak=weak,
+        queries=len(scores),
+        rows=order,
+        curve=curve[::-1],
+        moves=moves,
+        unit=unit,
+        guarantee=guarantee,
+        notes=list(notes),
+    )
 
 
-class _Measured:
-    """Measures thresholds on one set of queries."""
+class _Measurement:
+    """Measures thresholds on one set of queries: strong share, loss and cost."""
 
     def __init__(self, scores: Array, gaps: Array | None, costs: Array | None) -> None:
         self._scores, self._gaps, self._costs = scores, gaps, costs
 
-    def rows(self, thresholds: Sequence[float], chosen: float) -> list[Row]:
+    def rows(self, thresholds: Sequence[float], chosen: float) -> list[ThresholdRow]:
         to_strong = self._scores[:, None] >= np.asarray(thresholds)
         share = to_strong.mean(axis=0)
         loss: list[float | None] = [None] * len(thresholds)
@@ -143,65 +168,77 @@ class _Measured:
         if self._costs is not None:
             usd = (np.where(to_strong, *(self._costs[:, [i]] for i in (0, 1))).mean(axis=0) * 1000).tolist()
         return [
-            Row(value, float(share[i]), loss[i], interval[i], usd[i], value == chosen)
+            ThresholdRow(
+                threshold=value,
+                strong_share=float(share[i]),
+                loss=loss[i],
+                interval=interval[i],
+                usd=usd[i],
+                chosen=value == chosen,
+            )
             for i, value in enumerate(thresholds)
         ]
 
 
 def headings(report: ThresholdReport) -> list[str]:
-    """Of the columns that a report has; see `cells`."""
+    """The headings of the columns that a report has; `cells` gives the rows."""
     names = ["threshold", "strong share"]
     if report.chosen.loss is not None:
         names += [f"loss ({report.unit})", "95 % interval"]
     if report.chosen.usd is not None:
-        names.append("USD / 1000")
+        names.append("USD per 1,000 queries")
     return names
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: ThresholdRow) -> list[str]:
     """A row as text, in the order of `headings`."""
-    found = [f"{row.threshold:.4f}", f"{row.strong_share:.1%}"]
+    texts = [f"{row.threshold:.4f}", f"{row.strong_share:.1%}"]
     if row.loss is not None and row.interval is not None:
-        found += [f"{row.loss:+.4f}", f"{row.interval[0]:+.4f} to {row.interval[1]:+.4f}"]
+        texts += [f"{row.loss:+.4f}", f"{row.interval[0]:+.4f} to {row.interval[1]:+.4f}"]
     if row.usd is not None:
-        found.append(f"{row.usd:.4f}")
-    return found
+        texts.append(f"{row.usd:.4f}")
+    return texts
 
 
 def sentences(report: ThresholdReport) -> list[str]:
-    """What a report says beside its table."""
-    moved = f"0.01 of threshold moves the strong share by {report.moves['strong_share'] * 100:.2f} points"
+    """What a report says beside its table: how fast things change, the guarantee, and the notes."""
+    moved = f"raising the threshold by 0.01 sends {report.moves['strong_share'] * 100:.2f} points fewer of the queries"
+    moved += " to strong"
     if "loss" in report.moves:
-        moved += f", the loss by {report.moves['loss']:+.4f}"
+        moved += f", changes the loss by {report.moves['loss']:+.4f}"
     if "usd" in report.moves:
-        moved += f", the cost by {report.moves['usd']:.4f} USD a thousand"
+        moved += f", saves {report.moves['usd']:.4f} USD per 1,000 queries"
     lines = [moved]
-    found = report.guarantee
-    if found is not None:
+    guarantee = report.guarantee
+    if guarantee is not None:
         lines.append(
-            f"guarantee: with confidence {1 - found['delta']:g} the expected loss against always-strong is at most "
-            f"{found['max_quality_loss']:g} points of the {found['unit']} at threshold {found['threshold']:.4f}, which "
-            f"sends {found['strong_share']:.1%} to strong (n = {found['n']:,}, {found['method']}; measured loss "
-            f"{found['loss']:+.4f}, upper limit {found['bound']:.4f})"
+            f"guarantee: with confidence {1 - guarantee['delta']:g} the expected loss against always-strong is at most "
+            f"{guarantee['max_quality_loss']:g} points of the {guarantee['unit']} at threshold "
+            f"{guarantee['threshold']:.4f}, which sends {guarantee['strong_share']:.1%} to strong (n = "
+            f"{guarantee['n']:,}, method {guarantee['method']}; measured loss {guarantee['loss']:+.4f}, upper limit "
+            f"{guarantee['bound']:.4f})"
         )
-        lines.append("it holds for queries exchangeable with these, this router and these models; not after a shift")
+        lines.append(
+            "the guarantee holds for queries that are exchangeable with these, for this router and for these models; "
+            "it does not hold once the queries change"
+        )
     return [*lines, *(f"note: {note}" for note in report.notes)]
 
 
-def write_report(report: ThresholdReport, folder: Path) -> None:
-    """Write calibration.json and calibration.html into a folder, which is made."""
-    write_pages(folder, (JSON, report.as_dict()), (HTML, html_page(report)))
+def write_calibration(report: ThresholdReport, folder: Path) -> None:
+    """Write calibration.json and calibration.html into a folder, which is created."""
+    write_pages(folder, (JSON, report.as_dict()), (HTML, calibration_page(report)))
 
 
-def html_page(report: ThresholdReport) -> str:
-    """The page."""
+def calibration_page(report: ThresholdReport) -> str:
+    """The HTML page of a report."""
     table = [[f"<b>{cell}</b>" if row.chosen else cell for cell in map(escaped, cells(row))] for row in report.rows]
     return page(
         f"Threshold: {report.strong} over {report.weak}",
         [
             f"<h1>Threshold {report.chosen.threshold:.4f}: {escaped(report.strong)} over {escaped(report.weak)}</h1>",
-            f"<p>{report.queries:,} queries.</p>",
-            "".join(f"<p>{escaped(line)}.</p>" for line in sentences(report)),
+            f"<p>Measured on {report.queries:,} queries.</p>",
+            "".join(f"<p>{escaped(line[:1].upper() + line[1:])}.</p>" for line in sentences(report)),
             html_table(headings(report), table),
             _curve(report),
         ],
@@ -209,7 +246,7 @@ def html_page(report: ThresholdReport) -> str:
 
 
 def _curve(report: ThresholdReport) -> str:
-    """Loss (where known, else the threshold) against the strong share."""
+    """A picture of the loss over the strong share; without labels, of the threshold over the strong share."""
     figure, axes = new_figure()
     share = [row.strong_share for row in report.curve]
     chosen = report.chosen
@@ -220,10 +257,10 @@ def _curve(report: ThresholdReport) -> str:
         axes.set(xlabel="strong share", ylabel="threshold")
         return svg(figure, axes)
     low, high = zip(*(row.interval or (0.0, 0.0) for row in report.curve), strict=True)
-    axes.fill_between(share, low, high, alpha=0.2, label="95 % interval, each threshold alone")
+    axes.fill_between(share, low, high, alpha=0.2, label="95 % interval of each threshold alone")
     axes.plot(share, [row.loss for row in report.curve], label="mean loss")
     axes.scatter([chosen.strong_share], [chosen.loss], color="red", label="chosen", zorder=3)
     if report.guarantee is not None:
-        axes.axhline(report.guarantee["max_quality_loss"], color="grey", linewidth=0.8, label="largest loss")
+        axes.axhline(report.guarantee["max_quality_loss"], color="grey", linewidth=0.8, label="guaranteed largest loss")
     axes.set(xlabel="strong share", ylabel=f"loss against always-strong ({report.unit})")
     return svg(figure, axes)

@@ -1,4 +1,4 @@
-"""p-values of "the expected loss is larger than alpha", valid for every n and every distribution of bounded losses."""
+"""The p-value of "the expected loss is larger than alpha", valid for every number and distribution of losses."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import numpy as np
 from ...routers.errors import InputError, require
 from ...training.fit.metrics import Array
 
-#: Losses (n, k) of n independent queries at k thresholds, alpha, delta -> p-values (k,).
+#: A function of losses (n, k) of n independent queries at k thresholds, alpha and delta; it returns p-values (k,).
 PValues = Callable[[Array, float, float], Array]
 
-#: A bet never risks more than this share of what is there: at most `c` of Waudby-Smith and Ramdas (section 4.4).
+#: A bet never risks more than this share of the wealth: the constant `c` of Waudby-Smith and Ramdas (section 4.4).
 LARGEST_BET = 0.75
 
 
 def betting(losses: Array, alpha: float, delta: float) -> Array:
-    """By betting against it: Waudby-Smith and Ramdas (arXiv 2010.09686), section 4, one-sided.
+    """p-values by betting against the hypothesis: Waudby-Smith and Ramdas (arXiv 2010.09686), section 4, one-sided.
 
     The wealth ``prod(1 + bet_i * (alpha - loss_i))`` is a non-negative supermartingale while the expected loss is at
-    least alpha, because bet_i depends on earlier losses alone; so it ever exceeds 1/p with probability at most p
-    (Ville 1939). Bets follow the estimated variance (their "predictable plug-in" for a fixed n): rarely lost queries
-    give small variances, large bets and tight bounds. Negative losses (gains) count.
+    least alpha, because bet_i depends on earlier losses alone. So the probability that the wealth ever exceeds 1/p is
+    at most p (Ville 1939). The bets follow the estimated variance (the paper's "predictable plug-in" for a fixed n):
+    where losses are rare the variance is small, the bets are large and the bound is tight. Negative losses (gains)
+    count.
 
     Args:
-        losses: (n, k), at most 1 each, in an order that does not depend on them.
-        alpha: in (-1, 1).
-        delta: what the bets are tuned to; the p-values are valid whatever it is.
+        losses: (n, k) losses, each at most 1, in an order that does not depend on the losses.
+        alpha: the largest expected loss, in (-1, 1).
+        delta: the level that the bets are tuned to; the p-values are valid for every level.
 
     Returns:
         (k,) p-values in (0, 1].
@@ -44,13 +45,13 @@ def betting(losses: Array, alpha: float, delta: float) -> Array:
 
 
 def clopper_pearson(losses: Array, alpha: float, delta: float) -> Array:
-    """By the exact binomial of how many queries have a loss above 0 (Clopper and Pearson 1934), one-sided.
+    """p-values by the exact binomial distribution of the queries with a loss (Clopper and Pearson 1934), one-sided.
 
-    Exact for losses of 0 and 1; gains are not counted, and a part of a loss counts in full.
+    The p-values are exact for losses of 0 and 1. A gain counts as no loss, and a loss below 1 counts as 1.
 
     Args:
-        losses: (n, k), at most 1 each.
-        alpha: in (0, 1).
+        losses: (n, k) losses, each at most 1.
+        alpha: the largest expected loss, in (0, 1).
         delta: not used.
 
     Returns:
@@ -58,18 +59,19 @@ def clopper_pearson(losses: Array, alpha: float, delta: float) -> Array:
     """
     del delta
     stats = require("scipy.stats", "train")
-    found: Array = stats.binom.cdf((losses > 0).sum(axis=0), len(losses), alpha)
-    return found
+    p_values: Array = stats.binom.cdf((losses > 0).sum(axis=0), len(losses), alpha)
+    return p_values
 
 
+#: The methods by their names.
 METHODS: dict[str, PValues] = {"betting": betting, "clopper-pearson": clopper_pearson}
 
 
 def p_values_of(method: str) -> PValues:
-    """The method of this name.
+    """The function that computes p-values by a method.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no method of this name.
     """
     if method not in METHODS:
         raise InputError(f"method is {method!r}; expected one of {list(METHODS)}")
@@ -77,14 +79,26 @@ def p_values_of(method: str) -> PValues:
 
 
 def fewest(method: str, alpha: float, delta: float) -> int:
-    """Queries below which nothing can be shown, even if not one of them loses anything."""
+    """The fewest queries that can show a loss of at most alpha, if none of them loses anything.
+
+    Args:
+        method: name of the method.
+        alpha: the largest expected loss, in (0, 1).
+        delta: level of the test.
+    """
     if method == "clopper-pearson":
         return math.ceil(math.log(delta) / math.log1p(-alpha))
     return _smallest(lambda n: float(betting(np.zeros((n, 1)), alpha, delta)[0]) <= delta)
 
 
 def upper_limit(p_values: PValues, losses: Array, delta: float) -> float:
-    """The smallest alpha that the losses (n,) of one threshold show: a one-sided upper confidence limit."""
+    """The one-sided upper confidence limit of the expected loss: the smallest alpha that the losses show.
+
+    Args:
+        p_values: computes the p-values.
+        losses: (n,) losses at one threshold.
+        delta: 1 - confidence.
+    """
     low, high = -1.0, 1.0
     while high - low > 1e-6:
         middle = (low + high) / 2
@@ -96,7 +110,7 @@ def upper_limit(p_values: PValues, losses: Array, delta: float) -> float:
 
 
 def _smallest(holds: Callable[[int], bool]) -> int:
-    """The smallest n from 1 for which a rising condition holds."""
+    """The smallest n of 1 or more for which a condition holds that stays true once it is true."""
     high = 1
     while not holds(high):
         high *= 2

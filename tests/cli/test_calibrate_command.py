@@ -125,7 +125,7 @@ def test_a_budget_is_met_on_my_queries(bundle: Path, files: Path, tmp_path: Path
         for query, d in zip(queries_of(files), decisions, strict=True)
     ]
     assert sum(usd) / len(usd) == pytest.approx(chosen["usd"])
-    assert "USD a thousand" in shown
+    assert "USD per 1,000 queries" in shown
 
 
 def test_a_budget_without_prices_or_below_always_weak_is_refused(bundle: Path, files: Path) -> None:

@@ -12,7 +12,7 @@ from routelearn.cascade.tiers import Tier
 from routelearn.data.records import PerformanceRecord
 from routelearn.evaluation.cascade_plan.answered_queries import answered_queries
 from routelearn.evaluation.evaluate import evaluate
-from routelearn.evaluation.thresholds.calibrate import by_budget, by_strong_share
+from routelearn.evaluation.thresholds.calibrate import calibrate_by_budget, calibrate_by_strong_share
 from routelearn.policies.cost import CostPerThousand, budget_threshold, call_cost, query_costs, query_tokens
 from routelearn.routers.base import Floats, Model, Router
 from routelearn.routers.errors import InputError
@@ -82,9 +82,9 @@ def test_commands_tiers_and_policies_state_the_same_usd(name: str) -> None:
     assert report["always-weak"].values["cost"] == pytest.approx(1000 * weak)
 
     for share, expected in ((1.0, strong), (0.0, weak)):
-        found = by_strong_share(router, [query], share, output_tokens=OUTPUT_TOKENS)
+        found = calibrate_by_strong_share(router, [query], share, output_tokens=OUTPUT_TOKENS)
         assert found.report.chosen.usd == pytest.approx(1000 * expected)
-    assert by_budget(router, [query], 1000 * strong, output_tokens=OUTPUT_TOKENS).threshold == 0.0
+    assert calibrate_by_budget(router, [query], 1000 * strong, output_tokens=OUTPUT_TOKENS).threshold == 0.0
 
     known = answered_queries(records(query), STRONG, WEAK)
     assert (known.strong_cost[0], known.weak_cost[0]) == pytest.approx((strong, weak))

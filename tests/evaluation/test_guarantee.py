@@ -21,7 +21,7 @@ from routelearn.evaluation.thresholds.guarantee import (
     labels_needed,
     lowest_cost_threshold,
 )
-from routelearn.evaluation.thresholds.losses import Outcomes, outcomes_of
+from routelearn.evaluation.thresholds.losses import Losses, losses_of
 from routelearn.evaluation.thresholds.risk_bounds import METHODS, PValues, betting, clopper_pearson, fewest, upper_limit
 from routelearn.routers.errors import InputError
 
@@ -137,28 +137,31 @@ def test_the_upper_limit_is_where_the_test_turns() -> None:
         )
 
 
-def sample(n: int, seed: int = 0, slope: float = 0.5) -> tuple[Outcomes, Array]:
+def sample(n: int, seed: int = 0, slope: float = 0.5) -> tuple[Losses, Array]:
     """Outcomes that get worse for weak as the score rises, and the scores."""
     random = np.random.default_rng(seed)
     scores = random.random(n)
     gaps = (random.random(n) < slope * scores**2).astype(float)
-    return Outcomes([str(row) for row in range(n)], gaps, 1.0, "score", f"fingerprint {seed}"), scores
+    losses = Losses(
+        queries=[str(row) for row in range(n)], gap=gaps, largest=1.0, unit="score", fingerprint=f"fingerprint {seed}"
+    )
+    return losses, scores
 
 
 def bounded(n: int, alpha: float = 0.05, seed: int = 0, **settings: object) -> object:
-    outcomes, scores = sample(n, seed)
+    losses, scores = sample(n, seed)
     options = {"strong": "s", "weak": "w", "max_quality_loss": alpha, "confidence": 0.95, **settings}
-    return bound_loss(outcomes, scores, **options)  # type: ignore[arg-type]
+    return bound_loss(losses, scores, **options)  # type: ignore[arg-type]
 
 
 def test_a_guarantee_says_what_it_is_of() -> None:
-    outcomes, scores = sample(1000)
-    found = bound_loss(outcomes, scores, strong="s", weak="w", max_quality_loss=0.05, confidence=0.95)
+    losses, scores = sample(1000)
+    found = bound_loss(losses, scores, strong="s", weak="w", max_quality_loss=0.05, confidence=0.95)
     to_weak = scores < found.threshold
     assert found.n == 1000
     assert (found.max_quality_loss, found.delta, found.method, found.unit) == (0.05, 0.05, "betting", "score")
     assert found.strong_share == pytest.approx(1 - to_weak.mean())
-    assert found.loss == pytest.approx(np.where(to_weak, outcomes.gap, 0).mean())
+    assert found.loss == pytest.approx(np.where(to_weak, losses.gap, 0).mean())
     assert found.loss < found.bound <= 0.05
     assert 0.3 < found.strong_share < 0.6
 
@@ -170,9 +173,9 @@ def test_more_labels_save_more_calls_and_more_confidence_saves_fewer() -> None:
 
 
 def test_a_finer_grid_does_not_break_it_and_ties_go_together() -> None:
-    outcomes, scores = sample(600)
+    losses, scores = sample(600)
     lumps = np.floor(scores * 4) / 4
-    found = bound_loss(outcomes, lumps, strong="s", weak="w", max_quality_loss=0.05, confidence=0.95)
+    found = bound_loss(losses, lumps, strong="s", weak="w", max_quality_loss=0.05, confidence=0.95)
     assert found.threshold in {0.25, 0.5, 0.75}
     to_weak = lumps < found.threshold
     assert found.strong_share == pytest.approx(1 - to_weak.mean())
@@ -186,20 +189,20 @@ def test_too_few_labels_are_refused_with_how_many_more_would_do_and_those_do(alp
     assert 100 < needed < 3000
     found = 0
     for seed in range(30):
-        outcomes, scores = sample(needed, 100 + seed)
-        threshold = lowest_cost_threshold(scores, outcomes.gap, alpha, DELTA, betting)
+        losses, scores = sample(needed, 100 + seed)
+        threshold = lowest_cost_threshold(scores, losses.gap, alpha, DELTA, betting)
         found += bool((scores < threshold).mean() >= LEAST_SAVED)
     assert found >= 0.7 * 30
-    outcomes, scores = sample(needed // 3, 7)
-    assert (scores < lowest_cost_threshold(scores, outcomes.gap, alpha, DELTA, betting)).mean() < LEAST_SAVED
+    losses, scores = sample(needed // 3, 7)
+    assert (scores < lowest_cost_threshold(scores, losses.gap, alpha, DELTA, betting)).mean() < LEAST_SAVED
 
 
 def test_where_no_number_of_labels_would_do_it_says_so() -> None:
     scores = np.repeat([0.2, 0.8], 150)
-    outcomes = Outcomes([""] * 300, np.tile([1.0, 0.0, 0.0], 100), 1.0, "score", "")
-    assert labels_needed(scores, outcomes.gap, 0.01, DELTA, "betting", trials=4) is None
+    losses = Losses(queries=[""] * 300, gap=np.tile([1.0, 0.0, 0.0], 100), largest=1.0, unit="score", fingerprint="")
+    assert labels_needed(scores, losses.gap, 0.01, DELTA, "betting", trials=4) is None
     with pytest.raises(InputError, match="allow a larger loss, or train a better router"):
-        bound_loss(outcomes, scores, strong="s", weak="w", max_quality_loss=0.01, confidence=0.95)
+        bound_loss(losses, scores, strong="s", weak="w", max_quality_loss=0.01, confidence=0.95)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +239,7 @@ def performances(rows: list[tuple[str, float, float]]) -> list[PerformanceRecord
 
 
 def test_performance_outcomes_are_differences_averaged_over_each_prompt() -> None:
-    found = outcomes_of(performances([("x", 1.0, 0.25), ("y", 0.0, 1.0), ("X ", 1.0, 1.0)]), "s", "w")
+    found = losses_of(performances([("x", 1.0, 0.25), ("y", 0.0, 1.0), ("X ", 1.0, 1.0)]), "s", "w")
     assert dict(zip(found.queries, found.gap.tolist(), strict=True)) == {"x": 0.375, "y": -1.0}
     assert (found.largest, found.unit, len(found)) == (1.0, "score", 2)
 
@@ -250,17 +253,17 @@ def test_preferences_are_losses_of_win_rate_whichever_model_stands_first() -> No
         PreferenceRecord("judged twice", "w", "s", 0.5),
         PreferenceRecord("others", "s", "other", 1.0),
     ]
-    found = outcomes_of(records, "s", "w")
+    found = losses_of(records, "s", "w")
     expected = {"won": 0.5, "lost": -0.5, "tie": 0.0, "judged twice": 0.25}
     assert dict(zip(found.queries, found.gap.tolist(), strict=True)) == expected
     assert (found.largest, found.unit) == (0.5, "win rate")
 
 
 def test_preferences_are_bounded_by_half_a_win() -> None:
-    """The same outcomes as scores and as preferences: the same threshold, at half the loss."""
-    outcomes, scores = sample(800)
-    halved = replace(outcomes, gap=outcomes.gap / 2, largest=0.5, unit="win rate")
-    whole = bound_loss(outcomes, scores, strong="s", weak="w", max_quality_loss=0.04, confidence=0.95)
+    """The same losses as scores and as preferences: the same threshold, at half the loss."""
+    losses, scores = sample(800)
+    halved = replace(losses, gap=losses.gap / 2, largest=0.5, unit="win rate")
+    whole = bound_loss(losses, scores, strong="s", weak="w", max_quality_loss=0.04, confidence=0.95)
     half = bound_loss(halved, scores, strong="s", weak="w", max_quality_loss=0.02, confidence=0.95)
     assert half.threshold == whole.threshold
     assert (half.loss, half.bound) == pytest.approx((whole.loss / 2, whole.bound / 2))
@@ -268,14 +271,14 @@ def test_preferences_are_bounded_by_half_a_win() -> None:
 
 def test_the_order_of_the_records_changes_nothing() -> None:
     rows = [(f"q{i}", float(i % 3 > 0), float(i % 2)) for i in range(50)]
-    forth, back = (outcomes_of(performances(order), "s", "w") for order in (rows, rows[::-1]))
+    forth, back = (losses_of(performances(order), "s", "w") for order in (rows, rows[::-1]))
     assert forth.queries == back.queries
     assert forth.fingerprint == back.fingerprint
     assert forth.queries != sorted(forth.queries)
-    changed = outcomes_of(performances([("q0", 0.5, 0.0), *rows[1:]]), "s", "w")
+    changed = losses_of(performances([("q0", 0.5, 0.0), *rows[1:]]), "s", "w")
     assert changed.fingerprint != forth.fingerprint
 
 
 def test_no_outcome_of_both_models_is_an_input_error() -> None:
     with pytest.raises(InputError, match="no preference between them"):
-        outcomes_of([PerformanceRecord("x", "s", 1.0)], "s", "w")
+        losses_of([PerformanceRecord("x", "s", 1.0)], "s", "w")
