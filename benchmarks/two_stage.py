@@ -60,7 +60,7 @@ def curve(first: Array, second: Array, router: TwoStageRouter, strong: Array, we
         chosen = scores >= threshold
         points.append((float(chosen.mean()), float(np.where(chosen, strong, weak).mean())))
     share, quality = np.array(sorted(points)).T
-    return Curve(share, quality, weak=float(weak.mean()), strong=float(strong.mean()))
+    return Curve(share=share, quality=quality, weak=float(weak.mean()), strong=float(strong.mean()))
 
 
 def measure(fold: int) -> dict[str, Any]:

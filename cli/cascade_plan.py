@@ -18,8 +18,6 @@ from ..routers.errors import InputError, require
 from .data import Alias, Kind, Map, Models, SkipBad, Split, read_all, read_options
 from .settings import read_pool
 
-_VERDICTS = {True: "yes", False: "no", None: "undecided"}
-
 
 def cascade_plan_command(
     verifier: Annotated[Path, typer.Option(help="A verifier's bundle.")],
@@ -139,12 +137,20 @@ def show(plan: CascadePlan) -> None:
     """Print a plan."""
     console = Console() if Console().is_terminal else Console(width=150)
     table = Table(title=f"{plan.weak}, then {plan.strong}: {plan.queries} queries", title_justify="left")
-    for heading in ("policy", "strong share", "escalated", "mean score", "USD / 1000", "direct at", "confidence below"):
+    for heading in (
+        "policy",
+        "strong share",
+        "escalated",
+        "mean score",
+        "USD per 1,000 queries",
+        "direct at",
+        "confidence below",
+    ):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     table.add_row("weak alone", "0 %", "", f"{plan.quality[0]:.4f}", f"{plan.cost[0]:.4f}", "", "")
     for name, point in plan.best.items():
         if point is None:
-            table.add_row(name, "", "", "never there", "", "", "")
+            table.add_row(name, "", "", "target not reached", "", "", "")
             continue
         table.add_row(
             name,
@@ -157,7 +163,7 @@ def show(plan: CascadePlan) -> None:
         )
     for name, found in plan.cross_fitted.items():
         table.add_row(
-            f"{name}, thresholds from other queries",
+            f"{name}, thresholds picked on other queries",
             f"{found.strong_share:.1%}",
             f"{found.escalation_rate:.1%}" if name != "route" else "",
             f"{found.quality:.4f}",
@@ -167,20 +173,7 @@ def show(plan: CascadePlan) -> None:
         )
     table.add_row("strong alone", "100 %", "", f"{plan.quality[1]:.4f}", f"{plan.cost[1]:.4f}", "", "")
     console.print(table)
-    lines = [
-        f"target: a mean score of {plan.target:.4f}; break-even escalation rate {plan.break_even:.1%}",
-        f"verifier on these answers: AUROC {plan.verifier['AUROC']:.4f}, ECE {plan.verifier['ECE']:.4f}, "
-        f"{plan.verifier['seconds'] * 1000:.1f} ms an answer",
-        *(f"APGR, {name}: {value:.4f} ({low:.4f} to {high:.4f})" for name, (value, low, high) in plan.apgr.items()),
-        *(f"condition: {found.name}: {_VERDICTS[found.holds]}; {found.why}" for found in plan.conditions),
-    ]
-    if plan.sensitivity is not None:
-        lines.append(
-            f"0.01 of threshold moves the escalation rate by {plan.sensitivity.escalation * 100:.2f} points, "
-            f"the cost by {plan.sensitivity.cost:.2%}, the mean score by {plan.sensitivity.quality:+.4f}"
-        )
-    for name, (p50, p95, p99) in (plan.latency or {}).items():
-        lines.append(f"latency, {name}: P50 {p50:.2f} s, P95 {p95:.2f} s, P99 {p99:.2f} s")
-    lines += [*plan.reasons, *(f"note: {note}" for note in plan.notes), f"recommendation: {plan.recommendation}"]
-    for line in lines:
+    from ..evaluation.cascade_plan.report import sentences
+
+    for line in sentences(plan):
         console.print(line, markup=False, highlight=False)

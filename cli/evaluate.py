@@ -144,20 +144,9 @@ def show(report: Report) -> None:
                 result.router, *_cells(result, used), style={"router": "bold", "bound": "dim"}.get(result.role)
             )
     console.print(table)
-    for result in report.results:
-        if "strong_share" in result.values:
-            share, quality = result.values["strong_share"], result.values["quality"]
-            console.print(f"{result.router}: mean score {quality:.4f} at {share:.1%} strong calls", highlight=False)
-    for difference in report.differences:
-        low, high = difference.interval
-        console.print(
-            f"APGR of {difference.router} less {difference.other}: {difference.apgr:+.4f} ({low:+.4f} to {high:+.4f})",
-            markup=False,
-            highlight=False,
-        )
     if report.pool is not None:
         pooled = Table(title=f"the pool of {len(report.pool.singles)} models", title_justify="left")
-        for heading in ("router", "AIQ", "95 % interval", "less kNN's", "95 % interval"):
+        for heading in ("router", "AIQ", "95 % interval", "minus kNN's", "95 % interval"):
             pooled.add_column(heading, justify="left" if heading == "router" else "right")
         for found in report.pool.results:
             pooled.add_row(
@@ -168,8 +157,10 @@ def show(report: Report) -> None:
                 _interval(found.difference_interval),
             )
         console.print(pooled)
-    for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+    from ..evaluation.report import sentences
+
+    for line in sentences(report):
+        console.print(line, markup=False, highlight=False)
 
 
 def _cells(result: Result, used: list[tuple[str, str]]) -> list[str]:

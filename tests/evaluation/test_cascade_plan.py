@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +32,7 @@ from routelearn.evaluation.cascade_plan.answered_queries import AnsweredQueries,
 from routelearn.evaluation.cascade_plan.latency_tail import Latency, latency_tails
 from routelearn.evaluation.cascade_plan.plan import CascadePlan, plan_cascade
 from routelearn.evaluation.cascade_plan.recommendation import conditions
+from routelearn.evaluation.cascade_plan.report import sentences, write_plan
 from routelearn.routers.base import Link, Model, Router
 from routelearn.routers.errors import InputError
 from routelearn.routers.query import Query
@@ -311,3 +314,22 @@ def test_a_latency_that_cannot_be_read_is_refused(value: str) -> None:
     with pytest.raises(InputError, match="--latency"):
         parse_latencies([value])
     assert parse_latencies(["a=b=1/2"])["a=b"] == Latency(1.0, 2.0)
+
+
+def test_the_page_and_the_sentences_spell_out_apgr_and_state_the_recommendation(tmp_path: Path) -> None:
+    latencies = {"weak": Latency(1, 2), "strong": Latency(3, 9)}
+    plan = planned(answered(600, sharp=True), target=0.97, latencies=latencies, max_latency_s=60.0)
+    write_plan(plan, tmp_path)
+    assert json.loads((tmp_path / "plan.json").read_text())["recommendation"] == plan.recommendation
+    page = (tmp_path / "plan.html").read_text()
+    assert page.index("verage performance gap recovered (APGR): 0.5 is random, 1 is perfect") < page.index("<th>APGR")
+    assert f"Recommendation: {plan.recommendation}." in page
+    lines = sentences(plan)
+    assert lines[-1] == f"recommendation: {plan.recommendation}"
+    spelt_out = next(i for i, line in enumerate(lines) if "average performance gap recovered (APGR)" in line)
+    assert all("APGR" not in line for line in lines[:spelt_out])
+
+
+def test_percentiles_of_a_latency_out_of_range_are_refused() -> None:
+    with pytest.raises(InputError, match="P50 is 2 s and P95 is 1 s; expected 0 < P50 <= P95"):
+        Latency(2, 1)

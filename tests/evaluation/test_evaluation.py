@@ -20,6 +20,7 @@ from routelearn.evaluation.report import html_page, write_report
 from routelearn.evaluation.results import Report
 from routelearn.policies.cost import query_costs
 from routelearn.routers.base import Floats, Model, Router
+from routelearn.routers.errors import InputError
 from routelearn.routers.learned import LearnedRouter
 from routelearn.training.fit.metrics import Curve, auroc, expected_calibration_error, reliability
 
@@ -56,6 +57,16 @@ def test_every_baseline_is_there(report: Report) -> None:
     assert {"random", "always-weak", "always-strong", "best single by task", "rules", "kNN", "k-means"} < set(names)
     assert {result.role for result in report.results} == {"router", "baseline", "bound"}
     assert not report.notes
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are(report: Report) -> None:
+    with pytest.raises(KeyError, match=r"no result of 'fm'; expected one of \['mf', "):
+        report["fm"]
+
+
+def test_no_router_is_an_input_error(tested: list[PerformanceRecord]) -> None:
+    with pytest.raises(InputError, match="there is no router"):
+        evaluate({}, tested)
 
 
 def test_every_figure_has_an_interval_around_it(report: Report) -> None:
@@ -163,7 +174,7 @@ def test_a_calibrated_score_has_no_calibration_error() -> None:
 
 
 def test_the_share_for_a_quality_is_interpolated() -> None:
-    curve = Curve(np.array([0, 0.5, 1]), np.array([0.4, 0.8, 1.0]), 0.4, 1.0)
+    curve = Curve(share=np.array([0, 0.5, 1]), quality=np.array([0.4, 0.8, 1.0]), weak=0.4, strong=1.0)
     assert curve.share_for(0.6) == pytest.approx(0.25)
     assert curve.share_for(0.9) == pytest.approx(0.75)
     assert curve.share_for(0.1) == 0
@@ -226,6 +237,7 @@ def test_the_report_is_written_and_stands_alone(report: Report, tmp_path: Path) 
     assert content["results"][0]["values"]["apgr"] == report["mf"].values["apgr"]
     page = (tmp_path / "r" / "report.html").read_text()
     assert page.count("<svg") == 3
+    assert page.index("verage performance gap recovered (APGR): 0.5 is random, 1 is perfect") < page.index("<th>APGR")
     for outside in ("src=", "<script", "<link", "@import"):
         assert outside not in page
 

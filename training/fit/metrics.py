@@ -1,4 +1,4 @@
-"""Routing metrics as RouteLLM defines them (arXiv 2406.18665, section 3), and their confidence intervals."""
+"""Routing metrics as RouteLLM defines them (arXiv 2406.18665, section 3), and bootstrap confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ Array = npt.NDArray[np.float64]
 #: What APGR is, for the first place where a page or a table states it.
 APGR_IN_WORDS = "average performance gap recovered (APGR): 0.5 is random, 1 is perfect"
 
-#: RouteLLM's evaluation takes thresholds at these quantiles of the score.
+#: RouteLLM's evaluation takes the edges of this many quantile bins of the score as thresholds.
 QUANTILE_BINS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Quality against strong share.
+    """The mean score of a router at every share of strong calls.
+
+    Example:
+        >>> import numpy as np
+        >>> from routelearn.training.fit.metrics import Curve
+        >>> curve = Curve(share=np.array([0, 0.5, 1]), quality=np.array([0.4, 0.9, 0.9]), weak=0.4, strong=0.9)
+        >>> curve.apgr, curve.cpt(0.5), round(curve.share_for(0.8), 3)
+        (0.75, 0.25, 0.4)
 
     Attributes:
-        share: (k,) rising, share of queries sent to strong, from 0 to 1.
-        quality: (k,) mean score of the chosen answers.
+        share: (k,) shares of the queries that go to strong, rising from 0 to 1.
+        quality: (k,) mean scores of the chosen answers.
         weak: mean score of weak alone.
         strong: mean score of strong alone.
     """
@@ -35,17 +42,24 @@ class Curve:
 
     @property
     def pgr(self) -> Array:
-        """Performance gap recovered at each share; NaN when strong and weak are equally good."""
+        """Performance gap recovered (PGR) at each share, (k,); NaN when strong and weak are equally good."""
         gap = self.strong - self.weak
         return (self.quality - self.weak) / gap if gap else np.full(len(self.quality), np.nan)
 
     @property
     def apgr(self) -> float:
-        """Average PGR: the area under PGR over the strong share (trapezoid)."""
+        """Average performance gap recovered (APGR): the area under PGR over the strong share, by trapezoids."""
         return float(np.trapezoid(self.pgr, self.share))
 
     def cpt(self, target: float) -> float:
-        """Call-performance threshold: the smallest share whose (interpolated) PGR reaches the target."""
+        """Call-performance threshold (CPT): the smallest strong share whose interpolated PGR reaches the target.
+
+        Args:
+            target: the PGR that has to be reached.
+
+        Returns:
+            The share; 1 where no share reaches the target.
+        """
         pgr, share = self.pgr, self.share
         for i in range(len(pgr)):
             if pgr[i] >= target:
@@ -56,7 +70,7 @@ class Curve:
         return 1.0
 
     def share_for(self, quality: float) -> float:
-        """The smallest share whose (interpolated) mean score reaches a quality; 1 where none does."""
+        """The smallest strong share whose interpolated mean score reaches a quality; 1 where no share reaches it."""
         reached = np.flatnonzero(self.quality >= quality)
         if not len(reached):
             return 1.0
@@ -68,15 +82,15 @@ class Curve:
 
 
 def routing_curve(scores: npt.NDArray[np.floating], strong: Array, weak: Array) -> Curve:
-    """The cost-quality curve of a router over a set of queries, as RouteLLM draws it.
+    """The curve of a router over a set of queries, as RouteLLM draws it.
 
-    Thresholds are the edges of `QUANTILE_BINS` quantile bins of the score;
-    at or above goes to strong, at the last edge above only.
+    The thresholds are the edges of `QUANTILE_BINS` quantile bins of the score. A query with a score at or above the
+    threshold goes to strong; at the last edge only a query with a score above it does.
 
     Args:
-        scores: (n,) win rate of strong over weak.
-        strong: (n,) score of the strong model's answers.
-        weak: (n,) score of the weak model's answers.
+        scores: (n,) win rates of strong over weak.
+        strong: (n,) scores of the strong model's answers.
+        weak: (n,) scores of the weak model's answers.
     """
     edges = np.unique(np.quantile(np.asarray(scores, np.float64), np.linspace(0, 1, QUANTILE_BINS + 1)))
     points = []
@@ -85,17 +99,33 @@ def routing_curve(scores: npt.NDArray[np.floating], strong: Array, weak: Array) 
         points.append((float(to_strong.mean()), float(np.where(to_strong, strong, weak).mean())))
     points.sort()
     share, quality = np.array(points).T
-    return Curve(share, quality, float(weak.mean()), float(strong.mean()))
+    return Curve(share=share, quality=quality, weak=float(weak.mean()), strong=float(strong.mean()))
 
 
 def log_loss(win_rates: npt.NDArray[np.floating], preferences: Array) -> Array:
-    """Cross entropy (nats) of each preference, soft labels and ties included: (n,)."""
+    """Cross entropy (nats) of each preference; preferences may be ties or soft labels.
+
+    Args:
+        win_rates: (n,) predicted win rates.
+        preferences: (n,) preferences in [0, 1].
+
+    Returns:
+        (n,) losses.
+    """
     clipped = np.clip(np.asarray(win_rates, np.float64), 1e-7, 1 - 1e-7)
     return np.asarray(-(preferences * np.log(clipped) + (1 - preferences) * np.log(1 - clipped)))
 
 
 def auroc(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> float:
-    """Area under the ROC curve of "strong is needed" (Mann and Whitney 1947), ties one half; NaN with one class."""
+    """Area under the ROC curve (Mann and Whitney 1947); ties count one half.
+
+    Args:
+        scores: (n,) scores that should be higher for the positive rows.
+        positive: (n,) whether each row is positive.
+
+    Returns:
+        The area in [0, 1]; NaN when all rows are alike.
+    """
     from scipy.stats import rankdata
 
     count = int(positive.sum())
@@ -105,20 +135,46 @@ def auroc(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> 
 
 
 def reliability(predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10) -> list[tuple[float, float, int]]:
-    """(mean prediction, mean outcome, count) of equal-count bins, by rising prediction."""
+    """Compare predictions with outcomes in bins of equal counts.
+
+    Args:
+        predicted: (n,) predicted probabilities or win rates.
+        outcome: (n,) outcomes in [0, 1].
+        bins: number of bins.
+
+    Returns:
+        (mean prediction, mean outcome, count) of each bin, by rising prediction.
+    """
     order = np.argsort(predicted, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
     return [(float(predicted[part].mean()), float(outcome[part].mean()), len(part)) for part in parts]
 
 
 def expected_calibration_error(predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10) -> float:
-    """ECE over equal-count bins (Nixon et al. 2019): mean |outcome - prediction|, weighted by bin size."""
+    """Expected calibration error (ECE) over bins of equal counts (Nixon et al. 2019).
+
+    The error is the mean of |mean outcome - mean prediction| over the bins, weighted by their counts.
+
+    Args:
+        predicted: (n,) predicted probabilities or win rates.
+        outcome: (n,) outcomes in [0, 1].
+        bins: number of bins.
+    """
     parts = reliability(predicted, outcome, bins)
-    return sum(count * abs(seen - said) for said, seen, count in parts) / len(predicted)
+    return sum(count * abs(observed - expected) for expected, observed, count in parts) / len(predicted)
 
 
 def resamples(groups: npt.NDArray[np.int64], samples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Bootstrap resamples of row numbers (Efron 1979); rows of one group (one prompt) are drawn together."""
+    """Draw bootstrap resamples (Efron 1979); rows of one group, such as one prompt, are drawn together.
+
+    Args:
+        groups: (n,) group of each row.
+        samples: number of resamples.
+        seed: seed of the draws.
+
+    Yields:
+        Row numbers, some of them repeated.
+    """
     random = np.random.default_rng(seed)
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
@@ -131,7 +187,15 @@ def resamples(groups: npt.NDArray[np.int64], samples: int, seed: int) -> Iterato
 
 
 def percentile_interval(values: Sequence[float] | Array, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrapped values."""
+    """The percentile interval of bootstrapped values; NaN values are left out.
+
+    Args:
+        values: the statistic on each resample.
+        level: confidence of the interval.
+
+    Returns:
+        Lower and upper limit; NaN when all values are NaN.
+    """
     tail = (1 - level) / 2
     if np.isnan(values).all():
         return float("nan"), float("nan")
@@ -147,13 +211,13 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic, resampling groups.
+    """The percentile bootstrap interval of a statistic; whole groups are resampled.
 
     Args:
-        statistic: row numbers to a number.
-        groups: (n,) group of each row; see `resamples`.
-        samples: resamples.
-        level: of confidence.
-        seed: of the resampling.
+        statistic: a function from row numbers to a number.
+        groups: (n,) group of each row, as for `resamples`.
+        samples: number of resamples.
+        level: confidence of the interval.
+        seed: seed of the resamples.
     """
     return percentile_interval([statistic(rows) for rows in resamples(groups, samples, seed)], level)
