@@ -13,6 +13,7 @@ from rich.table import Table
 from ..evaluation.results import Report, Result
 from ..routers.base import Router
 from ..routers.errors import InputError, require
+from ..training.fit.metrics import APGR_IN_WORDS
 from .data import Alias, Kind, Map, Models, SkipBad, Split, TieShare, read_all, read_options, without_leaks
 from .settings import read_pool
 
@@ -143,6 +144,8 @@ def show(report: Report) -> None:
             table.add_row(
                 result.router, *_cells(result, used), style={"router": "bold", "bound": "dim"}.get(result.role)
             )
+    if any("apgr" in result.values for result in report.results):
+        console.print(APGR_IN_WORDS, highlight=False)
     console.print(table)
     if report.pool is not None:
         pooled = Table(title=f"the pool of {len(report.pool.singles)} models", title_justify="left")

@@ -35,7 +35,7 @@ def write_report(report: Report, folder: Path) -> None:
 
 def sentences(report: Report) -> list[str]:
     """What a report says beside its tables: fixed choices, differences and notes."""
-    lines = [APGR_IN_WORDS] if any("apgr" in result.values for result in report.results) else []
+    lines = []
     for result in report.results:
         if "strong_share" in result.values:
             share, quality = result.values["strong_share"], result.values["quality"]

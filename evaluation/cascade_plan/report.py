@@ -39,7 +39,7 @@ def sentences(plan: CascadePlan) -> list[str]:
 def _figures(plan: CascadePlan) -> list[str]:
     return [
         f"the target is a mean score of {plan.target:.4f}",
-        f"a cascade costs as much as strong alone when {plan.break_even:.1%} of the queries escalate",
+        f"break-even: a cascade costs as much as strong alone when {plan.break_even:.1%} of the queries escalate",
         f"the verifier on these answers: AUROC {plan.verifier['AUROC']:.4f}, calibration error (ECE) "
         f"{plan.verifier['ECE']:.4f}, {plan.verifier['seconds'] * 1000:.1f} ms for each answer",
     ]
