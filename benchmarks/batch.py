@@ -1,9 +1,10 @@
-"""A million rows from file to file: rate, memory, and ten kills.
+"""A million rows scored from file to file: the rate, the memory, and whether the output survives ten kills.
 
 Run: python benchmarks/batch.py [ROWS]
 
-Prompts are human arena prompts and MMLU questions from $ROUTELEARN_DATA, each with a number behind it; the router is
-the one that benchmarks/drift.py trains. In memory: the same texts as a list, scored in the same chunks by one process.
+The prompts are human arena prompts and MMLU questions from $ROUTELEARN_DATA, each with a number behind it. The router
+is the one that benchmarks/drift.py trains. The comparison "in memory" scores the same texts from a list, in the same
+chunks, in one process.
 """
 
 from __future__ import annotations

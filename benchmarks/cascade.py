@@ -1,39 +1,30 @@
-"""Cascades on real answers: the verifier's worth, and cascading beside routing on the same questions.
+"""Cascades on real answers: what a verifier is worth, and whether cascading is better than routing.
 
 Run: python benchmarks/cascade.py [--sets gsm8k mmlu_pro math alpaca]
-GSM8K in five folds (every question is judged by a verifier and a router that were not trained on it); MMLU-Pro, MATH
-level 5 and AlpacaEval by the splits that the files have. Routers see the same training questions. Prices are those of
-benchmarks/prices.json and PRICES below. The verifiers take some two hours on one core; bundles stay in benchmarks/out,
-so that a stopped run goes on. Reads $ROUTELEARN_DATA (default ../shared/data). Writes a section of docs/results.md.
+GSM8K is split into five folds: a verifier and a router that were not trained on a question judge it. MMLU-Pro, MATH
+level 5 and AlpacaEval have splits in their files. Routers see the same training questions. Prices are those of
+benchmarks/prices.json and of PRICES in cascade_sets.py. Training the verifiers takes some two hours on one core; the
+bundles stay in benchmarks/out, so that a stopped run can go on. Reads $ROUTELEARN_DATA (default ../shared/data). Writes
+a section of docs/results.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DATA, ROOT, STRONG, WEAK, bundle, cached, routellm, say, without_leaks, write_section
+from cascade_replay import expected, replay
+from cascade_sets import PRICES, SETTINGS, parts, prices, router_of, verifier_of
+from common import DATA, STRONG, WEAK, bundle, cached, routellm, say, without_leaks, write_section
 
-from routelearn.cascade.backends import Answer
-from routelearn.cascade.cascade import Cascade
-from routelearn.cascade.confidence import Ask, Estimate, joint_confidence
-from routelearn.cascade.tiers import Tier
-from routelearn.cascade.verifier import Verifier, load_verifier
+from routelearn.cascade.confidence import joint_confidence
+from routelearn.cascade.verifier import load_verifier
 from routelearn.data.parser import ReadOptions
 from routelearn.data.readers import read_records
-from routelearn.data.records import PerformanceRecord, Record
-from routelearn.data.splits import split_by_prompt
+from routelearn.data.records import PerformanceRecord
 from routelearn.evaluation.cascade_plan.answered_queries import AnsweredQueries, answered_queries
-from routelearn.evaluation.cascade_plan.plan import plan_cascade
 from routelearn.evaluation.pair import groups_of
-from routelearn.routers.base import Model
-from routelearn.routers.learned import LearnedRouter, load
-from routelearn.routers.query import Query
 from routelearn.training.fit.metrics import (
     Array,
     auroc,
@@ -42,97 +33,9 @@ from routelearn.training.fit.metrics import (
     resamples,
     routing_curve,
 )
-from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
-from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 from routelearn.training.verifier.train import VerifierConfig, train_verifier
 
 BOOTSTRAP = 1000
-FOLDS = 5
-#: USD per million tokens, list prices of 2024, beside those of prices.json.
-PRICES = {STRONG: Model(STRONG, 10.0, 30.0), WEAK: Model(WEAK, 0.6, 0.6)}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A set of questions with weak's answers.
-
-    Attributes:
-        title: heading.
-        strong: the strong model, whose scores are known.
-        weak: the weak models, each a cascade of its own; one verifier learns from the answers of all.
-        output_tokens: length of strong's answers, where the file has none.
-        training: of the verifier.
-    """
-
-    title: str
-    strong: str
-    weak: tuple[str, ...]
-    output_tokens: int | None
-    training: dict[str, Any]
-
-
-SETTINGS = {
-    "gsm8k": Setting("GSM8K, five folds", STRONG, (WEAK,), None, {"epochs": 3, "learning_rate": 1e-4}),
-    "mmlu_pro": Setting(
-        "MMLU-Pro",
-        "gemini-1.5-pro-002",
-        ("Mixtral-8x7B-Instruct-v0.1", "Meta-Llama-3_1-8B-Instruct"),
-        300,
-        {"epochs": 1},
-    ),
-    "math": Setting(
-        "MATH level 5",
-        "gpt-4o-2024-08-06",
-        ("claude-3-haiku-20240307", "Meta-Llama-3.1-8B-Instruct"),
-        600,
-        {"epochs": 3, "learning_rate": 1e-4},
-    ),
-}
-WIDE = {
-    "mmlu_pro": ("mmlu_pro/performance_wide.parquet", "mmlu_pro/responses.parquet"),
-    "math": ("zeroeval/math_level5_wide.parquet", "zeroeval/math_level5_responses.parquet"),
-}
-
-
-def parts(name: str) -> list[tuple[list[Record], list[Record]]]:
-    """Training and test records, a pair for every fold."""
-    setting = SETTINGS[name]
-    if name == "gsm8k":
-        folds = split_by_prompt(routellm("gsm8k"), (1 / FOLDS,) * FOLDS, 0)
-        found = []
-        for number, test in enumerate(folds):
-            training = [record for other, fold in enumerate(folds) if other != number for record in fold]
-            found.append((training, without_leaks(training, test)[0]))
-        return found
-    wide, answers = (read_records(DATA / file).records for file in WIDE[name])
-    names = {setting.strong, *setting.weak}
-    # Strong's scores from the wide file; weak's with their answers.
-    records = [r for r in wide if r.models[0] == setting.strong] + [r for r in answers if r.models[0] in names]
-    training = [record for record in records if record.split != "test"]
-    test = [record for record in records if record.split == "test"]
-    return [(training, without_leaks(training, test)[0])]
-
-
-def router_of(kind: str, name: str, fold: int, training: list[Record], setting: Setting) -> LearnedRouter:
-    pair: dict[str, Any] = {"strong": setting.strong, "weak": setting.weak[0]}
-
-    def train(out: Path) -> Path:
-        if kind == "mf":
-            return train_matrix_factorization(training, out, MatrixFactorizationConfig(**pair))
-        return train_similarity(training, out, SimilarityConfig(**pair))
-
-    return load(bundle(f"cascade-{name}-{fold}-{kind}", train))
-
-
-def verifier_of(name: str, fold: int, training: list[Record]) -> Verifier:
-    setting = SETTINGS[name]
-    config = VerifierConfig(models=setting.weak, strong=setting.strong, resume=True, **setting.training)
-    return load_verifier(bundle(f"cascade-{name}-{fold}-verifier", lambda out: train_verifier(training, out, config)))
-
-
-def prices() -> dict[str, Model]:
-    known = json.loads((ROOT / "benchmarks" / "prices.json").read_text())
-    return {**{name: Model(name, *pair) for name, pair in known.items()}, **PRICES}
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -236,70 +139,6 @@ def limits(name: str) -> list[str]:
     return [*text, ""]
 
 
-class Known:
-    """A `Confidence` that was computed beforehand: the replay checks the accounting, not the verifier again."""
-
-    def __init__(self, confidence: dict[str, float]) -> None:
-        self._confidence = confidence
-
-    async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
-        """See `Confidence.estimate`."""
-        return Estimate(self._confidence[str(query)])
-
-
-def replay(
-    test: list[Record],
-    verifier: Verifier,
-    router: LearnedRouter | None,
-    strong: Model,
-    weak: Model,
-    output_tokens: int | None,
-) -> dict[str, Any]:
-    """Plan on half of the questions, then run a real cascade over that half and over the other one."""
-    halves = split_by_prompt(test, (0.5, 0.5), 0)
-    options: dict[str, Any] = {"strong": strong, "weak": weak, "output_tokens": output_tokens}
-    plan = plan_cascade(halves[0], verifier, router=router, bootstrap=20, **options)
-    point = plan.best["cascade"] or plan.curves["cascade"][len(plan.curves["cascade"]) // 2]
-    assert point.threshold is not None
-    result: dict[str, Any] = {"expected": point.cost, "recommendation": plan.recommendation}
-    for half, records in zip(("same", "other"), halves, strict=True):
-        result[half] = run_cascade(records, verifier, strong, weak, point.threshold, output_tokens)
-    return result
-
-
-def run_cascade(
-    records: list[Record], verifier: Verifier, strong: Model, weak: Model, threshold: float, output_tokens: int | None
-) -> dict[str, float]:
-    """USD a thousand queries that a cascade over recorded answers accounts for, and its escalation rate."""
-    asked = answered_queries(records, strong, weak, output_tokens)
-    confidence = verifier.confidence(asked.queries, asked.answers)
-    known = Known({str(query): float(c) for query, c in zip(asked.queries, confidence, strict=True)})
-    weak_answer = dict(zip(map(str, asked.queries), asked.answers, strict=True))
-    strong_answer = {
-        str(record.query): record.response
-        for record in records
-        if isinstance(record, PerformanceRecord) and record.model == strong.name
-    }
-
-    def ask_strong(query: Query) -> Answer | str:
-        answer = strong_answer[str(query)]
-        if answer is not None:
-            return answer
-        return "x" * (4 * output_tokens) if output_tokens else weak_answer[str(query)]
-
-    cascade = Cascade([Tier(weak, lambda query: weak_answer[str(query)], known, threshold), Tier(strong, ask_strong)])
-
-    async def run() -> list[Any]:
-        return [await cascade.arun(query) for query in asked.queries]
-
-    results = asyncio.run(run())
-    return {
-        "cost": 1000 * float(np.mean([one.cost_usd for one in results])),
-        "escalation_rate": float(np.mean([one.escalated for one in results])),
-        "queries": len(results),
-    }
-
-
 def alpaca() -> dict[str, Any]:
     """A verifier of AlpacaEval answers: at least as good as GPT-4's?"""
     options = ReadOptions(skip_bad=True)  # the reference's own answers have no score
@@ -373,20 +212,6 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
             text.append(f"| {policy} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
         text.append("")
     return [*text, *limits(name), *(expected("", found["replays"]) if found["replays"] else [])]
-
-
-def expected(what: str, replays: list[dict[str, Any]]) -> list[str]:
-    """Expected cost beside that of a real cascade."""
-    same = [abs(one["same"]["cost"] / one["expected"] - 1) for one in replays]
-    other = [one["other"]["cost"] / one["expected"] - 1 for one in replays]
-    sizes = [one["other"]["queries"] for one in replays]
-    rates = [one["same"]["escalation_rate"] for one in replays]
-    return [
-        f"Expected cost against a replay by a real cascade ({min(rates):.0%} to {max(rates):.0%} escalated): at most "
-        f"{max(same):.2%} off on the questions that the plan was made on; on others ({min(sizes):.0f} to "
-        f"{max(sizes):.0f}{what} a plan) {np.mean(other):+.1%} on average, {max(map(abs, other)):.1%} at most.",
-        "",
-    ]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: where the data is, how it is read, and where results go."""
+"""What the benchmarks share: they read the data, cache results, and write sections of docs/results.md."""
 
 from __future__ import annotations
 

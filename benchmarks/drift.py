@@ -1,8 +1,9 @@
-"""Drift: how soon a real shift is flagged, and how often traffic that did not shift raises an alarm.
+"""Drift: how soon a real shift raises an alarm, and how often traffic without a shift raises one.
 
 Run: python benchmarks/drift.py
-Reads $ROUTELEARN_DATA (default ../shared/data). The router is trained on human arena battles (a minute), its reference
-comes from prompts that were held out of the fit; replayed are arena prompts of the test rows, which it never saw.
+Reads $ROUTELEARN_DATA (default ../shared/data). The router is trained on human arena battles, which takes a minute. Its
+drift reference comes from prompts that were held out of the fit. The traffic is arena prompts of the test rows, which
+the router never saw.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Run: python benchmarks/gateway.py [REQUESTS]
 
-Real proxies (tests/helpers/litellm_proxy.py makes their environments), upstreams that are processes of their own,
-the OpenAI client, all on this machine: the client and the upstreams take their share of its cores. Prompts are
-human arena prompts from $ROUTELEARN_DATA and the router is the one that benchmarks/drift.py trains; without them,
-the sample's and a bundle of the tests.
+The proxies are real (tests/helpers/litellm_proxy.py makes their environments), and the upstreams are separate
+processes. The OpenAI client runs on the same machine, so that client and upstreams take a share of its cores. The
+prompts are human arena prompts from $ROUTELEARN_DATA, and the router is the one that benchmarks/drift.py trains;
+without that data the benchmark takes prompts of the sample and a bundle of the tests.
 """
 
 from __future__ import annotations

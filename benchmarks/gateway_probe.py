@@ -1,9 +1,10 @@
-"""In the proxy's own process, as its gateway.py: how long its event loop is held up, and how much of that is ours.
+"""A probe inside the proxy's process: how long the event loop is held up, and how much of that routelearn causes.
 
-benchmarks/gateway.py copies it beside config.yaml. On SIGUSR1 it writes probe.json: for the event loop, how late a
-timer of a millisecond is; for the callback, seconds of each step that it ran on the loop (from one await to the next),
-by the clock and by the thread's CPU time, less what Python's garbage collector took within the step (LiteLLM's heap is
-large, and whoever allocates next pays for it), and seconds from call to return of the hook that chooses the model.
+benchmarks/gateway.py copies this file beside config.yaml as gateway.py. On SIGUSR1 it writes probe.json. For the event
+loop the file says how late a timer of one millisecond is. For the callback it gives the seconds of each step on the
+loop (from one await to the next), by the clock and by the thread's CPU time, without the time of Python's garbage
+collector within the step (LiteLLM's heap is large, and whoever allocates next pays for it). It also gives the seconds
+from call to return of the hook that chooses the model.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Guaranteed thresholds on real outcomes: does the bound hold, and what does it save?
+"""Guaranteed thresholds on real scores: does the bound hold, and what does it save?
 
 Run: python benchmarks/guarantee.py
-200 random splits of RouteLLM's MMLU questions, a tenth to calibrate, the rest to test. The routers never saw the
-question that they score: one learned from arena battles and AlpacaEval (benchmarks/routellm_tables.py), the others
-from four fifths of MMLU in five folds, each question scored by the router of the fold that holds it out
-(benchmarks/mmlu.py). Run these first: the bundles are read from benchmarks/out, where the scores stay as well. Reads
-$ROUTELEARN_DATA (default ../shared/data). Ten minutes of one core, half of it scoring. Writes a section of
-docs/results.md.
+RouteLLM's MMLU questions are split 200 times at random: a tenth to calibrate, the rest to test. No router was trained
+on a question that it scores. One router learned from arena battles and AlpacaEval (benchmarks/routellm_tables.py). The
+others learned from four fifths of MMLU (benchmarks/mmlu.py), in five folds: the router that did not see a question
+scores it. Run these two benchmarks first: the bundles are read from benchmarks/out, where the scores are kept too.
+Reads $ROUTELEARN_DATA (default ../shared/data). Takes ten minutes of one core, half of it for scoring. Writes a section
+of docs/results.md.
 """
 
 from __future__ import annotations

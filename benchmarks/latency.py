@@ -1,9 +1,9 @@
-"""Latency table: size, loading, memory, one query, batches, of every kind of router, beside the survey's figures.
+"""Size, loading time, memory, time of one query and rate of batches for every kind of router, beside the survey's.
 
 Run: python benchmarks/latency.py
-Routers are trained on the embedded sample (speed does not depend on what they learned); each is measured in a process
-of its own, with prompts of speed.py. Reads $ROUTELEARN_DATA (default ../shared/data) where it is there. Writes a
-section of docs/results.md.
+The routers are trained on the embedded sample, because speed does not depend on what they learned. Each router is
+measured in a separate process, with the prompts of speed.py. Reads $ROUTELEARN_DATA (default ../shared/data) if it
+exists. Writes a section of docs/results.md.
 """
 
 from __future__ import annotations

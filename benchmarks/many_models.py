@@ -1,12 +1,12 @@
 """Routing over many models: MMLU-Pro (14 models), GSM8K (42) and MATH level 5 (41), quality against cost.
 
 Run: python benchmarks/many_models.py [--only mf similarity] [--sets mmlu_pro gsm8k math] [--encoder FOLDER]
-Trained on the rows marked train, validated on those marked val, tested on those marked test. With the split given,
-training has no randomness left that matters (mf gave the same figures with two seeds): one seed runs. Beside the best
-single model, kNN and k-means over the same vectors, and the oracle. Prices are in benchmarks/prices.json: list prices
-of 2024, those of open models as hosted then, rounded; USD per million tokens in and out. Reads $ROUTELEARN_DATA
-(default ../shared/data); bundles and reports stay in benchmarks/out, so that a stopped run goes on. Writes a section
-of docs/results.md.
+The routers are trained on the rows marked train, validated on those marked val, and tested on those marked test. Since
+the split is given, one seed is enough (mf gave the same figures with two seeds). The routers are compared with the best
+single model, with kNN and k-means over the same vectors, and with the oracle. The prices in benchmarks/prices.json are
+list prices of 2024, rounded, in USD per million tokens; for open models they are those of hosters of that time. Reads
+$ROUTELEARN_DATA (default ../shared/data). Bundles and reports stay in benchmarks/out, so that a stopped run can go on.
+Writes a section of docs/results.md.
 """
 
 from __future__ import annotations

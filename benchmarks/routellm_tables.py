@@ -1,10 +1,11 @@
 """RouteLLM's three tables (arXiv 2406.18665, tables 1 to 3) with our routers: MT-Bench, MMLU and GSM8K.
 
 Run: python benchmarks/routellm_tables.py [--only mf similarity similarity-bradley-terry bert] [--encoder FOLDER]
-Out of domain: trained on human battles, with and without AlpacaEval's judged ones; no label of the three test sets.
-Then GSM8K with 10 % of its labels (here --encoder adds a router, as in mmlu.py), and the log loss on held-out battles.
-Reads $ROUTELEARN_DATA (default ../shared/data). BERT, which learns from both sources only, takes some 20 minutes on two
-cores; bundles and reports stay in benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md.
+Out of domain, the routers are trained on human battles, with and without AlpacaEval's judged ones, and see no label of
+the three test sets. In domain, they are trained on 10 % of GSM8K's labels; here --encoder adds a router, as in mmlu.py.
+Last, the log loss is measured on held-out battles. Reads $ROUTELEARN_DATA (default ../shared/data). BERT is trained on
+both sources together alone, which takes some 20 minutes on two cores. Bundles and reports stay in benchmarks/out, so
+that a stopped run can go on. Writes a section of docs/results.md.
 """
 
 from __future__ import annotations
@@ -192,6 +193,42 @@ def table(test: str, found: dict[str, dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
+def in_domain_lines(names: list[str], tag: str) -> list[str]:
+    """The table of GSM8K with labels of its own, over all seeds."""
+    rows = [cached(f"tables/gsm8k-{seed}{tag}", lambda s=seed: gsm8k_in_domain(s, names)) for seed in range(SEEDS)]
+    lines = [
+        f"### GSM8K with {rows[0]['training']} questions of its own to train, {rows[0]['queries']:,} to test, 5 seeds",
+        "",
+        "| router | APGR, mean | sd | of each (95 % interval) | CPT(50 %) |",
+        "|---|---|---|---|---|",
+    ]
+    for number, one in enumerate(rows[0]["results"]):
+        if "apgr" in one["values"]:
+            same = [next(r for r in row["results"] if r["router"] == one["router"]) for row in rows]
+            apgr = [r["values"]["apgr"] for r in same]
+            each = "; ".join(f"{r['values']['apgr']:.3f} ({interval(r['intervals']['apgr'])})" for r in same)
+            lines.append(
+                f"| {one['router']} | {np.mean(apgr):.3f} | {np.std(apgr, ddof=1):.3f} "
+                f"| {each if number < len(names) else ''} | {np.mean([r['values']['cpt50'] for r in same]):.3f} |"
+            )
+    return [*lines, "", "RouteLLM's best published APGR on GSM8K is 0.622 (no labels of its own, judge data).", ""]
+
+
+def battle_lines(source: str, held: dict[str, Any]) -> list[str]:
+    """The table of the log loss on held-out battles, for routers trained on one source."""
+    lines = [
+        f"### Held-out battles, trained on {source}: {held['battles']} battles on {held['prompts']} prompts",
+        "",
+        "| | log loss, nats | 95 % interval | less the ranking's, paired | 95 % interval |",
+        "|---|---|---|---|---|",
+        f"| best query-independent ranking | {held['ranking']['mean']:.4f} | {_four(held['ranking'])} | | |",
+    ]
+    for name, one in held["routers"].items():
+        other = one["difference"]
+        lines.append(f"| {name} | {one['mean']:.4f} | {_four(one)} | {other['mean']:+.4f} | {_four(other)} |")
+    return [*lines, ""]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=list(ROUTERS), choices=list(ROUTERS))
@@ -220,39 +257,10 @@ def main() -> None:
         }
         lines += table(test, found)
     in_domain = [*(name for name in names if name != "similarity-bradley-terry"), *more]
-    tagged = "-".join((tag, *more))
-    rows = [
-        cached(f"tables/gsm8k-{seed}{tagged}", lambda s=seed: gsm8k_in_domain(s, in_domain)) for seed in range(SEEDS)
-    ]
-    lines += [
-        f"### GSM8K with {rows[0]['training']} questions of its own to train, {rows[0]['queries']:,} to test, 5 seeds",
-        "",
-        "| router | APGR, mean | sd | of each (95 % interval) | CPT(50 %) |",
-        "|---|---|---|---|---|",
-    ]
-    for number, one in enumerate(rows[0]["results"]):
-        if "apgr" in one["values"]:
-            same = [next(r for r in row["results"] if r["router"] == one["router"]) for row in rows]
-            apgr = [r["values"]["apgr"] for r in same]
-            each = "; ".join(f"{r['values']['apgr']:.3f} ({interval(r['intervals']['apgr'])})" for r in same)
-            lines.append(
-                f"| {one['router']} | {np.mean(apgr):.3f} | {np.std(apgr, ddof=1):.3f} "
-                f"| {each if number < len(in_domain) else ''} | {np.mean([r['values']['cpt50'] for r in same]):.3f} |"
-            )
-    lines += ["", "RouteLLM's best published APGR on GSM8K is 0.622 (no labels of its own, judge data).", ""]
+    lines += in_domain_lines(in_domain, "-".join((tag, *more)))
     for source in sources:
         held = cached(f"tables/battles-{short[source]}{tag}", lambda s=source: held_out_battles(short[s], trained[s]))
-        lines += [
-            f"### Held-out battles, trained on {source}: {held['battles']} battles on {held['prompts']} prompts",
-            "",
-            "| | log loss, nats | 95 % interval | less the ranking's, paired | 95 % interval |",
-            "|---|---|---|---|---|",
-            f"| best query-independent ranking | {held['ranking']['mean']:.4f} | {_four(held['ranking'])} | | |",
-        ]
-        for name, one in held["routers"].items():
-            other = one["difference"]
-            lines.append(f"| {name} | {one['mean']:.4f} | {_four(one)} | {other['mean']:+.4f} | {_four(other)} |")
-        lines.append("")
+        lines += battle_lines(source, held)
     command = f"python benchmarks/routellm_tables.py{encoder_text(arguments.encoder)}"
     write_section("RouteLLM's tables, out of domain", command, lines)
 

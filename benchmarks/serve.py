@@ -1,8 +1,8 @@
-"""The HTTP service: requests a second of /v1/score, one query and 32 at a time, and how long a client waits.
+"""The HTTP service: requests per second of /v1/score with one query and with 32, and how long a client waits.
 
 Run: python benchmarks/serve.py
-The service is a process of its own; the client, with connections that stay open, takes its share of the same cores.
-Prompts are human arena prompts from $ROUTELEARN_DATA and the router is the one that benchmarks/drift.py trains.
+The service runs in a separate process. The client keeps its connections open and takes a share of the same cores. The
+prompts are human arena prompts from $ROUTELEARN_DATA, and the router is the one that benchmarks/drift.py trains.
 """
 
 from __future__ import annotations

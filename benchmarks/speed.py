@@ -1,9 +1,9 @@
-"""Speed of text to score, as ratios measured in one run.
+"""How fast a router turns text into scores, as ratios measured in one run.
 
 Run: python benchmarks/speed.py [BUNDLE]
 
-Without a bundle it trains one on the embedded sample. Prompts are distinct, about 58 tokens long: real ones from
-$ROUTELEARN_DATA (default ../shared/data) where it is there, else generated ones.
+Without a bundle the benchmark trains one on the embedded sample. The prompts are distinct and about 58 tokens long:
+real ones from $ROUTELEARN_DATA (default ../shared/data) if it exists, and generated ones otherwise.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Speed of a BERT router, float32 and int8, as ratios to torch float32 measured in one run.
 
 Run: python benchmarks/speed_transformers.py
-Both bundles are MiniLM fine-tuned for a moment on the embedded sample: the weights do not matter for speed. Prompts
-are real ones of about 58 tokens (as in speed.py). torch runs the same network by the libraries tokenizers and
-transformers, with fused attention, in batches of 32: as they come, and sorted by length as our session does. Reads
-$ROUTELEARN_DATA (default ../shared/data). Writes benchmarks/out/speed_transformers.json and a section of
-docs/results.md.
+Both bundles are MiniLM, fine-tuned for a moment on the embedded sample, because speed does not depend on the weights.
+The prompts are real ones of about 58 tokens, as in speed.py. torch runs the same network through the libraries
+tokenizers and transformers, with fused attention, in batches of 32: once in the given order, and once sorted by length
+as our session sorts them. Reads $ROUTELEARN_DATA (default ../shared/data). Writes
+benchmarks/out/speed_transformers.json and a section of docs/results.md.
 """
 
 from __future__ import annotations

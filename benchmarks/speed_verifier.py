@@ -1,9 +1,9 @@
 """Speed of a verifier, float32 and int8, as ratios to torch float32 measured in one run.
 
 Run: python benchmarks/speed_verifier.py
-Both bundles are MiniLM fine-tuned for a moment on the embedded sample: the weights do not matter for speed. The pairs
-are real ones (MMLU-Pro questions with Mixtral's answers) that fill the budget of 256 tokens. torch runs the same
-network by the libraries tokenizers and transformers, with fused attention. Reads $ROUTELEARN_DATA (default
+Both bundles are MiniLM, fine-tuned for a moment on the embedded sample, because speed does not depend on the weights.
+The pairs are MMLU-Pro questions with Mixtral's answers, which fill the budget of 256 tokens. torch runs the same
+network through the libraries tokenizers and transformers, with fused attention. Reads $ROUTELEARN_DATA (default
 ../shared/data). Writes a section of docs/results.md.
 """
 

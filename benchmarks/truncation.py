@@ -1,4 +1,4 @@
-"""Token budget of a BERT router: APGR and rate on MMLU's five folds for each budget, read by the same bundles.
+"""The token budget of a BERT router: APGR and rate on MMLU's five folds when the same bundles read fewer tokens.
 
 Run: python benchmarks/truncation.py
 Uses the bundles of `python benchmarks/mmlu.py --settings folds` (128 tokens, both ends), and trains those that are

@@ -1,8 +1,8 @@
-"""Two stages on MMLU, five folds: mf decides, bert (int8) is asked only near the threshold; quality and rate.
+"""Two stages on MMLU, in five folds: mf decides, and bert (int8) is asked only near the threshold; APGR and rate.
 
 Run: python benchmarks/two_stage.py
-Uses the bundles of `python benchmarks/mmlu.py --settings folds`, and trains those that are missing (bert: some minutes
-a fold). Reads $ROUTELEARN_DATA (default ../shared/data). Writes a section of docs/results.md.
+Uses the bundles of `python benchmarks/mmlu.py --settings folds`, and trains those that are missing (bert takes some
+minutes a fold). Reads $ROUTELEARN_DATA (default ../shared/data). Writes a section of docs/results.md.
 """
 
 from __future__ import annotations

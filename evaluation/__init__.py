@@ -1,1 +1,1 @@
-"""What a router is worth."""
+"""Measure what a router is worth, choose its threshold, and plan a cascade."""

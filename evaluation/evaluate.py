@@ -57,8 +57,7 @@ def evaluate(
     Args:
         routers: the routers by name.
         records: evaluation records that the routers were not trained on (`check_leaks`).
-        training: the records that the routers were trained on; the baselines kNN, k-means and best by task learn from
-            them too.
+        training: the records that the routers were trained on; kNN, k-means and best by task learn from them too.
         strong: the strong model; None: that of the first router.
         weak: the weak model; None: that of the first router.
         prices: models with prices; empty: the pool of the first router.
@@ -70,17 +69,15 @@ def evaluate(
         on_step: called after each resample, for a progress bar.
 
     Raises:
-        InputError: there is no router, no query has a score of both models and there is no preference record, or a
-            price is out of range.
+        InputError: there is no router, the records say nothing about the models, or a price is out of range.
     """
     if not routers:
         raise InputError("there is no router; expected one or more to evaluate")
     first = next(iter(routers.values()))
-    check_prices(prices or first.pool)
     assumptions = Assumptions(
         strong=strong or first.strong,
         weak=weak or first.weak,
-        prices={m.name: m for m in prices or first.pool if m.input_price is not None and m.output_price is not None},
+        prices=_known_prices(prices or first.pool),
         output_tokens=output_tokens,
         bootstrap=bootstrap,
         seed=seed,
@@ -221,6 +218,12 @@ def _pool_report(
         seed=assumptions.seed,
     )
     return report, ""
+
+
+def _known_prices(models: Sequence[Model]) -> dict[str, Model]:
+    """The models that have both prices, by name."""
+    check_prices(models)
+    return {m.name: m for m in models if m.input_price is not None and m.output_price is not None}
 
 
 def _first_turn(query: Query) -> Query:

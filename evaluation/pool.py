@@ -179,17 +179,18 @@ def evaluate_pool(
     points = {name: (cost[rows, chosen], matrix[rows, chosen]) for name, chosen in choices.items()}
     # A mixture of single models sends all queries to one model at each of its m points.
     points[SINGLE_MODELS] = cost.T, matrix.T
-    groups = rows if groups is None else groups
-    drawn = [_areas(points, sample) for sample in resamples(groups, bootstrap, seed)]
+    prompts = rows if groups is None else groups
+    drawn = [_areas(points, sample) for sample in resamples(prompts, bootstrap, seed)]
     measured = _areas(points, rows)
-    best = int(np.argmax(matrix.mean(axis=0)))
+    quality, usd = matrix.mean(axis=0), 1000 * cost.mean(axis=0)
+    best = int(np.argmax(quality))
     results = [
         _result(
             name,
             points[name],
             measured,
             drawn,
-            best_single=float(matrix[:, best].mean()),
+            best_single=float(quality[best]),
             baseline=baseline if baseline in predictions else None,
         )
         for name in [*predictions, SINGLE_MODELS, ORACLE]
@@ -197,10 +198,7 @@ def evaluate_pool(
     return PoolReport(
         queries=len(queries),
         output_tokens=output_tokens,
-        singles={
-            model.name: (1000 * float(c), float(q))
-            for model, c, q in zip(pool, cost.mean(axis=0), matrix.mean(axis=0), strict=True)
-        },
+        singles=dict(zip((m.name for m in pool), zip(usd.tolist(), quality.tolist(), strict=True), strict=True)),
         best_single=pool[best].name,
         results=results,
     )

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible embeddings endpoint on this machine, so that peers see the same vectors as our own routers."""
+"""An OpenAI-compatible embeddings endpoint on this machine, so that peers see the same vectors as our routers."""
 
 from __future__ import annotations
 

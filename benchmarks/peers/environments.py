@@ -1,4 +1,4 @@
-"""An environment of its own for each peer, and how to run a script in it."""
+"""Makes a separate environment for each peer, and runs scripts in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LLMRouter's kNN, SVM, MLP and MF routers on one task; runs in LLMRouter's own environment.
+"""LLMRouter's kNN, SVM, MLP and MF routers on one task. This script runs in LLMRouter's environment.
 
 Run by run.py: python llmrouter_peer.py "ALGORITHM, ties to WHOM" TASK_FOLDER RESULT.json
 """

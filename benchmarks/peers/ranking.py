@@ -1,10 +1,10 @@
 """Similarity-weighted ranking over 55,000 battles: RouteLLM's refit for every query against our graph, in one run.
 
 Run: python benchmarks/peers/ranking.py
-Battles are the arena's with a known outcome, drawn with replacement; each gets a text of its own, an arena prompt with
-a second one below it, so that nobody gains from battles that share a prompt. Both see the same vectors: RouteLLM by an
-OpenAI-compatible endpoint of this machine. Seconds are of one thread. Reads $ROUTELEARN_DATA (default ../shared/data);
-writes benchmarks/out/ranking.json and a section of docs/results.md.
+The battles are arena battles with a known outcome, drawn with replacement. Each battle gets a distinct text, one arena
+prompt above another, so that neither side gains from battles that share a prompt. Both sides see the same vectors;
+RouteLLM gets them from an OpenAI-compatible endpoint on this machine. Times are measured on one thread. Reads
+$ROUTELEARN_DATA (default ../shared/data). Writes benchmarks/out/ranking.json and a section of docs/results.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""RouteLLM's routers on one task; runs in RouteLLM's own environment, with OPENAI_BASE_URL set to our endpoint.
+"""RouteLLM's routers on one task. This script runs in RouteLLM's environment, with OPENAI_BASE_URL set to our endpoint.
 
 Run by run.py: python routellm_peer.py ALGORITHM TASK_FOLDER RESULT.json
 """

@@ -1,14 +1,15 @@
-"""RouteLLM's and LLMRouter's routers beside ours: the same records, splits and vectors, and one judge.
+"""RouteLLM's and LLMRouter's routers beside ours, on the same records, splits and vectors, measured alike.
 
 Run: python benchmarks/peers/run.py [--dry-run]
-Makes an environment for each peer in benchmarks/out/peers (some 4 GB, once), serves our static vectors on an
-OpenAI-compatible endpoint of this machine, runs every peer's script in its environment with a time limit, and writes
-benchmarks/out/peers.json: a row for each router, setting and seed, or its error; delete it to start anew. Writes a
-section of docs/results.md.
+The benchmark makes an environment for each peer in benchmarks/out/peers (some 4 GB, once). It serves our static vectors
+on an OpenAI-compatible endpoint on this machine, and runs every peer's script in its environment with a time limit. It
+writes benchmarks/out/peers.json, with a row or an error for each router, setting and seed (delete the file to start
+anew), and a section of docs/results.md.
 
-Reads $ROUTELEARN_DATA (default ../shared/data). RouteLLM trains on preferences: in setting A every question is made a
-battle, won by the model that alone was right, else a tie. Seconds per query are of one query at a time on one thread;
-RouteLLM's include the call to the endpoint, ours the tokenizer, LLMRouter's no embedding at all.
+Reads $ROUTELEARN_DATA (default ../shared/data). RouteLLM trains on preferences: in setting A every question becomes a
+battle, which a model wins that alone was right; otherwise it is a tie. Seconds per query are measured with one query at
+a time on one thread. RouteLLM's include the call to the endpoint, ours include the tokenizer, and LLMRouter's do not
+include an embedding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every contestant gets: records, splits and vectors, as plain files that a peer's own environment can read."""
+"""What every contestant gets: records, splits and vectors, as plain files that a peer's environment can read."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Is a cascade worth it."""
+"""Find out whether a cascade is worth it: costs, conditions, latency and a recommendation."""

@@ -1,1 +1,1 @@
-"""Choose a threshold, guarantee it, compare two in an A/B test."""
+"""Choose a threshold, bound its loss with a guarantee, and compare two thresholds in an A/B test."""
