@@ -94,7 +94,7 @@ def serve_command(
     for module in ("fastapi", "httptools", "uvicorn", "prometheus_client"):
         require(module, "serve")
     from ..service.http.app import create_app
-    from ..service.http.limits import Limits
+    from ..service.http.request_limits import Limits
     from ..service.http.middleware import Tokens
     from ..service.http.server import listen, run
     from ..service.http.slot import RouterSlot

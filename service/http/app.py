@@ -26,7 +26,7 @@ from ...routers.errors import RoutelearnError
 from ...routers.query import Query
 from . import status_page
 from .lanes import Lanes
-from .limits import Limits, RequestError
+from .request_limits import Limits, RequestError
 from .middleware import (
     HEALTH,
     METRICS,
@@ -46,7 +46,7 @@ from .openapi import document, errors, text
 from .outcomes import OutcomeTaker
 from .prometheus import HttpMetrics
 from .schemas import Health, OutcomesReply, OutcomesRequest, RouteReply, RouterReply, ScoreReply, ScoringRequest
-from .scoring import Scorer
+from .scorer import Scorer
 from .slot import RouterSlot, watch
 
 _Request = Annotated[ScoringRequest, Body()]

@@ -10,8 +10,8 @@ import anyio
 from starlette.types import Receive, Scope
 
 from ..lane import Lane
-from .limits import Limits, RequestError, read_body
-from .scoring import Job, Scorer
+from .request_limits import Limits, RequestError, read_body
+from .scorer import Job, Scorer
 
 #: Bodies up to this many bytes take the lane of small requests; 32 prompts of 58 tokens have some 9,000.
 SMALL_BODY = 16_384

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .limits import RequestError, header
+from .request_limits import RequestError, header
 from .prometheus import HttpMetrics
-from .scoring import log_unexpected
+from .scorer import log_unexpected
 
 SCORE, ROUTE, OUTCOMES = "/v1/score", "/v1/route", "/v1/outcomes"
 RELOAD, STATUS, ROUTER = "/v1/reload", "/v1/status", "/v1/router"

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from .limits import Limits
+from .request_limits import Limits
 from .middleware import OPEN, RELOAD, Tokens
 from .schemas import ErrorReply
 

@@ -11,7 +11,7 @@ from ...monitoring.decision_log import DecisionLog
 from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.routing import RouteMonitor
 from .lanes import Lanes
-from .limits import Limits, RequestError, read_body
+from .request_limits import Limits, RequestError, read_body
 from .schemas import OUTCOMES, invalid
 
 

@@ -18,7 +18,7 @@ from ...policies.threshold import policy_of
 from ...routers.base import Assessment, Context, Decision, Policy, Router, decide_by
 from ...routers.errors import InputError
 from ...routers.query import Query
-from .limits import Limits, RequestError
+from .request_limits import Limits, RequestError
 from .schemas import REQUEST, invalid
 from .slot import RouterSlot, Served
 
