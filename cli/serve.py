@@ -7,27 +7,28 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ..monitoring.decision_log import DecisionLog
 from ..policies.threshold import policy_of
 from ..routers.errors import InputError, require
+from ..service.defaults import LogLevel, RequestLimits, ServerSettings
+from ..service.wire_names import ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
 from .opening import open_router, parse_pairs, policy_by_context
 
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
 #: decided keep the event loop waiting as long.
 SWITCH_INTERVAL_S = 0.0005
 
-TOKEN, ADMIN_TOKEN = "ROUTELEARN_TOKEN", "ROUTELEARN_ADMIN_TOKEN"
-LogLevel = Literal["debug", "info", "warning", "error"]
+_LIMITS, _SERVER = RequestLimits(), ServerSettings()
 
 
 def serve_command(
     router: Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = _SERVER.host,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = _SERVER.port,
     threshold: Annotated[float | None, typer.Option(help="A score at or above it goes to strong.")] = None,
     strong_share: Annotated[
         float | None, typer.Option(help="Send this share of queries like the calibration's to strong.")
@@ -61,27 +62,33 @@ def serve_command(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(help=f"File with the bearer token that callers have to send; or the variable {TOKEN}."),
+        typer.Option(help=f"File with the bearer token that callers have to send; or the variable {TOKEN_VARIABLE}."),
     ] = None,
     admin_token_file: Annotated[
-        Path | None, typer.Option(help=f"File with the token that also allows reloads; or {ADMIN_TOKEN}.")
+        Path | None, typer.Option(help=f"File with the token that also allows reloads; or {ADMIN_TOKEN_VARIABLE}.")
     ] = None,
     insecure_no_token: Annotated[
         bool, typer.Option("--insecure-no-token", help="Listen beyond this machine without a token.")
     ] = False,
     decision_log: Annotated[Path | None, typer.Option(help="Write each decision to this file, prompts hashed.")] = None,
-    max_body: Annotated[int, typer.Option(help="Bytes of a request body; beyond it 413.")] = 1 << 20,
-    max_queries: Annotated[int, typer.Option(help="Queries in a request; beyond it 422.")] = 1_024,
-    max_characters: Annotated[int, typer.Option(help="Characters of a query; beyond it 422.")] = 100_000,
-    max_waiting: Annotated[int, typer.Option(help="Requests in the service at a time; beyond it 429.")] = 256,
-    max_batch: Annotated[int, typer.Option(help="Queries in one run of the router.")] = 256,
-    body_timeout: Annotated[float, typer.Option(help="Seconds in which a body has to arrive; beyond it 408.")] = 10.0,
+    max_body: Annotated[int, typer.Option(help="Bytes of a request body; beyond it 413.")] = _LIMITS.max_body,
+    max_queries: Annotated[int, typer.Option(help="Queries in a request; beyond it 422.")] = _LIMITS.max_queries,
+    max_characters: Annotated[int, typer.Option(help="Characters of a query; beyond it 422.")] = _LIMITS.max_characters,
+    max_waiting: Annotated[
+        int, typer.Option(help="Requests in the service at a time; beyond it 429.")
+    ] = _LIMITS.max_waiting,
+    max_batch: Annotated[int, typer.Option(help="Queries in one run of the router.")] = _LIMITS.max_batch,
+    body_timeout: Annotated[
+        float, typer.Option(help="Seconds in which a body has to arrive; beyond it 408.")
+    ] = _LIMITS.body_timeout_s,
     request_timeout: Annotated[
         float, typer.Option(help="Seconds in which a request is answered; beyond it 503.")
-    ] = 30.0,
-    keep_alive: Annotated[int, typer.Option(help="Seconds that an idle connection is kept.")] = 30,
-    shutdown_timeout: Annotated[int, typer.Option(help="Seconds that requests in flight get on SIGTERM.")] = 30,
-    log_level: Annotated[LogLevel, typer.Option(help="What to log, on stderr.")] = "info",
+    ] = _LIMITS.request_timeout_s,
+    keep_alive: Annotated[int, typer.Option(help="Seconds that an idle connection is kept.")] = _SERVER.keep_alive_s,
+    shutdown_timeout: Annotated[
+        int, typer.Option(help="Seconds that requests in flight get on SIGTERM.")
+    ] = _SERVER.shutdown_timeout_s,
+    log_level: Annotated[LogLevel, typer.Option(help="What to log, on stderr.")] = _SERVER.log_level,
 ) -> None:
     """Serve a router over HTTP: POST /v1/route and /v1/score, a status page at /, metrics at /metrics.
 
@@ -94,7 +101,6 @@ def serve_command(
     for module in ("fastapi", "httptools", "uvicorn", "prometheus_client"):
         require(module, "serve")
     from ..service.http.app import create_app
-    from ..service.http.request_limits import Limits
     from ..service.http.middleware import Tokens
     from ..service.http.server import listen, run
     from ..service.http.slot import RouterSlot
@@ -103,15 +109,31 @@ def serve_command(
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    tokens = Tokens(_token(token_file, TOKEN), _token(admin_token_file, ADMIN_TOKEN))
+    tokens = Tokens(_token(token_file, TOKEN_VARIABLE), _token(admin_token_file, ADMIN_TOKEN_VARIABLE))
     if not _is_loopback(host) and tokens.user is None and not insecure_no_token:
         raise InputError(
-            f"{host} can be reached from other machines: give --token-file or {TOKEN}, or say --insecure-no-token"
+            f"{host} can be reached from other machines: give --token-file or {TOKEN_VARIABLE}, "
+            "or say --insecure-no-token"
         )
     if watch is not None and not watch > 0:
         raise InputError(f"--watch is {watch}; expected seconds above 0")
-    limits = Limits(max_body, max_queries, max_characters, max_waiting, max_batch, body_timeout, request_timeout)
-    listening = listen(host, port)
+    limits = RequestLimits(
+        max_body=max_body,
+        max_queries=max_queries,
+        max_characters=max_characters,
+        max_waiting=max_waiting,
+        max_batch=max_batch,
+        body_timeout_s=body_timeout,
+        request_timeout_s=request_timeout,
+    )
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        keep_alive_s=keep_alive,
+        shutdown_timeout_s=shutdown_timeout,
+        log_level=log_level,
+    )
+    listening = listen(settings.host, settings.port)
     slot = RouterSlot(
         router,
         lambda: open_router(
@@ -124,9 +146,9 @@ def serve_command(
             explore,
         ),
     )
-    log = DecisionLog(decision_log, context_keys=("tier", "use_case")) if decision_log else None
+    log = DecisionLog(decision_log, context_keys=(USER_TIER, USE_CASE)) if decision_log else None
     app = create_app(slot, limits=limits, tokens=tokens, decision_log=log, watch_s=watch)
-    run(app, listening, slot, keep_alive_s=keep_alive, shutdown_timeout_s=shutdown_timeout, log_level=log_level)
+    run(app, listening, slot, settings)
 
 
 def _token(path: Path | None, variable: str) -> bytes | None:

@@ -1,12 +1,9 @@
-"""Concurrent requests scored as one batch, by a thread of its own: an event loop never waits for a router."""
+"""Single requests scored together: a `Lane` whose work is routing, and which gives every request a decision."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -14,20 +11,30 @@ from typing import Any, Literal, Protocol
 from ..routers.base import Context, Decision, Policy, Router, decide_by
 from ..routers.errors import InputError
 from ..routers.query import Query
+from .defaults import BatchLimits
+from .lane import Lane, LaneError
 
 logger = logging.getLogger(__name__)
 
-#: Why a request got the safe answer: `Decision.cause`.
+#: Why a request got the safe answer; stands in `Decision.cause`.
 SafeCause = Literal["busy", "timeout", "error", "closed"]
 
 
 class OnDecision(Protocol):
-    """Told of each decision, by the thread that made it."""
+    """A function that is called with each decision, in the thread that made the decision."""
 
     def __call__(
         self, query: Query, decision: Decision, *, novelty: float | None, vector: Any, latency_s: float
     ) -> object:
-        """One decision: what the assessment says of it, and the seconds from request to decision."""
+        """Take in one decision.
+
+        Args:
+            query: what was asked.
+            decision: what was decided.
+            novelty: distance of the query from the training queries; None: not measured.
+            vector: float32 (k,), sketch of the query's encoding; None: not measured.
+            latency_s: seconds from the request to the decision.
+        """
         ...
 
 
@@ -40,46 +47,65 @@ _REASONS = {
 
 
 def safe_decision(router: Router, cause: SafeCause, detail: str = "") -> Decision:
-    """The strong model, in no time: what is answered when nothing can be scored.
+    """The decision for a request that cannot be scored: the strong model.
 
     Args:
-        router: names strong and the pool.
-        cause: becomes `Decision.cause`.
-        detail: what went wrong, for the reason.
+        router: names the strong model and the pool.
+        cause: why the request cannot be scored; becomes `Decision.cause`.
+        detail: what went wrong; stands in `Decision.reason`.
     """
     others = tuple(name for name in router.models if name != router.strong)
     reason = f"{_REASONS[cause]}{f' ({detail})' if detail else ''}; {router.strong} is the safe answer"
-    return Decision(router.strong, 1.0, router.threshold, (router.strong, *others), "default", reason, cause=cause)
+    return Decision(
+        model=router.strong,
+        score=1.0,
+        threshold=router.threshold,
+        candidates=(router.strong, *others),
+        source="default",
+        reason=reason,
+        cause=cause,
+    )
 
 
 @dataclass(eq=False, slots=True)
-class _Waiting:
-    """One request, from its event loop to the worker and back. Whoever claims it first answers it."""
+class _Request:
+    """One request, and when it came."""
 
     query: Query
     context: Context
     policy: Policy | None
-    loop: asyncio.AbstractEventLoop
-    answer: asyncio.Future[Decision | InputError]
     since: float = field(default_factory=time.perf_counter)
-    claimed: bool = False
 
 
-_Answered = tuple[_Waiting, Decision | InputError]
+@dataclass(eq=False, slots=True)
+class _Verdict:
+    """One decision, and what the assessment says about its query."""
+
+    decision: Decision
+    novelty: float | None = None
+    vector: Any = None
 
 
 class Batcher:
     """Routes single requests of any number of event loops and threads, in the batches in which they happen to wait.
 
-    A request that finds the router idle is scored at once; those that arrive while a batch runs form the next one.
-    So nothing waits for a batch to fill, and the busier the service, the larger (and cheaper) the batches.
+    A request that finds the router idle is scored at once. Requests that arrive while a batch runs form the next
+    batch. So no request waits for a batch to fill, and the busier the service, the larger (and cheaper) the batches.
 
-    A request always gets a decision: when too many wait, the router is too slow or fails, the answer is the strong
-    model, and the decision's cause says why ("busy", "timeout", "error", "closed").
+    Every request gets a decision. When too many requests wait, or the router is too slow or fails, the answer is the
+    strong model, and the decision's cause says why ("busy", "timeout", "error" or "closed").
 
     Attributes:
         router: used for the next batch; set it to exchange the router while requests run.
-        policy: for requests that bring none; None: the router's own threshold.
+        policy: for requests without a policy; None: the router's threshold.
+
+    Example:
+        >>> import asyncio, routelearn
+        >>> from routelearn.service import Batcher
+        >>> batcher = Batcher(routelearn.load("router/"))
+        >>> asyncio.run(batcher.route("Prove that every group of order 15 is cyclic.")).model
+        'sim-max'
+        >>> batcher.close()
     """
 
     def __init__(
@@ -87,176 +113,112 @@ class Batcher:
         router: Router,
         policy: Policy | None = None,
         *,
-        max_batch: int = 32,
-        max_waiting: int = 1000,
-        timeout_s: float = 1.0,
+        limits: BatchLimits | None = None,
         on_decision: OnDecision | None = None,
     ) -> None:
-        """Set the limits; the worker starts with the first request.
+        """Set up the queue; the worker thread starts with the first request.
 
         Args:
             router: scores the queries.
-            policy: for requests that bring none.
-            max_batch: most requests in one batch: bounds how long a request waits for those before it, and how
-                long the worker holds the interpreter.
-            max_waiting: requests beyond it get the safe answer at once.
-            timeout_s: longest a request waits, seconds.
-            on_decision: told of each decision that was answered, once; what it raises is logged.
-
-        Raises:
-            InputError: a limit is not above 0.
+            policy: for requests without a policy; None: the router's threshold.
+            limits: size of a batch, length of the queue and longest wait; None: the defaults.
+            on_decision: called once with each decision that a request gets; an exception from it is logged.
         """
-        for name, value in (("max_batch", max_batch), ("max_waiting", max_waiting), ("timeout_s", timeout_s)):
-            if not value > 0:
-                raise InputError(f"{name} is {value}; expected a number above 0")
         self.router = router
         self.policy = policy
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
-        self._timeout_s = timeout_s
+        self._limits = limits or BatchLimits()
         self._on_decision = on_decision
-        self._queue: deque[_Waiting] = deque()
-        self._changed = threading.Condition()  # guards the queue, the claims and the two below
-        self._worker: threading.Thread | None = None
-        self._closed = False
+        self._lane: Lane[_Request, _Verdict] = Lane(
+            self._work,
+            max_items=self._limits.max_batch,
+            max_waiting=self._limits.max_waiting,
+            name="routelearn-batcher",
+            on_result=self._report,
+        )
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a batch."""
-        return len(self._queue)
+        """Number of requests that wait for a batch."""
+        return self._lane.waiting
 
     async def route(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Decision:
-        """The decision for one request; see `Router.route`. A cancelled request is not scored, or its score dropped.
+        """The decision for one request; a request that is cancelled is not scored, or its score is dropped.
+
+        Args:
+            query: a prompt, or a chat as a list of messages.
+            context: facts about the request for routers and policies that use them; see `Router.route`.
+            policy: decides this request; None: the batcher's policy.
 
         Raises:
-            InputError: the query, or the policy for this router, is unusable.
+            InputError: the query cannot be scored, or the policy does not fit the router.
         """
-        loop = asyncio.get_running_loop()
-        request = _Waiting(query, context or {}, policy or self.policy, loop, loop.create_future())
-        refused = self._enqueue(request)
-        if refused is not None:
-            return self._safe(request, refused)
-        expiry = loop.call_later(self._timeout_s, self._expire, request)
+        request = _Request(query, context or {}, policy or self.policy)
         try:
-            found = await request.answer
-        except asyncio.CancelledError:
-            self._claim(request)
+            verdict = await self._lane.submit(request, self._limits.timeout_s)
+        except InputError:
             raise
-        finally:
-            expiry.cancel()
-        if isinstance(found, InputError):
-            raise found
-        return found
+        except LaneError as error:
+            verdict = _Verdict(safe_decision(self.router, error.cause))
+            self._report(request, verdict)
+        except Exception as error:
+            logger.exception("the batch failed, the strong model answers")
+            verdict = _Verdict(safe_decision(self.router, "error", type(error).__name__))
+            self._report(request, verdict)
+        return verdict.decision
 
     def close(self) -> None:
-        """Answer what waits with the safe answer and stop the worker; later requests get the safe answer."""
-        with self._changed:
-            self._closed = True
-            left = [request for request in self._queue if not request.claimed]
-            self._queue.clear()
-            for request in left:
-                request.claimed = True
-            self._changed.notify_all()
-            worker = self._worker
-        self._deliver([(request, self._safe(request, "closed")) for request in left])
-        if worker is not None and worker is not threading.current_thread():
-            worker.join(self._timeout_s)
+        """Stop the worker thread; requests that still wait, and later ones, get the safe answer."""
+        self._lane.close(finish=False, timeout_s=self._limits.timeout_s)
 
-    def _enqueue(self, request: _Waiting) -> SafeCause | None:
-        with self._changed:
-            if self._closed:
-                return "closed"
-            if len(self._queue) >= self._max_waiting:
-                return "busy"
-            if self._worker is None or not self._worker.is_alive():  # also in a process forked after the first request
-                self._worker = threading.Thread(target=self._work, name="routelearn-batcher", daemon=True)
-                self._worker.start()
-            self._queue.append(request)
-            self._changed.notify()
-        return None
+    def _work(self, requests: Sequence[_Request]) -> Sequence[_Verdict | Exception]:
+        policy = requests[0].policy
+        if all(request.policy == policy for request in requests):
+            return self._verdicts(requests)
+        groups: list[list[_Request]] = []  # by policy
+        for request in requests:
+            group = next((group for group in groups if group[0].policy == request.policy), None)
+            if group is None:
+                groups.append([request])
+            else:
+                group.append(request)
+        verdicts = {
+            request: verdict for group in groups for request, verdict in zip(group, self._verdicts(group), strict=True)
+        }
+        return [verdicts[request] for request in requests]
 
-    def _claim(self, request: _Waiting) -> bool:
-        with self._changed:
-            first = not request.claimed
-            request.claimed = True
-        return first
-
-    def _expire(self, request: _Waiting) -> None:
-        if self._claim(request) and not request.answer.done():
-            request.answer.set_result(self._safe(request, "timeout"))
-
-    def _safe(self, request: _Waiting, cause: SafeCause, detail: str = "") -> Decision:
-        decision = safe_decision(self.router, cause, detail)
-        self._report(request, decision, None, None)
-        return decision
-
-    def _work(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            groups: list[list[_Waiting]] = []  # by policy, mostly one
-            for request in batch:
-                same = next((group for group in groups if group[0].policy == request.policy), None)
-                if same is None:
-                    groups.append([request])
-                else:
-                    same.append(request)
-            self._deliver([answer for group in groups for answer in self._answers(group)])
-
-    def _next_batch(self) -> list[_Waiting] | None:
-        """The next requests that nobody claimed; None: closed."""
-        with self._changed:
-            while True:
-                batch: list[_Waiting] = []
-                while self._queue and len(batch) < self._max_batch:
-                    request = self._queue.popleft()
-                    if not request.claimed:
-                        batch.append(request)
-                if batch:
-                    return batch
-                if self._closed:
-                    return None
-                self._changed.wait()
-
-    def _answers(self, batch: Sequence[_Waiting]) -> list[_Answered]:
-        """Decisions for requests of one policy."""
-        router, policy = self.router, batch[0].policy
+    def _verdicts(self, requests: Sequence[_Request]) -> list[_Verdict | Exception]:
+        """Verdicts on requests that have one policy."""
+        router, contexts = self.router, [request.context for request in requests]
         try:
-            assessment = router.assess([one.query for one in batch], [one.context for one in batch])
-            decisions = decide_by(policy, router, assessment, [one.context for one in batch])
+            assessment = router.assess([request.query for request in requests], contexts)
+            decisions = decide_by(requests[0].policy, router, assessment, contexts)
         except Exception as error:
-            if len(batch) > 1:  # one unusable query must not decide for its neighbours
-                return [answer for one in batch for answer in self._answers([one])]
+            if len(requests) > 1:  # one unusable query must not decide for its neighbours
+                return [verdict for request in requests for verdict in self._verdicts([request])]
             if isinstance(error, InputError):
-                return [(batch[0], error)] if self._claim(batch[0]) else []
+                return [error]
             logger.exception("the router failed, the strong model answers")
-            return [(batch[0], self._safe(batch[0], "error", type(error).__name__))] if self._claim(batch[0]) else []
-        answers: list[_Answered] = []
-        for row, (request, decision) in enumerate(zip(batch, decisions, strict=True)):
-            if self._claim(request):
-                novelty = None if assessment.novelty is None else float(assessment.novelty[row])
-                self._report(
-                    request, decision, novelty, None if assessment.vectors is None else assessment.vectors[row]
-                )
-                answers.append((request, decision))
-        return answers
+            return [_Verdict(safe_decision(router, "error", type(error).__name__))]
+        novelty, vectors = assessment.novelty, assessment.vectors
+        return [
+            _Verdict(
+                decision,
+                novelty=None if novelty is None else float(novelty[row]),
+                vector=None if vectors is None else vectors[row],
+            )
+            for row, decision in enumerate(decisions)
+        ]
 
-    def _report(self, request: _Waiting, decision: Decision, novelty: float | None, vector: Any) -> None:
-        if self._on_decision is None:
+    def _report(self, request: _Request, verdict: _Verdict | Exception) -> None:
+        if self._on_decision is None or isinstance(verdict, Exception):
             return
         try:
-            latency_s = time.perf_counter() - request.since
-            self._on_decision(request.query, decision, novelty=novelty, vector=vector, latency_s=latency_s)
+            self._on_decision(
+                request.query,
+                verdict.decision,
+                novelty=verdict.novelty,
+                vector=verdict.vector,
+                latency_s=time.perf_counter() - request.since,
+            )
         except Exception:
             logger.exception("on_decision raised; the request is not affected")
-
-    def _deliver(self, answers: Sequence[_Answered]) -> None:
-        for loop in dict.fromkeys(request.loop for request, _ in answers):
-            try:
-                loop.call_soon_threadsafe(_resolve, [answer for answer in answers if answer[0].loop is loop])
-            except RuntimeError:  # the loop is closed: nobody waits there any more
-                logger.debug("an event loop was closed before its decisions came")
-
-
-def _resolve(answers: Sequence[_Answered]) -> None:
-    for request, found in answers:
-        if not request.answer.done():
-            request.answer.set_result(found)

@@ -1,4 +1,4 @@
-"""One router behind a gateway: batches, breakers, monitoring, and the gateway's names of the models."""
+"""One router behind a gateway: batches, circuit breakers, monitoring, and the names that the gateway has for models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..routers.base import Context, Decision, Policy, Router
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Batcher, safe_decision
+from .defaults import BatchLimits
 
 if TYPE_CHECKING:
     from ..monitoring.decision_log import DecisionLog
@@ -22,15 +23,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which model a gateway asks.
+    """The model that a gateway asks for one request.
 
     Attributes:
         model: the gateway's name of the model to ask.
-        fallbacks: the gateway's names of the models to ask when it fails, in order.
-        reason: why the model is not the decision's, where a breaker says so; else the decision's reason.
+        fallbacks: the gateway's names of the models to ask when the first one fails, in order.
+        reason: why this model is asked: the breaker's reason where a breaker changed the model, else the decision's.
         decision: what the router decided, in the pool's names.
         asked: the pool's name of the model to ask.
-        lease: of the probe that this request is; see `Choice`.
+        lease: number of the probe that this request is; None: the request is no probe. See `Choice`.
+
+    Example:
+        >>> import asyncio, routelearn
+        >>> from routelearn.service import Gateway
+        >>> gateway = Gateway(routelearn.load("router/"))
+        >>> selection = asyncio.run(gateway.select("Prove that every group of order 15 is cyclic."))
+        >>> selection.model, selection.decision.cause
+        ('sim-max', 'threshold')
+        >>> gateway.close()
     """
 
     model: str
@@ -41,17 +51,29 @@ class Selection:
     lease: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data, ready for JSON."""
+        """The selection as plain data, ready for JSON."""
         return asdict(self)
 
 
 class Gateway:
-    """Chooses models for the requests of a gateway and learns from what became of them. Never raises on a request.
+    """Chooses models for the requests of a gateway, and learns from the outcomes of their calls.
+
+    A gateway never raises on a request: when a query cannot be scored, the strong model is chosen.
 
     Attributes:
-        router: the router.
+        router: decides the queries.
         batcher: scores the requests.
-        availability: breakers, or None: every model is taken to answer.
+        availability: circuit breakers; None: every model counts as available.
+
+    Example:
+        >>> import asyncio, routelearn
+        >>> from routelearn.service import Gateway
+        >>> router = routelearn.load("router/")
+        >>> gateway = Gateway(router, models={"sim-max": "openai/large", "sim-small": "openai/small"})
+        >>> selection = asyncio.run(gateway.select("Prove that every group of order 15 is cyclic."))
+        >>> selection.model, selection.fallbacks
+        ('openai/large', ('openai/small',))
+        >>> gateway.close()
     """
 
     def __init__(
@@ -63,69 +85,61 @@ class Gateway:
         availability: Availability | None = None,
         monitor: RouteMonitor | None = None,
         log: DecisionLog | None = None,
-        max_batch: int = 32,
-        max_waiting: int = 1000,
-        timeout_s: float = 1.0,
+        limits: BatchLimits | None = None,
     ) -> None:
         """Check that the names fit together.
 
         Args:
-            router: mostly a `FallbackRouter`.
-            models: from the pool's names to the gateway's, of those that the gateway has; None: all, by their names.
-            policy: None: the router's own threshold.
-            availability: circuit breakers.
+            router: decides the queries; mostly a `FallbackRouter`.
+            models: the gateway's name for each model of the pool that the gateway has, by the pool's name; None: the
+                gateway has all models, under the names of the pool.
+            policy: decides requests without a policy; None: the router's threshold.
+            availability: circuit breakers; None: every model counts as available.
             monitor: counts the decisions.
             log: keeps the decisions.
-            max_batch: see `Batcher`.
-            max_waiting: see `Batcher`.
-            timeout_s: see `Batcher`.
+            limits: size of a batch, length of the queue and longest wait; None: the defaults.
 
         Raises:
-            InputError: a name that is not in the pool, strong or weak left out, or two models with one name at the
+            InputError: a name is not in the pool, strong or weak is missing, or two models have one name at the
                 gateway.
         """
         self._names = dict(models) if models is not None else {name: name for name in router.models}
         unknown = set(self._names) - set(router.models)
         if unknown:
-            raise InputError(f"models names {sorted(unknown)}, not in the pool; there are {list(router.models)}")
+            raise InputError(
+                f"models names {sorted(unknown)}, which are not in the pool; expected some of {list(router.models)}"
+            )
         if not {router.strong, router.weak} <= set(self._names):
             raise InputError(
-                f"models are {list(self._names)}; expected {router.strong!r} and {router.weak!r} among them"
+                f"models names {list(self._names)}; expected {router.strong!r} and {router.weak!r} among them"
             )
-        gateway_names = {gateway: name for name, gateway in self._names.items()}
-        self._pool = {**{name: name for name in self._names}, **gateway_names}
-        if len(gateway_names) != len(self._names):
-            raise InputError(f"two models have one name at the gateway: {self._names}")
+        pool_names = {name: model for model, name in self._names.items()}
+        if len(pool_names) != len(self._names):
+            raise InputError(f"models is {self._names}, with one name for two models; expected a name for each")
+        self._pool_names = {**{model: model for model in self._names}, **pool_names}
         self.router = router
         self.availability = availability
         self._monitor = monitor
         self._log = log
-        self.batcher = Batcher(
-            router,
-            policy,
-            max_batch=max_batch,
-            max_waiting=max_waiting,
-            timeout_s=timeout_s,
-            on_decision=self._on_decision,
-        )
+        self.batcher = Batcher(router, policy, limits=limits, on_decision=self._on_decision)
 
     def name(self, model: str) -> str:
         """The gateway's name of a model of the pool."""
         return self._names[model]
 
     def pool_name(self, *names: str | None) -> str | None:
-        """The model of the pool that the first known of these names stands for, or None.
+        """The model of the pool that the first known one of these names means; None: none of them is known.
 
-        Known are the gateway's names and the pool's, and both behind a provider: "openai/x" is x.
+        Known names are those of the gateway and those of the pool, with or without a provider: "openai/x" is x.
         """
         for name in names:
             for form in (name or "", (name or "").split("/", 1)[-1]):
-                if form in self._pool:
-                    return self._pool[form]
+                if form in self._pool_names:
+                    return self._pool_names[form]
         return None
 
     async def decide(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Decision:
-        """The router's decision; for a query that is none, the safe answer."""
+        """The router's decision; the safe answer when the query cannot be scored."""
         try:
             return await self.batcher.route(query, context, policy)
         except InputError as error:
@@ -135,19 +149,30 @@ class Gateway:
             return decision
 
     async def select(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Selection:
-        """The model to ask, and those to ask when it fails."""
+        """The model to ask for a request, and the models to ask when it fails."""
         decision = await self.decide(query, context, policy)
         offered = tuple(model for model in decision.candidates if model in self._names)
         if self.availability is None:
-            rest = tuple(self._names[model] for model in offered[1:])
-            return Selection(self._names[offered[0]], rest, decision.reason, decision, offered[0])
+            return Selection(
+                model=self._names[offered[0]],
+                fallbacks=tuple(self._names[model] for model in offered[1:]),
+                reason=decision.reason,
+                decision=decision,
+                asked=offered[0],
+            )
         choice = self.availability.choose(offered)
-        rest = tuple(self._names[model] for model in self.availability.fallbacks(offered) if model != choice.model)
-        reason = decision.reason if choice.model == decision.model else choice.reason
-        return Selection(self._names[choice.model], rest, reason, decision, choice.model, choice.lease)
+        others = (model for model in self.availability.fallbacks(offered) if model != choice.model)
+        return Selection(
+            model=self._names[choice.model],
+            fallbacks=tuple(self._names[model] for model in others),
+            reason=decision.reason if choice.model == decision.model else choice.reason,
+            decision=decision,
+            asked=choice.model,
+            lease=choice.lease,
+        )
 
     def strong_answers(self) -> bool:
-        """Whether the strong model is asked when it is wanted."""
+        """Whether the breaker of the strong model lets requests through."""
         return self.availability is None or self.availability.is_available(self.router.strong)
 
     def record(
@@ -159,23 +184,24 @@ class Gateway:
         error: BaseException | None = None,
         selection: Mapping[str, Any] | None = None,
     ) -> None:
-        """How a call of a model of the pool ended.
+        """Record the outcome of a call of a model.
 
         Args:
-            model: the pool's name.
-            ok: it answered.
-            latency_s: seconds that it took.
-            error: what went wrong.
-            selection: of the request, as a dict, if it was routed here: an outcome settles no other request's probe.
+            model: the pool's name of the model.
+            ok: the model answered.
+            latency_s: seconds that the call took; None: not measured.
+            error: what went wrong; None: nothing, or not known.
+            selection: the request's `Selection.as_dict()` if the gateway selected its model, so that the outcome
+                settles the probe of this request and of no other; None: the gateway did not.
         """
         if self.availability is None:
             return
-        chosen = selection is not None and selection.get("asked") == model
-        called = Choice(model, 0, "", lease=selection.get("lease")) if chosen and selection else model
-        self.availability.record(called, ok=ok, latency_s=latency_s, error=error)
+        selected = selection is not None and selection["asked"] == model
+        call = Choice(model, position=0, reason="", lease=selection["lease"]) if selected and selection else model
+        self.availability.record(call, ok=ok, latency_s=latency_s, error=error)
 
     def close(self) -> None:
-        """Stop the worker; requests that still wait get the safe answer."""
+        """Stop the worker thread; requests that still wait get the safe answer."""
         self.batcher.close()
 
     def _on_decision(

@@ -1,1 +1,1 @@
-"""Routers over HTTP."""
+"""The HTTP service: `routelearn serve`."""

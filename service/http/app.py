@@ -1,18 +1,14 @@
-"""The HTTP service as a FastAPI application; docs/serve.md describes it, `routelearn serve` runs it."""
+"""The HTTP service as a FastAPI application; docs/serve.md describes it, and `routelearn serve` runs it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from http import HTTPStatus
-from typing import Annotated, Any
 
-from fastapi import Body, FastAPI, Request, Response
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from pydantic_core import to_json
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from ... import __version__
@@ -22,40 +18,108 @@ from ...monitoring.prometheus import register_metrics
 from ...monitoring.route_metrics import register_route_metrics
 from ...monitoring.routing import RouteMonitor
 from ...routers.base import Assessment, Context, Decision
-from ...routers.errors import RoutelearnError
 from ...routers.query import Query
-from . import status_page
-from .lanes import Lanes
-from .request_limits import Limits, RequestError
-from .middleware import (
-    HEALTH,
-    METRICS,
-    OPENAPI,
-    OUTCOMES,
-    PAGE,
-    RELOAD,
-    ROUTE,
-    ROUTER,
-    SCORE,
-    STATUS,
-    Answer,
-    Gate,
-    Tokens,
+from ..defaults import RequestLimits
+from ..wire_names import OUTCOMES, ROUTE, SCORE
+from .endpoints import (
+    add_monitoring_endpoints,
+    add_openapi_endpoint,
+    add_router_endpoints,
+    describe_body_endpoints,
+    framework_error,
 )
-from .openapi import document, errors, text
-from .outcomes import OutcomeTaker
+from .lanes import Lanes
+from .middleware import BodyEndpoint, Gate, Tokens
+from .openapi import document
+from .outcomes import OutcomeReceiver
 from .prometheus import HttpMetrics
-from .schemas import Health, OutcomesReply, OutcomesRequest, RouteReply, RouterReply, ScoreReply, ScoringRequest
+from .schemas import StatusReply
 from .scorer import Scorer
 from .slot import RouterSlot, watch
 
-_Request = Annotated[ScoringRequest, Body()]
+
+class _Service:
+    """The parts of one service: queues, monitors, metrics and the decision log."""
+
+    def __init__(
+        self,
+        slot: RouterSlot,
+        limits: RequestLimits,
+        decision_log: DecisionLog | None,
+        escalation: EscalationMonitor,
+        watch_s: float | None,
+    ) -> None:
+        self._slot = slot
+        self._limits = limits
+        self._log = decision_log
+        self._escalation = escalation
+        self._watch_s = watch_s
+        self._started = time.monotonic()
+        self._monitor = RouteMonitor(slot.current.router)
+        slot.on_reload = self._monitor.follow
+        self._lanes = Lanes(Scorer(slot, limits, self._observe), limits)
+        self.metrics = HttpMetrics(slot, lambda: self._lanes.waiting)
+        register_route_metrics(self._monitor, self.metrics.registry)
+        register_metrics(escalation, self.metrics.registry)
+
+    def body_endpoints(self) -> dict[str, BodyEndpoint]:
+        """What answers POST, by path."""
+        receiver = OutcomeReceiver(self._monitor, self._escalation, self._log, self._lanes, self._limits)
+        return {
+            SCORE: partial(self._lanes.answer, "score"),
+            ROUTE: partial(self._lanes.answer, "route"),
+            OUTCOMES: receiver.answer,
+        }
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Open the queues and watch the bundle while the application runs."""
+        del app
+        self._lanes.open()
+        watching = asyncio.create_task(watch(self._slot, self._watch_s)) if self._watch_s else None
+        yield
+        if watching is not None:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+        self._lanes.close()
+        if self._log is not None:
+            self._log.close()
+
+    def status(self) -> StatusReply:
+        """What the status page shows."""
+        return {
+            "uptime_s": time.monotonic() - self._started,
+            "requests": self.metrics.requests,
+            "waiting": self._lanes.waiting,
+            "max_waiting": self._limits.max_waiting,
+            "router": self._slot.describe(),
+            "monitor": self._monitor.as_dict(),
+            "escalation": self._escalation.as_dict(),
+        }
+
+    def _observe(
+        self,
+        queries: Sequence[Query],
+        decisions: Sequence[Decision],
+        assessment: Assessment,
+        context: Context,
+        latency_s: float,
+    ) -> list[str]:
+        """Count and log decisions: their ids in the decision log."""
+        self._monitor.observe_batch(decisions, assessment, latency_s)
+        if self._log is None:
+            return []
+        return [
+            self._log.write(query, decision, latency_s=latency_s, context=context)
+            for query, decision in zip(queries, decisions, strict=True)
+        ]
 
 
 def create_app(
     slot: RouterSlot,
     *,
-    limits: Limits | None = None,
+    limits: RequestLimits | None = None,
     tokens: Tokens | None = None,
     decision_log: DecisionLog | None = None,
     escalation: EscalationMonitor | None = None,
@@ -65,155 +129,27 @@ def create_app(
 
     Args:
         slot: holds the router.
-        limits: of requests; None: the default ones.
-        tokens: who may ask; None: everybody, and nobody may reload.
-        decision_log: gets every decision; closed with the service.
-        escalation: the monitor of a cascade in this process; None: one that knows what callers report.
-        watch_s: look for a newer bundle every so many seconds; None: never by itself.
+        limits: bound the requests; None: the defaults.
+        tokens: let callers in; None: everybody may ask, and nobody may reload.
+        decision_log: gets every decision, and is closed when the application ends; None: decisions are not logged.
+        escalation: the monitor of a cascade in this process; None: the service makes a monitor for the escalations
+            that callers report.
+        watch_s: seconds between two looks for a newer bundle; None: the service does not look.
     """
-    limits, tokens = limits or Limits(), tokens or Tokens()
-    monitor, escalation = RouteMonitor(slot.current.router), escalation or EscalationMonitor()
-    slot.on_reload = monitor.follow
-
-    def observe(
-        queries: Sequence[Query],
-        decisions: Sequence[Decision],
-        assessment: Assessment,
-        context: Context,
-        latency_s: float,
-    ) -> list[str]:
-        monitor.observe_batch(decisions, assessment, latency_s)
-        if decision_log is None:
-            return []
-        return [
-            decision_log.write(query, decision, latency_s=latency_s, context=context)
-            for query, decision in zip(queries, decisions, strict=True)
-        ]
-
-    lanes = Lanes(Scorer(slot, limits, observe), limits)
-    metrics = HttpMetrics(slot, lambda: lanes.waiting)
-    register_route_metrics(monitor, metrics.registry)
-    register_metrics(escalation, metrics.registry)
-    answers: dict[str, Answer] = {
-        SCORE: partial(lanes.answer, "score"),
-        ROUTE: partial(lanes.answer, "route"),
-        OUTCOMES: OutcomeTaker(monitor, escalation, decision_log, lanes, limits).answer,
-    }
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        del app
-        lanes.open()
-        watching = asyncio.create_task(watch(slot, watch_s)) if watch_s else None
-        yield
-        if watching is not None:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
-        lanes.close()
-        if decision_log is not None:
-            decision_log.close()
-
+    limits, tokens = limits or RequestLimits(), tokens or Tokens()
+    service = _Service(slot, limits, decision_log, escalation or EscalationMonitor(), watch_s)
     app = FastAPI(
         title="routelearn",
         version=__version__,
-        summary="Scores queries and chooses a model for each.",
-        lifespan=lifespan,
-        openapi_url=None,  # served below, ready made
+        summary="Scores queries, and chooses a model for each of them.",
+        lifespan=service.lifespan,
+        openapi_url=None,  # `add_openapi_endpoint` serves a finished document
         redirect_slashes=False,
     )
-    app.add_middleware(Gate, answers=answers, metrics=metrics, tokens=tokens)
-    app.add_exception_handler(HTTPException, _http_error)
-    _describe_bodies(app)
-    _add_router(app, slot)
-    started = time.monotonic()
-
-    def status() -> dict[str, Any]:
-        return {
-            "uptime_s": time.monotonic() - started,
-            "requests": metrics.requests,
-            "waiting": lanes.waiting,
-            "max_waiting": limits.max_waiting,
-            "router": slot.describe(),
-            "monitor": monitor.as_dict(),
-            "escalation": escalation.as_dict(),
-        }
-
-    _add_watching(app, slot, metrics, status)
-    api = to_json(document(app, limits, tokens))
-
-    @app.get(OPENAPI, include_in_schema=False)
-    async def openapi() -> Response:
-        return Response(api, media_type="application/json")
-
+    app.add_middleware(Gate, endpoints=service.body_endpoints(), metrics=service.metrics, tokens=tokens)
+    app.add_exception_handler(HTTPException, framework_error)
+    describe_body_endpoints(app)
+    add_router_endpoints(app, slot)
+    add_monitoring_endpoints(app, slot, service.metrics, service.status)
+    add_openapi_endpoint(app, document(app, limits, tokens))
     return app
-
-
-def _describe_bodies(app: FastAPI) -> None:
-    """The endpoints that the gate answers: here FastAPI gets to know them."""
-    replies = errors(400, 401, 408, 413, 415, 422, 429, 500, 503)
-
-    @app.post(SCORE, response_model=ScoreReply, responses=replies, operation_id="score")
-    async def score(request: _Request) -> None:
-        """Score queries: the expected win rate of strong over weak, and the model that follows for each."""
-
-    @app.post(ROUTE, response_model=RouteReply, responses=replies, operation_id="route")
-    async def route(request: _Request) -> None:
-        """Decide queries: model, ranked candidates, score, threshold, and the reason in words."""
-
-    @app.post(OUTCOMES, response_model=OutcomesReply, responses=replies, operation_id="outcomes")
-    async def outcomes(request: Annotated[OutcomesRequest, Body()]) -> None:
-        """Report what became of queries: drift of the calibration and escalation follow from it."""
-
-
-def _add_router(app: FastAPI, slot: RouterSlot) -> None:
-    @app.get(ROUTER, response_model=RouterReply, responses=errors(401, 500), operation_id="router")
-    def router() -> Response:
-        """The router in service, and how the last reload went."""
-        return _json(slot.describe())
-
-    @app.post(RELOAD, response_model=RouterReply, responses=errors(401, 403, 409, 500), operation_id="reload")
-    def reload() -> Response:
-        """Load the bundle again, verify it and let it answer; takes the admin token."""
-        try:
-            slot.reload()
-        except (RoutelearnError, OSError) as error:
-            raise RequestError(409, "bundle_refused", str(error)) from error
-        return _json(slot.describe())
-
-
-def _add_watching(app: FastAPI, slot: RouterSlot, metrics: HttpMetrics, found: Callable[[], dict[str, Any]]) -> None:
-    @app.get(HEALTH, response_model=Health, responses=errors(500), operation_id="health")
-    async def health() -> Response:
-        """The process answers, and who decides: needs no token."""
-        return _json({"status": "ok", "answers": slot.current.answers})
-
-    @app.get(STATUS, response_model=dict[str, Any], responses=errors(401, 500), operation_id="status")
-    def status() -> Response:
-        """What the status page shows: requests, the monitor's numbers, the router."""
-        return _json(found())
-
-    @app.get(
-        METRICS, responses={**text("text/plain"), **errors(401, 500)}, response_class=Response, operation_id="metrics"
-    )
-    def prometheus() -> Response:
-        """All numbers, for Prometheus."""
-        return Response(metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
-
-    @app.get(PAGE, responses={**text("text/html"), **errors(500)}, response_class=Response, operation_id="page")
-    async def page() -> Response:
-        """The status page; asks for the token where there is one."""
-        return Response(status_page.HTML, headers=status_page.HEADERS)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses, in the one shape of errors."""
-    del request
-    assert isinstance(error, HTTPException)
-    phrase = HTTPStatus(error.status_code).phrase
-    detail = {"type": phrase.lower().replace(" ", "_"), "message": f"{phrase}; {OPENAPI} says what there is"}
-    return _json({"error": detail}, error.status_code, dict(error.headers or {}))
-
-
-def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(to_json(content, inf_nan_mode="null"), status, headers, "application/json")

@@ -1,4 +1,4 @@
-"""Who waits for the router, and how many may: small requests never stand behind large ones."""
+"""The queues of the HTTP service: how many requests may wait, and one lane each for small and for large requests."""
 
 from __future__ import annotations
 
@@ -6,49 +6,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import anyio
 from starlette.types import Receive, Scope
 
-from ..lane import Lane
-from .request_limits import Limits, RequestError, read_body
+from ..defaults import RequestLimits
+from ..lane import Lane, LaneError
+from .replies import RequestError
+from .request_limits import read_body
 from .scorer import Job, Scorer
 
 #: Bodies up to this many bytes take the lane of small requests; 32 prompts of 58 tokens have some 9,000.
 SMALL_BODY = 16_384
-#: Small requests that are scored together at most.
+#: Most small requests that are scored together.
 SMALL_JOBS = 32
 
 
 class Lanes:
-    """Two lanes, each with a thread: small requests are scored together, large ones one after the other.
+    """Two lanes, each with a thread, so that small requests never stand behind large ones.
+
+    Small requests are scored together, large ones one after the other.
 
     Attributes:
         waiting: requests that are being read, wait or are scored.
     """
 
-    def __init__(self, scorer: Scorer, limits: Limits) -> None:
-        """Take what works and the limits; the threads start with `open`."""
+    def __init__(self, scorer: Scorer, limits: RequestLimits) -> None:
+        """Set what scores the requests, and their limits; the lanes are made by `open`."""
         self._scorer = scorer
         self._limits = limits
-        self._lanes: tuple[Lane[Job, bytes | RequestError], Lane[Job, bytes | RequestError]] | None = None
+        self._small: Lane[Job, bytes] | None = None
+        self._large: Lane[Job, bytes] | None = None
         self.waiting = 0
 
     def open(self) -> None:
-        """Start the threads, on the running event loop."""
-        small = Lane(self._scorer, max_items=SMALL_JOBS, name="routelearn-small")
-        self._lanes = small, Lane(self._scorer, max_items=1, name="routelearn-large")
+        """Make the lanes; each thread starts with the first request of its lane."""
+        self._small = Lane(self._scorer, max_items=SMALL_JOBS, name="routelearn-small")
+        self._large = Lane(self._scorer, max_items=1, name="routelearn-large")
 
     def close(self) -> None:
-        """Let the threads end."""
-        for lane in self._lanes or ():
-            lane.close()
+        """Answer the requests that wait, and end the threads."""
+        for lane in (self._small, self._large):
+            if lane is not None:
+                lane.close(finish=True)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """Count a request as waiting.
 
         Raises:
-            RequestError: 429 too many wait.
+            RequestError: with 429 too many requests wait.
         """
         if self.waiting >= self._limits.max_waiting:
             raise RequestError(429, "too_many_requests", f"{self.waiting:,} requests wait; try again later")
@@ -62,18 +67,17 @@ class Lanes:
         """Read a request and answer it: the JSON body of the reply.
 
         Raises:
-            RequestError: whatever is wrong with it; 429 too many wait; 503 it waited too long.
+            RequestError: the request is wrong; with 429 too many requests wait, with 503 it waited too long.
         """
-        assert self._lanes is not None
+        limit_s = self._limits.request_timeout_s
         with self.admitted():
             job = Job(kind, await read_body(scope, receive, self._limits))
+            lane = self._large if len(job.body) > SMALL_BODY else self._small
+            assert lane is not None
             try:
-                with anyio.fail_after(self._limits.request_timeout_s):
-                    reply = await self._lanes[len(job.body) > SMALL_BODY].submit(job)
-            except TimeoutError:
-                raise RequestError(
-                    503, "timeout", f"not scored within {self._limits.request_timeout_s:g} s; try again later"
-                ) from None
-        if isinstance(reply, RequestError):
-            raise reply
-        return reply
+                return await lane.submit(job, limit_s)
+            except LaneError as error:
+                if error.cause == "closed":
+                    raise RequestError(503, "closing", "the service is being shut down") from None
+                message = f"the request was not scored within {limit_s:g} s; try again later"
+                raise RequestError(503, "timeout", message) from None

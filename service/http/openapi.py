@@ -1,4 +1,4 @@
-"""What OpenAPI says of errors, limits and tokens, which FastAPI cannot know."""
+"""Adds errors, limits and tokens to the OpenAPI document, which FastAPI cannot know."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from .request_limits import Limits
-from .middleware import OPEN, RELOAD, Tokens
-from .schemas import ErrorReply
+from ..defaults import RequestLimits
+from ..wire_names import OPEN_PATHS, RELOAD
+from .middleware import Tokens
+from .schemas import ErrorReply, OutcomesRequest, ScoringRequest
 
 _WHEN = {
-    400: "The body is not JSON, or never came to its end.",
-    401: "No bearer token, or a wrong one.",
-    403: "The token does not allow this.",
+    400: "The body is not JSON, or the client left before it was complete.",
+    401: "The bearer token is missing or wrong.",
+    403: "The token does not allow this request.",
     408: "The body came too slowly.",
-    409: "The bundle is refused; the old one goes on answering.",
+    409: "The bundle is refused; the old router stays in service.",
     413: "The body is too large.",
     415: "The content type is not application/json.",
-    422: "The request is not what is described here.",
+    422: "The request does not fit its schema, or it exceeds a limit.",
     429: "Too many requests wait.",
     500: "An unexpected error.",
-    503: "Not scored in time, or the service is being shut down.",
+    503: "The request was not scored in time, or the service is being shut down.",
 }
-_RETRY = {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}
+_RETRY = {
+    "headers": {"Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}}
+}
 
 Responses = dict[int | str, dict[str, Any]]
 
 
 def errors(*statuses: int) -> Responses:
-    """The error replies of an endpoint."""
+    """OpenAPI's entries for the error replies of an endpoint, by status."""
     return {
         status: {"model": ErrorReply, "description": _WHEN[status], **(_RETRY if status in {429, 503} else {})}
         for status in statuses
@@ -37,22 +40,23 @@ def errors(*statuses: int) -> Responses:
 
 
 def text(content_type: str) -> Responses:
-    """A reply that is no JSON."""
+    """OpenAPI's entry for a reply that is text."""
     return {200: {"content": {content_type: {"schema": {"type": "string"}}}}}
 
 
-def document(app: FastAPI, limits: Limits, tokens: Tokens) -> dict[str, Any]:
-    """FastAPI's description of an application, with the limits and the tokens of this service."""
+def document(app: FastAPI, limits: RequestLimits, tokens: Tokens) -> dict[str, Any]:
+    """FastAPI's document of an application, with the limits and the tokens of this service."""
     content: dict[str, Any] = app.openapi()
-    queries = content["components"]["schemas"]["ScoringRequest"]["properties"]["queries"]
+    schemas = content["components"]["schemas"]
+    queries = schemas[ScoringRequest.__name__]["properties"]["queries"]
     queries["maxItems"] = limits.max_queries
     queries["items"]["anyOf"][0]["maxLength"] = limits.max_characters
-    for entries in content["components"]["schemas"]["OutcomesRequest"]["properties"].values():
+    for entries in schemas[OutcomesRequest.__name__]["properties"].values():
         entries["maxItems"] = limits.max_queries
     if tokens.user is not None or tokens.admin is not None:
         content["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, methods in content["paths"].items():
-            if path not in OPEN and (tokens.user is not None or path == RELOAD):
+            if path not in OPEN_PATHS and (tokens.user is not None or path == RELOAD):
                 for operation in methods.values():
                     operation["security"] = [{"token": []}]
     return content

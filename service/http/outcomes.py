@@ -1,4 +1,4 @@
-"""What became of decided queries, as callers report it: what calibration and escalation are watched by."""
+"""Outcomes of decided queries, as callers report them; the monitors of calibration and escalation take them in."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from starlette.types import Receive, Scope
 from ...monitoring.decision_log import DecisionLog
 from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.routing import RouteMonitor
+from ..defaults import RequestLimits
 from .lanes import Lanes
-from .request_limits import Limits, RequestError, read_body
-from .schemas import OUTCOMES, invalid
+from .replies import RequestError
+from .request_limits import check_count, read_body
+from .schemas import OUTCOMES_REQUEST, OutcomesReply, validation_problem
 
 
-class OutcomeTaker:
-    """Hands what is reported to the monitors."""
+class OutcomeReceiver:
+    """Hands the outcomes that callers report to the monitors and to the decision log."""
 
     def __init__(
         self,
@@ -24,9 +26,17 @@ class OutcomeTaker:
         escalation: EscalationMonitor,
         log: DecisionLog | None,
         lanes: Lanes,
-        limits: Limits,
+        limits: RequestLimits,
     ) -> None:
-        """Take who is told, and what a request may hold."""
+        """Set who gets the outcomes, and the limits of a request.
+
+        Args:
+            monitor: compares scores with outcomes.
+            escalation: counts the escalations of cascades.
+            log: gets the outcomes of logged decisions; None: they are refused.
+            lanes: count the requests that are being read.
+            limits: bound the body, and the entries of each kind by `max_queries`.
+        """
         self._monitor = monitor
         self._escalation = escalation
         self._log = log
@@ -34,29 +44,28 @@ class OutcomeTaker:
         self._limits = limits
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
-        """Read a request and take it in whole: the JSON body of the reply.
+        """Read a request and take in all of it: the JSON body of the reply.
 
         Raises:
-            RequestError: whatever is wrong with it; then nothing of it was taken in.
+            RequestError: the request is wrong; then nothing of it is taken in.
         """
         with self._lanes.admitted():
-            return await anyio.to_thread.run_sync(self._take, await read_body(scope, receive, self._limits))
+            return await anyio.to_thread.run_sync(self._receive, await read_body(scope, receive, self._limits))
 
-    def _take(self, body: bytes) -> bytes:
+    def _receive(self, body: bytes) -> bytes:
         try:
-            content = OUTCOMES.validate_json(body)
+            content = OUTCOMES_REQUEST.validate_json(body)
         except ValidationError as error:
-            raise RequestError(*invalid(error)) from None
+            raise RequestError(*validation_problem(error)) from None
         outcomes, escalations = content.get("outcomes", []), content.get("escalations", [])
         logged = content.get("logged", [])
-        most = self._limits.max_queries
-        for name, count in (("outcomes", len(outcomes)), ("escalations", len(escalations)), ("logged", len(logged))):
-            if count > most:
-                raise RequestError(422, "too_large", f"{count:,} entries in a request; at most {most:,}", name)
-        if logged and self._log is None:
-            raise RequestError(422, "invalid_request", "there is no decision log: --decision-log FILE", "logged")
-        for entry in logged:
-            if self._log is not None:
+        for name, entries in (("outcomes", outcomes), ("escalations", escalations), ("logged", logged)):
+            check_count(name, len(entries), self._limits)
+        if logged:
+            if self._log is None:
+                message = "the service has no decision log; expected it to run with --decision-log FILE"
+                raise RequestError(422, "invalid_request", message, "logged")
+            for entry in logged:
                 self._log.write_outcome(entry["id"], entry["outcome"])
         for outcome in outcomes:
             self._monitor.outcome(outcome["score"], outcome["strong_won"])
@@ -68,4 +77,5 @@ class OutcomeTaker:
                 latency_s=cascade.get("latency_s"),
                 cost_usd=cascade.get("cost_usd"),
             )
-        return to_json({"taken": len(outcomes) + len(escalations) + len(logged)})
+        reply: OutcomesReply = {"taken": len(outcomes) + len(escalations) + len(logged)}
+        return to_json(reply)

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics: requests, the queue, the bundle, the process, and whatever else is registered."""
+"""Metrics of the HTTP service for Prometheus: requests, the queue, the bundle, the process."""
 
 from __future__ import annotations
 
@@ -15,57 +15,67 @@ BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.
 
 
 class _SlotCollector:
-    """The bundle and its reloads, read at each scrape."""
+    """Metrics of the queue, the bundle and its reloads, which are read at each scrape."""
 
     def __init__(self, slot: RouterSlot, waiting: Callable[[], int]) -> None:
         self._slot = slot
         self._waiting = waiting
 
     def collect(self) -> Iterator[Any]:
-        """See the protocol of prometheus_client."""
-        slot, served = self._slot, self._slot.current
-        yield GaugeMetricFamily("routelearn_http_waiting", "Requests read, waiting or scored.", self._waiting())
+        """Read the metrics, as prometheus_client asks for them."""
+        slot, active = self._slot, self._slot.current
+        yield GaugeMetricFamily(
+            "routelearn_http_waiting", "Requests that are being read, wait or are scored.", self._waiting()
+        )
         reloads = CounterMetricFamily("routelearn_bundle_reloads", "Reloads of the bundle.", labels=["result"])
         reloads.add_metric(["taken"], slot.reloads)
         reloads.add_metric(["refused"], slot.refused)
         yield reloads
         yield GaugeMetricFamily(
             "routelearn_bundle_reload_failed",
-            "1 while the newest bundle is a refused one.",
+            "1 while the newest bundle is refused.",
             float(slot.error is not None),
         )
         yield GaugeMetricFamily(
-            "routelearn_bundle_loaded_timestamp_seconds", "When it was loaded.", served.loaded_at.timestamp()
+            "routelearn_bundle_loaded_timestamp_seconds",
+            "When the router in service was loaded.",
+            active.loaded_at.timestamp(),
         )
         yield GaugeMetricFamily(
-            "routelearn_learned", "1 while a learned router answers, 0: rules.", float(served.answers == "learned")
+            "routelearn_learned",
+            "1 while the learned router decides, 0 while rules decide.",
+            float(active.answers == "learned"),
         )
-        yield InfoMetricFamily("routelearn_bundle", "The router in service.", {"digest": served.digest or ""})
+        yield InfoMetricFamily("routelearn_bundle", "The router in service.", {"digest": active.digest or ""})
 
 
 class HttpMetrics:
-    """Counts requests, and renders everything in one registry.
+    """Counts requests, and renders all metrics of the service.
 
     Attributes:
-        registry: of this service alone, so that several in one process do not meet.
-        requests: answered, by path.
+        registry: holds the metrics of this service only, so that several services may share a process.
+        requests: number of requests that were answered, by path.
     """
 
     def __init__(self, slot: RouterSlot, waiting: Callable[[], int]) -> None:
-        """Register what is read at each scrape.
+        """Register the metrics.
 
         Args:
             slot: holds the router.
-            waiting: requests that are being read, wait or are scored.
+            waiting: gives the number of requests that are being read, wait or are scored.
         """
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.registry.register(_SlotCollector(slot, waiting))
         self._requests = Counter(
-            "routelearn_http_requests", "Requests answered.", ["path", "status"], registry=self.registry
+            "routelearn_http_requests", "Requests that were answered.", ["path", "status"], registry=self.registry
         )
         self._seconds = Histogram(
-            "routelearn_http_request_seconds", "Head read to answer.", ["path"], buckets=BUCKETS, registry=self.registry
+            "routelearn_http_request_seconds",
+            "Seconds from the head of a request to the reply.",
+            ["path"],
+            buckets=BUCKETS,
+            registry=self.registry,
         )
         self._counted: dict[tuple[str, int], Any] = {}
         self._timed: dict[str, Any] = {}
@@ -75,9 +85,9 @@ class HttpMetrics:
         """Count one request; from the event loop only.
 
         Args:
-            path: one of few: the caller maps what it does not know to one word.
-            status: of the answer.
-            seconds: from the head read to the answer.
+            path: one of a few names; the caller replaces unknown paths by one word.
+            status: HTTP status of the reply.
+            seconds: from the head of the request to the reply.
         """
         key = (path, status)
         if key not in self._counted:
@@ -88,5 +98,5 @@ class HttpMetrics:
         self.requests[path] = self.requests.get(path, 0) + 1
 
     def render(self) -> bytes:
-        """Prometheus' text format, version 1.0.0."""
+        """All metrics in Prometheus' text format, version 1.0.0."""
         return generate_latest(self.registry)

@@ -1,98 +1,36 @@
-"""What one caller may ask of the service at a time, and the reading of a body within it."""
+"""Refuses requests beyond the limits of the service: bodies that are too large or too slow, too many queries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 
 import anyio
 from starlette.types import Receive, Scope
 
-from ...routers.errors import InputError
 from ...routers.query import Query, turns
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of the service; each is an option of `routelearn serve`.
-
-    Attributes:
-        max_body: bytes of a request body; beyond it 413. A MiB is parsed in some 3 ms, for which the
-            interpreter, and with it the event loop, stands still.
-        max_queries: queries in a request; beyond it 422.
-        max_characters: characters of a query, all turns of a chat together; beyond it 422.
-        max_waiting: requests that are being read, wait or are scored; beyond it 429.
-        max_batch: queries in one run of the router; larger requests take several runs.
-        body_timeout_s: longest that a body may take to arrive; beyond it 408.
-        request_timeout_s: longest from a read body to the answer; beyond it 503.
-    """
-
-    max_body: int = 1 << 20
-    max_queries: int = 1_024
-    max_characters: int = 100_000
-    max_waiting: int = 256
-    max_batch: int = 256
-    body_timeout_s: float = 10.0
-    request_timeout_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        """Refuse a limit that lets nothing through.
-
-        Raises:
-            InputError: a limit is not above 0.
-        """
-        for item in fields(self):
-            if not getattr(self, item.name) > 0:
-                raise InputError(f"{item.name} is {getattr(self, item.name)}; expected a number above 0")
-
-    def check(self, queries: Sequence[Query]) -> tuple[str, str] | None:
-        """What is too much of it, and in which part of the request; None: nothing."""
-        if len(queries) > self.max_queries:
-            return f"{len(queries):,} queries in a request; at most {self.max_queries:,}", "queries"
-        for row, query in enumerate(queries):
-            length = len(query) if isinstance(query, str) else sum(map(len, turns(query)))
-            if length > self.max_characters:
-                return f"a query of {length:,} characters; at most {self.max_characters:,}", f"queries[{row}]"
-        return None
-
-
-class RequestError(Exception):
-    """A request that is answered with an error.
-
-    Attributes:
-        status: the HTTP status.
-        kind: `type` of the error, one word for programs.
-        message: one sentence for people; nothing of what was sent.
-        param: the part of the request that is meant.
-    """
-
-    def __init__(self, status: int, kind: str, message: str, param: str | None = None) -> None:
-        """See the attributes."""
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self.message = message
-        self.param = param
+from ..defaults import RequestLimits
+from ..wire_names import CONTENT_LENGTH, CONTENT_TYPE, JSON
+from .replies import RequestError
 
 
 def header(scope: Scope, name: bytes) -> bytes:
-    """The first value of a header, or nothing."""
+    """The first value of a header; empty when the request does not have the header."""
     return next((value for key, value in scope["headers"] if key == name), b"")
 
 
-async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limits: RequestLimits) -> bytes:
     """The body of a JSON request.
 
     Raises:
-        RequestError: 415 it is not said to be JSON, 413 too large, 408 too slow, 400 the client left.
+        RequestError: with 415 the content type is not JSON, with 413 the body is too large, with 408 it comes too
+            slowly, with 400 the client left.
     """
-    if header(scope, b"content-type").split(b";", 1)[0].strip().lower() != b"application/json":
+    if header(scope, CONTENT_TYPE).split(b";", 1)[0].strip().lower() != JSON:
         # Also keeps foreign web pages out: a browser asks before it sends this type across origins.
-        raise RequestError(415, "unsupported_media_type", "expected content-type: application/json")
-    too_large = RequestError(413, "too_large", f"the body has more than {limits.max_body:,} bytes")
-    length = header(scope, b"content-length")
+        raise RequestError(415, "unsupported_media_type", "the content-type is not JSON; expected application/json")
+    length = header(scope, CONTENT_LENGTH)
     if length.isdigit() and (len(length) > 15 or int(length) > limits.max_body):
-        raise too_large
+        raise _too_large(limits)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -104,10 +42,41 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
                 chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > limits.max_body:
-                    raise too_large
+                    raise _too_large(limits)
                 chunks.append(chunk)
                 if not message.get("more_body", False):
                     break
     except TimeoutError:
-        raise RequestError(408, "body_timeout", f"the body did not arrive within {limits.body_timeout_s:g} s") from None
+        raise RequestError(
+            408, "body_timeout", f"the body is not complete; expected all of it within {limits.body_timeout_s:g} s"
+        ) from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def check_queries(queries: Sequence[Query], limits: RequestLimits) -> None:
+    """Refuse too many queries, and queries that are too long.
+
+    Raises:
+        RequestError: with 422 one of the two.
+    """
+    check_count("queries", len(queries), limits)
+    for row, query in enumerate(queries):
+        length = len(query) if isinstance(query, str) else sum(map(len, turns(query)))
+        if length > limits.max_characters:
+            message = f"the query has {length:,} characters; expected at most {limits.max_characters:,}"
+            raise RequestError(422, "too_large", message, f"queries[{row}]")
+
+
+def check_count(name: str, count: int, limits: RequestLimits) -> None:
+    """Refuse a list with too many entries.
+
+    Raises:
+        RequestError: with 422 the list is too long.
+    """
+    if count > limits.max_queries:
+        message = f"{name} has {count:,} entries; expected at most {limits.max_queries:,}"
+        raise RequestError(422, "too_large", message, name)
+
+
+def _too_large(limits: RequestLimits) -> RequestError:
+    return RequestError(413, "too_large", f"the body is too large; expected at most {limits.max_body:,} bytes")

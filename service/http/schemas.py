@@ -1,17 +1,19 @@
-"""What goes over the wire: requests as they are checked, replies and errors as OpenAPI describes them.
+"""Requests and replies of the HTTP service: the names, types and ranges of their fields.
 
-Requests are parsed from raw bytes by pydantic's own JSON parser, in a worker thread: it refuses deep nesting,
-lone surrogates and numbers out of range, and it never builds anything but plain data.
+Requests are parsed from raw bytes by pydantic's JSON parser, in a worker thread: it refuses deep nesting, lone
+surrogates and numbers out of range, and it builds nothing but plain data.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 from typing_extensions import NotRequired, TypedDict
 
 from ...routers.base import Decision, Source
+from ..wire_names import ErrorType
 
 _IGNORE = ConfigDict(extra="ignore", strict=True)
 _FORBID = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -21,25 +23,10 @@ _ONE_OF_BOTH = ConfigDict(
     allow_inf_nan=False,
     json_schema_extra={"not": {"required": ["threshold", "strong_share"]}},
 )
-_FIELDS = frozenset(
-    {"queries", "context", "threshold", "strong_share", "role", "content", "text", "tier", "use_case"}
-) | {
-    "outcomes",
-    "logged",
-    "id",
-    "outcome",
-    "escalations",
-    "score",
-    "strong_won",
-    "model",
-    "escalated",
-    "latency_s",
-    "cost_usd",
-}
 
 
 class Part(TypedDict):
-    """A part of a multimodal message; only text counts."""
+    """A part of a multimodal message; routers read its text only."""
 
     __pydantic_config__ = _IGNORE  # type: ignore[misc]
     type: NotRequired[str]
@@ -53,20 +40,20 @@ class Message(TypedDict):
     role: NotRequired[str]
     content: Annotated[
         str | Annotated[list[str | Part], Field(fail_fast=True)] | None,
-        Field(description="Text, or parts; null is no text."),
+        Field(description="Text, or a list of parts; null stands for no text."),
     ]
 
 
 class RequestContext(TypedDict):
-    """What is known of the caller, for rules and policies that use it."""
+    """Facts about the caller, for rules and policies that use them."""
 
     __pydantic_config__ = _FORBID  # type: ignore[misc]
-    tier: NotRequired[Annotated[str, Field(max_length=200)]]
-    use_case: NotRequired[Annotated[str, Field(max_length=200)]]
+    tier: NotRequired[Annotated[str, Field(max_length=200, description="The tier of the user.")]]
+    use_case: NotRequired[Annotated[str, Field(max_length=200, description="What the queries are for.")]]
 
 
 class ScoringRequest(TypedDict):
-    """Queries, and how to decide them: at most one of threshold and strong_share; neither: the service's own."""
+    """Queries, and how to decide them: by a threshold, by a strong share, or, with neither, as the service decides."""
 
     __pydantic_config__ = _ONE_OF_BOTH  # type: ignore[misc]
     queries: Annotated[
@@ -75,44 +62,54 @@ class ScoringRequest(TypedDict):
         Field(min_length=1, fail_fast=True, description="Prompts, or chats as lists of messages."),
     ]
     context: NotRequired[Annotated[RequestContext, Field(description="Holds for all queries of the request.")]]
-    threshold: NotRequired[Annotated[float, Field(description="A score at or above it goes to strong.")]]
+    threshold: NotRequired[Annotated[float, Field(description="A score at or above it goes to the strong model.")]]
     strong_share: NotRequired[
-        Annotated[float, Field(ge=0, le=1, description="Send this share of queries like the calibration's to strong.")]
+        Annotated[
+            float,
+            Field(
+                ge=0,
+                le=1,
+                description="The threshold that sends this share of the calibration queries to the strong model.",
+            ),
+        ]
     ]
 
 
 class Outcome(TypedDict):
-    """Which answer to a decided query was the better one.
+    """Which of two answers to a decided query was the better one.
 
-    Report all, or a random part: those of one model alone would bias the comparison.
+    Report all outcomes, or a random part of them. Outcomes of queries that one model answered would bias the
+    comparison.
     """
 
     __pydantic_config__ = _FORBID  # type: ignore[misc]
-    score: Annotated[float, Field(ge=0, le=1, description="The decision's score.")]
-    strong_won: Annotated[float, Field(ge=0, le=1, description="1: the strong model's was better; 0.5: a tie.")]
+    score: Annotated[float, Field(ge=0, le=1, description="The score of the decision.")]
+    strong_won: Annotated[
+        float, Field(ge=0, le=1, description="1: the strong model's answer was better; 0.5: a tie; 0: it was worse.")
+    ]
 
 
 class LoggedOutcome(TypedDict):
-    """How good the answer to a logged decision was: for the evaluation of other policies."""
+    """How good the answer to a logged decision was, for the evaluation of other policies."""
 
     __pydantic_config__ = _FORBID  # type: ignore[misc]
-    id: Annotated[str, Field(min_length=1, max_length=64, description="Of the decision, as /v1/route gave it.")]
-    outcome: Annotated[float, Field(ge=0, le=1, description="The more the better.")]
+    id: Annotated[str, Field(min_length=1, max_length=64, description="The decision's id, from /v1/route.")]
+    outcome: Annotated[float, Field(ge=0, le=1, description="How good the answer was; 1 is best.")]
 
 
 class Escalation(TypedDict):
-    """How a cascade went that asked a weak model first."""
+    """One request to a cascade that asks a weak model first."""
 
     __pydantic_config__ = _FORBID  # type: ignore[misc]
     model: Annotated[str, Field(max_length=200, description="The weak model.")]
     escalated: Annotated[bool, Field(description="The strong model was asked as well.")]
-    use_case: NotRequired[Annotated[str, Field(max_length=200)]]
-    latency_s: NotRequired[Annotated[float, Field(ge=0, description="From the request to the final answer.")]]
-    cost_usd: NotRequired[Annotated[float, Field(ge=0, description="Of all calls.")]]
+    use_case: NotRequired[Annotated[str, Field(max_length=200, description="What the request was for.")]]
+    latency_s: NotRequired[Annotated[float, Field(ge=0, description="Seconds from the request to the final answer.")]]
+    cost_usd: NotRequired[Annotated[float, Field(ge=0, description="Cost of all calls of the request, in USD.")]]
 
 
 class OutcomesRequest(TypedDict):
-    """What became of decided queries: of each kind as many as there may be queries in a request."""
+    """Outcomes of decided queries; each list may have as many entries as a request may have queries."""
 
     __pydantic_config__ = _FORBID  # type: ignore[misc]
     outcomes: NotRequired[Annotated[list[Outcome], Field(fail_fast=True)]]
@@ -120,89 +117,177 @@ class OutcomesRequest(TypedDict):
     escalations: NotRequired[Annotated[list[Escalation], Field(fail_fast=True)]]
 
 
-REQUEST: TypeAdapter[ScoringRequest] = TypeAdapter(ScoringRequest)
-OUTCOMES: TypeAdapter[OutcomesRequest] = TypeAdapter(OutcomesRequest)
+SCORING_REQUEST: TypeAdapter[ScoringRequest] = TypeAdapter(ScoringRequest)
+OUTCOMES_REQUEST: TypeAdapter[OutcomesRequest] = TypeAdapter(OutcomesRequest)
+
+_BUNDLE = Field(description="Digest of the bundle that decided; null: rules decided, without a bundle.")
 
 
-class ScoreReply(BaseModel):
-    """One entry a query, in the order of the request."""
+class ScoreReply(TypedDict):
+    """Lists with one entry per query, in the order of the request."""
 
-    scores: list[float] = Field(description="Expected win rate of strong over weak, in [0, 1].")
-    models: list[str] = Field(description="The chosen models.")
-    sources: list[Source] = Field(description="Who answered: the learned router, rules, or the safe default.")
-    bundle: str | None = Field(description="Digest of the bundle that answered; null: rules alone.")
+    scores: Annotated[list[float], Field(description="Expected win rate of the strong model over weak, in [0, 1].")]
+    models: Annotated[list[str], Field(description="The chosen models.")]
+    sources: Annotated[list[Source], Field(description="What decided: the learned router, rules, or the safe default.")]
+    bundle: Annotated[str | None, _BUNDLE]
 
 
-class RouteReply(BaseModel):
-    """One decision a query, in the order of the request."""
+class RouteReply(TypedDict):
+    """One decision per query, in the order of the request."""
 
     decisions: list[Decision]
-    bundle: str | None = Field(description="Digest of the bundle that answered; null: rules alone.")
-    ids: list[str] | None = Field(None, description="Of the decisions in the decision log; null: there is none.")
+    bundle: Annotated[str | None, _BUNDLE]
+    ids: Annotated[
+        list[str] | None, Field(description="Ids of the decisions in the decision log; null: there is no log.")
+    ]
 
 
-class OutcomesReply(BaseModel):
-    """All of the request was taken in."""
+class OutcomesReply(TypedDict):
+    """The whole request was taken in."""
 
-    taken: int = Field(description="Outcomes of all kinds.")
-
-
-class Health(BaseModel):
-    """The process answers; `answers` says who decides."""
-
-    status: str = Field(description="ok, or closing while requests in flight are finished.")
-    answers: Source = Field(description="learned, or rules when there is no usable bundle.")
+    taken: Annotated[int, Field(description="Number of outcomes of all kinds.")]
 
 
-class RouterReply(BaseModel):
-    """The router in service, and how the last reload went."""
+class HealthReply(TypedDict):
+    """The process answers; `answers` says what decides queries."""
 
-    kind: str
-    path: str
-    answers: Source
-    unavailable: str | None = Field(description="Why rules answer in the place of a bundle.")
-    bundle: str | None = Field(description="sha256 of the bundle's manifest, which holds the hashes of its files.")
-    loaded_at: str = Field(description="When this router took over, ISO 8601, UTC.")
-    models: list[str]
+    status: Annotated[str, Field(description="Always ok.")]
+    answers: Annotated[Source, Field(description="learned, or rules when there is no usable bundle.")]
+
+
+class RouterReply(TypedDict):
+    """The router in service, and the result of the last reload."""
+
+    kind: Annotated[str, Field(description="Kind of the router, such as matrix_factorization or rules.")]
+    path: Annotated[str, Field(description="Where the router is loaded from.")]
+    answers: Annotated[Source, Field(description="What decides queries: learned, or rules.")]
+    unavailable: Annotated[str | None, Field(description="Why rules decide instead of the bundle; null: they do not.")]
+    bundle: Annotated[
+        str | None, Field(description="sha256 of the bundle's manifest, which holds the hashes of its files.")
+    ]
+    loaded_at: Annotated[str, Field(description="When this router took over, ISO 8601, UTC.")]
+    models: Annotated[list[str], Field(description="The names of the pool.")]
     strong: str
     weak: str
-    threshold: float
-    threshold_table: list[list[float]] = Field(description="Pairs of strong share and threshold.")
-    guarantee: dict[str, Any] | None
-    reference: bool = Field(description="The bundle knows its reference distribution: drift can be told.")
-    reloads: int = Field(description="Bundles taken over since the start.")
-    refused: int = Field(description="Bundles refused since the start.")
-    reload_error: str | None = Field(description="Why the newest bundle was refused; null: it was not.")
+    threshold: Annotated[float, Field(description="A score at or above it goes to the strong model.")]
+    threshold_table: Annotated[list[list[float]], Field(description="Pairs of strong share and threshold.")]
+    guarantee: Annotated[dict[str, Any] | None, Field(description="The bundle's guaranteed threshold; null: none.")]
+    reference: Annotated[bool, Field(description="The bundle has a drift reference, so drift is watched.")]
+    reloads: Annotated[int, Field(description="Bundles taken over since the start.")]
+    refused: Annotated[int, Field(description="Bundles refused since the start.")]
+    reload_error: Annotated[
+        str | None, Field(description="Why the newest bundle was refused; null: it was not refused.")
+    ]
 
 
-class ErrorDetail(BaseModel):
-    """What went wrong, and where in the request."""
+class StatusReply(TypedDict):
+    """What the status page shows."""
 
-    type: str
-    message: str
-    param: str | None = None
+    uptime_s: Annotated[float, Field(description="Seconds since the start.")]
+    requests: Annotated[dict[str, int], Field(description="Requests answered since the start, by path.")]
+    waiting: Annotated[int, Field(description="Requests that are being read, wait or are scored.")]
+    max_waiting: Annotated[int, Field(description="Most requests that may wait.")]
+    router: RouterReply
+    monitor: Annotated[dict[str, Any], Field(description="Counts of decisions, drift and calibration.")]
+    escalation: Annotated[dict[str, Any], Field(description="Escalation rates of the cascades that callers report.")]
 
 
-class ErrorReply(BaseModel):
-    """The one shape of every error."""
+class ErrorDetail(TypedDict):
+    """What is wrong, and in which part of the request."""
+
+    type: Annotated[str, Field(description="One word for programs.")]
+    message: Annotated[str, Field(description="One sentence for people.")]
+    param: NotRequired[Annotated[str, Field(description="The part of the request, such as queries[1].")]]
+
+
+class ErrorReply(TypedDict):
+    """The shape of every error."""
 
     error: ErrorDetail
 
 
-def invalid(error: ValidationError) -> tuple[int, str, str, str | None]:
-    """What a request that does not parse is answered with: status, type, message, param; nothing of its text."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+_ENTRIES = {"context": RequestContext, "outcomes": Outcome, "logged": LoggedOutcome, "escalations": Escalation}
+_TOP = {kind.__name__: kind for kind in (ScoringRequest, OutcomesRequest)}
+_FIELDS = frozenset().union(*(kind.__annotations__ for kind in (*_TOP.values(), *_ENTRIES.values(), Message, Part)))
+
+#: What was expected, by pydantic's type of an error; filled in with the context of the error.
+_EXPECTED = {
+    "string_type": "a string",
+    "string_too_short": "{min_length} or more characters",
+    "string_too_long": "at most {max_length} characters",
+    "list_type": "a list",
+    "too_short": "{min_length} or more entries",
+    "dict_type": "an object",
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "greater_than_equal": "a number of {ge:g} or more",
+    "less_than_equal": "a number of at most {le:g}",
+}
+_JSON_NAMES = {str: "a string", list: "a list", dict: "an object", type(None): "null"}
+
+
+def validation_problem(error: ValidationError) -> tuple[int, ErrorType, str, str | None]:
+    """The arguments of the `RequestError` for a request that does not fit its schema.
+
+    The message says what was given and what was expected; it quotes no text of the request.
+    """
+    problems = error.errors(include_url=False)
     if problems[0]["type"] == "json_invalid":
-        return 400, "invalid_json", problems[0]["msg"], None
+        return 400, "invalid_json", f"the body is not JSON: {problems[0]['ctx']['error']}", None
     worst = max(problems, key=lambda problem: len(problem["loc"]))  # the branch of a union that got furthest
-    path, message = "", worst["msg"]
-    for step in worst["loc"]:
+    if worst["type"] == "extra_forbidden":
+        return 422, "invalid_request", _unknown_field(error.title, worst["loc"]), _path(worst["loc"]) or None
+    path = _path(worst["loc"])
+    if worst["type"] == "missing":
+        return 422, "invalid_request", f"{path} is missing; it is required", path
+    return (
+        422,
+        "invalid_request",
+        f"{path or 'the body'} is {_given(worst)}; expected {_expected(worst, path)}",
+        path or None,
+    )
+
+
+def _path(steps: tuple[int | str, ...]) -> str:
+    """The place of an error, such as queries[1][0].content; pydantic's names of the branches of unions are left out."""
+    path = ""
+    for step in steps:
         if isinstance(step, int):
             path += f"[{step}]"
-        elif step in _FIELDS:  # the others are pydantic's names of a union's branches
+        elif step in _FIELDS:
             path += f".{step}" if path else str(step)
-    if worst["type"] == "extra_forbidden":
-        message = f"unknown field {str(worst['loc'][-1])[:50]!r}"
-    elif worst["type"] in {"string_type", "list_type"} and path.endswith("]"):
-        message = "expected a string, or a chat as a list of messages"
-    return 422, "invalid_request", message, path or None
+    return path
+
+
+def _given(problem: ErrorDetails) -> str:
+    """What a request holds at the place of an error: its type, and a number itself where it is no query."""
+    value = problem["input"]
+    if problem["type"] in {"string_too_short", "string_too_long"}:
+        return f"a string of {len(value)} characters"
+    if problem["type"] == "too_short":
+        return f"a list of {len(value)} entries"
+    if isinstance(value, bool):
+        return str(value).lower()
+    plain = isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 53)
+    if plain and problem["loc"][:1] != ("queries",):
+        return f"{value:g}"
+    return _JSON_NAMES.get(type(value), "a number")
+
+
+def _expected(problem: ErrorDetails, path: str) -> str:
+    if problem["type"] in {"string_type", "list_type", "dict_type"} and path.startswith("queries["):
+        if path.count("[") == 1:
+            return "a string, or a chat as a list of messages"
+        if path.endswith(".content"):
+            return "a string, a list of parts, or null"
+        if path.endswith("]") and ".content[" in path:
+            return "a string, or an object with a text"
+    template = _EXPECTED.get(problem["type"])
+    return problem["msg"] if template is None else template.format(**problem.get("ctx", {}))
+
+
+def _unknown_field(title: str, steps: tuple[int | str, ...]) -> str:
+    """The message about a field that the schema does not have."""
+    parent = next((_ENTRIES[step] for step in reversed(steps[:-1]) if step in _ENTRIES), None) or _TOP[title]
+    return f"unknown field {str(steps[-1])[:50]!r}; expected {', '.join(parent.__annotations__)}"

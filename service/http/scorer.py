@@ -1,4 +1,4 @@
-"""From the raw bytes of requests to the raw bytes of replies, in a worker thread: the event loop only moves them."""
+"""Parses, scores and answers requests in a worker thread; the event loop only moves their raw bytes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from ...policies.threshold import policy_of
 from ...routers.base import Assessment, Context, Decision, Policy, Router, decide_by
 from ...routers.errors import InputError
 from ...routers.query import Query
-from .request_limits import Limits, RequestError
-from .schemas import REQUEST, invalid
-from .slot import RouterSlot, Served
+from ..defaults import RequestLimits
+from .replies import RequestError
+from .request_limits import check_queries
+from .schemas import SCORING_REQUEST, RouteReply, ScoreReply, validation_problem
+from .slot import ActiveRouter, RouterSlot
 
 logger = logging.getLogger(__name__)
 
-#: Told of what was decided for a request: queries, decisions, what was known of them, context, seconds since it came.
-#: Gives the ids under which the decisions were logged; none where there is no log.
+#: Called with the decisions for a request: queries, decisions, the assessment, the context, and the seconds since the
+#: request came. It returns the ids of the decisions in the decision log; an empty list when there is no log.
 Observe = Callable[[Sequence[Query], Sequence[Decision], Assessment, Context, float], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request with its body read.
+    """One request whose body has been read.
 
     Attributes:
-        kind: what to reply.
+        kind: which reply the caller wants.
         body: JSON, not yet parsed.
-        since: `time.perf_counter` when it came.
-        trace: holds the span of the request, where there is a tracer.
+        since: `time.perf_counter` when the body was complete.
+        trace: holds the span of the request, if there is a tracer.
     """
 
     kind: Literal["route", "score"]
@@ -48,61 +50,71 @@ class Job:
 
 @dataclass(slots=True)
 class _Request:
-    """A job once it is parsed, and what was decided so far."""
+    """A parsed job, and the decisions so far with the assessments behind them."""
 
     job: Job
     queries: Sequence[Query]
     context: Context
     policy: Policy | None
-    decided: list[tuple[list[Decision], Assessment]] = field(default_factory=list)
+    parts: list[tuple[list[Decision], Assessment]] = field(default_factory=list)
 
 
 class Scorer:
-    """Answers batches of jobs; the `work` of a `Lane`. Safe to share between threads."""
+    """Answers batches of jobs; the `work` of a `Lane`. Threads may share it."""
 
-    def __init__(self, slot: RouterSlot, limits: Limits, observe: Observe) -> None:
-        """Take where the router is, what a request may hold, and who is told of decisions."""
+    def __init__(self, slot: RouterSlot, limits: RequestLimits, observe: Observe) -> None:
+        """Set what decides and who watches.
+
+        Args:
+            slot: holds the router.
+            limits: bound the queries of a request, and of one run of the router.
+            observe: called with the decisions for each request.
+        """
         self._slot = slot
         self._limits = limits
         self._observe = observe
 
-    def __call__(self, jobs: Sequence[Job]) -> list[bytes | RequestError]:
-        """One reply a job, in order: a JSON body, or the error that it is answered with."""
-        served = self._slot.current
+    def __call__(self, jobs: Sequence[Job]) -> list[bytes | Exception]:
+        """One reply per job, in order: a JSON body, or the `RequestError` that the job is answered with."""
+        active = self._slot.current
         parsed = [self._parse(job) for job in jobs]
-        requests = [one for one in parsed if isinstance(one, _Request)]
+        requests = [request for request in parsed if isinstance(request, _Request)]
         failed: dict[int, RequestError] = {}
         try:
-            self._decide(served.router, requests)
-        except Exception:  # noqa: BLE001 - one unusable request must not fail its neighbours: each alone, then
-            failed = {id(one): error for one in requests if (error := self._decide_alone(served.router, one))}
+            self._decide(active.router, requests)
+        except Exception:  # noqa: BLE001 - one unusable request must not fail its neighbours: decide each alone
+            for request in requests:
+                error = self._decide_alone(active.router, request)
+                if error is not None:
+                    failed[id(request)] = error
         return [
-            one if isinstance(one, RequestError) else failed.get(id(one)) or self._reply(one, served) for one in parsed
+            request if isinstance(request, RequestError) else failed.get(id(request)) or self._reply(request, active)
+            for request in parsed
         ]
 
     def _parse(self, job: Job) -> _Request | RequestError:
         try:
-            content = REQUEST.validate_json(job.body)
+            content = SCORING_REQUEST.validate_json(job.body)
             policy = policy_of(content.get("threshold"), content.get("strong_share"))
+            check_queries(content["queries"], self._limits)
         except ValidationError as error:
-            return RequestError(*invalid(error))
+            return RequestError(*validation_problem(error))
         except InputError as error:
             return RequestError(422, "invalid_request", str(error))
-        excess = self._limits.check(content["queries"])
-        if excess is not None:
-            return RequestError(422, "too_large", *excess)
+        except RequestError as error:
+            return error
         context = {key: str(value) for key, value in content.get("context", {}).items()}
         return _Request(job, content["queries"], context, policy or self._slot.policy)
 
     def _decide_alone(self, router: Router, request: _Request) -> RequestError | None:
         try:
-            request.decided.clear()
+            request.parts.clear()
             self._decide(router, [request])
         except InputError as error:
             return RequestError(422, "invalid_request", str(error))
         except Exception as error:  # noqa: BLE001 - a request is answered, whatever the router does
             log_unexpected(error)
-            return RequestError(500, "internal", "the router failed")
+            return RequestError(500, "internal", "the router failed; the log of the service says where")
         return None
 
     def _decide(self, router: Router, requests: Sequence[_Request]) -> None:
@@ -119,38 +131,40 @@ class Scorer:
                 if low < high:
                     whole = high - low == len(assessment.quality)
                     part = assessment if whole else assessment.rows(range(low - start, high - start))
-                    request.decided.append((decide_by(request.policy, router, part, contexts[low:high]), part))
+                    request.parts.append((decide_by(request.policy, router, part, contexts[low:high]), part))
 
-    def _reply(self, request: _Request, served: Served) -> bytes:
-        decisions = [decision for part, _ in request.decided for decision in part]
-        ids = self._tell(request)
+    def _reply(self, request: _Request, active: ActiveRouter) -> bytes:
+        decisions = [decision for part, _ in request.parts for decision in part]
+        ids = self._report(request)
+        reply: RouteReply | ScoreReply
         if request.job.kind == "route":
-            reply = {"decisions": decisions, "bundle": served.digest, "ids": ids or None}
-            return to_json(reply, inf_nan_mode="null")
-        content = {
-            "scores": [decision.score for decision in decisions],
-            "models": [decision.model for decision in decisions],
-            "sources": [decision.source for decision in decisions],
-            "bundle": served.digest,
-        }
-        return to_json(content, inf_nan_mode="null")
+            reply = {"decisions": decisions, "bundle": active.digest, "ids": ids or None}
+        else:
+            reply = {
+                "scores": [decision.score for decision in decisions],
+                "models": [decision.model for decision in decisions],
+                "sources": [decision.source for decision in decisions],
+                "bundle": active.digest,
+            }
+        return to_json(reply, inf_nan_mode="null")
 
-    def _tell(self, request: _Request) -> list[str]:
+    def _report(self, request: _Request) -> list[str]:
+        """Report the decisions for a request: their ids in the decision log."""
         ids: list[str] = []
         latency_s = time.perf_counter() - request.job.since
         first = 0
-        for decisions, assessment in request.decided:
+        for decisions, assessment in request.parts:
             queries = request.queries[first : first + len(decisions)]
             first += len(decisions)
             try:
                 ids += self._observe(queries, decisions, assessment, request.context, latency_s)
                 if len(request.queries) == 1:  # a span takes one decision
                     request.job.trace.run(annotate, decisions[0], latency_s=latency_s)
-            except Exception as error:  # noqa: BLE001 - who watches must not fail the request
+            except Exception as error:  # noqa: BLE001 - an observer must not fail the request
                 log_unexpected(error)
         return ids
 
 
 def log_unexpected(error: BaseException) -> None:
-    """Log where an error came from; not its message, which may quote a prompt."""
+    """Log the type and the place of an error, but not its message, which may quote a prompt."""
     logger.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))

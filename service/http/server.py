@@ -1,4 +1,4 @@
-"""One process that serves the application: sockets, signals, uvicorn."""
+"""Runs the application in one process: the socket, the signals and uvicorn."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ...routers.errors import RoutelearnError
+from ..defaults import ServerSettings
 from .protocol import LimitedProtocol
 from .slot import RouterSlot
 
@@ -20,13 +21,17 @@ logger = logging.getLogger(__name__)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; nothing is accepted before the router is loaded.
+    """A bound socket; `run` accepts connections later, when the router is loaded.
+
+    Args:
+        host: address of this machine.
+        port: port to bind; 0: any free port.
 
     Raises:
-        OSError: the address is taken, or not this machine's.
+        OSError: the address is in use, or it is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, so that asyncio turns off Nagle's delay for what is accepted: it looks for this number.
+    # With IPPROTO_TCP, asyncio turns off Nagle's delay for accepted connections: it looks for this number.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, port))
@@ -34,7 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Says where it serves once it does."""
+    """Logs its address once it serves."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -43,24 +48,14 @@ class _Server(uvicorn.Server):
             logger.info("serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
 
-def run(
-    app: FastAPI,
-    listening: socket.socket,
-    slot: RouterSlot,
-    *,
-    keep_alive_s: int,
-    shutdown_timeout_s: int,
-    log_level: str,
-) -> None:
-    """Serve until SIGTERM or SIGINT: requests in flight finish. SIGHUP reloads.
+def run(app: FastAPI, listening: socket.socket, slot: RouterSlot, settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight are finished. SIGHUP reloads the bundle.
 
     Args:
-        app: what `create_app` gave.
-        listening: what `listen` gave.
+        app: the application, from `create_app`.
+        listening: the socket, from `listen`.
         slot: holds the router.
-        keep_alive_s: an idle connection is closed after so long.
-        shutdown_timeout_s: requests in flight get so long.
-        log_level: of uvicorn.
+        settings: connections, shutdown and log; `host` and `port` are those of the socket.
     """
     config = uvicorn.Config(
         app,
@@ -69,14 +64,14 @@ def run(
         loop="auto",
         lifespan="on",
         log_config=None,
-        log_level="warning" if log_level == "info" else log_level,  # its info is a line a signal
+        log_level="warning" if settings.log_level == "info" else settings.log_level,  # its info repeats each signal
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=keep_alive_s,
-        timeout_graceful_shutdown=shutdown_timeout_s,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
     )
-    # uvicorn handles both itself, and raises them again when it is done: then that is the end, without complaint.
+    # uvicorn handles both signals, and raises them again at its end: then the process ends without a traceback.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     if hasattr(signal, "SIGHUP"):
@@ -93,4 +88,4 @@ def _reload(slot: RouterSlot) -> None:
     try:
         slot.reload()
     except (RoutelearnError, OSError) as error:
-        logger.debug("refused: %s", error)  # `reload` said so
+        logger.debug("SIGHUP: %s", error)  # `reload` has logged the refusal

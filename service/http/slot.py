@@ -1,4 +1,4 @@
-"""The router in service, and its exchange for a newer bundle while requests run."""
+"""Holds the router in service, and exchanges it for a newer bundle while requests run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from ...routers.base import Policy, Router, Source, ThresholdPolicy
 from ...routers.bundle import Manifest
@@ -17,21 +16,22 @@ from ...routers.errors import BundleError, RoutelearnError
 from ...routers.fallback import FallbackRouter
 from ...routers.golden import GOLDEN_QUERIES
 from ...routers.learned import manifest_of
+from .schemas import RouterReply
 
 logger = logging.getLogger(__name__)
 
-#: When a file changed: inode, bytes, nanoseconds; by name.
+#: How the files of a bundle look from outside: (name, inode, bytes, nanoseconds of the last change) for each file.
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True)
-class Served:
-    """A router in service. It never changes: a reload puts another one in its place.
+class ActiveRouter:
+    """The router in service. It never changes: a reload puts another one in its place.
 
     Attributes:
-        router: answers.
-        digest: sha256 of the bundle's manifest, which holds the hashes of its files; None: rules alone.
-        loaded_at: when it was loaded.
+        router: decides the queries.
+        digest: sha256 of the bundle's manifest, which holds the hashes of its files; None: rules, without a bundle.
+        loaded_at: when the router was loaded, UTC.
     """
 
     router: Router
@@ -40,26 +40,34 @@ class Served:
 
     @property
     def manifest(self) -> Manifest | None:
-        """What the bundle says of itself; None: rules alone."""
+        """The manifest of the bundle; None: rules, without a bundle."""
         return manifest_of(self.router)
 
     @property
     def answers(self) -> Source:
-        """Who answers: the learned router, or rules."""
+        """What decides queries: the learned router, or rules."""
         return "rules" if self.manifest is None else "learned"
 
 
 class RouterSlot:
-    """Holds the router in service. A batch reads `current` once and finishes on what it read.
+    """Holds the router in service, and exchanges it. A batch reads `current` once, and ends with what it read.
 
     Attributes:
         current: the router in service.
-        path: where it is loaded from.
-        policy: decides where a request does not say how; None: the router's own threshold.
-        reloads: bundles taken over since the start.
-        refused: bundles refused since the start.
-        error: why the newest bundle was refused; None: it was not.
-        on_reload: told of each router that takes over.
+        path: where the router is loaded from.
+        policy: decides requests that do not say how; None: the router's threshold.
+        reloads: number of bundles taken over since the start.
+        refused: number of bundles refused since the start.
+        error: why the newest bundle was refused; None: it was not refused.
+        on_reload: called with each router that takes over; None: nothing is called.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.service import RouterSlot, create_app
+        >>> slot = RouterSlot("router/", lambda: routelearn.load("router/"))
+        >>> slot.current.answers
+        'learned'
+        >>> app = create_app(slot)  # for any ASGI server
     """
 
     on_reload: Callable[[Router], None] | None = None
@@ -68,12 +76,12 @@ class RouterSlot:
         """Open the router for the first time.
 
         Args:
-            path: a bundle folder, or what else `open_router` reads.
-            open_router: opens the router that the path holds by now.
-            policy: decides where a request does not say how.
+            path: a bundle folder, or the name of another source that `open_router` reads.
+            open_router: opens the router that the path holds at the time of the call.
+            policy: decides requests that do not say how; None: the router's threshold.
 
         Raises:
-            RoutelearnError: what `open_router` raises, or the policy does not fit the router.
+            RoutelearnError: `open_router` raised it, or the policy does not fit the router.
         """
         self.path = path
         self.policy = policy
@@ -83,12 +91,12 @@ class RouterSlot:
         self.reloads = 0
         self.refused = 0
         self.error: str | None = None
-        self.current = self._served()
+        self.current = self._open_active()
 
-    def reload(self) -> Served:
-        """Load what the path holds by now, verify it and let it answer; on an error the old router goes on.
+    def reload(self) -> ActiveRouter:
+        """Load the bundle that the path holds now, verify it and put it in service; on an error the old router stays.
 
-        Blocks while it loads: call it off the event loop.
+        The call blocks until the bundle is loaded, so do not make it on an event loop.
 
         Raises:
             RoutelearnError: the bundle is refused.
@@ -96,41 +104,39 @@ class RouterSlot:
         with self._lock:
             self._signature = signature(self.path)
             try:
-                served = self._served()
-                if served.answers == "rules" and self.current.answers == "learned":
-                    raise BundleError(_unavailable(served.router) or "it does not load")
+                active = self._open_active()
+                if active.answers == "rules" and self.current.answers == "learned":
+                    raise BundleError(_unavailable(active.router) or "the bundle does not load")
             except Exception as error:
                 self.refused += 1
                 self.error = str(error) if isinstance(error, (RoutelearnError, OSError)) else repr(error)
-                logger.error("the bundle is refused, the old one goes on answering: %s", self.error)
+                logger.error("the bundle is refused, the old router stays in service: %s", self.error)
                 if isinstance(error, (RoutelearnError, OSError)):
                     raise
-                raise BundleError(f"the bundle fails: {self.error}") from error
+                raise BundleError(f"the bundle does not load: {self.error}") from error
             if self.on_reload is not None:
-                self.on_reload(served.router)
-            self.current = served
+                self.on_reload(active.router)
+            self.current = active
             self.reloads += 1
             self.error = None
-            logger.info("serving bundle %s", served.digest)
-            return served
+            logger.info("serving bundle %s", active.digest)
+            return active
 
     def changed(self) -> Signature | None:
-        """What the path's files look like, if that is not how they looked when they were last loaded."""
-        found = signature(self.path)
-        return None if found == self._signature else found
+        """The signature of the files, if it is not the one of the last load; else None."""
+        now = signature(self.path)
+        return None if now == self._signature else now
 
-    def _served(self) -> Served:
+    def _open_active(self) -> ActiveRouter:
         router = self._open()
-        router.route_batch(GOLDEN_QUERIES, self.policy)  # a policy that does not fit this router is found here
-        served = Served(router, None)
-        if served.manifest is None:
-            return served
-        return Served(router, served.manifest.digest())
+        router.route_batch(GOLDEN_QUERIES, self.policy)  # raises if the policy does not fit the router
+        manifest = manifest_of(router)
+        return ActiveRouter(router, None if manifest is None else manifest.digest())
 
-    def describe(self) -> dict[str, Any]:
-        """The router in service and how the last reload went, as `schemas.RouterReply` says."""
-        served = self.current
-        router, manifest = served.router, served.manifest
+    def describe(self) -> RouterReply:
+        """The router in service and the result of the last reload."""
+        active = self.current
+        router, manifest = active.router, active.manifest
         threshold = router.threshold
         if manifest is None:
             threshold = router.rules.threshold if isinstance(router, FallbackRouter) else router.threshold
@@ -139,10 +145,10 @@ class RouterSlot:
         return {
             "kind": "rules" if manifest is None else manifest.kind,
             "path": self.path,
-            "answers": served.answers,
+            "answers": active.answers,
             "unavailable": _unavailable(router),
-            "bundle": served.digest,
-            "loaded_at": served.loaded_at.isoformat(timespec="seconds"),
+            "bundle": active.digest,
+            "loaded_at": active.loaded_at.isoformat(timespec="seconds"),
             "models": list(router.models),
             "strong": router.strong,
             "weak": router.weak,
@@ -157,28 +163,33 @@ class RouterSlot:
 
 
 def signature(path: str) -> Signature:
-    """What a bundle's files look like from outside; empty when there are none."""
+    """The signature of the files in a folder; empty when there are none."""
     try:
         stats = [(item.name, item.stat()) for item in sorted(Path(path).iterdir())]
-    except OSError:  # between two renames of an export
+    except OSError:  # the folder is missing between the two renames of an export
         return ()
     return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 async def watch(slot: RouterSlot, every_s: float) -> None:
-    """Reload when the bundle's files have changed and have then kept still for one interval; never returns."""
+    """Reload when the bundle's files have changed and have then not changed for one interval; never returns.
+
+    Args:
+        slot: holds the router.
+        every_s: seconds between two looks at the files.
+    """
     before: Signature | None = None
     while True:
         await asyncio.sleep(every_s)
-        found = await asyncio.to_thread(slot.changed)
-        if found and found == before:
+        changed = await asyncio.to_thread(slot.changed)
+        if changed and changed == before:
             try:
                 await asyncio.to_thread(slot.reload)
             except (RoutelearnError, OSError):
-                logger.debug("tried again when the files change")
-        before = found
+                logger.debug("the next try comes when the files change again")
+        before = changed
 
 
 def _unavailable(router: Router) -> str | None:
-    """Why rules answer in the place of the bundle, where one was wanted."""
+    """Why rules decide instead of the bundle; None: they do not, or there is no bundle."""
     return router.unavailable if isinstance(router, FallbackRouter) else None

@@ -1,4 +1,4 @@
-"""The status page: one file of HTML, with the headers that keep everything else out of it."""
+"""The status page: one HTML file, and headers that let the browser run nothing but its own script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import resources
 
 
 def _policy(html: str) -> str:
-    """A content security policy that allows exactly this page's own script and style, by their hashes."""
+    """A content security policy that allows the script and the style of this page only, by their hashes."""
 
     def sources(tag: str) -> str:
         blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)

@@ -1,12 +1,13 @@
-"""What LiteLLM's configuration names; built from the environment when it is first asked for.
+"""The objects that LiteLLM's configuration names; they are built from environment variables at their first use.
 
     litellm_settings:
       callbacks: [routelearn.service.litellm.hook]
 
-- `hook`: rewrites the model of requests to "auto", and tells the breakers how calls ended; any LiteLLM.
+- `hook`: the callback, for any LiteLLM. It chooses the model of requests to "auto", and tells the circuit breakers how
+  calls ended.
 - `routing_plugin`: for `router_settings: plugins` of LiteLLM 1.94 or newer.
 - `classifier_plugin`: for the complexity router of LiteLLM 1.99 or newer.
-- `gateway`: what they share, for plug-ins of your own.
+- `gateway`: the `Gateway` that the three share, for your own plug-ins.
 
 docs/litellm.md has the recipe and the variables.
 """
@@ -25,8 +26,8 @@ _plugins: Plugins | None = None
 
 
 def __getattr__(name: str) -> Any:
-    """One of the objects; all of a process belong together."""
-    global _plugins  # noqa: PLW0603 - LiteLLM knows objects by the name of a module only
+    """One of the objects; all objects of a process share one gateway."""
+    global _plugins  # noqa: PLW0603 - LiteLLM names an object by its module and attribute
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {list(_NAMES)}")
     with _lock:

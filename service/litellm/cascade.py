@@ -1,7 +1,7 @@
-"""A cascade at LiteLLM's post-call seam: the weak model's answer is judged, and replaced by strong's when in doubt.
+"""A cascade in LiteLLM's post-call hook: the weak model's answer is judged, and the strong model's may replace it.
 
-For answers that come in one piece. A stream is at the client before it can be
-judged, and holding it back until it is complete would be no stream.
+Only answers that come in one piece are judged. The pieces of a stream are with the client before the answer is
+complete, and holding them back would end the stream.
 """
 
 from __future__ import annotations
@@ -20,28 +20,35 @@ from ...monitoring.escalation import EscalationMonitor
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..gateway import Gateway
-from .requests import DECISION, RECEIVED, metadata_of, query_of
+from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION
+from .requests import metadata_of, query_of
 
 logger = logging.getLogger(__name__)
 
-#: From here on LiteLLM answers with what a post-call hook returns.
+#: The first version in which LiteLLM replies with what a post-call hook returns.
 LEAST_VERSION = (1, 81, 7)
 
-#: The request's own settings that must not reach the second call: it is another model's, and complete.
-_OWN = frozenset(
+#: Settings of the request that must not reach the second call, which asks another model and is no stream.
+_FIRST_CALL_ONLY = frozenset(
     {"model", "stream", "stream_options", "metadata", "litellm_metadata", "fallbacks", "user_api_key_dict"}
 )
 
 
 class PostCallCascade:
-    """Judges what weak answered, and asks strong when the confidence is below the threshold.
+    """Judges the weak model's answers, and asks the strong model when the confidence is below the threshold.
 
-    Weak's answer stays when strong fails or its breaker is open, and when there
-    is no text to judge (calls of tools, several choices). When no confidence can
-    be had, strong is asked.
+    Weak's answer stays when strong fails or its breaker is open, and when there is no text to judge (calls of tools,
+    several choices). When the confidence cannot be estimated, strong is asked.
 
     Attributes:
-        threshold: confidence below it escalates.
+        threshold: an answer whose confidence is below it escalates.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.cascade import load_verifier
+        >>> from routelearn.service import Gateway, PostCallCascade
+        >>> gateway, verifier = Gateway(routelearn.load("router/")), load_verifier("verifier/")
+        >>> cascade = PostCallCascade(gateway, verifier, threshold=0.6)  # for make_hook(gateway, cascade=cascade)
     """
 
     def __init__(
@@ -52,16 +59,16 @@ class PostCallCascade:
         *,
         monitor: EscalationMonitor | None = None,
     ) -> None:
-        """Take what judges.
+        """Set what judges the answers.
 
         Args:
-            gateway: names the models; its breakers are asked before strong is.
-            confidence: mostly a `Verifier`.
-            threshold: confidence below it escalates, in [0, 1].
-            monitor: counts escalations.
+            gateway: names the models; strong is asked only if its breaker is closed.
+            confidence: estimates the confidence in an answer; mostly a `Verifier`.
+            threshold: an answer whose confidence is below it escalates, in [0, 1].
+            monitor: counts escalations; None: nobody does.
 
         Raises:
-            InputError: the threshold is out of range.
+            InputError: the threshold is not in [0, 1].
         """
         if not 0 <= threshold <= 1:
             raise InputError(f"threshold is {threshold}; expected a number from 0 to 1")
@@ -71,33 +78,40 @@ class PostCallCascade:
         self._monitor = monitor
 
     def check_version(self) -> None:
-        """Refuse a LiteLLM that drops what the hook returns.
+        """Refuse a version of LiteLLM that drops what the hook returns.
 
         Raises:
             InputError: this LiteLLM is older than 1.81.7.
         """
-        found = version("litellm")
-        if tuple(int(part) for part in re.findall(r"\d+", found)[:3]) < LEAST_VERSION:
+        installed = version("litellm")
+        if tuple(int(part) for part in re.findall(r"\d+", installed)[:3]) < LEAST_VERSION:
             least = ".".join(map(str, LEAST_VERSION))
-            raise InputError(f"LiteLLM {found} drops the answers of post-call hooks; a cascade needs {least} or newer")
+            raise InputError(
+                f"LiteLLM {installed} drops the answers of post-call hooks; a cascade needs {least} or newer"
+            )
 
     async def review(self, data: dict[str, Any], response: Any) -> Any:
-        """Strong's response in the place of weak's, or None: weak's stays. Never raises."""
+        """Strong's response, which replaces weak's; None: weak's response stays. It never raises.
+
+        Args:
+            data: the request, as LiteLLM's hooks get it.
+            response: the answer that the client would get.
+        """
         gateway, metadata = self._gateway, metadata_of(data)
         weak = gateway.name(gateway.router.weak)
         text = _text(response)
         if text is None or data.get("model") != weak or data.get("stream") or _stood_in(response):
             return None
-        replaced = None
+        replacement = None
         try:
             if not await self._accepted(data, metadata, text):
-                replaced = await self._ask_strong(data, metadata)
+                replacement = await self._ask_strong(data, metadata)
         except Exception:
             logger.exception("the cascade failed; weak's answer stays")
         if self._monitor is not None:
-            latency_s = time.monotonic() - metadata[RECEIVED]
-            self._monitor.observe(model=gateway.router.weak, escalated=replaced is not None, latency_s=latency_s)
-        return replaced
+            latency_s = time.monotonic() - metadata[METADATA_RECEIVED]
+            self._monitor.observe(model=gateway.router.weak, escalated=replacement is not None, latency_s=latency_s)
+        return replacement
 
     async def _accepted(self, data: dict[str, Any], metadata: Mapping[str, Any], text: str) -> bool:
         async def ask(query: Query) -> Answer:
@@ -105,11 +119,11 @@ class PostCallCascade:
             again = {**data, "messages": messages}
             return Answer(_text(await self._call(self._gateway.router.weak, again, metadata)) or "")
 
-        prior = metadata[DECISION]["decision"]["score"]
+        prior = metadata[METADATA_SELECTION]["decision"]["score"]
         try:
             estimate = await self._confidence.estimate(query_of(data), Answer(text), ask, prior)
         except Exception:
-            logger.exception("no confidence could be had; strong is asked")
+            logger.exception("the confidence could not be estimated; strong is asked")
             return False
         return estimate.confidence >= self.threshold
 
@@ -121,21 +135,21 @@ class PostCallCascade:
 
     async def _call(self, model: str, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> Any:
         """Ask a model of the pool with the settings of the client's request, on the account of its API key."""
-        asked = set((data.get("proxy_server_request") or {}).get("body") or ()) | {"messages"}
-        options = {key: data[key] for key in asked - _OWN if key in data}
+        settings = set((data.get("proxy_server_request") or {}).get("body") or ()) | {"messages"}
+        options = {key: data[key] for key in settings - _FIRST_CALL_ONLY if key in data}
         account = {key: value for key, value in metadata.items() if key.startswith("user_api_key")}
         router = importlib.import_module("litellm.proxy.proxy_server").llm_router
         return await router.acompletion(model=self._gateway.name(model), metadata=account, **options)
 
 
 def _stood_in(response: Any) -> bool:
-    """Whether another model answered because the one that was asked failed."""
+    """Whether another model answered because the model that was asked failed."""
     headers = (getattr(response, "_hidden_params", None) or {}).get("additional_headers") or {}
     return bool(headers.get("x-litellm-attempted-fallbacks"))
 
 
 def _text(response: Any) -> str | None:
-    """The text of a chat completion with one choice that says something and calls no tools, or None."""
+    """The text of a chat completion with one choice, without calls of tools; None: there is no such text."""
     choices = getattr(response, "choices", None)
     message = getattr(choices[0], "message", None) if choices and len(choices) == 1 else None
     if message is None or getattr(message, "tool_calls", None):

@@ -1,8 +1,7 @@
-"""Plug-ins of LiteLLM's router, by structural typing: nothing of LiteLLM is imported.
+"""Plug-ins for LiteLLM's router. LiteLLM calls them by the names of their methods, so nothing of LiteLLM is imported.
 
-A routing plug-in (LiteLLM 1.94 or newer) narrows the deployments of a model
-group to those of the chosen model. A classifier plug-in (1.99 or newer) names
-the tier for LiteLLM's complexity router.
+A routing plug-in (LiteLLM 1.94 or newer) narrows the deployments of a model group to those of the chosen model. A
+classifier plug-in (1.99 or newer) names the tier of a request for LiteLLM's complexity router.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from ...routers.errors import InputError
 from ...routers.query import Query
 from ..batcher import safe_decision
 from ..gateway import Gateway
-from .requests import DECISION, context_of, policy_of, selection_in
+from ..wire_names import METADATA_SELECTION
+from .requests import context_of, policy_of, selection_in
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class RoutingContext(Protocol):
-    """What LiteLLM hands to a plug-in, and takes back from a routing plug-in."""
+    """The object that LiteLLM passes to a plug-in, and that a routing plug-in returns."""
 
     structured_messages: list[dict[str, Any]]
     candidate_models: list[str]
@@ -36,29 +36,45 @@ class RoutingContext(Protocol):
 C = TypeVar("C", bound=RoutingContext)
 
 
-class _Shared:
-    """LiteLLM copies its configuration, plug-ins included: every copy of a plug-in is the plug-in."""
+class _SharedPlugin:
+    """A plug-in whose copies are the plug-in itself, because LiteLLM copies its configuration with the plug-ins."""
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
 
 
-class RoutingPlugin(_Shared):
-    """Leaves of a model group's deployments those of the model that the router chose.
+class RoutingPlugin(_SharedPlugin):
+    """Keeps those deployments of a model group that serve the chosen model.
 
-    LiteLLM asks for every request, also for those to groups that are no choice;
-    a group with deployments of fewer than two models of the pool is left alone.
+    LiteLLM calls the plug-in for every request. A group whose deployments serve fewer than two models of the pool is
+    left as it is.
 
-    LiteLLM asks again when it retries a request that failed. The models that
-    were tried are then left out, so that a retry goes to the next candidate.
+    LiteLLM calls the plug-in again when it retries a request that failed. The models that were tried are then left
+    out, so that the retry goes to the next candidate.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.service import Gateway, RoutingPlugin
+        >>> gateway = Gateway(routelearn.load("router/"))
+        >>> routing_plugin = RoutingPlugin(gateway)  # config.yaml: plugins: [gateway.routing_plugin]
     """
 
     def __init__(self, gateway: Gateway) -> None:
-        """Take the gateway whose pool the candidates belong to."""
+        """Set the gateway.
+
+        Args:
+            gateway: chooses the model; its names are those of the deployments.
+        """
         self._gateway = gateway
 
     async def run(self, context: C) -> C:
-        """Narrow `candidate_models`, and say why in `signals["routelearn"]`; whatever goes wrong, leave them alone."""
+        """Narrow `candidate_models`, and put the selection into `signals["routelearn"]`.
+
+        When anything goes wrong, the candidates stay as they are.
+
+        Args:
+            context: the request, as LiteLLM passes it.
+        """
         try:
             await self._narrow(context)
         except Exception:
@@ -81,30 +97,43 @@ class RoutingPlugin(_Shared):
         if not left:
             return
         context.candidate_models = [name for name in context.candidate_models if pool[name] == left[0]]
-        context.signals[DECISION] = {**earlier, "tried": [*earlier["tried"], left[0]]}
+        context.signals[METADATA_SELECTION] = {**earlier, "tried": [*earlier["tried"], left[0]]}
 
 
-class ClassifierPlugin(_Shared):
-    """Names the tier of a request for LiteLLM's complexity router, from the score."""
+class ClassifierPlugin(_SharedPlugin):
+    """Names the tier of a request for LiteLLM's complexity router, by the score of the query.
+
+    A tier here is one of LiteLLM's names for how complex a request is, such as SIMPLE.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.service import ClassifierPlugin, Gateway
+        >>> gateway = Gateway(routelearn.load("router/"))
+        >>> classifier_plugin = ClassifierPlugin(gateway, {"SIMPLE": 0, "MEDIUM": 0.4, "COMPLEX": 0.7})
+    """
 
     def __init__(self, gateway: Gateway, tiers: Mapping[str, float] | None = None) -> None:
-        """Set where the tiers begin.
+        """Set the lowest score of each tier.
 
         Args:
-            gateway: scores the queries; its breakers are not asked, since LiteLLM chooses the model.
-            tiers: for each tier the lowest score that belongs to it, the lowest tier's being 0. None: SIMPLE for what
-                goes to weak, COMPLEX for what goes to strong, as the router (and a request's own threshold) decides.
+            gateway: scores the queries; its breakers play no part, because LiteLLM chooses the model.
+            tiers: lowest score of each tier; one tier begins at 0. None: SIMPLE for requests that go to weak, COMPLEX
+                for requests that go to strong.
 
         Raises:
             InputError: no tier begins at 0.
         """
         if tiers is not None and min(tiers.values(), default=1.0) != 0:
-            raise InputError(f"tiers begin at {dict(tiers)}; expected one that begins at score 0")
+            raise InputError(f"tiers is {dict(tiers)}; expected a tier that begins at score 0, and none below")
         self._gateway = gateway
         self._tiers = sorted(tiers.items(), key=lambda tier: -tier[1]) if tiers else None
 
     async def classify(self, context: RoutingContext) -> str:
-        """The tier; whatever goes wrong, the highest."""
+        """The tier of a request; the highest tier when anything goes wrong.
+
+        Args:
+            context: the request, as LiteLLM passes it.
+        """
         query: Query = context.structured_messages
         try:
             decision = await self._gateway.decide(query, context_of(context.metadata), policy_of(context.metadata))

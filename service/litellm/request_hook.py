@@ -1,8 +1,7 @@
-"""A callback of the LiteLLM proxy: rewrites the model of a request, and learns from what became of it.
+"""The callback for the LiteLLM proxy: chooses the model of a request, and records how calls ended.
 
-Works with every LiteLLM of the last years. LiteLLM calls only objects of a
-class of its own, so `make_hook` makes such a class when it is called; nothing
-of LiteLLM is imported before.
+LiteLLM calls a callback only if its class is derived from a class of LiteLLM. `make_hook` derives such a class when it
+is called, so nothing of LiteLLM is imported before.
 """
 
 from __future__ import annotations
@@ -15,23 +14,33 @@ from typing import Any
 
 from ...routers.errors import InputError, require
 from ..gateway import Gateway
+from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_STARTED
 from .cascade import PostCallCascade
-from .requests import DECISION, RECEIVED, context_of, metadata_of, policy_of, query_of, selection_in
+from .requests import context_of, metadata_of, policy_of, query_of, selection_in
 
 logger = logging.getLogger(__name__)
 
-#: Names of models that mean: choose for me.
+#: Names of models that ask the hook to choose.
 TRIGGERS = ("auto", "routelearn")
-
-_STARTED = "routelearn_started"
 
 
 class Hook:
-    """The callback without LiteLLM's base class; see `make_hook`.
+    """The callback, without LiteLLM's base class; `make_hook` adds the base class.
 
     Attributes:
-        cascade: judges weak's answers, or None.
-        attempts_reported: this LiteLLM reports every failed attempt; else only the first of a request.
+        cascade: judges the answers of the weak model; None: they are taken as they are.
+        attempts_reported: this version of LiteLLM reports every failed attempt; False: it reports the first of a
+            request.
+
+    Example:
+        >>> import asyncio, routelearn
+        >>> from types import SimpleNamespace
+        >>> from routelearn.service import Gateway, Hook
+        >>> hook = Hook(Gateway(routelearn.load("router/")))
+        >>> request = {"model": "auto", "messages": [{"role": "user", "content": "Prove that 2 is prime."}]}
+        >>> caller = SimpleNamespace(metadata={})
+        >>> asyncio.run(hook.async_pre_call_hook(caller, None, request, "completion"))["model"]
+        'sim-max'
     """
 
     def __init__(
@@ -42,7 +51,14 @@ class Hook:
         cascade: PostCallCascade | None = None,
         attempts_reported: bool = True,
     ) -> None:
-        """Take the gateway, the names that are routed and what is done with weak's answers."""
+        """Set what chooses, and for which requests.
+
+        Args:
+            gateway: chooses the models.
+            triggers: names of models; requests to them are routed, requests to other names are left alone.
+            cascade: judges the answers of the weak model; None: they are taken as they are.
+            attempts_reported: this version of LiteLLM reports every failed attempt.
+        """
         super().__init__()
         self._gateway = gateway
         self._triggers = frozenset(triggers)
@@ -52,7 +68,7 @@ class Hook:
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
     ) -> Any:
-        """Choose the model of a request to one of the triggers, and the fallbacks unless the client named some."""
+        """Choose the model of a request to a trigger, and the fallbacks unless the client has named some."""
         del cache, call_type
         if data.get("model") not in self._triggers:
             return None
@@ -64,39 +80,39 @@ class Hook:
             selection = await self._gateway.select(
                 query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key)
             )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the request goes on
+        except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
             level = logging.INFO if isinstance(error, InputError) else logging.ERROR
-            logger.log(level, "a request could not be routed, strong is the safe answer: %r", error)
+            logger.log(level, "a request could not be routed, the strong model answers: %r", error)
             data["model"] = self._gateway.name(self._gateway.router.strong)
             return data
         data["model"] = selection.model
         if selection.fallbacks:
             data.setdefault("fallbacks", list(selection.fallbacks))
-        metadata[DECISION], metadata[RECEIVED] = selection.as_dict(), received
+        metadata[METADATA_SELECTION], metadata[METADATA_RECEIVED] = selection.as_dict(), received
         return data
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
-        """An attempt begins."""
+        """Note when an attempt begins."""
         del call_type
-        metadata_of(kwargs)[_STARTED] = time.monotonic()
+        metadata_of(kwargs)[METADATA_STARTED] = time.monotonic()
 
     async def async_post_call_success_deployment_hook(self, request_data: Any, response: Any, call_type: Any) -> None:
-        """An attempt succeeded. LiteLLM leaves out streams, which end later: `async_log_success_event`."""
+        """Record an attempt that succeeded; `async_log_success_event` records streams, which end later."""
         del response, call_type
-        started = metadata_of(request_data).get(_STARTED)
+        started = metadata_of(request_data).get(METADATA_STARTED)
         self._record(request_data, None if started is None else time.monotonic() - started)
 
     async def async_post_call_failure_deployment_hook(
         self, request_data: Any, exception: Exception, call_type: Any, fallback_depth: int | None = None
     ) -> None:
-        """An attempt failed."""
+        """Record an attempt that failed."""
         del call_type, fallback_depth
         self._record(request_data, error=exception)
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
     ) -> None:
-        """A stream came to its end."""
+        """Record a stream that came to its end."""
         del response_obj
         if kwargs.get("stream"):
             self._record(_of_log(kwargs), (end_time - start_time).total_seconds())
@@ -104,7 +120,7 @@ class Hook:
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
     ) -> None:
-        """A stream broke off; where attempts are not reported one by one, also any other failure."""
+        """Record a stream that broke off; any other failure as well where LiteLLM does not report every attempt."""
         del response_obj, start_time, end_time
         begun = kwargs.get("stream") and kwargs.get("completion_start_time") is not None
         if begun or not self.attempts_reported:
@@ -112,9 +128,9 @@ class Hook:
             self._record(_of_log(kwargs), error=error if isinstance(error, BaseException) else RuntimeError(str(error)))
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> Any:
-        """Hand an answer to the cascade, where there is one; what it returns is the client's answer."""
+        """Let the cascade judge an answer: the response that replaces it; None: the answer stays."""
         del user_api_key_dict
-        if self.cascade is None or DECISION not in metadata_of(data):
+        if self.cascade is None or METADATA_SELECTION not in metadata_of(data):
             return None
         return await self.cascade.review(data, response)
 
@@ -130,9 +146,9 @@ class Hook:
 
 
 def _of_log(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where LiteLLM's log events keep what its other calls have at the top."""
-    found = kwargs.get("litellm_params")
-    return found if isinstance(found, Mapping) else {}
+    """The part of a log event that holds what LiteLLM's other calls hold at the top level."""
+    parameters = kwargs.get("litellm_params")
+    return parameters if isinstance(parameters, Mapping) else {}
 
 
 def make_hook(
@@ -142,18 +158,18 @@ def make_hook(
 
     Args:
         gateway: chooses the models.
-        triggers: the names of models that are routed; requests to other names are left alone.
-        cascade: judges weak's answers; None: they are taken as they are.
+        triggers: names of models; requests to them are routed, requests to other names are left alone.
+        cascade: judges the answers of the weak model; None: they are taken as they are.
 
     Raises:
         MissingExtraError: LiteLLM is not installed.
-        InputError: a cascade, and a LiteLLM that does not let a callback replace an answer.
+        InputError: there is a cascade, and this version of LiteLLM does not let a callback replace an answer.
     """
     base: Any = require("litellm.integrations.custom_logger", "litellm").CustomLogger
     if cascade is not None:
         cascade.check_version()
     # LiteLLM looks for these methods in the class itself, not in its bases.
     methods = {name: method for name, method in vars(Hook).items() if name.startswith("async_")}
-    made: type[Hook] = type("RoutelearnHook", (Hook, base), methods)
+    hook_class: type[Hook] = type("RoutelearnHook", (Hook, base), methods)
     reported = hasattr(base, "async_post_call_failure_deployment_hook")
-    return made(gateway, triggers=triggers, cascade=cascade, attempts_reported=reported)
+    return hook_class(gateway, triggers=triggers, cascade=cascade, attempts_reported=reported)

@@ -1,4 +1,4 @@
-"""What LiteLLM's requests say: the query, the user's tier, and what a request asks of the router."""
+"""Reads LiteLLM's requests: the query, the tier of the user, the threshold and the selection of a request."""
 
 from __future__ import annotations
 
@@ -9,61 +9,68 @@ from ...policies.threshold import Threshold
 from ...routers.base import Context, Policy
 from ...routers.errors import InputError
 from ...routers.query import Query
-
-#: Keys of a request's metadata (all values are strings there, by the OpenAI API), and of a LiteLLM key's metadata.
-TIER, THRESHOLD = "routelearn_tier", "routelearn_threshold"
-
-#: Where the metadata of a request keeps the selection, and when it came (monotonic seconds).
-DECISION, RECEIVED = "routelearn", "routelearn_received"
+from ..wire_names import METADATA_SELECTION, METADATA_THRESHOLD, METADATA_USER_TIER, USER_TIER
 
 
 def query_of(data: Mapping[str, Any]) -> Query:
     """The query of a chat, text completion, Anthropic or Responses request.
 
     Raises:
-        InputError: it holds none.
+        InputError: the request has no query.
     """
     for field in ("messages", "input", "prompt"):
         value = data.get(field)
         if isinstance(value, str):
             return value
         if isinstance(value, list):
-            # Items of a Responses request that are no messages (calls of tools, reasoning) say nothing of the query.
+            # A Responses request has items that are no messages (calls of tools, reasoning): no part of the query.
             messages = [item for item in value if isinstance(item, Mapping) and "content" in item]
             if messages or field == "messages":
                 return messages
-    raise InputError("a request holds no messages, input or prompt")
+    raise InputError("the request has no query; expected messages, input or prompt")
 
 
 def metadata_of(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a request, from whichever of LiteLLM's two places it is in; a dict that belongs to the request.
+    """The metadata of a request, as the dict that belongs to the request, so that entries can be added.
 
-    LiteLLM keeps the client's own metadata of endpoints other than chat apart.
+    LiteLLM has two places for it: `litellm_metadata` where `metadata` is the client's (endpoints other than chat).
     """
     for field in ("litellm_metadata", "metadata"):
-        found = data.get(field)
-        if isinstance(found, dict):
-            return found
+        metadata = data.get(field)
+        if isinstance(metadata, dict):
+            return metadata
     return {}
 
 
 def selection_in(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What was selected for a request, as `Selection.as_dict`, by the hook or by the routing plug-in; or None."""
+    """The `Selection.as_dict()` that the hook or the routing plug-in stored for a request; None: there is none."""
     signals = metadata.get("routing_plugin_signals")
-    found = metadata.get(DECISION) or (signals.get(DECISION) if isinstance(signals, Mapping) else None)
-    return found if isinstance(found, dict) and "asked" in found else None
+    selection = metadata.get(METADATA_SELECTION)
+    if not selection and isinstance(signals, Mapping):
+        selection = signals.get(METADATA_SELECTION)
+    return selection if isinstance(selection, dict) and "asked" in selection and "lease" in selection else None
 
 
 def context_of(metadata: Mapping[str, Any], of_key: Mapping[str, Any] | None = None) -> Context:
-    """The context for the router: the user's tier; an API key's own metadata goes before that of the request."""
-    tier = (of_key or {}).get(TIER) or metadata.get(TIER)
-    return {"tier": tier} if isinstance(tier, str) else {}
+    """The context for the router: the tier of the user.
+
+    Args:
+        metadata: of the request.
+        of_key: the metadata of the API key, which goes before the request's.
+    """
+    tier = (of_key or {}).get(METADATA_USER_TIER) or metadata.get(METADATA_USER_TIER)
+    return {USER_TIER: tier} if isinstance(tier, str) else {}
 
 
 def policy_of(metadata: Mapping[str, Any], of_key: Mapping[str, Any] | None = None) -> Policy | None:
-    """The policy that a request or its API key asks for, or None. A threshold that is no number is passed over."""
+    """The policy that a request or its API key asks for; None: neither does. A threshold that is no number is ignored.
+
+    Args:
+        metadata: of the request.
+        of_key: the metadata of the API key, which goes before the request's.
+    """
     for source in (of_key or {}, metadata):
-        value = source.get(THRESHOLD)
+        value = source.get(METADATA_THRESHOLD)
         if value is not None:
             try:
                 return Threshold(float(value))

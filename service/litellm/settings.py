@@ -1,4 +1,4 @@
-"""The gateway and its plug-ins as environment variables describe them; docs/litellm.md lists the variables."""
+"""Builds the gateway and its plug-ins from environment variables; docs/litellm.md lists the variables."""
 
 from __future__ import annotations
 
@@ -20,66 +20,61 @@ from ...policies.threshold import StrongShare, Threshold
 from ...routers.base import Policy
 from ...routers.errors import InputError, require
 from ...routers.fallback import FallbackRouter
+from ..defaults import LOCAL_ADDRESS, BatchLimits
 from ..gateway import Gateway
+from ..wire_names import PREFIX, VARIABLES
+from ..wire_names import LiteLLMVariable as Variable
 from .cascade import PostCallCascade
 from .plugins import ClassifierPlugin, RoutingPlugin
 from .request_hook import TRIGGERS, Hook, make_hook
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "ROUTELEARN_"
-NAMES = (
-    "ROUTER",
-    "STRONG",
-    "WEAK",
-    "MODELS",
-    "THRESHOLD",
-    "STRONG_SHARE",
-    "TRIGGERS",
-    "TIERS",
-    "TIMEOUT_MS",
-    "BREAKERS",
-    "RESET_TIMEOUT_S",
-    "LOG",
-    "METRICS_PORT",
-    "METRICS_HOST",
-    "VERIFIER",
-    "ESCALATE_BELOW",
-)
-#: Variables of other parts of routelearn.
-_OTHERS = ("CACHE", "DATA")
-
 T = TypeVar("T")
 
 
 class Plugins:
-    """The objects that LiteLLM's configuration names, with one gateway behind them; each made when first asked for.
+    """The objects that LiteLLM's configuration names, with one gateway behind them; each is built at its first use.
 
-    Every attribute raises `InputError`, naming the variable, when a setting is
-    missing or unusable: the proxy then does not start.
+    Every attribute raises `InputError`, which names the variable, when a variable is missing or cannot be used: the
+    proxy then does not start.
+
+    Example:
+        >>> from routelearn.service import Plugins
+        >>> plugins = Plugins({"ROUTELEARN_ROUTER": "router/", "ROUTELEARN_MODELS": "sim-max=large,sim-small=small"})
+        >>> plugins.gateway.name("sim-max")
+        'large'
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Take the variables; nothing is read before it is needed."""
+        """Set the variables, and warn about unknown ones; nothing else is read before its first use.
+
+        Args:
+            environment: values by the names of the variables, such as `os.environ`.
+        """
         self._environment = environment
-        known = {PREFIX + name for name in (*NAMES, *_OTHERS)}
-        for name in sorted(name for name in environment if name.startswith(PREFIX) and name not in known):
-            logger.warning("%s is no setting; there are %s", name, ", ".join(PREFIX + name for name in NAMES))
+        for name in sorted(name for name in environment if name.startswith(PREFIX) and name not in VARIABLES):
+            known = ", ".join(variable.value for variable in Variable)
+            logger.warning("%s is no setting of routelearn; expected one of %s", name, known)
 
     @cached_property
     def gateway(self) -> Gateway:
-        """Router, breakers, monitor and log; its metrics are served on a port of their own."""
-        bundle, strong, weak = (self._get(name, str) for name in ("ROUTER", "STRONG", "WEAK"))
+        """The router with its breakers, monitor and log; its metrics have a port of their own."""
+        bundle, strong, weak = (self._get(name, str) for name in (Variable.ROUTER, Variable.STRONG, Variable.WEAK))
         if bundle is None and (strong is None or weak is None):
-            raise InputError("set ROUTELEARN_ROUTER to a bundle, or ROUTELEARN_STRONG and ROUTELEARN_WEAK for rules")
+            raise InputError(
+                f"{Variable.ROUTER.value} is not set; expected a bundle, "
+                f"or {Variable.STRONG.value} and {Variable.WEAK.value} for rules"
+            )
         router = FallbackRouter(bundle, strong=strong, weak=weak)
-        models = self._get("MODELS", _names)
-        log = self._get("LOG", str)
+        models = self._get(Variable.MODELS, _names)
+        log = self._get(Variable.LOG, str)
         availability = None
-        if self._get("BREAKERS", _switch) is not False:
-            reset = self._get("RESET_TIMEOUT_S", float)
-            limits = None if reset is None else BreakerLimits(reset_timeout_s=reset)
-            availability = Availability(tuple(models or router.models), limits)
+        if self._get(Variable.BREAKERS, _switch) is not False:
+            breaker_limits = self._get(
+                Variable.RESET_TIMEOUT_S, lambda text: BreakerLimits(reset_timeout_s=_number(text))
+            )
+            availability = Availability(tuple(models or router.models), breaker_limits)
         monitor = RouteMonitor(router)
         self._serve_metrics(monitor, availability)
         return Gateway(
@@ -89,13 +84,13 @@ class Plugins:
             availability=availability,
             monitor=monitor,
             log=None if log is None else DecisionLog(log),
-            timeout_s=(self._get("TIMEOUT_MS", float) or 1000.0) / 1000,
+            limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
         )
 
     @cached_property
     def hook(self) -> Hook:
-        """The callback; with a verifier, it cascades."""
-        triggers = self._get("TRIGGERS", lambda text: tuple(filter(None, text.split(","))))
+        """The callback; with a verifier, it runs a cascade."""
+        triggers = self._get(Variable.TRIGGERS, lambda text: tuple(filter(None, text.split(","))))
         return make_hook(self.gateway, triggers=triggers or TRIGGERS, cascade=self._cascade())
 
     @cached_property
@@ -106,65 +101,91 @@ class Plugins:
     @cached_property
     def classifier_plugin(self) -> ClassifierPlugin:
         """The classifier plug-in."""
-        return ClassifierPlugin(self.gateway, self._get("TIERS", _lowest_scores))
+        return ClassifierPlugin(self.gateway, self._get(Variable.TIERS, _lowest_scores))
 
     @cached_property
     def _registry(self) -> Any:
-        """Apart from the default registry, which LiteLLM's own metrics are in."""
+        """A registry of its own, because the default registry holds LiteLLM's metrics."""
         return require("prometheus_client", "litellm").CollectorRegistry()
 
     def _serve_metrics(self, monitor: RouteMonitor, availability: Availability | None) -> None:
-        port = self._get("METRICS_PORT", int)
+        port = self._get(Variable.METRICS_PORT, _port)
         if port is None:
             return
         register_route_metrics(monitor, self._registry)
         if availability is not None:
             register_availability_metrics(availability, self._registry)
-        host = self._get("METRICS_HOST", str) or "127.0.0.1"
+        host = self._get(Variable.METRICS_HOST, str) or LOCAL_ADDRESS
         try:
             require("prometheus_client", "litellm").start_http_server(port, addr=host, registry=self._registry)
-        except OSError as error:  # a second worker process of the proxy: it has counts of its own, and no port
+        except OSError as error:  # a second worker process of the proxy counts for itself, and has no port
             logger.error("no metrics at %s:%d: %s", host, port, error)
 
     def _policy(self, router: FallbackRouter) -> Policy | None:
-        threshold, share = self._get("THRESHOLD", float), self._get("STRONG_SHARE", float)
+        threshold = self._get(Variable.THRESHOLD, lambda text: Threshold(_number(text)))
+        share = self._get(Variable.STRONG_SHARE, lambda text: StrongShare(_number(text)))
         if threshold is not None and share is not None:
-            raise InputError("ROUTELEARN_THRESHOLD and ROUTELEARN_STRONG_SHARE are both set; expected one of them")
+            raise InputError(
+                f"{Variable.THRESHOLD.value} and {Variable.STRONG_SHARE.value} are both set; expected one of them"
+            )
         if share is not None:
-            policy = StrongShare(share)
-            policy.threshold_of(router)  # a router without a table is refused now, not at every request
-            return policy
-        return None if threshold is None else Threshold(threshold)
+            share.threshold_of(router)  # refuses a router without a threshold table now, and not at every request
+        return share or threshold
 
     def _cascade(self) -> PostCallCascade | None:
-        bundle, threshold = self._get("VERIFIER", str), self._get("ESCALATE_BELOW", float)
+        bundle, threshold = self._get(Variable.VERIFIER, str), self._get(Variable.ESCALATE_BELOW, _confidence)
         if bundle is None:
             return None
         verifier = load_verifier(bundle)
         monitor = None
-        if self._get("METRICS_PORT", int) is not None:
+        if self._get(Variable.METRICS_PORT, _port) is not None:
             monitor = EscalationMonitor()
             register_metrics(monitor, self._registry)
         threshold = verifier.threshold if threshold is None else threshold
         return PostCallCascade(self.gateway, verifier, threshold, monitor=monitor)
 
-    def _get(self, name: str, read: Callable[[str], T]) -> T | None:
-        text = self._environment.get(PREFIX + name)
+    def _get(self, variable: Variable, read: Callable[[str], T]) -> T | None:
+        text = self._environment.get(variable.value)
         if not text:
             return None
         try:
             return read(text)
         except ValueError as error:
-            raise InputError(f"{PREFIX}{name} is {text!r}: {error}") from error
+            raise InputError(f"{variable.value} is {text!r}: {error}") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("expected a number") from None
+
+
+def _confidence(text: str) -> float:
+    confidence = _number(text)
+    if not 0 <= confidence <= 1:
+        raise ValueError("expected a number from 0 to 1")
+    return confidence
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise ValueError("expected a whole number from 0 to 65535")
+    return int(text)
 
 
 def _names(text: str) -> dict[str, str]:
+    """The gateway's names of models by the pool's, from POOL_NAME=GATEWAY_NAME,..."""
     return {name: gateway or name for name, _, gateway in (item.strip().partition("=") for item in text.split(","))}
 
 
 def _lowest_scores(text: str) -> dict[str, float]:
+    """The lowest score of each tier, from TIER=SCORE,..."""
     pairs = [item.partition("=") for item in text.split(",")]
-    return {name.strip(): float(lowest) for name, _, lowest in pairs}
+    try:
+        return {name.strip(): float(lowest) for name, _, lowest in pairs}
+    except ValueError:
+        raise ValueError("expected tiers with their lowest scores, such as SIMPLE=0,COMPLEX=0.5") from None
 
 
 def _switch(text: str) -> bool:

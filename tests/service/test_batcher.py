@@ -18,6 +18,7 @@ from routelearn.routers.errors import InferenceError, InputError
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.query import Query, turns
 from routelearn.service.batcher import Batcher, safe_decision
+from routelearn.service.defaults import BatchLimits
 
 
 class Lengths(Router):
@@ -77,7 +78,7 @@ async def blocked(batcher: Batcher, router: Lengths, queries: Sequence[Query]) -
 
 
 def test_requests_that_arrive_while_a_batch_runs_form_the_next_one_in_order(slow: Lengths) -> None:
-    batcher = Batcher(slow, max_batch=4)
+    batcher = Batcher(slow, limits=BatchLimits(max_batch=4))
 
     async def run() -> list[Decision]:
         tasks = await blocked(batcher, slow, [f"query {number}" for number in range(6)])
@@ -109,7 +110,7 @@ def test_the_event_loop_goes_on_while_the_router_works(slow: Lengths) -> None:
 @given(st.lists(st.text(max_size=200), min_size=1, max_size=20), st.integers(1, 7))
 def test_a_batched_decision_is_the_routers_own(queries: list[str], max_batch: int) -> None:
     router = Lengths()
-    batcher = Batcher(router, max_batch=max_batch)
+    batcher = Batcher(router, limits=BatchLimits(max_batch=max_batch))
 
     async def run() -> list[Decision]:
         return await asyncio.gather(*(batcher.route(query) for query in queries))
@@ -152,7 +153,7 @@ def test_each_request_keeps_its_own_policy_and_context(slow: Lengths) -> None:
 
 
 def test_a_full_queue_gives_the_strong_model_at_once(slow: Lengths) -> None:
-    batcher = Batcher(slow, max_waiting=2)
+    batcher = Batcher(slow, limits=BatchLimits(max_waiting=2))
 
     async def run() -> Decision:
         tasks = await blocked(batcher, slow, ["a", "b"])
@@ -169,7 +170,7 @@ def test_a_full_queue_gives_the_strong_model_at_once(slow: Lengths) -> None:
 
 
 def test_a_router_that_hangs_gives_the_strong_model_after_the_time_limit_and_later_its_own_again(slow: Lengths) -> None:
-    batcher = Batcher(slow, timeout_s=0.2)
+    batcher = Batcher(slow, limits=BatchLimits(timeout_s=0.2))
 
     async def run() -> tuple[list[Decision], Decision]:
         late = await asyncio.gather(batcher.route("a"), batcher.route("b"))
@@ -183,7 +184,7 @@ def test_a_router_that_hangs_gives_the_strong_model_after_the_time_limit_and_lat
 
 
 def test_requests_that_ran_out_of_time_are_not_scored(slow: Lengths) -> None:
-    batcher = Batcher(slow, timeout_s=0.2)
+    batcher = Batcher(slow, limits=BatchLimits(timeout_s=0.2))
 
     async def run() -> None:
         tasks = await blocked(batcher, slow, ["late 1", "late 2"])
@@ -252,7 +253,7 @@ def test_every_answered_request_is_reported_once_with_what_is_known_of_it(slow: 
         seen.append((query, decision.cause, novelty, latency_s))
         raise RuntimeError("of the observer")
 
-    batcher = Batcher(slow, max_waiting=2, on_decision=report)
+    batcher = Batcher(slow, limits=BatchLimits(max_waiting=2), on_decision=report)
 
     async def run() -> None:
         tasks = await blocked(batcher, slow, ["a", "b"])
@@ -273,7 +274,7 @@ def test_every_answered_request_is_reported_once_with_what_is_known_of_it(slow: 
 
 def test_several_event_loops_share_a_batcher() -> None:
     router = Lengths()
-    batcher = Batcher(router, max_waiting=2000, timeout_s=60)
+    batcher = Batcher(router, limits=BatchLimits(max_waiting=2000, timeout_s=60))
     found: dict[int, list[Decision]] = {}
 
     def loop(number: int) -> None:
@@ -328,7 +329,7 @@ def test_closing_answers_what_waits_and_stops_the_worker(slow: Lengths) -> None:
 def test_a_worker_that_died_is_replaced() -> None:
     router = Lengths()
     router.failing = lambda query: SystemExit() if query == "kill" else None  # type: ignore[return-value]
-    batcher = Batcher(router, timeout_s=0.3)
+    batcher = Batcher(router, limits=BatchLimits(timeout_s=0.3))
 
     async def run() -> list[str]:
         killed = await batcher.route("kill")
@@ -354,7 +355,7 @@ def test_the_router_can_be_exchanged_while_requests_run(slow: Lengths) -> None:
 @pytest.mark.parametrize("limit", ["max_batch", "max_waiting", "timeout_s"])
 def test_limits_must_be_above_zero(limit: str) -> None:
     with pytest.raises(InputError, match=limit):
-        Batcher(Lengths(), **{limit: 0})  # type: ignore[arg-type]
+        BatchLimits(**{limit: 0})  # type: ignore[arg-type]
 
 
 def test_the_safe_decision_names_the_strong_model_first_and_says_why() -> None:
@@ -366,7 +367,7 @@ def test_the_safe_decision_names_the_strong_model_first_and_says_why() -> None:
 
 def test_a_thousand_requests_at_once_are_all_answered() -> None:
     router = Lengths()
-    batcher = Batcher(router, max_waiting=2000)
+    batcher = Batcher(router, limits=BatchLimits(max_waiting=2000))
 
     async def run() -> list[Decision]:
         return await asyncio.gather(*(batcher.route(f"query {number}") for number in range(1000)))

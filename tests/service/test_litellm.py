@@ -35,8 +35,8 @@ from routelearn.service.litellm.cascade import PostCallCascade
 from routelearn.service.litellm.plugins import ClassifierPlugin, RoutingPlugin
 from routelearn.service.litellm.request_hook import Hook
 from routelearn.service.litellm.requests import policy_of, query_of
-from routelearn.service.litellm.settings import NAMES as SETTINGS
 from routelearn.service.litellm.settings import Plugins
+from routelearn.service.wire_names import LiteLLMVariable
 
 HARD, EASY = "x" * 90, "x"
 NAMES = {"strong": "gpt-large", "weak": "gpt-small"}
@@ -533,7 +533,7 @@ def test_the_guide_shows_the_example_files_and_every_variable() -> None:
     for name in ("config.yaml", "plugins.yaml", "gateway.py"):
         assert (ROOT / "examples" / "litellm" / name).read_text() in GUIDE.read_text()
     told = set(re.findall(r"`(ROUTELEARN_\w+)`", GUIDE.read_text()))
-    assert told == {f"ROUTELEARN_{name}" for name in SETTINGS}
+    assert told == {variable.value for variable in LiteLLMVariable}
 
 
 def test_a_verifier_of_the_environment_makes_the_hook_a_cascade(
