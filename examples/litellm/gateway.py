@@ -1,4 +1,4 @@
-"""LiteLLM looks for callbacks and plug-ins in files beside its config.yaml; these are as the environment says."""
+"""The callback and the plug-ins, built from environment variables; LiteLLM looks for them beside its config.yaml."""
 
 from routelearn.service.litellm import classifier_plugin, hook, routing_plugin
 

@@ -1,7 +1,7 @@
-"""A gateway of your own: a limit on latency, and a cascade that judges answers by a rule of yours.
+"""Your own gateway: a limit on latency, and a cascade that judges answers by your own rule.
 
-LiteLLM runs a file beside its config.yaml once for each reference to it. So build the gateway in a module that is
-imported (with PYTHONPATH=. at the proxy's start), and let gateway.py name what the configuration refers to:
+LiteLLM runs a file beside its config.yaml once for each reference to the file. So build the gateway in a module that is
+imported (start the proxy with PYTHONPATH=.), and let gateway.py name the objects that the configuration refers to:
 
     from own import classifier_plugin, hook, routing_plugin
 """
@@ -21,11 +21,11 @@ from routelearn.service.litellm.request_hook import make_hook
 MODELS = {"sim-max": "strong", "sim-small": "weak"}
 
 
-class Admissions:
-    """Sure of an answer unless it admits that it does not know."""
+class AdmissionCheck:
+    """Is sure of an answer, unless the answer admits that the model does not know."""
 
     async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
-        """See `routelearn.cascade.confidence.Confidence`."""
+        """Confidence 0 for an answer that says it does not know, 1 for any other answer."""
         del query, ask, prior
         return Estimate(0.0 if re.search(r"\b(do not|don't) know\b", answer.text, re.IGNORECASE) else 1.0)
 
@@ -34,6 +34,6 @@ router = FallbackRouter(os.environ["ROUTELEARN_ROUTER"])
 limits = BreakerLimits(failures=10, max_p95_s=20)
 gateway = Gateway(router, models=MODELS, availability=Availability(list(MODELS), limits))
 
-hook = make_hook(gateway, cascade=PostCallCascade(gateway, Admissions(), threshold=0.5))
+hook = make_hook(gateway, cascade=PostCallCascade(gateway, AdmissionCheck(), threshold=0.5))
 routing_plugin = RoutingPlugin(gateway)
 classifier_plugin = ClassifierPlugin(gateway)

@@ -1,4 +1,4 @@
-// Runs a routelearn bundle in Node from router.json, model.onnx and tokenizer.json alone; docs/bundle.md is the specification.
+// Runs a routelearn bundle in Node. It reads router.json, model.onnx and tokenizer.json; docs/bundle.md specifies them.
 
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
@@ -17,7 +17,7 @@ function contentText(content) {
   return parts.filter((part) => typeof part === "string" && part).join("\n");
 }
 
-/** The text that a router reads: newest turn first, or both ends of a chat, within a budget of code points. */
+/** The text that a router reads, within a budget of code points: the newest turn first, or both ends of the chat. */
 export function queryText(query, maxCharacters, bothEnds = false) {
   let turns = [query];
   if (typeof query !== "string") {
@@ -35,7 +35,7 @@ export function queryText(query, maxCharacters, bothEnds = false) {
   return [...turns.join("\n")].slice(0, maxCharacters).join("");
 }
 
-/** Expected win rate of a over b, ties one half. */
+/** Expected win rate of the model with quality a over the model with quality b; a tie counts one half. */
 function winRate(a, b, link) {
   if (link === "difference") return 0.5 + (a - b) / 2;
   const won = a * (1 - b) + 1e-7;
@@ -43,10 +43,11 @@ function winRate(a, b, link) {
 }
 
 export class Router {
-  /** Load a bundle: every hash is checked, and the golden queries must get the qualities of the export. */
+  /** Load a bundle. Every hash is checked, and the golden queries must get the same qualities as at the export. */
   static async load(folder) {
     const manifest = JSON.parse(await readFile(join(folder, "router.json"), "utf8"));
-    if (manifest.format_version > 3) throw new Error(`format version ${manifest.format_version} is newer than this code`);
+    const version = manifest.format_version;
+    if (version > 3) throw new Error(`format_version is ${version}; expected at most 3`);
     const files = {};
     for (const name of ["model.onnx", "tokenizer.json"]) {
       files[name] = await readFile(join(folder, name));
@@ -61,7 +62,9 @@ export class Router {
       const same = ids.length === golden.ids.length && ids.every((id, place) => id === golden.ids[place]);
       if (!same) throw new Error(`the tokenizer does not give the golden ids of ${JSON.stringify(golden.query)}`);
       const difference = Math.max(...quality.map((value, model) => Math.abs(value - golden.quality[model])));
-      if (!(difference <= manifest.golden_tolerance)) throw new Error(`golden qualities differ by ${difference}`);
+      if (!(difference <= manifest.golden_tolerance)) {
+        throw new Error(`the golden qualities differ by ${difference}; expected at most ${manifest.golden_tolerance}`);
+      }
     }
     return router;
   }
@@ -74,7 +77,7 @@ export class Router {
     this.types = Object.fromEntries(session.inputMetadata.map((input) => [input.name, input.type]));
   }
 
-  /** Token ids (uncut) and quality of every model for one query. */
+  /** All token ids of one query, and the quality of every model; the network sees the ids within the token budget. */
   async run(query) {
     const { max_tokens, last_tokens = 0, characters_per_token, special_tokens, distinct } = this.manifest.truncation;
     const text = queryText(query, max_tokens * characters_per_token, last_tokens > 0);
@@ -99,7 +102,7 @@ export class Router {
     return winRate(quality[this.models.indexOf(strong)], quality[this.models.indexOf(weak)], link);
   }
 
-  /** The model to ask: strong at or above the threshold. */
+  /** The model to ask: the strong one if the score is at or above the threshold. */
   async route(query, threshold = this.manifest.threshold) {
     const score = await this.score(query);
     return { model: score >= threshold ? this.manifest.strong : this.manifest.weak, score, threshold };

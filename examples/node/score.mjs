@@ -1,4 +1,5 @@
-// node score.mjs BUNDLE < queries.jsonl > scores.jsonl: a JSON string or a JSON chat a line; a decision a line.
+// Usage: node score.mjs BUNDLE < queries.jsonl > decisions.jsonl
+// Each input line is a query as JSON: a string, or a chat as a list of messages. Each output line is its decision.
 
 import { createInterface } from "node:readline";
 

@@ -8,9 +8,12 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from helpers.serve import ADMIN, ROOT, Server
+
+from routelearn.service.defaults import RequestLimits
 
 TEXT = (ROOT / "docs" / "serve.md").read_text()
 SHELL = "".join(re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL))
@@ -29,9 +32,9 @@ def test_the_recipe_answers(bundle: Path) -> None:
         replies = [server.ask(path, body) for path, body in zip(paths, bodies, strict=True)]
         share = float(options[options.index("--strong-share") + 1])
         same = server.ask("/v1/route", {**bodies[0], "strong_share": share})[1]["decisions"][0]
-    (status, found), taken = replies
+    (status, reply), taken = replies
     assert (status, taken) == (200, (200, {"taken": 2}))
-    (decision,) = found["decisions"]
+    (decision,) = reply["decisions"]
     assert decision["model"] in {"sim-max", "sim-small"}
     assert decision["threshold"] == same["threshold"]  # the option is what decided
 
@@ -55,3 +58,10 @@ def test_every_option_exists() -> None:
     )
     assert len(OPTIONS) > 10
     assert [option for option in OPTIONS if option not in done.stdout] == []
+
+
+def test_the_limits_of_the_page_are_the_defaults() -> None:
+    rows = re.findall(r"^\| `--([a-z-]+)` \| ([\d,]+) \|", TEXT, re.MULTILINE)
+    told = {option.replace("-", "_"): float(value.replace(",", "")) for option, value in rows}
+    defaults = {name.removesuffix("_s"): value for name, value in asdict(RequestLimits()).items()}
+    assert told == defaults

@@ -58,8 +58,8 @@ def python_of(version: str) -> Path:
 def block(language: str, word: str) -> str:
     """The code block of docs/litellm.md in a language that holds a word."""
     blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (found,) = [text for text in blocks if word in text]
-    return str(found)
+    (block_text,) = [text for text in blocks if word in text]
+    return str(block_text)
 
 
 def free_port() -> int:

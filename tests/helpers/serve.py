@@ -50,9 +50,9 @@ class Server:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line)
-            found = re.search(r"serving at http://\S+:(\d+)", line)
-            if found:
-                self.port = int(found[1])
+            match = re.search(r"serving at http://\S+:(\d+)", line)
+            if match:
+                self.port = int(match[1])
                 self._serving.set()
         self._serving.set()
 
@@ -111,22 +111,22 @@ class Server:
                     client.shutdown(socket.SHUT_WR)
             except OSError:  # refused before all was sent: the answer may be there all the same
                 pass
-            found = b""
+            answer = b""
             try:
                 while chunk := client.recv(65536):
-                    found += chunk
+                    answer += chunk
                     client.settimeout(1)
             except OSError:
                 pass
-            return found
+            return answer
 
 
 def wait_for(condition: Any, timeout: float = 30) -> Any:
     """The first true value of a condition; fails when it does not come."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
+        value = condition()
+        if value:
+            return value
         time.sleep(0.05)
     raise AssertionError(f"not within {timeout} s: {condition}")

@@ -46,9 +46,9 @@ class Lengths(Router):
             error = self.failing(query)
             if error is not None:
                 raise error
-        found = Router.assess(self, queries, contexts)
-        found.novelty = np.arange(len(queries), dtype=np.float32)
-        return found
+        assessment = Router.assess(self, queries, contexts)
+        assessment.novelty = np.arange(len(queries), dtype=np.float32)
+        return assessment
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_a_learned_router_decides_in_the_batcher_as_it_does_alone(router: Learne
     async def run() -> list[Decision]:
         return await asyncio.gather(*(batcher.route(text) for text in texts[:100]))
 
-    found = asyncio.run(run())
-    for got, alone in zip(found, router.route_batch(texts[:100], Threshold(0.4)), strict=True):
+    decisions = asyncio.run(run())
+    for got, alone in zip(decisions, router.route_batch(texts[:100], Threshold(0.4)), strict=True):
         assert (got.model, got.threshold) == (alone.model, 0.4)
         assert got.score == pytest.approx(alone.score, abs=1e-5)
 
@@ -215,7 +215,7 @@ def test_one_query_that_fails_does_not_decide_for_its_neighbours(slow: Lengths) 
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     first, good, bad, unusable, good_too = asyncio.run(run())
-    assert [getattr(found, "cause", None) for found in (first, good, bad, good_too)] == [
+    assert [getattr(result, "cause", None) for result in (first, good, bad, good_too)] == [
         "threshold",
         "threshold",
         "error",
@@ -275,20 +275,20 @@ def test_every_answered_request_is_reported_once_with_what_is_known_of_it(slow: 
 def test_several_event_loops_share_a_batcher() -> None:
     router = Lengths()
     batcher = Batcher(router, limits=BatchLimits(max_waiting=2000, timeout_s=60))
-    found: dict[int, list[Decision]] = {}
+    decisions_of: dict[int, list[Decision]] = {}
 
     def loop(number: int) -> None:
         async def run() -> list[Decision]:
             return await asyncio.gather(*(batcher.route("x" * number * 10) for _ in range(200)))
 
-        found[number] = asyncio.run(run())
+        decisions_of[number] = asyncio.run(run())
 
     threads = [threading.Thread(target=loop, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert {number: {decision.score for decision in decisions} for number, decisions in found.items()} == {
+    assert {number: {decision.score for decision in decisions} for number, decisions in decisions_of.items()} == {
         number: {router.route("x" * number * 10).score} for number in range(8)
     }
     assert len(router.threads) == 1 + 1  # the worker, and this thread just now

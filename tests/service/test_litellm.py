@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -29,11 +31,13 @@ from routelearn.monitoring.routing import RouteMonitor
 from routelearn.policies.threshold import Threshold
 from routelearn.routers.errors import InferenceError, InputError
 from routelearn.routers.query import Query
+from routelearn.service import litellm as litellm_package
+from routelearn.service.defaults import LOCAL_ADDRESS, BatchLimits
 from routelearn.service.gateway import Gateway
 from routelearn.service.litellm import cascade as litellm_cascade
 from routelearn.service.litellm.cascade import PostCallCascade
 from routelearn.service.litellm.plugins import ClassifierPlugin, RoutingPlugin
-from routelearn.service.litellm.request_hook import Hook
+from routelearn.service.litellm.request_hook import TRIGGERS, Hook
 from routelearn.service.litellm.requests import policy_of, query_of
 from routelearn.service.litellm.settings import Plugins
 from routelearn.service.wire_names import LiteLLMVariable
@@ -86,28 +90,28 @@ def test_a_request_to_another_model_is_left_alone(gateway: Gateway, model: str |
 
 
 def test_fallbacks_that_the_client_names_are_kept(gateway: Gateway) -> None:
-    data = hooked(Hook(gateway), chat(HARD, fallbacks=["mine"]))
-    assert data is not None and data["fallbacks"] == ["mine"]
+    data = hooked(Hook(gateway), chat(HARD, fallbacks=["of the client"]))
+    assert data is not None and data["fallbacks"] == ["of the client"]
 
 
 @pytest.mark.parametrize("data", [{}, {"messages": [{"content": 7}]}, {"messages": None}, {"input": 7}])
 def test_a_request_without_a_usable_query_goes_to_strong(gateway: Gateway, data: dict[str, Any]) -> None:
-    found = hooked(Hook(gateway), {"model": "auto", **data})
-    assert found is not None and found["model"] == "gpt-large"
+    routed = hooked(Hook(gateway), {"model": "auto", **data})
+    assert routed is not None and routed["model"] == "gpt-large"
 
 
 def test_a_router_that_fails_sends_everything_to_strong() -> None:
     router = Lengths()
     router.failing = lambda _: InferenceError("broken")
-    found = hooked(Hook(Gateway(router)), chat(EASY))
-    assert found is not None and found["model"] == "strong"
-    assert found["metadata"]["routelearn"]["decision"]["cause"] == "error"
+    routed = hooked(Hook(Gateway(router)), chat(EASY))
+    assert routed is not None and routed["model"] == "strong"
+    assert routed["metadata"]["routelearn"]["decision"]["cause"] == "error"
 
 
 def test_a_gateway_that_raises_sends_everything_to_strong(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "select", None)
-    found = hooked(Hook(gateway), chat(EASY))
-    assert found is not None and found["model"] == "gpt-large"
+    routed = hooked(Hook(gateway), chat(EASY))
+    assert routed is not None and routed["model"] == "gpt-large"
 
 
 def test_a_request_and_its_api_key_can_ask_for_a_threshold_and_the_key_goes_first(gateway: Gateway) -> None:
@@ -119,8 +123,8 @@ def test_a_request_and_its_api_key_can_ask_for_a_threshold_and_the_key_goes_firs
         (never, always, "gpt-large"),
         ({"routelearn_threshold": "no number"}, None, "gpt-small"),
     ):
-        found = hooked(hook, chat(EASY, metadata=dict(metadata)), key)
-        assert found is not None and found["model"] == model
+        routed = hooked(hook, chat(EASY, metadata=dict(metadata)), key)
+        assert routed is not None and routed["model"] == model
 
 
 def test_the_tier_of_a_request_reaches_the_router() -> None:
@@ -181,11 +185,11 @@ def test_failures_open_the_breaker_and_requests_go_to_the_other_model(gateway: G
             await call(hook, attempt("gpt-large"), UpstreamError(503))
 
     asyncio.run(run())
-    found = hooked(hook, chat(HARD))
-    assert found is not None
-    assert (found["model"], found["fallbacks"]) == ("gpt-small", ["gpt-large"])
-    assert found["metadata"]["routelearn"]["decision"]["model"] == "strong"
-    assert "strong is out for" in found["metadata"]["routelearn"]["reason"]
+    routed = hooked(hook, chat(HARD))
+    assert routed is not None
+    assert (routed["model"], routed["fallbacks"]) == ("gpt-small", ["gpt-large"])
+    assert routed["metadata"]["routelearn"]["decision"]["model"] == "strong"
+    assert "strong is out for" in routed["metadata"]["routelearn"]["reason"]
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
@@ -289,14 +293,14 @@ def test_the_candidates_are_narrowed_to_the_deployments_of_the_chosen_model(gate
 
 
 def test_candidates_go_by_the_pools_names_as_well(gateway: Gateway) -> None:
-    found = asyncio.run(RoutingPlugin(gateway).run(context(HARD, ["openai/strong", "openai/weak"])))
-    assert found.candidate_models == ["openai/strong"]
+    narrowed = asyncio.run(RoutingPlugin(gateway).run(context(HARD, ["openai/strong", "openai/weak"])))
+    assert narrowed.candidate_models == ["openai/strong"]
 
 
 @pytest.mark.parametrize("candidates", [[], ["openai/gpt-small"], ["openai/gpt-small", "azure/gpt-small"], ["a", "b"]])
 def test_a_group_that_is_no_choice_of_models_is_left_alone(gateway: Gateway, candidates: list[str]) -> None:
-    found = asyncio.run(RoutingPlugin(gateway).run(context(HARD, candidates)))
-    assert (found.candidate_models, found.signals) == (candidates, {})
+    narrowed = asyncio.run(RoutingPlugin(gateway).run(context(HARD, candidates)))
+    assert (narrowed.candidate_models, narrowed.signals) == (candidates, {})
 
 
 def test_a_retry_goes_to_the_next_candidate_without_deciding_again() -> None:
@@ -305,9 +309,9 @@ def test_a_retry_goes_to_the_next_candidate_without_deciding_again() -> None:
     asked = []
     metadata: dict[str, Any] = {}
     for _ in range(3):
-        found = asyncio.run(plugin.run(context(HARD, metadata=metadata)))
-        metadata = {"routing_plugin_signals": found.signals}
-        asked.append(found.candidate_models[0])
+        narrowed = asyncio.run(plugin.run(context(HARD, metadata=metadata)))
+        metadata = {"routing_plugin_signals": narrowed.signals}
+        asked.append(narrowed.candidate_models[0])
     assert asked == ["openai/gpt-large", "azure/gpt-small", "openai/gpt-large"]
     assert len(router.batches) == 1
 
@@ -398,8 +402,8 @@ def test_an_answer_in_doubt_is_replaced_by_strongs(gateway: Gateway, proxy: list
     hook = Hook(gateway, cascade=PostCallCascade(gateway, judge, 0.5, monitor=monitor))
     data = chat(EASY, temperature=0.3, metadata={"user_api_key": "k"}, litellm_call_id="1")
     data["proxy_server_request"] = {"body": {"model": "auto", "messages": [], "temperature": 0.3, "metadata": {}}}
-    found = answered(hook, data, reply("weak's answer"))
-    assert found.choices[0].message.content == "strong's answer"
+    answer = answered(hook, data, reply("weak's answer"))
+    assert answer.choices[0].message.content == "strong's answer"
     messages = [{"role": "user", "content": EASY}]
     assert proxy == [
         {"model": "gpt-large", "messages": messages, "temperature": 0.3, "metadata": {"user_api_key": "k"}}
@@ -479,6 +483,9 @@ RULES = {"ROUTELEARN_STRONG": "strong", "ROUTELEARN_WEAK": "weak"}
     [
         ({}, "ROUTELEARN_ROUTER"),
         ({**RULES, "ROUTELEARN_TIMEOUT_MS": "soon"}, "ROUTELEARN_TIMEOUT_MS is 'soon'"),
+        ({**RULES, "ROUTELEARN_TIMEOUT_MS": "0"}, "ROUTELEARN_TIMEOUT_MS is '0'.*above 0"),
+        ({**RULES, "ROUTELEARN_THRESHOLD": "half"}, "ROUTELEARN_THRESHOLD is 'half': expected a number"),
+        ({**RULES, "ROUTELEARN_METRICS_PORT": "http"}, "ROUTELEARN_METRICS_PORT is 'http': expected a whole number"),
         ({**RULES, "ROUTELEARN_BREAKERS": "maybe"}, "expected on or off"),
         ({**RULES, "ROUTELEARN_THRESHOLD": "0.5", "ROUTELEARN_STRONG_SHARE": "0.5"}, "both set"),
         ({**RULES, "ROUTELEARN_STRONG_SHARE": "0.5"}, "no threshold table"),
@@ -501,8 +508,8 @@ def test_the_plugins_of_the_environment_share_one_gateway() -> None:
     assert plugins.gateway is plugins.gateway
     assert plugins.gateway.name("strong") == "gpt-large"
     assert plugins.gateway.availability is None
-    found = asyncio.run(plugins.routing_plugin.run(context("Prove that 2 is prime.", ["gpt-large", "weak"])))
-    assert found.candidate_models == ["gpt-large"]
+    narrowed = asyncio.run(plugins.routing_plugin.run(context("Prove that 2 is prime.", ["gpt-large", "weak"])))
+    assert narrowed.candidate_models == ["gpt-large"]
     assert asyncio.run(plugins.classifier_plugin.classify(context("Prove that 2 is prime."))) == "high"
 
 
@@ -527,6 +534,32 @@ except MissingExtraError as error:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**RULES, "PATH": ""}
     )
     assert "pip install 'routelearn[litellm]'" in done.stdout
+
+
+def test_the_objects_that_litellm_looks_up_stay_objects_when_every_submodule_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A submodule of the same name would take the place of the object."""
+    base = SimpleNamespace(CustomLogger=type("CustomLogger", (), {}))
+    monkeypatch.setitem(sys.modules, "litellm.integrations.custom_logger", base)
+    for name, value in RULES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(litellm_package, "_plugins", None)
+    for module in pkgutil.iter_modules(litellm_package.__path__):
+        importlib.import_module(f"{litellm_package.__name__}.{module.name}")
+    kinds = {"hook": Hook, "gateway": Gateway, "routing_plugin": RoutingPlugin, "classifier_plugin": ClassifierPlugin}
+    for name, kind in kinds.items():
+        assert isinstance(getattr(litellm_package, name), kind)
+    with pytest.raises(AttributeError, match="no_such_object"):
+        _ = litellm_package.no_such_object
+
+
+def test_the_guide_tells_the_defaults_of_the_code() -> None:
+    rows = dict(re.findall(r"^\| `(ROUTELEARN_\w+)` \| `?([^`|]*?)`? \|", GUIDE.read_text(), re.MULTILINE))
+    assert float(rows["ROUTELEARN_TIMEOUT_MS"]) == 1000 * BatchLimits().timeout_s
+    assert float(rows["ROUTELEARN_RESET_TIMEOUT_S"]) == BreakerLimits().reset_timeout_s
+    assert rows["ROUTELEARN_TRIGGERS"] == ",".join(TRIGGERS)
+    assert rows["ROUTELEARN_METRICS_HOST"] == LOCAL_ADDRESS
 
 
 def test_the_guide_shows_the_example_files_and_every_variable() -> None:

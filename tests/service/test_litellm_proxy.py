@@ -64,9 +64,9 @@ def variables(strong: Upstream, weak: Upstream, **more: str) -> dict[str, str]:
     urls = {
         f"{name}_URL": f"http://127.0.0.1:{upstream.port}/v1" for name, upstream in (("STRONG", strong), ("WEAK", weak))
     }
-    mine = {**urls, "ROUTELEARN_ROUTER": str(BUNDLE), "ROUTELEARN_METRICS_PORT": str(free_port()), **more}
+    replaced = {**urls, "ROUTELEARN_ROUTER": str(BUNDLE), "ROUTELEARN_METRICS_PORT": str(free_port()), **more}
     assert set(urls) <= set(exported)
-    return {**exported, **mine}
+    return {**exported, **replaced}
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -89,7 +89,7 @@ def prompts() -> dict[str, list[str]]:
     for text, decision in zip(texts, FallbackRouter(BUNDLE).route_batch(texts), strict=True):
         if decision.cause == "threshold" and abs(decision.score - decision.threshold) > 0.05:
             chosen[decision.model].append(text)
-    assert min(len(found) for found in chosen.values()) >= 20
+    assert min(len(texts) for texts in chosen.values()) >= 20
     return chosen
 
 
@@ -169,10 +169,10 @@ def test_when_the_chosen_model_fails_the_other_answers(
     lost = setup.metrics.total("routelearn_model_failures_total", model=model)
     if stream:
         chunks = setup.ask(prompt, stream=True)
-        found = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     else:
-        found = setup.text(prompt)
-    assert found == HELLO[other]
+        text = setup.text(prompt)
+    assert text == HELLO[other]
     assert setup.metrics.total("routelearn_model_failures_total", model=model) == lost + 1
 
 

@@ -45,18 +45,18 @@ def guarded(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_scores_and_models_are_those_of_the_router(server: Server, router: LearnedRouter) -> None:
-    status, found = server.ask("/v1/score", {"queries": QUERIES})
+    status, reply = server.ask("/v1/score", {"queries": QUERIES})
     decisions = FallbackRouter(router).route_batch(QUERIES)
     assert status == 200
-    assert found["scores"] == pytest.approx([decision.score for decision in decisions], abs=1e-6)
-    assert found["models"] == [decision.model for decision in decisions]
-    assert found["sources"] == [decision.source for decision in decisions]
+    assert reply["scores"] == pytest.approx([decision.score for decision in decisions], abs=1e-6)
+    assert reply["models"] == [decision.model for decision in decisions]
+    assert reply["sources"] == [decision.source for decision in decisions]
 
 
 def test_decisions_are_those_of_the_router_in_every_field(server: Server, router: LearnedRouter) -> None:
-    status, found = server.ask("/v1/route", {"queries": QUERIES})
+    status, reply = server.ask("/v1/route", {"queries": QUERIES})
     assert status == 200
-    for given, decision in zip(found["decisions"], FallbackRouter(router).route_batch(QUERIES), strict=True):
+    for given, decision in zip(reply["decisions"], FallbackRouter(router).route_batch(QUERIES), strict=True):
         expected = json.loads(json.dumps(decision.as_dict()))
         assert given.pop("score") == pytest.approx(expected.pop("score"), abs=1e-6)
         assert given == expected
@@ -68,8 +68,8 @@ def test_decisions_are_those_of_the_router_in_every_field(server: Server, router
 def test_a_request_may_say_how_to_decide(
     server: Server, router: LearnedRouter, option: dict[str, float], policy: Threshold
 ) -> None:
-    _, found = server.ask("/v1/route", {"queries": QUERIES, **option})
-    learned = [one for one in found["decisions"] if one["source"] == "learned"]
+    _, reply = server.ask("/v1/route", {"queries": QUERIES, **option})
+    learned = [one for one in reply["decisions"] if one["source"] == "learned"]
     assert learned
     assert {one["threshold"] for one in learned} == {policy.threshold_of(router)}
 
@@ -94,14 +94,14 @@ def test_logged_decisions_can_be_evaluated_off_policy(bundle: Path, tmp_path: Pa
     """Half of the models are drawn; an outcome of 1 for strong and 0.25 for weak is what any policy is worth."""
     path = tmp_path / "decisions.jsonl"
     with Server(bundle, "--explore", "0.5", "--decision-log", str(path)) as server:
-        found = server.ask("/v1/route", {"queries": ["Prove that the square root of 2 is irrational."] * 400})[1]
+        reply = server.ask("/v1/route", {"queries": ["Prove that the square root of 2 is irrational."] * 400})[1]
         worth = {"sim-max": 1.0, "sim-small": 0.25}
         logged = [
             {"id": number, "outcome": worth[decision["model"]]}
-            for number, decision in zip(found["ids"], found["decisions"], strict=True)
+            for number, decision in zip(reply["ids"], reply["decisions"], strict=True)
         ]
         assert server.ask("/v1/outcomes", {"logged": logged}) == (200, {"taken": 400})
-    assert {round(decision["propensity"], 4) for decision in found["decisions"]} == {0.25, 0.75}
+    assert {round(decision["propensity"], 4) for decision in reply["decisions"]} == {0.25, 0.75}
     value = off_policy_value(read_log(path), lambda row: "sim-small")
     assert (value.rows, value.snips) == (400, 0.25)
     assert value.ips == pytest.approx(0.25, abs=0.1)
@@ -132,8 +132,8 @@ def test_shares_by_tier_and_use_case_decide(bundle: Path) -> None:
     ],
 )
 def test_outcomes_that_cannot_be_are_refused_whole(server: Server, content: object, param: str | None) -> None:
-    status, found = server.ask("/v1/outcomes", content)
-    assert (status, found["error"].get("param")) == (422, param)
+    status, reply = server.ask("/v1/outcomes", content)
+    assert (status, reply["error"].get("param")) == (422, param)
     assert "routelearn_calibration_outcomes 0.0" in server.ask("/metrics")[1]
 
 
@@ -168,9 +168,9 @@ def test_requests_at_once_get_their_own_answers(server: Server, sample: Sample, 
         if number % 7 == 0:
             assert server.ask("/v1/score", {"queries": [number]})[0] == 422
             return
-        status, found = server.ask("/v1/route", {"queries": some, "threshold": number / 100})
+        status, reply = server.ask("/v1/route", {"queries": some, "threshold": number / 100})
         assert status == 200
-        for decision, score in zip(found["decisions"], router.score(some), strict=True):
+        for decision, score in zip(reply["decisions"], router.score(some), strict=True):
             if decision["source"] == "learned":
                 assert decision["threshold"] == number / 100
                 assert decision["score"] == pytest.approx(float(score), abs=1e-5)
@@ -180,12 +180,12 @@ def test_requests_at_once_get_their_own_answers(server: Server, sample: Sample, 
 
 
 def test_the_router_is_described_with_the_digest_of_its_manifest(server: Server, bundle: Path) -> None:
-    status, found = server.ask("/v1/router")
+    status, reply = server.ask("/v1/router")
     assert status == 200
-    assert found["bundle"] == hashlib.sha256((bundle / "router.json").read_bytes()).hexdigest()
-    assert (found["answers"], found["strong"], found["weak"]) == ("learned", "sim-max", "sim-small")
-    assert found["reload_error"] is None
-    assert server.ask("/v1/score", {"queries": ["a"]})[1]["bundle"] == found["bundle"]
+    assert reply["bundle"] == hashlib.sha256((bundle / "router.json").read_bytes()).hexdigest()
+    assert (reply["answers"], reply["strong"], reply["weak"]) == ("learned", "sim-max", "sim-small")
+    assert reply["reload_error"] is None
+    assert server.ask("/v1/score", {"queries": ["a"]})[1]["bundle"] == reply["bundle"]
 
 
 def test_metrics_count_every_request_and_every_decision(bundle: Path) -> None:
@@ -201,9 +201,9 @@ def test_metrics_count_every_request_and_every_decision(bundle: Path) -> None:
         assert 'routelearn_http_requests_total{path="/v1/score",status="422"} 1.0' in text
         assert 'routelearn_http_requests_total{path="other",status="404"} 1.0' in text
         assert "process_resident_memory_bytes" in text
-        found = server.ask("/v1/status")[1]
-        assert found["monitor"]["totals"]["requests"] == 6
-        assert found["requests"]["/v1/score"] == 4
+        reply = server.ask("/v1/status")[1]
+        assert reply["monitor"]["totals"]["requests"] == 6
+        assert reply["requests"]["/v1/score"] == 4
 
 
 @pytest.mark.parametrize(
@@ -228,18 +228,57 @@ def test_metrics_count_every_request_and_every_decision(bundle: Path) -> None:
 def test_a_wrong_request_is_told_what_is_wrong_and_where(
     server: Server, path: str, content: object, status: int, kind: str, param: str | None
 ) -> None:
-    given, found = server.ask(path, content)
+    given, reply = server.ask(path, content)
     assert given == status
-    assert set(found) == {"error"}
-    assert found["error"]["type"] == kind
-    assert found["error"].get("param") == param
-    assert found["error"]["message"]
+    assert set(reply) == {"error"}
+    assert reply["error"]["type"] == kind
+    assert reply["error"].get("param") == param
+    assert reply["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("/v1/score", {"queries": []}, "queries is a list of 0 entries; expected 1 or more entries"),
+        (
+            "/v1/score",
+            {"queries": ["a", 1]},
+            "queries[1] is a number; expected a string, or a chat as a list of messages",
+        ),
+        (
+            "/v1/route",
+            {"queries": ["a"], "treshold": 1},
+            "unknown field 'treshold'; expected queries, context, threshold, strong_share",
+        ),
+        (
+            "/v1/route",
+            {"queries": ["a"], "strong_share": 1.5},
+            "strong_share is 1.5; expected a number of at most 1",
+        ),
+        ("/v1/route", {"queries": ["a"], "strong_share": 10**400}, "strong_share is a number; expected "),
+        ("/v1/route", {"queries": ["a"], "context": {"tier": 1}}, "context.tier is 1; expected a string"),
+        ("/v1/route", {"queries": [[{"role": "user"}]]}, "queries[0][0].content is missing; it is required"),
+        ("/v1/route", [], "the body is a list; expected an object"),
+        (
+            "/v1/outcomes",
+            {"outcomes": [{"score": 1, "strong_won": 1, "won": 1}]},
+            "unknown field 'won'; expected score, strong_won",
+        ),
+        ("/v1/outcomes", {"logged": [{"id": "x", "outcome": 1}] * 1025}, "logged has 1,025 entries; expected at most"),
+    ],
+)
+def test_an_error_says_what_was_given_and_what_was_expected(
+    server: Server, path: str, content: object, message: str
+) -> None:
+    status, reply = server.ask(path, content)
+    assert status == 422
+    assert reply["error"]["message"].startswith(message)
 
 
 def test_unknown_paths_and_methods_are_errors_of_the_same_shape(server: Server) -> None:
     for path, method, status in (("/v1/nope", "GET", 404), ("/v1/score", "GET", 405), ("/healthz", "DELETE", 405)):
-        given, found = server.ask(path, method=method)
-        assert (given, set(found["error"])) == (status, {"type", "message"})
+        given, reply = server.ask(path, method=method)
+        assert (given, set(reply["error"])) == (status, {"type", "message"})
     assert server.call("/v1/score", method="GET")[1]["allow"] == "POST"
     assert server.call("/healthz", method="HEAD")[::2] == (200, b"")
 
@@ -278,21 +317,21 @@ def test_only_who_has_the_token_gets_in(guarded: Server) -> None:
 def test_the_decision_log_has_each_decision_and_no_prompt(guarded: Server) -> None:
     path = Path(next(arg for arg in guarded.process.args if str(arg).endswith("decisions.jsonl")))  # type: ignore[union-attr,arg-type]
     before = sum(1 for _ in read_log(path)) if path.exists() else 0
-    _, found = guarded.ask("/v1/route", {"queries": ["a secret", "b"], "context": {"tier": "pro"}}, token=TOKEN)
+    _, reply = guarded.ask("/v1/route", {"queries": ["a secret", "b"], "context": {"tier": "pro"}}, token=TOKEN)
     rows = list(read_log(path))[before:]
-    assert [row["model"] for row in rows] == [one["model"] for one in found["decisions"]]
+    assert [row["model"] for row in rows] == [one["model"] for one in reply["decisions"]]
     assert [row["context"] for row in rows] == [{"tier": "pro"}] * 2
     assert "a secret" not in path.read_text()
 
 
 def test_what_is_too_large_is_refused_also_where_it_does_not_say_so(guarded: Server) -> None:
-    status, found = guarded.ask("/v1/score", {"queries": ["x" * 250] * 20}, token=TOKEN)
-    assert (status, found["error"]["type"]) == (413, "too_large")
-    status, found = guarded.ask("/v1/score", {"queries": ["x"] * 21}, token=TOKEN)
-    assert (status, found["error"]["param"]) == (422, "queries")
+    status, reply = guarded.ask("/v1/score", {"queries": ["x" * 250] * 20}, token=TOKEN)
+    assert (status, reply["error"]["type"]) == (413, "too_large")
+    status, reply = guarded.ask("/v1/score", {"queries": ["x"] * 21}, token=TOKEN)
+    assert (status, reply["error"]["param"]) == (422, "queries")
     chat = [{"content": "x" * 200}, {"content": "x" * 200}]
-    status, found = guarded.ask("/v1/score", {"queries": ["x", chat]}, token=TOKEN)
-    assert (status, found["error"]["param"]) == (422, "queries[1]")
+    status, reply = guarded.ask("/v1/score", {"queries": ["x", chat]}, token=TOKEN)
+    assert (status, reply["error"]["param"]) == (422, "queries[1]")
     head = f"POST /v1/score HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-type: application/json\r\n"
     chunked = head.encode() + b"transfer-encoding: chunked\r\n\r\n" + (b"400\r\n" + b"x" * 1024 + b"\r\n") * 8
     assert b"HTTP/1.1 413" in guarded.send(chunked)
@@ -300,9 +339,9 @@ def test_what_is_too_large_is_refused_also_where_it_does_not_say_so(guarded: Ser
 
 def test_a_body_that_comes_too_slowly_is_given_up(guarded: Server) -> None:
     head = f"POST /v1/score HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-type: application/json\r\n"
-    found = guarded.send(head.encode() + b"content-length: 100\r\n\r\n{")
-    assert b"HTTP/1.1 408" in found
-    assert b"connection: close" in found
+    reply = guarded.send(head.encode() + b"content-length: 100\r\n\r\n{")
+    assert b"HTTP/1.1 408" in reply
+    assert b"connection: close" in reply
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -381,11 +420,11 @@ def test_after_the_time_for_a_shutdown_those_in_flight_are_told(bundle: Path) ->
 
 
 def test_openapi_names_the_limits_and_the_errors(guarded: Server) -> None:
-    found = guarded.ask("/openapi.json", token=TOKEN)[1]
-    queries = found["components"]["schemas"]["ScoringRequest"]["properties"]["queries"]
+    reply = guarded.ask("/openapi.json", token=TOKEN)[1]
+    queries = reply["components"]["schemas"]["ScoringRequest"]["properties"]["queries"]
     assert (queries["maxItems"], queries["items"]["anyOf"][0]["maxLength"]) == (20, 300)
     for path in ("/v1/score", "/v1/route"):
-        operation = found["paths"][path]["post"]
+        operation = reply["paths"][path]["post"]
         assert {"200", "400", "401", "413", "422", "429", "503"} <= set(operation["responses"])
         assert operation["security"] == [{"token": []}]
-    assert "security" not in found["paths"]["/healthz"]["get"]
+    assert "security" not in reply["paths"]["/healthz"]["get"]

@@ -1,6 +1,7 @@
 """Malformed requests get 4xx and nothing else: generated from the OpenAPI document, and by hand on a bare socket.
 
-Ten thousand instead of a few hundred: ROUTELEARN_FUZZ=10000 python -m pytest tests/test_serve_fuzz.py -k malformed
+Ten thousand instead of a few hundred:
+ROUTELEARN_FUZZ=10000 python -m pytest tests/service/test_serve_fuzz.py -k malformed
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def test_what_is_read_is_as_the_document_says(schema: schemathesis.BaseSchema) -
 
 
 def statuses(answer: bytes) -> list[int]:
-    return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
 
 
 @pytest.mark.parametrize(

@@ -75,10 +75,10 @@ def test_twenty_swaps_under_load_drop_nothing_and_mix_nothing(bundle: Path, othe
                 try:
                     connection.request("POST", "/v1/score", body, {"content-type": "application/json"})
                     reply = connection.getresponse()
-                    found = json.loads(reply.read())
+                    content = json.loads(reply.read())
                     if reply.status != 200:
-                        raise ValueError(found)
-                    answers.append((found["bundle"], tuple(found["scores"])))
+                        raise ValueError(content)
+                    answers.append((content["bundle"], tuple(content["scores"])))
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is a request that failed
                     failures.append(error)
                     return
@@ -89,10 +89,10 @@ def test_twenty_swaps_under_load_drop_nothing_and_mix_nothing(bundle: Path, othe
             thread.start()
         for number in range(20):
             put(bundle if number % 2 else other_bundle, place)
-            status, found = server.ask("/v1/reload", method="POST", token=ADMIN)
-            assert status == 200, found
+            status, reply = server.ask("/v1/reload", method="POST", token=ADMIN)
+            assert status == 200, reply
             if number == 0:
-                expected[found["bundle"]] = scores_of(other_bundle)
+                expected[reply["bundle"]] = scores_of(other_bundle)
         stop.set()
         for thread in threads:
             thread.join(30)
@@ -139,8 +139,8 @@ def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(server: Server, bundle:
     metrics = server.ask("/metrics")[1]
     assert "routelearn_bundle_reload_failed 1.0" in metrics
     assert 'routelearn_bundle_reloads_total{result="refused"} 1.0' in metrics
-    status, found = server.ask("/v1/reload", method="POST", token=ADMIN)
-    assert (status, found["error"]["type"]) == (409, "bundle_refused")
+    status, reply = server.ask("/v1/reload", method="POST", token=ADMIN)
+    assert (status, reply["error"]["type"]) == (409, "bundle_refused")
     assert server.ask("/healthz") == (200, {"status": "ok", "answers": "learned"})
 
     put(bundle, place)
@@ -161,9 +161,9 @@ def test_what_a_bundle_holds_in_the_place_of_a_guarantee_is_refused_and_watching
 def test_a_bundle_that_is_gone_leaves_the_old_one(server: Server, place: Path) -> None:
     before = digest(server)
     shutil.rmtree(place)
-    status, found = server.ask("/v1/reload", method="POST", token=ADMIN)
+    status, reply = server.ask("/v1/reload", method="POST", token=ADMIN)
     assert status == 409
-    assert "no such folder" in found["error"]["message"]
+    assert "no such folder" in reply["error"]["message"]
     assert digest(server) == before
 
 
@@ -186,9 +186,9 @@ def test_a_bundle_without_the_asked_for_models_is_refused(bundle: Path, place: P
     options = ("--strong", "sim-max", "--weak", "sim-small", "--fallback")
     with Server(place, *options, ROUTELEARN_ADMIN_TOKEN=ADMIN) as server:
         put(lacking, place)
-        status, found = server.ask("/v1/reload", method="POST", token=ADMIN)
+        status, reply = server.ask("/v1/reload", method="POST", token=ADMIN)
         assert status == 409
-        assert "never seen" in found["error"]["message"]
+        assert "never seen" in reply["error"]["message"]
         assert server.ask("/healthz")[1]["answers"] == "learned"
 
 

@@ -91,13 +91,13 @@ def test_the_page_shows_what_the_service_counts(page: Page, bundle: Path) -> Non
         page.driver.get(server.url + "/")
         wait_for(lambda: page.state() == "live")
         texts = ["What is 2 plus 2?", "Prove that the square root of 2 is irrational.", "q0x zzy 77 *"]
-        found = server.ask("/v1/score", {"queries": texts * 20})[1]
+        reply = server.ask("/v1/score", {"queries": texts * 20})[1]
         wait_for(lambda: "60 since the start" in page.text("rate"))
-        strong = found["models"].count("sim-max")
+        strong = reply["models"].count("sim-max")
         assert f"{100 * strong / 60:.1f} %" in page.text("share")
-        for model in set(found["models"]):
-            assert f"{model} {found['models'].count(model)} " in page.text("models").replace("\n", " ")
-        fallbacks = 60 - found["sources"].count("learned")
+        for model in set(reply["models"]):
+            assert f"{model} {reply['models'].count(model)} " in page.text("models").replace("\n", " ")
+        fallbacks = 60 - reply["sources"].count("learned")
         assert f"{100 * fallbacks / 60:.1f} %" in page.text("fallbacks")
         assert f"novel {fallbacks}" in page.text("causes").replace("\n", " ")
         assert re.search(r"p50 [\d.]+ m?s, p99 [\d.]+ m?s", page.text("latency"))
