@@ -101,8 +101,9 @@ class Batcher:
 
     Example:
         >>> import asyncio, routelearn
+        >>> from routelearn.policies import Threshold
         >>> from routelearn.service import Batcher
-        >>> batcher = Batcher(routelearn.load("router/"))
+        >>> batcher = Batcher(routelearn.load("router/"), Threshold(0.0))  # every score goes to the strong model
         >>> asyncio.run(batcher.route("Prove that every group of order 15 is cyclic.")).model
         'sim-max'
         >>> batcher.close()

@@ -35,8 +35,9 @@ class Selection:
 
     Example:
         >>> import asyncio, routelearn
+        >>> from routelearn.policies import Threshold
         >>> from routelearn.service import Gateway
-        >>> gateway = Gateway(routelearn.load("router/"))
+        >>> gateway = Gateway(routelearn.load("router/"), policy=Threshold(0.0))  # every score goes to strong
         >>> selection = asyncio.run(gateway.select("Prove that every group of order 15 is cyclic."))
         >>> selection.model, selection.decision.cause
         ('sim-max', 'threshold')
@@ -67,10 +68,12 @@ class Gateway:
 
     Example:
         >>> import asyncio, routelearn
+        >>> from routelearn.policies import Threshold
         >>> from routelearn.service import Gateway
         >>> router = routelearn.load("router/")
         >>> gateway = Gateway(router, models={"sim-max": "openai/large", "sim-small": "openai/small"})
-        >>> selection = asyncio.run(gateway.select("Prove that every group of order 15 is cyclic."))
+        >>> query, policy = "Prove that every group of order 15 is cyclic.", Threshold(0.0)  # all goes to strong
+        >>> selection = asyncio.run(gateway.select(query, policy=policy))
         >>> selection.model, selection.fallbacks
         ('openai/large', ('openai/small',))
         >>> gateway.close()

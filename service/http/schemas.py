@@ -234,7 +234,7 @@ def validation_problem(error: ValidationError) -> tuple[int, ErrorType, str, str
     """
     problems = error.errors(include_url=False)
     if problems[0]["type"] == "json_invalid":
-        return 400, "invalid_json", f"the body is not JSON: {problems[0]['ctx']['error']}", None
+        return 400, "invalid_json", f"the body is not JSON: {problems[0].get('ctx', {})['error']}", None
     worst = max(problems, key=lambda problem: len(problem["loc"]))  # the branch of a union that got furthest
     if worst["type"] == "extra_forbidden":
         return 422, "invalid_request", _unknown_field(error.title, worst["loc"]), _path(worst["loc"]) or None

@@ -32,6 +32,12 @@ class ActiveRouter:
         router: decides the queries.
         digest: sha256 of the bundle's manifest, which holds the hashes of its files; None: rules, without a bundle.
         loaded_at: when the router was loaded, UTC.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.service import ActiveRouter
+        >>> ActiveRouter(routelearn.RulesRouter("large", "small"), digest=None).answers
+        'rules'
     """
 
     router: Router

@@ -36,11 +36,12 @@ class Hook:
         >>> import asyncio, routelearn
         >>> from types import SimpleNamespace
         >>> from routelearn.service import Gateway, Hook
-        >>> hook = Hook(Gateway(routelearn.load("router/")))
+        >>> gateway = Gateway(routelearn.load("router/"))
         >>> request = {"model": "auto", "messages": [{"role": "user", "content": "Prove that 2 is prime."}]}
-        >>> caller = SimpleNamespace(metadata={})
-        >>> asyncio.run(hook.async_pre_call_hook(caller, None, request, "completion"))["model"]
+        >>> api_key = SimpleNamespace(metadata={"routelearn_threshold": "0"})  # every score goes to strong
+        >>> asyncio.run(Hook(gateway).async_pre_call_hook(api_key, None, request, "completion"))["model"]
         'sim-max'
+        >>> gateway.close()
     """
 
     def __init__(
