@@ -21,7 +21,19 @@ SafeCause = Literal["busy", "timeout", "error", "closed"]
 
 
 class OnDecision(Protocol):
-    """A function that is called with each decision, in the thread that made the decision."""
+    """A function that is called with each decision, in the thread that made the decision.
+
+    Example:
+        >>> import asyncio, routelearn
+        >>> from routelearn.policies import Threshold
+        >>> from routelearn.service import Batcher
+        >>> def log(query, decision, *, novelty, vector, latency_s):
+        ...     print(query, "->", decision.model)
+        >>> batcher = Batcher(routelearn.load("router/"), Threshold(0.0), on_decision=log)
+        >>> decision = asyncio.run(batcher.route("Say hello to Ana."))
+        Say hello to Ana. -> sim-max
+        >>> batcher.close()
+    """
 
     def __call__(
         self, query: Query, decision: Decision, *, novelty: float | None, vector: Any, latency_s: float

@@ -24,6 +24,17 @@ class LaneError(Exception):
 
     Attributes:
         cause: "busy" (too many items wait), "timeout" (the time limit of the item passed) or "closed".
+
+    Example:
+        >>> import asyncio
+        >>> from routelearn.service import Lane, LaneError
+        >>> lane = Lane(lambda texts: [len(text) for text in texts], max_items=32, name="lengths")
+        >>> lane.close(finish=True)
+        >>> try:
+        ...     asyncio.run(lane.submit("four", timeout_s=1.0))
+        ... except LaneError as error:
+        ...     print(error.cause)
+        closed
     """
 
     def __init__(self, cause: LaneCause) -> None:

@@ -13,10 +13,7 @@ from routelearn import FallbackRouter
 from routelearn.availability import Availability, BreakerLimits
 from routelearn.cascade import Answer, Ask, Estimate
 from routelearn.routers import Query
-from routelearn.service.gateway import Gateway
-from routelearn.service.litellm.cascade import PostCallCascade
-from routelearn.service.litellm.plugins import ClassifierPlugin, RoutingPlugin
-from routelearn.service.litellm.request_hook import make_hook
+from routelearn.service import ClassifierPlugin, Gateway, PostCallCascade, RoutingPlugin, make_hook
 
 MODELS = {"sim-max": "strong", "sim-small": "weak"}
 

@@ -16,7 +16,7 @@ from helpers.litellm_proxy import KEY, Upstream
 
 @dataclass(frozen=True)
 class Reply:
-    """What a client got: the text of the answer, or the error; and after how many seconds."""
+    """The text of the answer that a client got, or the error, and the seconds that it took."""
 
     text: str | None
     error: str | None
@@ -26,7 +26,7 @@ class Reply:
 async def load(
     url: str, model: str, prompts: Sequence[str], concurrency: int, progress: Callable[[int], None] = lambda _: None
 ) -> list[Reply]:
-    """Ask every prompt once, so many at a time; progress is told how many were answered."""
+    """Ask every prompt once, `concurrency` at a time; `progress` is called with the number of replies so far."""
     replies: list[Reply] = []
     waiting = iter(prompts)
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
@@ -52,7 +52,7 @@ async def load(
 
 
 def outages(upstream: Upstream, total: int) -> Callable[[int], None]:
-    """Kill an upstream at 15 and 55 % of the requests, start it again at 35 and 75 %: to be told of the progress."""
+    """A `progress` for `load` that kills an upstream at 15 and 55 % of the replies, and restarts it at 35 and 75 %."""
     steps = [(0.15, upstream.kill), (0.35, upstream.restart), (0.55, upstream.kill), (0.75, upstream.restart)]
 
     def progress(done: int) -> None:

@@ -56,7 +56,7 @@ def python_of(version: str) -> Path:
 
 
 def block(language: str, word: str) -> str:
-    """The code block of docs/litellm.md in a language that holds a word."""
+    """The one code block of docs/litellm.md that is in a language and contains a word."""
     blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (block_text,) = [text for text in blocks if word in text]
     return str(block_text)
@@ -69,7 +69,7 @@ def free_port() -> int:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Offline, and nothing of this process's own settings of routelearn or of proxies."""
+    """Environment variables for a process: offline, and without this process's settings of routelearn and of proxies."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -154,7 +154,7 @@ class Proxy:
 
 @dataclass
 class Upstream:
-    """A model as a process of its own, that can be killed and started again; its account survives.
+    """A model in its own process, which can be killed and started again; the count of its answers survives.
 
     Attributes:
         name: what it answers.
@@ -177,7 +177,7 @@ class Upstream:
 
     @property
     def answered(self) -> int:
-        """How many requests it answered, over all its lives: one byte each."""
+        """Number of requests that it answered since the first start: one byte each in a file."""
         return Path(self._account).stat().st_size
 
     def start(self) -> None:

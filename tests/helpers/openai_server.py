@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server: chat completions, plain and streamed, that counts what it serves."""
+"""A small OpenAI-compatible server with chat completions, plain and streamed; it counts its requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass
 class Counts:
-    """What a server was asked, by its own account."""
+    """Counts of the requests that a server got."""
 
     calls: int = 0
     failed: int = 0
@@ -34,11 +34,11 @@ class OpenAIServer:
     """Serves on a thread of its own, as ``with OpenAIServer(answer=...) as server``.
 
     Attributes:
-        answer: from the last message to the answer, a text or a whole message; what it raises is answered with
-            its `status`, by default 500.
+        answer: gives the answer to the last message, as a text or as a whole message; when it raises, the reply has
+            the exception's `status`, or 500.
         delay_s: seconds before it answers.
-        break_after: pieces of a stream after which the connection is dropped; None: none.
-        usage: report the tokens: one for each word that was read and written.
+        break_after: number of pieces of a stream after which the connection is dropped; None: it is not dropped.
+        usage: report tokens, one for each word that was read or written.
         port: where it listens; 0: anywhere.
     """
 
@@ -168,7 +168,7 @@ class OpenAIServer:
 
 
 class BareClient:
-    """The least that is an OpenAI client: one connection a call. The real one takes seconds for a thousand at once."""
+    """A minimal OpenAI client with one connection per call. The real one takes seconds for a thousand calls at once."""
 
     def __init__(self, url: str) -> None:
         self._port = int(url.split(":")[2].split("/", maxsplit=1)[0])

@@ -1,4 +1,4 @@
-"""What the tests of the service share: a real `routelearn serve` in a process of its own."""
+"""A real `routelearn serve` in its own process, for the tests of the service."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ADMIN = "an-admin-token-for-the-tests"
 
 
 class Server:
-    """`routelearn serve` on a free port, ended with the block.
+    """`routelearn serve` on a free port; it ends with the `with` block.
 
     Attributes:
         port: where it listens.
         process: the process.
-        log: what it wrote to stderr, line by line.
+        log: the lines that the process wrote to stderr.
     """
 
     def __init__(self, router: str | Path, *options: str, **environment: str) -> None:
@@ -42,7 +42,7 @@ class Server:
         self._reader.start()
         if not self._serving.wait(60) or not self.port:
             self.process.kill()
-            raise RuntimeError(f"it does not serve: {''.join(self.log)}")
+            raise RuntimeError(f"the service does not start: {''.join(self.log)}")
 
     port = 0
 
@@ -89,7 +89,7 @@ class Server:
     def call(
         self, path: str, content: Any = None, *, token: str | None = None, method: str | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of a reply; bytes are sent as they are, all else as JSON."""
+        """Status, headers and body of a reply; bytes are sent as they are, other content as JSON."""
         data = content if content is None or isinstance(content, bytes) else json.dumps(content).encode()
         headers = {} if data is None else {"content-type": "application/json"}
         if token:
@@ -103,7 +103,7 @@ class Server:
                 return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
 
     def send(self, data: bytes, *, half_close: bool = False, timeout: float = 20) -> bytes:
-        """Whatever comes back for raw bytes until the server closes, or is silent after an answer."""
+        """Send raw bytes: what comes back until the server closes the connection, or is silent after an answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout) as client:
             try:
                 client.sendall(data)
@@ -122,7 +122,7 @@ class Server:
 
 
 def wait_for(condition: Any, timeout: float = 30) -> Any:
-    """The first true value of a condition; fails when it does not come."""
+    """The first true value of a condition; an AssertionError when there is none within the time."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         value = condition()
