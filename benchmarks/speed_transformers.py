@@ -28,8 +28,8 @@ from routelearn.routers.learned import LearnedRouter, load
 from routelearn.routers.session import cpu_count
 from routelearn.routers.tokenizer import HuggingFaceBackend
 from routelearn.training.bert.train import BertConfig, train_bert
+from routelearn.training.config import PACKAGED_ENCODER
 from routelearn.training.encoders.finetune import padded
-from routelearn.training.encoders.static import PACKAGED_ENCODER
 from routelearn.training.encoders.transformer import load_transformer
 
 QUERIES = 256

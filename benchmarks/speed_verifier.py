@@ -24,8 +24,8 @@ from routelearn.data.records import PerformanceRecord
 from routelearn.data.sample import generate_sample
 from routelearn.routers.query import Query
 from routelearn.routers.session import cpu_count
+from routelearn.training.config import PACKAGED_ENCODER
 from routelearn.training.encoders.finetune import padded
-from routelearn.training.encoders.static import PACKAGED_ENCODER
 from routelearn.training.encoders.transformer import load_transformer
 from routelearn.training.verifier.train import VerifierConfig, train_verifier
 

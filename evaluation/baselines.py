@@ -11,7 +11,8 @@ from ..data.records import PerformanceRecord, Record
 from ..routers.base import Floats, Model, Router
 from ..routers.bundle import Truncation
 from ..routers.query import Query
-from ..training.encoders.static import PACKAGED_ENCODER, StaticEncoder, static_encoder
+from ..training.config import PACKAGED_ENCODER
+from ..training.encoders.static import StaticEncoder, static_encoder
 from ..training.examples import Examples, examples_of
 from ..training.fit.metrics import Array
 

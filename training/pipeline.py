@@ -19,7 +19,7 @@ from ..routers.bundle import Truncation, check_replaceable
 from ..routers.errors import InputError
 from ..routers.session import Session
 from ..routers.threshold_table import threshold_table
-from .encoders.static import PACKAGED_ENCODER
+from .config import RouterConfig
 from .examples import Examples, data_fingerprint, examples_of
 from .export.publish import Description, publish
 from .fit.calibration import Calibration, calibrate
@@ -33,55 +33,6 @@ logger = logging.getLogger(__name__)
 
 #: Nats over all held-out records: a gain below this over the global ranking is within chance.
 LEAST_GAIN = 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RouterConfig:
-    """Settings that every trainer has; saved in the bundle.
-
-    Attributes:
-        strong: the strong model; None: the better of two.
-        weak: the weak model; None: the other of two.
-        models: the pool; None: every model of the records.
-        encoder: folder, hub id or packaged name of the encoder.
-        folds: validation folds over the prompts, where the data marks none as "val".
-        strong_share: the default threshold sends this share of the held-out queries to strong.
-        link: "bradley-terry", "difference", or None: by what most records are.
-        max_tokens: token budget of a query.
-        seed: of folds, starts and clusters.
-    """
-
-    strong: str | None = None
-    weak: str | None = None
-    models: tuple[str, ...] | None = None
-    encoder: str = PACKAGED_ENCODER
-    folds: int = 5
-    strong_share: float = 0.5
-    link: Link | None = None
-    max_tokens: int = 512
-    seed: int = 0
-
-    def checks(self) -> dict[str, bool]:
-        """Whether each setting is in range, by its name; subclasses add theirs."""
-        return {
-            "folds": self.folds >= 2,
-            "strong_share": 0 <= self.strong_share <= 1,
-            "link": self.link in {None, "bradley-terry", "difference"},
-            "max_tokens": 8 <= self.max_tokens <= 8192,
-            "seed": self.seed >= 0,
-        }
-
-    def __post_init__(self) -> None:
-        """Refuse settings that cannot work, naming each.
-
-        Raises:
-            InputError: a value is out of range.
-        """
-        for name, fine in self.checks().items():
-            if not fine:
-                raise InputError(f"{name} is {getattr(self, name)!r}, which is out of range")
-        if self.strong is not None and self.strong == self.weak:
-            raise InputError(f"strong and weak are both {self.strong!r}; expected two models")
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,17 @@ from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.examples import Outcomes
+from routelearn.training.similarity.config import SimilarityConfig
 from routelearn.training.similarity.extend import extend_similarity
 from routelearn.training.similarity.index import subsample
-from routelearn.training.similarity.train import SimilarityConfig, train_similarity, weighted_counts
+from routelearn.training.similarity.train import train_similarity
 from routelearn.training.similarity.weighted_ranking import (
     Start,
     battle_counts,
     similarity_weights,
     tier_ratings,
     tiers_of,
+    weighted_counts,
 )
 
 

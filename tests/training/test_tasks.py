@@ -18,6 +18,7 @@ from routelearn.training.examples import examples_of
 from routelearn.training.fit.metrics import auroc
 from routelearn.training.fit.ranking import fit_ranking
 from routelearn.training.log import TrainingLog
+from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
 from routelearn.training.matrix_factorization.tasks import (
     LEAST_QUERIES,
     UNKNOWN,
@@ -27,7 +28,7 @@ from routelearn.training.matrix_factorization.tasks import (
     helps,
     task_labels,
 )
-from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.matrix_factorization.train import train_matrix_factorization
 
 TASKS = ("algebra", "poetry", "law")
 

@@ -19,7 +19,8 @@ from routelearn.training.examples import Outcomes, examples_of, validation_folds
 from routelearn.training.export.gate import check_parity
 from routelearn.training.fit.calibration import calibrate
 from routelearn.training.fit.factorization import Batch, Factors, fit
-from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
+from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
+from routelearn.training.matrix_factorization.train import train_matrix_factorization
 
 
 def outcomes(model: np.ndarray, target: np.ndarray) -> Outcomes:

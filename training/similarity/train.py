@@ -9,9 +9,8 @@ and models can be added later (`extend.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,7 @@ from ...data.records import Record
 from ...routers.base import Floats, Model, win_rate
 from ...routers.bundle import Truncation
 from ...routers.errors import InputError
-from ..encoders.static import DIMENSIONS, StaticEncoder, static_encoder
+from ..encoders.static import StaticEncoder, static_encoder
 from ..encoders.static_network import OUTPUTS, StaticNetwork, epsilon_of, example_inputs, reference_quality, token_sums
 from ..examples import validation_folds
 from ..export.gate import parity_gate
@@ -29,11 +28,11 @@ from ..export.to_onnx import export_onnx, store_as_float16
 from ..fit.drift_reference import projection_of
 from ..fit.novelty import centroids_of, held_out_novelty
 from ..fit.ranking import Ranking, fit_ranking
-from ..pipeline import Job, RouterConfig, Settled, finish, settle, start_job
+from ..pipeline import Job, Settled, finish, settle, start_job
+from .config import SimilarityConfig
 from .index import rows_per_run, subsample
 from .kernel import KernelNetwork, evidence_of, fit_kernel
 from .weighted_ranking import (
-    TIERS,
     Start,
     WeightedRankingNetwork,
     battle_counts,
@@ -47,33 +46,6 @@ KINDS = {"kernel": "similarity", "bradley-terry": "similarity-bradley-terry"}
 _CALIBRATION_QUERIES = 800
 #: Queries of the index whose scores, each left out, make the reference.
 REFERENCE_QUERIES = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimilarityConfig(RouterConfig):
-    """Settings of `train_similarity`, beside those of `RouterConfig`.
-
-    Attributes:
-        method: "kernel", or "bradley-terry" as RouteLLM ranks (preference records only).
-        dimensions: length of a token vector when distilling.
-        index_size: most queries in the index; more are subsampled so that regions and models stay covered.
-        tiers: of models, for "bradley-terry".
-    """
-
-    method: Literal["kernel", "bradley-terry"] = "kernel"
-    dimensions: int = DIMENSIONS
-    index_size: int = 65_536
-    tiers: int = TIERS
-
-    def checks(self) -> dict[str, bool]:
-        """See `RouterConfig.checks`."""
-        return {
-            **super().checks(),
-            "method": self.method in KINDS,
-            "dimensions": 8 <= self.dimensions <= 1024,
-            "index_size": self.index_size >= 16,
-            "tiers": 2 <= self.tiers <= 50,
-        }
 
 
 def train_similarity(

@@ -25,9 +25,9 @@ from ...routers.errors import ExportError
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import Outputs
 from ..examples import Outcomes
+from .config import TIERS
 from .index import IndexedNetwork, index_sums
 
-TIERS = 10
 #: Steps of Newton's method from equal ratings; quadratic, so that the last two change nothing (tested).
 NEWTON_STEPS = 12
 #: Differences of ratings in the graph come this near those of Newton's method.

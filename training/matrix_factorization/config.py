@@ -1,0 +1,45 @@
+"""Settings of the matrix-factorization recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ..config import DIMENSIONS, RouterConfig, flag, number, whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixFactorizationConfig(RouterConfig):
+    """Settings of `train_matrix_factorization`, beside those of `RouterConfig`.
+
+    Attributes:
+        dimensions: Length of a token vector. It is used when the token table is distilled from a sentence encoder.
+        rank: Largest rank of the factors.
+        l2: Penalty of the factors. The default is chosen by validation, along a path from strong to weak penalties.
+        path_steps: Most penalties that the path tries.
+        patience: The path stops after this many penalties without a lower validation loss.
+        tasks: Learn from the task that records name, where that helps on held-out queries.
+        finetune_epochs: Most epochs of fine-tuning the token table before the fit. 0 keeps the table as it is.
+
+    Example:
+        >>> from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
+        >>> MatrixFactorizationConfig(strong="gpt-4o", weak="gpt-4o-mini", rank=16).rank
+        16
+        >>> MatrixFactorizationConfig(rank=0)
+        Traceback (most recent call last):
+        routelearn.routers.errors.InputError: rank is 0; expected a whole number from 1
+    """
+
+    dimensions: Annotated[int, whole(8, 1024)] = DIMENSIONS
+    rank: Annotated[int, whole(1)] = 32
+    l2: Annotated[float | None, number(above=0).or_none()] = None
+    path_steps: Annotated[int, whole(1)] = 25
+    patience: Annotated[int, whole(1)] = 3
+    tasks: Annotated[bool, flag()] = True
+    finetune_epochs: Annotated[int, whole(0)] = 0
+
+    def check_combinations(self) -> None:
+        """A penalty that is given leaves no path to follow."""
+        super().check_combinations()
+        if self.l2 is not None:
+            self.refuse_without_effect(["path_steps", "patience"], "when l2 is given: no other penalty is tried")
