@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from ...routers.bundle import Truncation
 from ...routers.errors import InputError, require
 from ...routers.session import Session
 from ...routers.tokenizer import HuggingFaceBackend, encode
+from ..config import RouterConfig, flag, number, one_of, text, whole
 from ..encoders.finetune import (
     Precision,
     Settings,
@@ -51,7 +52,7 @@ from ..fit.novelty import centroids_of, held_out_novelty
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
 from ..log import TrainingLog
-from ..pipeline import Job, RouterConfig, Settled, centred, finish, settle, start_job, training_folder
+from ..pipeline import Job, Settled, centred, finish, settle, start_job, training_folder
 from .kernel_machine import KernelHead, LandmarkKernel
 from .vector_cache import cached_vectors
 
@@ -110,47 +111,25 @@ class BertConfig(RouterConfig):
 
     folds: int = 10
     max_tokens: int = 128
-    last_share: float = 0.6
-    epochs: int = 1
-    batch_size: int = 32
-    learning_rate: float = 6e-5
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    landmarks: int = 2048
-    kernel_scale: float = 3.0
-    vectors: str | None = None
-    probe: bool = True
-    dropout: float = 0.1
-    layers: int | None = None
-    frozen_share: float = 1 / 3
-    lora_rank: int = 0
-    precision: Precision = "auto"
-    quantise: Literal["none", "int8"] = "none"
-    evaluations: int = 3
-    patience: int = 3
-    resume: bool = False
-
-    def checks(self) -> dict[str, bool]:
-        """See `RouterConfig.checks`."""
-        return {
-            **super().checks(),
-            "last_share": 0 <= self.last_share <= 1,
-            "epochs": self.epochs >= 0,
-            "landmarks": 8 <= self.landmarks <= 65_536,
-            "kernel_scale": 0 < self.kernel_scale <= 100,
-            "batch_size": self.batch_size >= 1,
-            "learning_rate": 0 < self.learning_rate < 1,
-            "head_learning_rate": 0 < self.head_learning_rate < 1,
-            "weight_decay": self.weight_decay >= 0,
-            "dropout": 0 <= self.dropout < 1,
-            "layers": self.layers is None or self.layers >= 1,
-            "frozen_share": 0 <= self.frozen_share < 1,
-            "lora_rank": self.lora_rank >= 0,
-            "precision": self.precision in {"auto", "float32", "bfloat16", "float16"},
-            "quantise": self.quantise in {"none", "int8"},
-            "evaluations": self.evaluations >= 1,
-            "patience": self.patience >= 1,
-        }
+    last_share: Annotated[float, number(least=0, most=1)] = 0.6
+    epochs: Annotated[int, whole(0)] = 1
+    batch_size: Annotated[int, whole(1)] = 32
+    learning_rate: Annotated[float, number(above=0, below=1)] = 6e-5
+    head_learning_rate: Annotated[float, number(above=0, below=1)] = 1e-3
+    weight_decay: Annotated[float, number(least=0)] = 0.01
+    landmarks: Annotated[int, whole(8, 65_536)] = 2048
+    kernel_scale: Annotated[float, number(above=0, most=100)] = 3.0
+    vectors: Annotated[str | None, text().or_none()] = None
+    probe: Annotated[bool, flag()] = True
+    dropout: Annotated[float, number(least=0, below=1)] = 0.1
+    layers: Annotated[int | None, whole(1).or_none()] = None
+    frozen_share: Annotated[float, number(least=0, below=1)] = 1 / 3
+    lora_rank: Annotated[int, whole(0)] = 0
+    precision: Annotated[Precision, one_of("auto", "float32", "bfloat16", "float16")] = "auto"
+    quantise: Annotated[Literal["none", "int8"], one_of("none", "int8")] = "none"
+    evaluations: Annotated[int, whole(1)] = 3
+    patience: Annotated[int, whole(1)] = 3
+    resume: Annotated[bool, flag()] = False
 
 
 class LinearHead(nn.Module):

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,7 @@ from ..bert.train import (
     checkpoints,
     fit_network,
 )
+from ..config import name_list, number, whole
 from ..encoders.finetune import is_main_process, padded, predict, wait_for_all
 from ..encoders.transformer import Backbone, load_transformer, merged
 from ..examples import Examples, data_fingerprint, validation_folds
@@ -85,19 +87,19 @@ class VerifierConfig(BertConfig):
     max_tokens: int = 256
     epochs: int = 2
     strong_share: float = 0.3
-    good_at: float = 0.5
-    query_tokens: int = 96
-    features: tuple[str, ...] = tuple(FEATURES)
+    good_at: Annotated[float, number(above=0, most=1)] = 0.5
+    query_tokens: Annotated[int, whole(1)] = 96
+    features: Annotated[tuple[str, ...], name_list(0, tuple(FEATURES))] = tuple(FEATURES)
 
-    def checks(self) -> dict[str, bool]:
-        """See `RouterConfig.checks`."""
-        return {
-            **super().checks(),
-            "epochs": self.epochs >= 1,
-            "good_at": 0 < self.good_at <= 1,
-            "query_tokens": 0 < self.query_tokens < self.max_tokens - 8,
-            "features": set(self.features) <= set(FEATURES),
-        }
+    def check_combinations(self) -> None:
+        """The query leaves room for the answer, and a verifier is always trained."""
+        super().check_combinations()
+        if self.epochs < 1:
+            raise InputError(f"epochs is {self.epochs}; expected a whole number from 1")
+        if self.query_tokens >= self.max_tokens - 8:
+            raise InputError(
+                f"query_tokens is {self.query_tokens}; expected less than max_tokens - 8, {self.max_tokens - 8}"
+            )
 
 
 class VerifierNetwork(nn.Module):
