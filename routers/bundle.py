@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .base import LINKS, Model
+from .base import LINKS, Link, Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .tokenizer import Ids, keep_ends
@@ -94,7 +94,7 @@ class Golden:
     quality: Sequence[float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What router.json says.
 
@@ -123,19 +123,25 @@ class Manifest:
     pool: Sequence[Model]
     strong: str
     weak: str
-    link: str
+    link: Link
     truncation: Truncation
     calibration: Mapping[str, Any]
     threshold: float
     threshold_table: Sequence[tuple[float, float]]
-    novelty_bound: float | None
-    training: Mapping[str, Any]
-    golden: Sequence[Golden]
+    novelty_bound: float | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    golden: Sequence[Golden] = ()
     golden_tolerance: float = 1e-4
     files: Mapping[str, str] = field(default_factory=dict)
     guarantee: Mapping[str, Any] | None = None
     reference: Mapping[str, Any] | None = None
     format_version: int = FORMAT_VERSION
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        """The columns of the strong and of the weak model in the graph's qualities."""
+        names = [model.name for model in self.pool]
+        return names.index(self.strong), names.index(self.weak)
 
     def digest(self) -> str:
         """Sha256 of the manifest, which holds the hashes of all files: names the bundle."""
@@ -203,16 +209,16 @@ class Manifest:
         return cls(**content)
 
 
-def _is_guarantee(found: Any) -> bool:
-    """Whether it is what `routelearn calibrate` writes, or nothing: a policy must not fail on it later."""
-    if found is None:
+def _is_guarantee(value: Any) -> bool:
+    """Whether a value is None or what `routelearn calibrate` writes, so that no policy fails on it later."""
+    if value is None:
         return True
-    if not isinstance(found, Mapping):
+    if not isinstance(value, Mapping):
         return False
-    numbers = [found.get(name) for name in ("threshold", "max_quality_loss", "delta")]
-    words = [found.get(name) for name in ("strong", "weak", "unit", "data_fingerprint")]
+    numbers = [value.get(name) for name in ("threshold", "max_quality_loss", "delta")]
+    words = [value.get(name) for name in ("strong", "weak", "unit", "data_fingerprint")]
     return all(isinstance(word, str) for word in words) and all(
-        isinstance(value, (int, float)) and math.isfinite(value) for value in numbers
+        isinstance(item, (int, float)) and math.isfinite(item) for item in numbers
     )
 
 
@@ -267,11 +273,11 @@ def _read(folder: Path, name: str, follow_links: bool) -> bytes:
         what = "is a symbolic link; a bundle holds its own files" if path.is_symlink() else f"cannot be read: {error}"
         raise BundleCorruptError(f"{path} {what}") from error
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if path.is_symlink() or not stat.S_ISREG(found.st_mode):
-            raise BundleCorruptError(f"{path} is no regular file")
-        if found.st_size > MAX_BYTES[name]:
-            raise BundleCorruptError(f"{path} has {found.st_size:,} bytes; at most {MAX_BYTES[name]:,} are read")
+        status = os.fstat(descriptor)
+        if path.is_symlink() or not stat.S_ISREG(status.st_mode):
+            raise BundleCorruptError(f"{path} is not a regular file; expected one")
+        if status.st_size > MAX_BYTES[name]:
+            raise BundleCorruptError(f"{path} has {status.st_size:,} bytes; expected at most {MAX_BYTES[name]:,}")
         try:
             return file.read(MAX_BYTES[name])
         except OSError as error:
@@ -314,15 +320,20 @@ def save_bundle(path: str | Path, manifest: Manifest, contents: Mapping[str, byt
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse to write a bundle over something else: call it before the expensive work.
+    """Refuse a path that a bundle cannot be written to: call this before the expensive work.
 
     Raises:
-        InputError: the path exists and is neither a bundle nor an empty folder.
+        InputError: the path exists and is neither a bundle nor an empty folder, or its parent cannot be written.
     """
-    if not path.exists():
-        return
-    if not path.is_dir() or (any(path.iterdir()) and not (path / MANIFEST).is_file()):
-        raise InputError(f"{path} exists and is not a bundle; choose another path or remove it")
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / MANIFEST).is_file())):
+        raise InputError(f"{path} exists and is not a bundle; expected a bundle to replace, or a path that does not exist")
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise InputError(f"{path} cannot be written: {parent} is a file; expected a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written: this user may not write to {parent}; expected a writable folder")
 
 
 def _swap(staging: Path, final: Path) -> None:

@@ -192,6 +192,17 @@ class RouterConfig(RecipeConfig):
                 raise InputError(f"{role} is {name!r}; expected one of the models {list(self.models)}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class StaticRouterConfig(RouterConfig):
+    """Settings of the routers that read a query by a static encoder: one vector a token.
+
+    Attributes:
+        dimensions: Length of a token vector. It is used when the token table is distilled from a sentence encoder.
+    """
+
+    dimensions: Annotated[int, whole(8, 1024)] = DIMENSIONS
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting of a recipe, as the command line needs it.

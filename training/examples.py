@@ -46,7 +46,20 @@ class Outcomes:
     def of_queries(self, kept: npt.NDArray[np.bool_]) -> Outcomes:
         """The outcomes of the queries that bool (n,) keeps; rows still count in all n."""
         rows = kept[self.query]
-        return Outcomes(self.query[rows], self.model[rows], self.target[rows], self.weight[rows], self.source[rows])
+        return self._rows(rows)
+
+    def primary(self) -> Outcomes:
+        """The outcomes of the primary source."""
+        return self._rows(self.source == 0)
+
+    def _rows(self, rows: npt.NDArray[np.bool_]) -> Outcomes:
+        return Outcomes(
+            query=self.query[rows],
+            model=self.model[rows],
+            target=self.target[rows],
+            weight=self.weight[rows],
+            source=self.source[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -73,21 +86,21 @@ class Examples:
     sources: tuple[str | None, ...] = (None,)
     tasks: Sequence[str | None] = ()
 
-    def own_models(self) -> list[int]:
-        """Columns of the models that records of the first source mention, in order."""
-        own = [outcomes.model[outcomes.source == 0].ravel() for outcomes in (self.preferences, self.performances)]
-        return sorted(set(np.concatenate(own).tolist()))
+    def primary_models(self) -> list[int]:
+        """Columns of the models that records of the primary source mention, in order."""
+        columns = [outcomes.primary().model.ravel() for outcomes in (self.preferences, self.performances)]
+        return sorted(set(np.concatenate(columns).tolist()))
 
-    def own_queries(self) -> npt.NDArray[np.bool_]:
-        """Queries that records of the first source are about: bool (n,)."""
-        own = np.zeros(len(self.queries), np.bool_)
+    def primary_queries(self) -> npt.NDArray[np.bool_]:
+        """Whether each query has a record of the primary source: bool (n,)."""
+        primary = np.zeros(len(self.queries), np.bool_)
         for outcomes in (self.preferences, self.performances):
-            own[outcomes.query[outcomes.source == 0]] = True
-        return own
+            primary[outcomes.primary().query] = True
+        return primary
 
     def link(self) -> Link:
-        """The link that suits the first source: Bradley-Terry where most of its records are preferences."""
-        preferences, performances = (int((o.source == 0).sum()) for o in (self.preferences, self.performances))
+        """The link that suits the primary source: Bradley-Terry where most of its records are preferences."""
+        preferences, performances = len(self.preferences.primary()), len(self.performances.primary())
         return "bradley-terry" if preferences > performances else "difference"
 
 
@@ -197,7 +210,7 @@ def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDAr
         InputError: fewer distinct prompts than folds.
     """
     marked = np.asarray([split == "val" for split in examples.splits])
-    if (marked & examples.own_queries()).any():
+    if (marked & examples.primary_queries()).any():
         return [marked]
     keys = sorted(set(examples.keys))
     if len(keys) < 2 * folds:

@@ -1,10 +1,10 @@
-"""What every trainer shares: settings, the records it may use, and what follows from held-out utilities."""
+"""What the recipes of routers share: the checks before training, and what follows from held-out utilities."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,125 +15,175 @@ import torch
 from ..data.records import Record
 from ..policies.threshold import StrongShare
 from ..routers.base import Floats, Link, Model, win_rate
-from ..routers.bundle import Truncation, check_replaceable
+from ..routers.bundle import Manifest, Truncation, check_replaceable
 from ..routers.errors import InputError
-from ..routers.session import Session
 from ..routers.threshold_table import threshold_table
 from .config import RouterConfig
-from .examples import Examples, data_fingerprint, examples_of
-from .export.publish import Description, publish
+from .examples import Examples, data_fingerprint, examples_of, validation_folds
+from .export.publish import Gate, publish
 from .fit.calibration import Calibration, calibrate
-from .fit.drift_reference import Known, some_queries
-from .fit.factorization import Batch
+from .fit.drift_reference import ReferenceSample, some_queries
 from .fit.novelty import Vectors, novelty_bound
-from .fit.ranking import mean_loss, own_outcomes
+from .fit.ranking import check_held_out, mean_loss, primary_outcomes
 from .log import TrainingLog
+from .summary import LEAST_GAIN
 
 logger = logging.getLogger(__name__)
 
-#: Nats over all held-out records: a gain below this over the global ranking is within chance.
-LEAST_GAIN = 4.0
 
-
-@dataclass(frozen=True)
-class Job:
-    """One training run.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A training run that was checked and has not begun.
 
     Attributes:
-        examples: what to learn from; records marked "test" are not in it.
+        kind: the kind of router.
+        examples: what to learn from, n queries; records marked "test" are not in it.
+        folds: bool (n,) each, the queries that each validation fold holds out.
+        truncation: how much of a query is read.
         out: folder of the bundle.
         prices: models with prices, by name.
-        records_read: records before any was left out.
-        log: where metrics and progress go.
+        records_read: number of records before any was left out.
     """
 
+    kind: str
     examples: Examples
+    folds: list[npt.NDArray[np.bool_]]
+    truncation: Truncation
     out: Path
     prices: dict[str, Model]
     records_read: int
-    log: TrainingLog
 
-    @property
-    def outcomes(self) -> list[Batch]:
-        """Preferences and performances as tensors, those that there are."""
-        return [Batch.of(part) for part in (self.examples.preferences, self.examples.performances) if len(part)]
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Plan):
+    """A training run that has begun.
+
+    Attributes:
+        log: where metrics and progress go.
+    """
+
+    log: TrainingLog
 
 
 def training_folder(out: Path) -> Path:
-    """Where the log, the curve and the checkpoints of a bundle go."""
+    """The folder beside a bundle that holds its log, its curve and its checkpoints."""
     return out.with_name(out.name + ".training")
 
 
-def start_job(
+def plan_training(
     records: Sequence[Record],
     out: str | Path,
     config: RouterConfig,
     pool: Sequence[Model],
-    progress: bool,
-    log_folder: str | None = None,
-    resume: bool = False,
-) -> Job:
-    """Check everything that can be checked before the expensive work.
+    *,
+    kind: str,
+    truncation: Truncation,
+    most_folds: int | None = None,
+) -> Plan:
+    """Check everything that can be checked before the expensive work; writes nothing.
 
-    Records marked "test" are left out. The records' first source is the one that the
-    router is for: validation, calibration, thresholds and the exported pool use it
-    alone; other sources help to learn, and rank the models in their own way.
+    Records marked "test" are left out. The records' first source is the primary source, the one that the router is for:
+    validation, calibration, thresholds and the exported pool use the primary source alone. Other sources help to learn,
+    and may rank the models in their own way.
 
     Args:
-        records: mixed as they come.
-        out: folder of the bundle; the log goes to ``<out>.training/``.
-        config: settings.
-        pool: prices of models, by name.
-        progress: show a progress bar on stderr.
-        log_folder: a folder below that for the log, of processes that only help.
-        resume: go on with the log that is there.
+        records: preference and performance records, mixed as they come.
+        out: folder of the bundle.
+        config: settings of the recipe.
+        pool: models with prices.
+        kind: the kind of router.
+        truncation: how much of a query is read.
+        most_folds: use at most so many of the validation folds.
 
     Raises:
-        InputError: nothing to learn from, a model that no record mentions, or a path that holds something else.
+        InputError: there is nothing to learn from or too little to hold out, no record mentions a model of the
+            settings, or `out` cannot be written or holds something else.
     """
     out = Path(out)
     check_replaceable(out)
+    check_training_folder(out)
     trainable = [record for record in records if record.split != "test"]
     if not trainable:
-        raise InputError(f"no records to learn from ({len(records)} are marked 'test')")
+        raise InputError(
+            f"no records to learn from: {len(records)} were given, and all are marked 'test'; expected others"
+        )
     examples = examples_of(trainable, config.models)
-    names = [examples.models[i] for i in examples.own_models()]
-    for name in (config.strong, config.weak):
+    _check_pair(config, [examples.models[i] for i in examples.primary_models()])
+    folds = validation_folds(examples, config.folds, config.seed)[:most_folds]
+    check_held_out(examples, folds)
+    return Plan(
+        kind=kind,
+        examples=examples,
+        folds=folds,
+        truncation=truncation,
+        out=out,
+        prices={model.name: model for model in pool},
+        records_read=len(records),
+    )
+
+
+def check_training_folder(out: Path) -> None:
+    """Refuse a bundle whose training folder cannot be made.
+
+    Raises:
+        InputError: a file has its name.
+    """
+    folder = training_folder(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; expected a folder for the log of the training, or no such path")
+
+
+def _check_pair(config: RouterConfig, names: Sequence[str]) -> None:
+    for role, name in (("strong", config.strong), ("weak", config.weak)):
         if name is not None and name not in names:
-            raise InputError(f"no record mentions {name!r}; the records know {list(names)}")
+            raise InputError(f"no record mentions {name!r}, the {role} model; expected one of {list(names)}")
+    if len(names) < 2:
+        raise InputError(f"the records of the primary source know one model, {list(names)}; expected two or more")
     if len(names) > 2 and (config.strong is None or config.weak is None):
-        raise InputError(f"name the strong and the weak model; the records know {list(names)}")
-    log = TrainingLog(training_folder(out) / (log_folder or ""), show_progress=progress, resume=resume)
-    return Job(examples, out, {model.name: model for model in pool}, len(records), log)
+        raise InputError(
+            f"strong is {config.strong!r} and weak is {config.weak!r}; name the strong and the weak model, "
+            f"since the records know more than two: {list(names)}"
+        )
 
 
-@dataclass(frozen=True)
-class Settled:
+def start_job(plan: Plan, progress: bool, log_folder: str | None = None, resume: bool = False) -> Job:
+    """Open the log of a planned run.
+
+    Args:
+        plan: the run.
+        progress: show a progress bar on stderr.
+        log_folder: a folder below the training folder for the log of a process that only helps.
+        resume: go on with the log that is there.
+    """
+    folder = training_folder(plan.out) / (log_folder or "")
+    return Job(**vars(plan), log=TrainingLog(folder, show_progress=progress, resume=resume))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
     """What held-out utilities say of a fit.
 
     Attributes:
         columns: the exported models, as columns of all models of the examples.
-        names: their names.
-        strong: the strong model.
-        weak: the weak model.
-        link: how a score follows from two qualities.
         calibration: to be folded into the graph.
-        threshold: the default threshold.
-        threshold_table: (strong share, threshold) pairs.
-        scores: of the held-out queries, in their order.
-        metrics: of the held-out queries.
+        scores: float32, scores of the held-out queries, in their order.
+        manifest: the manifest of the bundle as far as it is known: `finish` fills in the rest.
     """
 
     columns: list[int]
-    names: list[str]
-    strong: str
-    weak: str
-    link: Link
     calibration: Calibration
-    threshold: float
-    threshold_table: list[tuple[float, float]]
     scores: Floats
-    metrics: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest
+
+    @property
+    def strong(self) -> str:
+        """The strong model."""
+        return self.manifest.strong
+
+    @property
+    def weak(self) -> str:
+        """The weak model."""
+        return self.manifest.weak
 
 
 def settle(
@@ -143,7 +193,7 @@ def settle(
     held_out: npt.NDArray[np.bool_],
     bias: torch.Tensor,
     ranking_loss: float,
-) -> Settled:
+) -> Findings:
     """Calibrate, choose the pair and the thresholds, and measure, all on queries that the fit did not see.
 
     Args:
@@ -152,116 +202,134 @@ def settle(
         utilities: float64 (n, m); only the rows of held-out queries are read.
         held_out: bool (n,).
         bias: (m,), query-independent utilities, which rank the models.
-        ranking_loss: held-out log loss of the global ranking.
+        ranking_loss: held-out log loss (nats) of the global ranking.
     """
     examples = job.examples
-    own = own_outcomes(examples, held_out)
-    calibration = calibrate(utilities, own, config.seed)
-    # Only models of the first source are exported: of the others nobody knows how it would rank them.
-    kept = examples.own_models()
-    names = [examples.models[i] for i in kept]
-    strong, weak = _pair(names, config, bias[kept])
+    outcomes = primary_outcomes(examples, held_out)
+    calibration = calibrate(utilities, outcomes, config.seed)
+    # Only models of the primary source are exported: nobody knows how the primary source would rank the others.
+    columns = examples.primary_models()
+    names = [examples.models[i] for i in columns]
+    strong, weak = _pair(names, config, bias[columns])
     link: Link = config.link or examples.link()
     calibrated = calibration.slope * utilities + calibration.intercept
-    quality = torch.sigmoid(centred(calibrated[torch.from_numpy(held_out)][:, kept], examples)).float().numpy()
+    quality = torch.sigmoid(centred(calibrated[torch.from_numpy(held_out)][:, columns], examples)).float().numpy()
     scores = win_rate(quality[:, names.index(strong)], quality[:, names.index(weak)], link)
     table = threshold_table(scores)
-    loss = mean_loss(own, calibrated)
+    weight = float(sum(batch.weight.sum() for batch in outcomes))
     metrics = {
         "held-out queries": int(held_out.sum()),
-        "log loss": loss,
+        "held-out outcomes": int(weight) if weight.is_integer() else weight,
+        "log loss": mean_loss(outcomes, calibrated),
         "log loss of the global ranking": ranking_loss,
     }
-    if (ranking_loss - loss) * sum(float(batch.weight.sum()) for batch in own) < LEAST_GAIN:
+    _warn_of_little_gain(metrics)
+    job.log.step(phase="done", calibration=calibration.method, **metrics)
+    manifest = Manifest(
+        kind=job.kind,
+        pool=tuple(job.prices.get(name, Model(name)) for name in names),
+        strong=strong,
+        weak=weak,
+        link=link,
+        truncation=job.truncation,
+        calibration=asdict(calibration),
+        threshold=StrongShare(config.strong_share).threshold_in(table),
+        threshold_table=tuple(table),
+        training={"metrics": metrics},
+    )
+    return Findings(columns=columns, calibration=calibration, scores=scores, manifest=manifest)
+
+
+def _warn_of_little_gain(metrics: dict[str, Any]) -> None:
+    loss, ranking_loss = metrics["log loss"], metrics["log loss of the global ranking"]
+    if (ranking_loss - loss) * metrics["held-out outcomes"] < LEAST_GAIN:
         logger.warning(
             "the queries tell little of who wins: log loss %.4f, of the global ranking %.4f; "
             "expect this router to choose about as well as one model for all",
             loss,
             ranking_loss,
         )
-    job.log.step(phase="done", calibration=calibration.method, **metrics)
-    threshold = StrongShare(config.strong_share).threshold_in(table)
-    return Settled(kept, names, strong, weak, link, calibration, threshold, table, scores, metrics)
 
 
 def finish(
     job: Job,
     config: RouterConfig,
-    settled: Settled,
+    findings: Findings,
     *,
-    kind: str,
     model: bytes,
     tokenizer_json: bytes,
-    truncation: Truncation,
-    gate: Callable[[Session, Description], Mapping[str, Any]],
-    fold: npt.NDArray[np.bool_],
+    gate: Gate,
     novelties: Vectors,
     unfitted: npt.NDArray[np.bool_] | None = None,
     scores: Floats | None = None,
     golden_tolerance: float = 1e-4,
-    **training: Any,
+    l2: float | None = None,
+    encoder_fingerprint: str | None = None,
+    index: dict[str, Any] | None = None,
 ) -> Path:
     """Publish the exported graph with everything that is known of it; see `publish`.
 
     Args:
         job: the run.
         config: its settings.
-        settled: what held-out utilities say.
-        kind: of router.
+        findings: what held-out utilities say.
         model: the exported graph.
         tokenizer_json: bytes of the tokenizer.
-        truncation: how much of a query is read.
-        gate: see `publish`.
-        fold: bool (n,), the queries whose novelty was measured.
-        novelties: theirs, in order.
+        gate: refuses a graph that is not what was trained.
+        novelties: of the queries of the first fold, in their order.
         unfitted: bool (n,), the queries that the encoder was not fitted to; None: it was fitted to none.
-        scores: of queries as if each were new, for the reference; None: what the graph says of those `unfitted`.
-        golden_tolerance: see `Description`.
-        training: more to keep of the training.
+        scores: scores of queries as if each were new, for the reference; None: the graph scores those `unfitted`.
+        golden_tolerance: largest |difference| of a golden quality that still passes at load.
+        l2: the penalty that validation chose.
+        encoder_fingerprint: names the static encoder.
+        index: what a similarity router needs to be extended.
     """
     examples = job.examples
-    own, bound = examples.own_queries(), novelty_bound(novelties)
-    rows = own if unfitted is None else own & unfitted
-    known = Known(some_queries(examples.queries, rows, config.seed), scores, novelties[own[fold]], bound)
-    records = len(examples.preferences) + len(examples.performances)
+    primary, bound = examples.primary_queries(), novelty_bound(novelties)
+    rows = primary if unfitted is None else primary & unfitted
+    sample = ReferenceSample(
+        queries=some_queries(examples.queries, rows, config.seed),
+        scores=scores,
+        novelties=novelties[primary[job.folds[0]]],
+        novelty_bound=bound,
+    )
+    training = _training_facts(job, config, findings.manifest)
+    if l2 is not None:
+        training["config"]["l2"] = l2
+    optional = {"encoder_fingerprint": encoder_fingerprint, "index": index}
+    training.update({name: value for name, value in optional.items() if value is not None})
     return publish(
         job.out,
-        Description(
-            kind=kind,
-            pool=[job.prices.get(name, Model(name)) for name in settled.names],
-            strong=settled.strong,
-            weak=settled.weak,
-            link=settled.link,
-            truncation=truncation,
-            calibration=asdict(settled.calibration),
-            threshold=settled.threshold,
-            threshold_table=settled.threshold_table,
-            novelty_bound=bound,
-            golden_tolerance=golden_tolerance,
-            training={
-                "config": {**asdict(config), "strong": settled.strong, "weak": settled.weak, "link": settled.link},
-                "data_fingerprint": data_fingerprint(examples),
-                "records": records,
-                "preference_records": len(examples.preferences),
-                "performance_records": len(examples.performances),
-                "records_left_out": job.records_read - records,
-                "queries": len(examples.queries),
-                "sources": [str(source) for source in examples.sources],
-                "metrics": settled.metrics,
-                **training,
-            },
-        ),
+        replace(findings.manifest, novelty_bound=bound, golden_tolerance=golden_tolerance, training=training),
         model=model,
         tokenizer_json=tokenizer_json,
         gate=gate,
-        reference=known.reference,
+        reference=sample.reference,
     )
 
 
-def centred(values: torch.Tensor, examples: Examples) -> torch.Tensor:
-    """Utilities (..., m), less their mean over the models where there are only preferences.
+def _training_facts(job: Job, config: RouterConfig, manifest: Manifest) -> dict[str, Any]:
+    """The manifest's account of the training: settings as they were used, counts, and metrics."""
+    examples = job.examples
+    preferences, performances = len(examples.preferences), len(examples.performances)
+    return {
+        "config": {**asdict(config), "strong": manifest.strong, "weak": manifest.weak, "link": manifest.link},
+        "data_fingerprint": data_fingerprint(examples),
+        "records": preferences + performances,
+        "preference_records": preferences,
+        "performance_records": performances,
+        "records_left_out": job.records_read - preferences - performances,
+        "queries": len(examples.queries),
+        "sources": [str(source) for source in examples.sources],
+        **manifest.training,
+    }
 
-    Preferences say nothing of a query's common utility: quality then means the win rate over the pool's average.
+
+def centred(values: torch.Tensor, examples: Examples) -> torch.Tensor:
+    """Utilities (..., m); where there are only preferences, minus their mean over the models.
+
+    Preferences do not tell the level that the utilities of a query share. Quality then means the win rate over the
+    pool's average.
     """
     if len(examples.performances):
         return values

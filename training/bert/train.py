@@ -24,7 +24,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ...data.records import Record
 from ...routers.base import Floats, Model, win_rate
-from ...routers.bundle import Truncation
+from ...routers.bundle import Manifest, Truncation
 from ...routers.errors import InputError, require
 from ...routers.session import Session
 from ...routers.tokenizer import HuggingFaceBackend, encode
@@ -42,17 +42,16 @@ from ..encoders.finetune import (
 from ..encoders.static import tokenize
 from ..encoders.static_network import OUTPUTS, Outputs
 from ..encoders.transformer import Backbone, load_transformer, merged
-from ..examples import Examples, data_fingerprint, validation_folds
+from ..examples import Examples, data_fingerprint
 from ..export.gate import Gate, check_quantised, parity_gate, texts_of
 from ..export.int8 import quantised
-from ..export.publish import Description
 from ..export.to_onnx import export_onnx
 from ..fit.drift_reference import Projection, projection_of
 from ..fit.novelty import centroids_of, held_out_novelty
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
 from ..log import TrainingLog
-from ..pipeline import Job, Settled, centred, finish, settle, start_job, training_folder
+from ..pipeline import Findings, Job, centred, finish, plan_training, settle, start_job, training_folder
 from .kernel_machine import KernelHead, LandmarkKernel
 from .vector_cache import cached_vectors
 
@@ -205,7 +204,20 @@ def train_bert(
         raise InputError("epochs is 0: nothing is trained that processes could share; start one, without torchrun")
     main = is_main_process()
     resume = config.resume and (checkpoints(Path(out)) / RUN).is_file()
-    job = start_job(records, out, config, pool, progress and main, None if main else "other-processes", resume)
+    plan = plan_training(
+        records,
+        out,
+        config,
+        pool,
+        kind=KIND,
+        truncation=Truncation(
+            max_tokens=config.max_tokens,
+            last_tokens=round(config.max_tokens * config.last_share),
+            special_tokens=True,
+        ),
+        most_folds=1 if config.epochs else KERNEL_FOLDS,
+    )
+    job = start_job(plan, progress and main, None if main else "other-processes", resume)
     with job.log:
         path = _train(job, config, main)
     wait_for_all()
@@ -218,14 +230,9 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
         config.encoder, config.dropout, config.lora_rank, config.frozen_share, config.layers
     )
     check_token_budget(transformer, config)
-    truncation = Truncation(
-        max_tokens=config.max_tokens,
-        last_tokens=round(config.max_tokens * config.last_share),
-        special_tokens=True,
-    )
+    truncation, folds = job.truncation, job.folds
     flat, lengths = tokenize(examples.queries, HuggingFaceBackend(tokenizer_json, True), truncation)
     ids = np.split(flat, np.cumsum(lengths)[:-1])
-    folds = validation_folds(examples, config.folds, config.seed)[: 1 if config.epochs else KERNEL_FOLDS]
     ranking = fit_ranking(examples, folds, log)
     network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
     if config.epochs:
@@ -234,16 +241,16 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
         return job.out
     network.transformer = merged(network.transformer)
     fitted = (_finetuned if config.epochs else _frozen)(network, ids, folds, ranking, job, config)
-    settled, rows = fitted.settled, fitted.rows
+    findings, rows = fitted.findings, fitted.rows
     vectors = fitted.vectors.numpy()
-    held_out = (folds[0] & examples.own_queries())[rows]
+    held_out = (folds[0] & examples.primary_queries())[rows]
     projection = projection_of(fitted.vectors[torch.from_numpy(held_out)])
     exported = BertNetwork(network, fitted.head, centroids_of(vectors, config.seed), projection).eval()
     backend = HuggingFaceBackend(tokenizer_json, True)
     reference = _reference(exported, backend, truncation)
     gate = parity_gate(reference, examples.queries, truncation, PARITY_TEXTS)
     if config.quantise == "int8":
-        gate = _int8_gate(reference, examples, folds[0], truncation, settled)
+        gate = _int8_gate(reference, examples, folds[0], truncation, findings)
         few = [padded([row]) for row in ids[:CALIBRATION_QUERIES]]  # one by one: padding is no input of theirs
         exported = quantised(exported, lambda network: [network(*one) for one in few])
     # Two tensors: of one passed twice the exporter makes one input.
@@ -251,13 +258,10 @@ def _train(job: Job, config: BertConfig, main: bool) -> Path:
     path = finish(
         job,
         config,
-        settled,
-        kind=KIND,
+        findings,
         model=export_onnx(exported, inputs, OUTPUTS, {"tokens_per_run": str(TOKENS_PER_RUN)}),
         tokenizer_json=tokenizer_json,
-        truncation=truncation,
         gate=gate,
-        fold=folds[0],
         novelties=held_out_novelty(vectors, folds[0][rows], config.seed),
         unfitted=folds[0],
         scores=fitted.scores,
@@ -281,7 +285,7 @@ class Fitted:
     """
 
     head: nn.Module
-    settled: Settled
+    findings: Findings
     rows: npt.NDArray[np.int64]
     vectors: torch.Tensor
     scores: Floats | None
@@ -300,13 +304,13 @@ def _finetuned(
     found, vectors = predict(network, [ids[row] for row in rows], _precision(config))
     utilities = torch.zeros(len(ids), found.shape[1], dtype=torch.float64)
     utilities[torch.from_numpy(rows)] = found.double()
-    settled = settle(job, config, utilities, folds[0], ranking.overall.bias, ranking.loss)
-    job.log.curve("step", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
-    kept, calibration = settled.columns, settled.calibration
+    findings = settle(job, config, utilities, folds[0], ranking.overall.bias, ranking.loss)
+    job.log.curve("step", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
+    kept, calibration = findings.columns, findings.calibration
     weight = calibration.slope * network.head.weight.detach().T[:, kept]
     bias = calibration.slope * network.head.bias.detach()[kept] + calibration.intercept
     head = LinearHead(centred(weight, job.examples), centred(bias, job.examples))
-    return Fitted(head, settled, rows, vectors, None)
+    return Fitted(head, findings, rows, vectors, None)
 
 
 def _frozen(
@@ -338,13 +342,13 @@ def _frozen(
     )
     final = path.fit_all()
     held_out = np.logical_or.reduce(folds)
-    settled = settle(job, config, path.held_out, held_out, final.bias, ranking.loss)
-    log.curve("l2", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
-    kept, calibration = settled.columns, settled.calibration
+    findings = settle(job, config, path.held_out, held_out, final.bias, ranking.loss)
+    log.curve("l2", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
+    kept, calibration = findings.columns, findings.calibration
     weight = calibration.slope * (whitening @ final.weight[:, kept])
     bias = calibration.slope * (final.bias - middle @ final.weight)[kept] + calibration.intercept
     head = KernelHead(kernel, centred(weight, examples), centred(bias, examples))
-    return Fitted(head, settled, np.arange(len(ids)), vectors, settled.scores[examples.own_queries()[held_out]])
+    return Fitted(head, findings, np.arange(len(ids)), vectors, findings.scores[examples.primary_queries()[held_out]])
 
 
 def check_token_budget(transformer: nn.Module, config: BertConfig) -> None:
@@ -478,23 +482,23 @@ def _int8_gate(
     examples: Examples,
     held_out: npt.NDArray[np.bool_],
     truncation: Truncation,
-    settled: Settled,
+    findings: Findings,
 ) -> Gate:
     """A gate on the decisions for `GATE_QUERIES` queries: see `check_quantised`."""
     rows = np.concatenate([np.flatnonzero(held_out), np.flatnonzero(~held_out)])[:GATE_QUERIES]
     texts = texts_of([examples.queries[row] for row in rows], truncation)
-    strong, weak = (settled.columns[settled.names.index(name)] for name in (settled.strong, settled.weak))
+    strong, weak = (findings.columns[column] for column in findings.manifest.columns)
     part = examples.performances
     answers = np.full((2, len(examples.queries)), np.nan)
     for line, column in enumerate((strong, weak)):
         found = part.model[:, 0] == column if len(part) else np.zeros(0, np.bool_)
         answers[line, part.query[found]] = part.target[found]
 
-    def gate(session: Session, description: Description) -> dict[str, float]:
-        a, b = description.columns
+    def gate(session: Session, manifest: Manifest) -> dict[str, float]:
+        a, b = manifest.columns
         exact, rounded = reference(texts), session.run(texts)[0]["quality"]
-        scores = [win_rate(quality[:, a], quality[:, b], description.link) for quality in (exact, rounded)]
-        thresholds = [value for share, value in description.threshold_table if 0 < share < 1]
+        scores = [win_rate(quality[:, a], quality[:, b], manifest.link) for quality in (exact, rounded)]
+        thresholds = [value for share, value in manifest.threshold_table if 0 < share < 1]
         return check_quantised(scores[0], scores[1], thresholds, (answers[0, rows], answers[1, rows]))
 
     return gate

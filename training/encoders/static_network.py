@@ -1,4 +1,4 @@
-"""The networks of static routers: token table and pooling, and the linear head of the matrix factorization."""
+"""The networks of static routers: token table and pooling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ...routers.bundle import Truncation
 from ...routers.query import Query
 from ...routers.tokenizer import encode
 from ..export.to_onnx import embedding_sum
-from ..matrix_factorization.tasks import TaskExpert
 from .static import StaticEncoder, tokenize
 
 #: What a graph gives, in this order: names of its outputs, and the tensors of a forward pass.
@@ -76,51 +75,10 @@ class StaticNetwork(nn.Module):
         return torch.addmm(self.projection_offset, vectors, self.projection)
 
 
-class MatrixFactorization(StaticNetwork):
-    """Utilities linear in the features."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-    expert: TaskExpert | None
-
-    def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
-        """A network whose head is still empty; see `StaticNetwork`."""
-        super().__init__(encoder, epsilon)
-        self.expert = None
-        self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
-        self.register_buffer("bias", torch.zeros(1))
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
-        """See `StaticNetwork`."""
-        unit, features = self.encoded(input_ids, attention_mask)
-        utilities = torch.addmm(self.bias, features, self.weight)
-        if self.expert is not None:
-            utilities = utilities + self.expert(features)
-        return torch.sigmoid(utilities), self.novelty(unit), self.sketch(features)
-
-
 def epsilon_of(total: torch.Tensor) -> float:
     """A tenth of the smallest variance among the queries' sums (n, d): too little to change any of them."""
     variance = total.var(dim=1, correction=0)
     return float(variance[variance > 0].min()) / 10 if (variance > 0).any() else 1.0
-
-
-@dataclass(frozen=True)
-class Standard:
-    """Mean and scale that bring the log norm to the size of a vector's entries."""
-
-    mean: float
-    factor: float
-
-    def apply(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (n, d + 1) with the log norm standardised."""
-        length = (features[:, -1:] - self.mean) * self.factor
-        return torch.cat([features[:, :-1], length], dim=1)
-
-    def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias on plain features that do what these do on standardised ones."""
-        length = weight[-1:] * self.factor
-        return torch.cat([weight[:-1], length]), bias - length[0] * self.mean
 
 
 def token_sums(queries: Sequence[Query], encoder: StaticEncoder, truncation: Truncation) -> torch.Tensor:
@@ -130,6 +88,43 @@ def token_sums(queries: Sequence[Query], encoder: StaticEncoder, truncation: Tru
     table = torch.from_numpy(encoder.table).float()  # integers up to 2**24 are exact in float32
     tokens = torch.from_numpy(ids.astype(np.int64))
     return torch.nn.functional.embedding_bag(tokens, table, torch.from_numpy(starts), mode="sum")
+
+
+@dataclass(frozen=True)
+class EncodedQueries:
+    """n queries as a static encoder sees them.
+
+    Attributes:
+        encoder: the token table.
+        truncation: how much of a query is read.
+        epsilon: added to the variance of a query's vector over the dimensions.
+        unit: float32 (n, d), unit vectors.
+        features: float32 (n, d + 1), the unit vector and -log norm.
+    """
+
+    encoder: StaticEncoder
+    truncation: Truncation
+    epsilon: float
+    unit: torch.Tensor
+    features: torch.Tensor
+
+
+def encode_queries(
+    queries: Sequence[Query], encoder: StaticEncoder, truncation: Truncation, epsilon: float | None = None
+) -> EncodedQueries:
+    """Encode queries.
+
+    Args:
+        queries: n queries.
+        encoder: the token table.
+        truncation: how much of a query is read.
+        epsilon: see `EncodedQueries`; None: too little to change any of these queries.
+    """
+    total = token_sums(queries, encoder, truncation)
+    epsilon = epsilon_of(total) if epsilon is None else epsilon
+    with torch.no_grad():
+        unit, features = StaticNetwork(encoder, epsilon).features(total)
+    return EncodedQueries(encoder=encoder, truncation=truncation, epsilon=epsilon, unit=unit, features=features)
 
 
 def example_inputs() -> list[torch.Tensor]:

@@ -9,16 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ...routers.base import Floats, Link, win_rate
-from ...routers.bundle import Truncation
+from ...routers.bundle import Manifest, Truncation
 from ...routers.errors import ExportError
 from ...routers.golden import GOLDEN_QUERIES
 from ...routers.query import Query
 from ...routers.session import Session
 from ..fit.metrics import Array, routing_curve
-from .publish import Description
+from .publish import Gate
 
 Reference = Callable[[list[str]], Floats]
-Gate = Callable[[Session, Description], Mapping[str, Any]]
 
 #: Largest |difference of scores| between torch and the exported graph, float32.
 PARITY_TOLERANCE = 1e-4
@@ -43,9 +42,9 @@ def parity_gate(
         count: of queries.
     """
 
-    def gate(session: Session, description: Description) -> Mapping[str, Any]:
+    def gate(session: Session, manifest: Manifest) -> Mapping[str, Any]:
         compared = texts_of([*GOLDEN_QUERIES, *queries[:count]], truncation)
-        measured = check_parity(reference, session, compared, description.link, description.columns)
+        measured = check_parity(reference, session, compared, manifest.link, manifest.columns)
         return {**measured, "parity_texts": len(compared)}
 
     return gate

@@ -2,81 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...routers.base import Link, Model
 from ...routers.bundle import CARD, MODEL, TOKENIZER, Golden, Manifest, Truncation, save_bundle
 from ...routers.golden import GOLDEN_QUERIES
 from ...routers.session import Session
 from ...routers.tokenizer import HuggingFaceBackend
 
-
-@dataclass(frozen=True)
-class Description:
-    """What a manifest says of a router, but for what `publish` measures itself.
-
-    Attributes:
-        kind: of router.
-        pool: the candidate models, in the order of the graph's columns.
-        strong: the strong model.
-        weak: the weak model.
-        link: how a score follows from two qualities.
-        truncation: how much of a query is read.
-        calibration: already folded into the graph.
-        threshold: the default threshold.
-        threshold_table: (strong share, threshold) pairs.
-        novelty_bound: a larger novelty is unlike the training queries.
-        training: config, fingerprint, counts and metrics.
-        golden_tolerance: largest |difference| of a golden quality that still passes at load.
-    """
-
-    kind: str
-    pool: Sequence[Model]
-    strong: str
-    weak: str
-    link: Link
-    truncation: Truncation
-    calibration: Mapping[str, Any]
-    threshold: float
-    threshold_table: Sequence[tuple[float, float]]
-    novelty_bound: float | None
-    training: Mapping[str, Any]
-    golden_tolerance: float = 1e-4
-
-    @property
-    def columns(self) -> tuple[int, int]:
-        """Of strong and weak."""
-        names = [model.name for model in self.pool]
-        return names.index(self.strong), names.index(self.weak)
-
-
-#: Makes the reference of an exported graph, as plain data; None: it cannot have one.
-MakeReference = Callable[[Session, Description], dict[str, Any] | None]
+#: Refuses a graph that is not what was trained (ExportError), else returns what it measured, for the manifest.
+Gate = Callable[[Session, Manifest], Mapping[str, Any]]
+#: Makes the drift reference of an exported graph, as plain data; None where there are too few queries for one.
+MakeReference = Callable[[Session, Manifest], dict[str, Any] | None]
 
 
 def publish(
     out: str | Path,
-    description: Description,
+    manifest: Manifest,
     *,
     model: bytes,
     tokenizer_json: bytes,
-    gate: Callable[[Session, Description], Mapping[str, Any]],
+    gate: Gate,
     reference: MakeReference,
 ) -> Path:
-    """Gate, describe and save an exported router.
+    """Pass an exported router through its gate, complete its manifest, and save the bundle.
 
     Args:
         out: the bundle's folder.
-        description: of the router.
+        manifest: all that is known of the router. Golden queries, the drift reference, the gate's measurements and the
+            hashes of the files are filled in here.
         model: the exported graph.
         tokenizer_json: bytes of the tokenizer.
-        gate: raises ExportError where the graph is not what was trained, and returns what it measured.
-        reference: makes the reference that drift is told from.
+        gate: refuses a graph that is not what was trained.
+        reference: makes the drift reference.
 
     Returns:
         The folder.
@@ -85,42 +47,34 @@ def publish(
         ExportError: the graph does not reproduce the network.
         InputError: the path exists and is no bundle.
     """
-    truncation = description.truncation
-    backend = HuggingFaceBackend(tokenizer_json, truncation.special_tokens)
+    backend = HuggingFaceBackend(tokenizer_json, manifest.truncation.special_tokens)
     session = Session(
         model,
         backend,
-        truncation.max_tokens,
-        last_tokens=truncation.last_tokens,
-        distinct=truncation.distinct,
+        manifest.truncation.max_tokens,
+        last_tokens=manifest.truncation.last_tokens,
+        distinct=manifest.truncation.distinct,
         threads=1,
     )
-    measured = gate(session, description)
-    golden_texts = [truncation.read(query).text for query in GOLDEN_QUERIES]
-    ids, lengths = backend.encode(golden_texts)
-    quality = session.run(golden_texts)[0]["quality"]
-    golden = [
-        Golden(query, row.tolist(), [float(value) for value in values])
-        for query, row, values in zip(GOLDEN_QUERIES, np.split(ids, np.cumsum(lengths)[:-1]), quality, strict=True)
-    ]
-    manifest = Manifest(
-        kind=description.kind,
-        pool=tuple(description.pool),
-        strong=description.strong,
-        weak=description.weak,
-        link=description.link,
-        truncation=truncation,
-        calibration=description.calibration,
-        threshold=description.threshold,
-        threshold_table=tuple(description.threshold_table),
-        novelty_bound=description.novelty_bound,
-        training={**description.training, **measured},
-        golden=golden,
-        golden_tolerance=description.golden_tolerance,
-        reference=reference(session, description),
+    manifest = replace(
+        manifest,
+        training={**manifest.training, **gate(session, manifest)},
+        golden=_golden(session, backend, manifest.truncation),
+        reference=reference(session, manifest),
     )
     contents = {MODEL: model, TOKENIZER: tokenizer_json, CARD: model_card(manifest, Path(out).name).encode()}
     return save_bundle(out, manifest, contents)
+
+
+def _golden(session: Session, backend: HuggingFaceBackend, truncation: Truncation) -> list[Golden]:
+    """The golden queries with the token ids and the qualities that they have now."""
+    texts = [truncation.read(query).text for query in GOLDEN_QUERIES]
+    ids, lengths = backend.encode(texts)
+    quality = session.run(texts)[0]["quality"]
+    return [
+        Golden(query=query, ids=row.tolist(), quality=[float(value) for value in values])
+        for query, row, values in zip(GOLDEN_QUERIES, np.split(ids, np.cumsum(lengths)[:-1]), quality, strict=True)
+    ]
 
 
 def model_card(manifest: Manifest, name: str) -> str:
@@ -179,16 +133,17 @@ Default threshold: {manifest.threshold:.4f}.
 
 def _guaranteed(manifest: Manifest) -> str:
     """The section of the guaranteed threshold; empty where there is none."""
-    found = manifest.guarantee
-    if found is None:
+    guarantee = manifest.guarantee
+    if guarantee is None:
         return ""
     return f"""
 ## Guaranteed threshold
 
-At threshold {found["threshold"]:.4f} the expected loss against always asking {manifest.strong} is at most
-{found["max_quality_loss"]:g} points of the {found["unit"]}, with confidence {1 - found["delta"]:g} (Learn-then-Test,
-{found["method"]}, {found["n"]:,} labelled prompts, {found["date"]}). It sends {found["strong_share"]:.1%} of
-them to strong. It holds for queries exchangeable with those, and for decisions of the learned router.
+At threshold {guarantee["threshold"]:.4f} the expected loss against always asking {manifest.strong} is at most
+{guarantee["max_quality_loss"]:g} points of the {guarantee["unit"]}, with confidence {1 - guarantee["delta"]:g}
+(Learn-then-Test, {guarantee["method"]}, {guarantee["n"]:,} labelled prompts, {guarantee["date"]}). The threshold sends
+{guarantee["strong_share"]:.1%} of these prompts to strong. The guarantee holds for queries exchangeable with these
+prompts, and for decisions of the learned router.
 """
 
 

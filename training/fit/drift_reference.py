@@ -21,9 +21,9 @@ import torch
 
 from ...monitoring.reference import LEAST_REFERENCE, Moments, Reference
 from ...routers.base import Floats, win_rate
+from ...routers.bundle import Manifest
 from ...routers.query import Query
 from ...routers.session import Session
-from ..export.publish import Description
 
 #: Components of the sketch, and the queries that each needs.
 COMPONENTS = 16
@@ -52,7 +52,7 @@ def projection_of(vectors: torch.Tensor) -> Projection:
 
 
 @dataclass(frozen=True)
-class Known:
+class ReferenceSample:
     """What is known of queries as they will come, all of the router's own source.
 
     Attributes:
@@ -67,17 +67,17 @@ class Known:
     novelties: Floats
     novelty_bound: float | None
 
-    def reference(self, session: Session, description: Description) -> dict[str, Any] | None:
+    def reference(self, session: Session, manifest: Manifest) -> dict[str, Any] | None:
         """The reference for the manifest; None: too few queries."""
-        texts = [description.truncation.read(query).text for query in self.queries]
-        found = session.run(texts)[0]
-        strong, weak = description.columns
+        texts = [manifest.truncation.read(query).text for query in self.queries]
+        outputs = session.run(texts)[0]
+        strong, weak = manifest.columns
         scores = self.scores
         if scores is None:
-            scores = win_rate(found["quality"][:, strong], found["quality"][:, weak], description.link)
+            scores = win_rate(outputs["quality"][:, strong], outputs["quality"][:, weak], manifest.link)
         if len(scores) < LEAST_REFERENCE:
             return None
-        return Reference.from_samples(scores, self.novelties, found["vector"], self.novelty_bound).as_dict()
+        return Reference.from_samples(scores, self.novelties, outputs["vector"], self.novelty_bound).as_dict()
 
 
 def some_queries(queries: Sequence[Query], rows: npt.NDArray[np.bool_], seed: int) -> list[Query]:

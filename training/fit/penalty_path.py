@@ -11,7 +11,7 @@ import torch
 from ..examples import Examples
 from ..log import TrainingLog
 from .factorization import Batch, Factors, fit, path_start
-from .ranking import Ranking, first_source, mean_loss
+from .ranking import Ranking, mean_loss, primary_outcomes
 
 #: The penalty falls by this factor a step.
 PATH_FACTOR = 0.8
@@ -19,7 +19,7 @@ PATH_FACTOR = 0.8
 _LEAST_GAIN = 1e-5
 
 
-class Path:
+class PenaltyPath:
     """A path of penalties over the folds, and where it stopped.
 
     Attributes:
@@ -54,12 +54,12 @@ def follow_path(
     steps: int,
     patience: int,
     seed: int,
-) -> Path:
+) -> PenaltyPath:
     """Choose the penalty of the factors by log loss on the held-out queries of the first source."""
     outcomes = [batch for batch in (examples.preferences, examples.performances) if len(batch)]
     every = [Batch.of(batch) for batch in outcomes]
     training = [[Batch.of(batch.of_queries(~fold)) for batch in outcomes] for fold in folds]
-    validation = [[Batch.of(first_source(batch.of_queries(fold))) for batch in outcomes] for fold in folds]
+    validation = [primary_outcomes(examples, fold) for fold in folds]
     weights = np.asarray([sum(float(batch.weight.sum()) for batch in fold) for fold in validation]) + 1e-12
     rank = min(rank, len(examples.models), features.shape[1])
     start = Factors.start(features.shape[1], len(examples.models), rank, len(examples.sources), seed)
@@ -67,7 +67,7 @@ def follow_path(
     # The fits start at the global ranking, so that it is right before the first step.
     current = [replace(start, bias=one.bias, offsets=one.offsets) for one in ranking.folds]
     overall = replace(start, bias=ranking.overall.bias, offsets=ranking.overall.offsets)
-    path = Path(features, every, overall, bias_l2)
+    path = PenaltyPath(features, every, overall, bias_l2)
     largest = path_start(features, every, overall)
     penalties = [l2] if l2 is not None else [largest * PATH_FACTOR**step for step in range(1, steps + 1)]
     phase = log.phase("factors", len(penalties))

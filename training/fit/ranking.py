@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ...routers.errors import InputError
-from ..examples import Examples, Outcomes
+from ..examples import Examples
 from ..log import TrainingLog
 from .factorization import BIAS_PENALTIES, Batch, Factors, fit
 
@@ -37,10 +37,9 @@ def fit_ranking(examples: Examples, folds: list[npt.NDArray[np.bool_]], log: Tra
     Raises:
         InputError: the folds hold out no outcome of the first source.
     """
+    check_held_out(examples, folds)
     outcomes = [part for part in (examples.preferences, examples.performances) if len(part)]
-    validation = [[Batch.of(first_source(part.of_queries(fold))) for part in outcomes] for fold in folds]
-    if not any(len(batch.target) for fold in validation for batch in fold):
-        raise InputError("the first source has too few prompts to hold any out; expected more records there")
+    validation = [primary_outcomes(examples, fold) for fold in folds]
     weights = np.asarray([sum(float(batch.weight.sum()) for batch in fold) for fold in validation]) + 1e-12
     nothing = torch.zeros(len(examples.queries), 1, dtype=torch.float64)
     start = Factors.start(1, len(examples.models), 1, len(examples.sources), 0)
@@ -72,13 +71,21 @@ def mean_loss(batches: list[Batch], utilities: torch.Tensor, offsets: torch.Tens
     return total / max(sum(float(batch.weight.sum()) for batch in batches), 1e-12)
 
 
-def own_outcomes(examples: Examples, held_out: npt.NDArray[np.bool_]) -> list[Batch]:
-    """The first source's outcomes of the queries that bool (n,) marks: what a fit without them is judged by."""
+def primary_outcomes(examples: Examples, held_out: npt.NDArray[np.bool_]) -> list[Batch]:
+    """The primary source's outcomes of the queries that bool (n,) marks: they judge a fit that did not see them."""
     parts = (examples.preferences, examples.performances)
-    return [Batch.of(first_source(part.of_queries(held_out))) for part in parts if len(part)]
+    return [Batch.of(part.of_queries(held_out).primary()) for part in parts if len(part)]
 
 
-def first_source(outcomes: Outcomes) -> Outcomes:
-    """The outcomes of the first source, the one that a router is for."""
-    kept = outcomes.source == 0
-    return Outcomes(**{item.name: getattr(outcomes, item.name)[kept] for item in fields(outcomes)})
+def check_held_out(examples: Examples, folds: list[npt.NDArray[np.bool_]]) -> None:
+    """Refuse folds that hold out no outcome of the primary source.
+
+    Raises:
+        InputError: no fold holds one out.
+    """
+    parts = (examples.preferences, examples.performances)
+    if not any(len(part.of_queries(fold).primary()) for fold in folds for part in parts):
+        raise InputError(
+            f"the primary source, {examples.sources[0]!r}, has too few prompts to hold any out; "
+            "expected more records of it"
+        )

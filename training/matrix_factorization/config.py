@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..config import DIMENSIONS, RouterConfig, flag, number, whole
+from ..config import StaticRouterConfig, flag, number, whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatrixFactorizationConfig(RouterConfig):
-    """Settings of `train_matrix_factorization`, beside those of `RouterConfig`.
+class MatrixFactorizationConfig(StaticRouterConfig):
+    """Settings of `train_matrix_factorization`, beside those of `StaticRouterConfig`.
 
     Attributes:
-        dimensions: Length of a token vector. It is used when the token table is distilled from a sentence encoder.
         rank: Largest rank of the factors.
         l2: Penalty of the factors. The default is chosen by validation, along a path from strong to weak penalties.
         path_steps: Most penalties that the path tries.
@@ -30,7 +29,6 @@ class MatrixFactorizationConfig(RouterConfig):
         routelearn.routers.errors.InputError: rank is 0; expected a whole number from 1
     """
 
-    dimensions: Annotated[int, whole(8, 1024)] = DIMENSIONS
     rank: Annotated[int, whole(1)] = 32
     l2: Annotated[float | None, number(above=0).or_none()] = None
     path_steps: Annotated[int, whole(1)] = 25

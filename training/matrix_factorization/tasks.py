@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from ..examples import Examples
 from ..fit.calibration import calibrate
 from ..fit.factorization import Batch, Factors, deterministic
-from ..fit.ranking import own_outcomes
+from ..fit.ranking import primary_outcomes
 from ..log import TrainingLog
 
 #: A task of fewer queries is none.
@@ -64,7 +64,7 @@ def task_labels(examples: Examples, kept: npt.NDArray[np.bool_]) -> tuple[int, n
         kept: bool (n,), those that count; of the first source alone, whose tasks the router is for.
     """
     labels = np.full(len(examples.queries), UNKNOWN, np.int64)
-    rows = np.flatnonzero(kept & examples.own_queries()).tolist() if examples.tasks else []
+    rows = np.flatnonzero(kept & examples.primary_queries()).tolist() if examples.tasks else []
     named = [(row, task) for row in rows if (task := examples.tasks[row]) is not None]
     names, number = np.unique([task for _, task in named], return_inverse=True) if named else ([], np.zeros(0, int))
     large = np.flatnonzero(np.bincount(number, minlength=len(names)) >= LEAST_QUERIES)
@@ -148,7 +148,7 @@ def helps(
     log: TrainingLog,
 ) -> bool:
     """Whether utilities (n, m) pooled with those of the tasks tell held-out outcomes better, both calibrated."""
-    batches = own_outcomes(examples, held_out)
+    batches = primary_outcomes(examples, held_out)
     losses = [min(calibrate(one, batches, seed).log_loss.values()) for one in (fitted, pooled)]
     gain = (losses[0] - losses[1]) * sum(float(batch.weight.sum()) for batch in batches)
     log.step(phase="tasks", log_loss_without=losses[0], log_loss_with=losses[1], kept=gain > LEAST_GAIN)

@@ -12,7 +12,7 @@ stopped early on held-out prompts, takes seconds and needs no learning rate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +21,20 @@ import torch
 
 from ...data.records import Record
 from ...routers.base import Model
-from ...routers.bundle import Truncation
-from ..encoders.static import static_encoder
-from ..encoders.static_network import (
-    OUTPUTS,
-    MatrixFactorization,
-    Standard,
-    epsilon_of,
-    example_inputs,
-    reference_quality,
-    token_sums,
-)
-from ..examples import Examples, validation_folds
-from ..export.gate import parity_gate
+from ..encoders.static import StaticEncoder, static_encoder
+from ..encoders.static_network import OUTPUTS, EncodedQueries, encode_queries, example_inputs
+from ..examples import Examples
 from ..export.to_onnx import export_onnx
 from ..fit.drift_reference import projection_of
-from ..fit.novelty import centroids_of, held_out_novelty
+from ..fit.factorization import Factors
+from ..fit.novelty import centroids_of
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
-from ..pipeline import Job, centred, finish, settle, start_job
+from ..pipeline import Findings, Job, Plan, centred, settle, start_job
+from ..static_recipe import finish_static, load_encoder, plan_static_training
 from .config import MatrixFactorizationConfig
+from .finetune_table import finetune_table
+from .network import MatrixFactorization, Standard
 from .tasks import SHARE, TaskExpert, fit_expert, helps
 
 KIND = "matrix-factorization"
@@ -59,109 +53,161 @@ def train_matrix_factorization(
     """Train a matrix-factorization router and export it.
 
     Args:
-        records: preference and performance records, mixed as they come; see `start_job` for their use.
+        records: preference and performance records, mixed as they come; `plan_training` says how they are used.
         out: folder of the bundle; the log goes to ``<out>.training/``.
         config: settings.
-        pool: prices of models, by name.
+        pool: models with prices.
         progress: show a progress bar on stderr.
 
     Returns:
         The bundle's folder, for `routelearn.load`.
 
     Raises:
-        InputError: nothing to learn from, a model that no record mentions, or a setting out of range.
+        InputError: see `check_matrix_factorization`.
         ExportError: the exported graph does not reproduce the network.
     """
     config = config or MatrixFactorizationConfig()
-    job = start_job(records, out, config, pool, progress)
+    job = start_job(_plan(records, out, config, pool), progress)
     with job.log:
         return _train(job, config)
 
 
+def check_matrix_factorization(
+    records: Sequence[Record],
+    out: str | Path,
+    config: MatrixFactorizationConfig | None = None,
+    *,
+    pool: Sequence[Model] = (),
+) -> Plan:
+    """Refuse whatever `train_matrix_factorization` refuses before it fits; writes nothing but the encoder's cache.
+
+    Raises:
+        InputError: there is nothing to learn from or too little to hold out, no record mentions a model of the
+            settings, `out` cannot be written or holds something else, or there is no such encoder.
+    """
+    config = config or MatrixFactorizationConfig()
+    plan = _plan(records, out, config, pool)
+    static_encoder(config.encoder, config.dimensions)
+    return plan
+
+
+def _plan(records: Sequence[Record], out: str | Path, config: MatrixFactorizationConfig, pool: Sequence[Model]) -> Plan:
+    # A fine-tuned table has seen the queries of every fold but the one that stops the fine-tuning.
+    most_folds = 1 if config.finetune_epochs else None
+    return plan_static_training(records, out, config, pool, kind=KIND, most_folds=most_folds)
+
+
 def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
-    examples, log = job.examples, job.log
-    phase = log.phase("encoder", 1)
-    encoder = static_encoder(config.encoder, config.dimensions)
-    log.advance(phase)
-    truncation = Truncation(max_tokens=config.max_tokens, distinct=True)
-    folds = validation_folds(examples, config.folds, config.seed)
-    unfitted = None
-    if config.finetune_epochs:
-        from .finetune_table import finetune_table
+    examples, folds = job.examples, job.folds
+    unfitted = folds[0] if config.finetune_epochs else None
+    encoded = encode_queries(examples.queries, _encoder(job, config), job.truncation)
+    features = encoded.features.double()
+    standard = Standard.of(features, LENGTH_SCALE)
+    features = standard.apply(features)
+    ranking = fit_ranking(examples, folds, job.log)
+    fit = _fit(job, config, features, ranking)
+    held_out = np.logical_or.reduce(folds)
+    findings = settle(job, config, fit.utilities, held_out, fit.factors.bias, ranking.loss)
+    job.log.curve("l2", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
+    network = _network(encoded, fit, standard, findings, examples)
+    network.centroids = torch.from_numpy(centroids_of(encoded.unit.numpy(), config.seed))
+    primary = examples.primary_queries() if unfitted is None else examples.primary_queries() & unfitted
+    projection = projection_of(features[torch.from_numpy(primary)])
+    network.projection, network.projection_offset = standard.fold(*projection)
+    network.eval()
+    return finish_static(
+        job,
+        config,
+        findings,
+        network,
+        encoded,
+        model=export_onnx(network, example_inputs(), OUTPUTS),
+        unfitted=unfitted,
+        l2=fit.l2,
+    )
 
-        folds = folds[:1]  # the table has seen the queries of every other fold
-        unfitted = folds[0]
-        encoder = finetune_table(encoder, examples, folds[0], truncation, config.finetune_epochs, config.seed, log)
-    total = token_sums(examples.queries, encoder, truncation)
-    network = MatrixFactorization(encoder, epsilon_of(total))
-    with torch.no_grad():
-        unit, plain = network.features(total)
-    vectors, plain = unit.numpy(), plain.double()
-    spread = float(plain[:, -1].std(correction=0))
-    standard = Standard(float(plain[:, -1].mean()), LENGTH_SCALE / spread if spread > 1e-6 else 0.0)
-    features = standard.apply(plain)
 
-    ranking = fit_ranking(examples, folds, log)
+def _encoder(job: Job, config: MatrixFactorizationConfig) -> StaticEncoder:
+    """The static encoder, fine-tuned where the settings say so."""
+    encoder = load_encoder(job, config)
+    if not config.finetune_epochs:
+        return encoder
+    return finetune_table(
+        encoder, job.examples, job.folds[0], job.truncation, config.finetune_epochs, config.seed, job.log
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """Factors fitted to all queries, beside an expert on tasks where that helps.
+
+    Attributes:
+        factors: the factors.
+        l2: the penalty that validation chose.
+        utilities: float64 (n, m), what fits without each query's fold predict for the query.
+        expert: the expert on tasks; None where tasks do not help.
+        share: weight of the factors' utilities beside those of the expert.
+    """
+
+    factors: Factors
+    l2: float
+    utilities: torch.Tensor
+    expert: TaskExpert | None
+    share: float
+
+
+def _fit(job: Job, config: MatrixFactorizationConfig, features: torch.Tensor, ranking: Ranking) -> _Fit:
+    examples, folds = job.examples, job.folds
     path = follow_path(
         features,
         examples,
         folds,
         ranking,
-        log,
+        job.log,
         rank=config.rank,
         l2=config.l2,
         steps=config.path_steps,
         patience=config.patience,
         seed=config.seed,
     )
-    final = path.fit_all()
-    held_out = np.logical_or.reduce(folds)
-    of_tasks = _of_tasks(features, examples, folds, ranking, config.seed) if config.tasks else None
     utilities, expert, share = path.held_out, None, 1.0
-    both = utilities if of_tasks is None else SHARE * utilities + (1 - SHARE) * of_tasks
-    if of_tasks is not None and helps(utilities, both, examples, held_out, config.seed, log):
-        utilities, share = both, SHARE
-        expert = fit_expert(features, examples, np.ones(len(held_out), np.bool_), ranking.overall, config.seed)
-    settled = settle(job, config, utilities, held_out, final.bias, ranking.loss)
-    calibration, kept = settled.calibration, settled.columns
-    log.curve("l2", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
+    factors = path.fit_all()
+    by_task = _utilities_by_task(features, examples, folds, ranking, config.seed) if config.tasks else None
+    if by_task is not None:
+        held_out = np.logical_or.reduce(folds)
+        pooled = SHARE * utilities + (1 - SHARE) * by_task
+        if helps(utilities, pooled, examples, held_out, config.seed, job.log):
+            utilities, share = pooled, SHARE
+            expert = fit_expert(features, examples, np.ones(len(held_out), np.bool_), ranking.overall, config.seed)
+    return _Fit(factors=factors, l2=path.l2, utilities=utilities, expert=expert, share=share)
 
-    slope = share * calibration.slope
-    weight, bias = standard.fold(slope * final.weight[:, kept], slope * final.bias[kept] + calibration.intercept)
-    network.weight, network.bias = centred(weight, examples).float(), centred(bias, examples).float()
-    if expert is not None:
-        worth = (1 - share) * calibration.slope * expert.worth[:, kept]
-        network.expert = TaskExpert(*standard.fold(expert.weight, expert.bias), worth).exported(
-            centred(worth, examples)
-        )
-    network.centroids = torch.from_numpy(centroids_of(vectors, config.seed))
-    own = examples.own_queries() if unfitted is None else examples.own_queries() & unfitted
-    network.projection, network.projection_offset = standard.fold(*projection_of(features[torch.from_numpy(own)]))
-    network.eval()
-    return finish(
-        job,
-        replace(config, l2=path.l2),
-        settled,
-        kind=KIND,
-        model=export_onnx(network, example_inputs(), OUTPUTS),
-        tokenizer_json=encoder.tokenizer_json,
-        truncation=truncation,
-        gate=parity_gate(reference_quality(network, encoder, truncation), examples.queries, truncation),
-        fold=folds[0],
-        novelties=held_out_novelty(vectors, folds[0], config.seed),
-        unfitted=unfitted,
-        encoder_fingerprint=encoder.fingerprint,
+
+def _network(
+    encoded: EncodedQueries, fit: _Fit, standard: Standard, findings: Findings, examples: Examples
+) -> MatrixFactorization:
+    """The network with calibration and standardisation folded into its weights, for the exported models alone."""
+    calibration, columns = findings.calibration, findings.columns
+    network = MatrixFactorization(encoded.encoder, encoded.epsilon)
+    slope = fit.share * calibration.slope
+    weight, bias = standard.fold(
+        slope * fit.factors.weight[:, columns], slope * fit.factors.bias[columns] + calibration.intercept
     )
+    network.weight, network.bias = centred(weight, examples).float(), centred(bias, examples).float()
+    if fit.expert is not None:
+        worth = (1 - fit.share) * calibration.slope * fit.expert.worth[:, columns]
+        guess = TaskExpert(*standard.fold(fit.expert.weight, fit.expert.bias), worth)
+        network.expert = guess.exported(centred(worth, examples))
+    return network
 
 
-def _of_tasks(
+def _utilities_by_task(
     features: torch.Tensor, examples: Examples, folds: list[npt.NDArray[np.bool_]], ranking: Ranking, seed: int
 ) -> torch.Tensor | None:
-    """Utilities of each fold by an expert fitted without it: (n, m); None where no two tasks are named."""
-    found = torch.zeros(len(features), len(examples.models), dtype=torch.float64)
-    for fold, one in zip(folds, ranking.folds, strict=True):
-        expert = fit_expert(features, examples, ~fold, one, seed)
+    """Utilities (n, m) of each fold by an expert fitted without it; None where records name fewer than two tasks."""
+    utilities = torch.zeros(len(features), len(examples.models), dtype=torch.float64)
+    for fold, fold_ranking in zip(folds, ranking.folds, strict=True):
+        expert = fit_expert(features, examples, ~fold, fold_ranking, seed)
         if expert is None:
             return None
-        found[torch.from_numpy(fold)] = expert(features[torch.from_numpy(fold)])
-    return found
+        utilities[torch.from_numpy(fold)] = expert(features[torch.from_numpy(fold)])
+    return utilities

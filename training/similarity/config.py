@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ..config import DIMENSIONS, RouterConfig, one_of, whole
+from ..config import StaticRouterConfig, one_of, whole
 
+#: The kind of a bundle by the method that made it.
+KINDS = {"kernel": "similarity", "bradley-terry": "similarity-bradley-terry"}
 #: Groups of models, as in RouteLLM.
 TIERS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimilarityConfig(RouterConfig):
-    """Settings of `train_similarity`, beside those of `RouterConfig`.
+class SimilarityConfig(StaticRouterConfig):
+    """Settings of `train_similarity`, beside those of `StaticRouterConfig`.
 
     Attributes:
         method: How similar queries are used: kernel, or bradley-terry. The method bradley-terry is RouteLLM's
             similarity-weighted ranking; it needs preference records.
-        dimensions: Length of a token vector. It is used when the token table is distilled from a sentence encoder.
         index_size: Most queries in the index. Of more queries a sample is kept that covers all regions and models.
         tiers: Number of groups of equally good models. It is used by the method bradley-terry alone.
 
@@ -31,8 +32,7 @@ class SimilarityConfig(RouterConfig):
         routelearn.routers.errors.InputError: method is 'cosine'; expected one of 'kernel', 'bradley-terry'
     """
 
-    method: Annotated[Literal["kernel", "bradley-terry"], one_of("kernel", "bradley-terry")] = "kernel"
-    dimensions: Annotated[int, whole(8, 1024)] = DIMENSIONS
+    method: Annotated[Literal["kernel", "bradley-terry"], one_of(*KINDS)] = "kernel"
     index_size: Annotated[int, whole(16)] = 65_536
     tiers: Annotated[int, whole(2, 50)] = TIERS
 

@@ -1,9 +1,9 @@
-"""Add records and models to a similarity router that is already there: no retraining."""
+"""Add records and models to a similarity router that is already there, without training it again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,27 @@ import torch
 from ...data.records import Record
 from ...monitoring.reference import LEAST_REFERENCE, Moments, Reference
 from ...policies.threshold import StrongShare
-from ...routers.base import Model, win_rate
-from ...routers.bundle import MODEL, TOKENIZER, Manifest, read_bundle
+from ...routers.base import Floats, Model
 from ...routers.errors import InputError
 from ...routers.threshold_table import threshold_table
-from ..encoders.static import StaticEncoder
-from ..encoders.static_network import StaticNetwork, reference_quality, token_sums
+from ..encoders.static_network import encode_queries, reference_quality
 from ..examples import Examples, data_fingerprint, examples_of
 from ..export.gate import parity_gate
-from ..export.publish import Description, publish
-from ..export.to_onnx import stored_arrays
+from ..export.publish import publish
 from ..fit.drift_reference import blended, projection_of
 from ..fit.factorization import Batch, Factors
 from ..fit.novelty import centroids_of, held_out_novelty
 from .index import subsample
 from .kernel import Evidence, KernelNetwork, evidence_of
-from .train import KINDS, export_similarity
+from .stored import KernelIndex, RankingIndex, StoredRouter
+from .train import Network, export_similarity
 from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts
 
 #: Pseudo-records that hold a new model at the pool's average.
 _PRIOR = 1.0
-#: Queries of the index whose leave-one-out scores give the new thresholds.
+#: Queries of the index whose scores, each computed without itself, give the new thresholds.
 _CALIBRATION_QUERIES = 2000
-#: Share of the queries whose novelty, against the others, makes the new reference.
+#: Share of the queries whose novelty, against the others, makes the new drift reference.
 _NOVELTY_SHARE = 0.2
 
 
@@ -45,108 +43,127 @@ def extend_similarity(
 ) -> Path:
     """Add new records to the index of a similarity router, and models that they are the first to mention.
 
-    Bandwidth, prior, tiers and calibration stay; the thresholds are taken anew, from leave-one-out scores. A new
-    model starts at what its records say against the global ranking of the others.
+    Bandwidth, prior, tiers and calibration stay. The thresholds are taken again, from scores of queries of the index,
+    each computed without itself. A new model starts at what its records say against the global ranking of the others.
 
     Args:
         bundle: a similarity bundle.
         records: new records; those marked "test" are left out.
         out: where the result goes; None: in place, renamed over the old bundle when all is well.
-        pool: prices of new models, by name.
+        pool: new models with prices.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: not a similarity bundle, no records, or records of a kind that it does not hold.
+        InputError: it is not a similarity bundle, there are no records, or they are of a kind that it does not hold.
         BundleError: the bundle cannot be trusted.
         ExportError: the exported graph does not reproduce the network.
     """
-    manifest, contents = read_bundle(bundle)
-    if manifest.kind not in KINDS.values():
-        raise InputError(f"{bundle} is a {manifest.kind} router; only a similarity router can be extended")
-    arrays = stored_arrays(contents[MODEL])
-    index = manifest.training["index"]
-    names = [model.name for model in manifest.pool]
-    trainable = [record for record in records if record.split != "test"]
-    new = [name for name in sorted({n for record in trainable for n in record.models}) if name not in names]
-    if not trainable:
-        raise InputError(f"no records to add ({len(records)} are marked 'test')")
-    seen = {n for record in trainable for n in record.models}
-    mentioned = [name for name in [*names, *new] if name in seen]
-    examples = _over_pool(examples_of(trainable, mentioned, informative=False), [*names, *new])
-    encoder = StaticEncoder(
-        arrays["table"].copy(), index["scale"], contents[TOKENIZER], manifest.training["encoder_fingerprint"]
-    )
-    with torch.no_grad():
-        unit, _ = StaticNetwork(encoder, index["epsilon"]).features(
-            token_sums(examples.queries, encoder, manifest.truncation)
-        )
-    old = torch.from_numpy(arrays["vectors"].T.astype(np.float32) * arrays["vector_scale"][:, None])
-    unit = torch.cat([torch.nn.functional.normalize(old, dim=1), unit])
-    rebuild = _kernel if manifest.kind == KINDS["kernel"] else _weighted_ranking
-    network, settings, scores = rebuild(manifest, arrays, examples, encoder, unit, len(names))
-    seed = manifest.training["config"]["seed"]
-    network.centroids = torch.from_numpy(centroids_of(unit.numpy(), seed))
-    projection = arrays.get("projection")  # bundles of version 1 have none
-    if projection is None:
-        network.projection, network.projection_offset = projection_of(unit)
-    else:
-        network.projection = torch.from_numpy(projection.copy())
-        network.projection_offset = torch.from_numpy(arrays["projection_offset"].copy())
-    table = threshold_table(scores)
-    reference = _reference(manifest, network, unit, len(examples.queries), scores)
+    stored = StoredRouter.read(bundle)
+    additions = _additions(stored, records)
+    build = _build(stored, additions)
+    network, examples, manifest = build.network, additions.examples, stored.manifest
+    network.centroids = torch.from_numpy(centroids_of(additions.unit.numpy(), stored.seed))
+    network.projection, network.projection_offset = stored.projection() or projection_of(additions.unit)
+    table = threshold_table(build.scores)
+    reference = _reference(stored, network, additions, build.scores)
     prices = {model.name: model for model in pool}
-    entry = {
-        "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "records": len(examples.preferences) + len(examples.performances),
-        "queries": len(examples.queries),
-        "new_models": new,
-        "data_fingerprint": data_fingerprint(examples),
-    }
-    training = {
-        **manifest.training,
-        "records": manifest.training["records"] + entry["records"],
-        "queries": manifest.training["queries"] + entry["queries"],
-        "index": {**index, **settings, "queries": int(network.vectors.shape[1])},
-        "extended": [*manifest.training.get("extended", []), entry],
-    }
     return publish(
         out or bundle,
-        Description(
-            kind=manifest.kind,
-            pool=[*manifest.pool, *(prices.get(name, Model(name)) for name in new)],
-            strong=manifest.strong,
-            weak=manifest.weak,
-            link=manifest.link,  # type: ignore[arg-type]
-            truncation=manifest.truncation,
-            calibration=manifest.calibration,
-            threshold=StrongShare(manifest.training["config"]["strong_share"]).threshold_in(table),
-            threshold_table=table,
-            novelty_bound=manifest.novelty_bound,
-            training=training,
+        replace(
+            manifest,
+            pool=(*manifest.pool, *(prices.get(name, Model(name)) for name in additions.new_models)),
+            threshold=StrongShare(stored.strong_share).threshold_in(table),
+            threshold_table=tuple(table),
+            training=_training_facts(manifest.training, additions, build.index),
+            guarantee=None,  # it was for the old thresholds
         ),
         model=export_similarity(network),
-        tokenizer_json=contents[TOKENIZER],
+        tokenizer_json=stored.encoder.tokenizer_json,
         gate=parity_gate(
-            reference_quality(network, encoder, manifest.truncation), examples.queries, manifest.truncation
+            reference_quality(network, stored.encoder, manifest.truncation), examples.queries, manifest.truncation
         ),
         reference=lambda *_: reference,
     )
 
 
-def _reference(
-    manifest: Manifest,
-    network: KernelNetwork | WeightedRankingNetwork,
-    unit: torch.Tensor,
-    added: int,
-    scores: np.ndarray,
-) -> dict[str, Any] | None:
-    """What traffic looks like with the new queries, the last `added` of the unit vectors; None: too few queries."""
+@dataclass(frozen=True, kw_only=True)
+class _Additions:
+    """What is added to a stored router.
+
+    Attributes:
+        examples: the new records, over all models: those of the stored router first.
+        new_models: models that the stored router does not know.
+        unit: float32 (n, d), unit vectors of the queries in the index, then those of the new queries.
+    """
+
+    examples: Examples
+    new_models: list[str]
+    unit: torch.Tensor
+
+
+def _additions(stored: StoredRouter, records: Sequence[Record]) -> _Additions:
+    trainable = [record for record in records if record.split != "test"]
+    if not trainable:
+        raise InputError(f"no records to add: {len(records)} were given, and all are marked 'test'; expected others")
+    seen = {name for record in trainable for name in record.models}
+    new_models = sorted(seen.difference(stored.models))
+    names = [*stored.models, *new_models]
+    examples = _over_pool(examples_of(trainable, [name for name in names if name in seen], informative=False), names)
+    encoded = encode_queries(examples.queries, stored.encoder, stored.manifest.truncation, stored.index.epsilon)
+    return _Additions(examples=examples, new_models=new_models, unit=torch.cat([stored.unit(), encoded.unit]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Extension:
+    """The network of the extended router.
+
+    Attributes:
+        network: over the queries in the new index.
+        index: the new index, as the manifest keeps it.
+        scores: of queries in the index, each computed without itself.
+    """
+
+    network: Network
+    index: KernelIndex | RankingIndex
+    scores: Floats
+
+
+def _build(stored: StoredRouter, additions: _Additions) -> _Extension:
+    if isinstance(stored.index, KernelIndex):
+        return _kernel(stored, stored.index, additions)
+    return _weighted_ranking(stored, stored.index, additions)
+
+
+def _training_facts(
+    before: Mapping[str, Any], additions: _Additions, index: KernelIndex | RankingIndex
+) -> dict[str, Any]:
+    """The manifest's account of the training, with one entry more under "extended"."""
+    examples = additions.examples
+    entry = {
+        "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "records": len(examples.preferences) + len(examples.performances),
+        "queries": len(examples.queries),
+        "new_models": additions.new_models,
+        "data_fingerprint": data_fingerprint(examples),
+    }
+    return {
+        **before,
+        "records": before["records"] + entry["records"],
+        "queries": before["queries"] + entry["queries"],
+        "index": index.to_dict(),
+        "extended": [*before.get("extended", []), entry],
+    }
+
+
+def _reference(stored: StoredRouter, network: Network, additions: _Additions, scores: Floats) -> dict[str, Any] | None:
+    """The drift reference with the new queries in it; None: there are too few queries."""
     if len(scores) < LEAST_REFERENCE:
         return None
-    fold = np.random.default_rng(manifest.training["config"]["seed"]).random(len(unit)) < _NOVELTY_SHARE
-    novelties = held_out_novelty(unit.numpy(), fold, manifest.training["config"]["seed"])
+    manifest, unit, added = stored.manifest, additions.unit, len(additions.examples.queries)
+    fold = np.random.default_rng(stored.seed).random(len(unit)) < _NOVELTY_SHARE
+    novelties = held_out_novelty(unit.numpy(), fold, stored.seed)
     vectors = network.sketch(unit).numpy()
     renewed = Reference.from_samples(scores, novelties, vectors, manifest.novelty_bound)
     before = None if manifest.reference is None else Reference.from_dict(manifest.reference).vectors
@@ -187,74 +204,58 @@ def _ranking(base: torch.Tensor, examples: Examples, known: int) -> torch.Tensor
     return ranking
 
 
-def _kernel(
-    manifest: Manifest,
-    arrays: dict[str, Any],
-    examples: Examples,
-    encoder: StaticEncoder,
-    unit: torch.Tensor,
-    known: int,
-) -> tuple[KernelNetwork, dict[str, object], np.ndarray]:
-    index = manifest.training["index"]
-    if index["of_quality"] and len(examples.preferences):
+def _kernel(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> _Extension:
+    examples, unit = additions.examples, additions.unit
+    if index.of_quality and len(examples.preferences):
         raise InputError("this router holds performance records; it cannot take preference records")
-    base = torch.tensor(index["base"], dtype=torch.float64)
-    ranking = _ranking(torch.logit(base) if index["of_quality"] else base, examples, known)
+    base = torch.tensor(index.base, dtype=torch.float64)
+    ranking = _ranking(torch.logit(base) if index.of_quality else base, examples, len(stored.models))
     nothing = torch.zeros(1, len(ranking), dtype=torch.float64)  # no factors, one source
-    added = evidence_of(examples, Factors(ranking, nothing, nothing, nothing))
-    if not index["of_quality"] and added.of_quality:  # scores for a router of utilities: information, not counts
+    added = evidence_of(examples, Factors(bias=ranking, query_factors=nothing, model_factors=nothing, offsets=nothing))
+    if not index.of_quality and added.of_quality:  # scores for a router of utilities: information, not counts
         expected = torch.sigmoid(ranking).float()
         added = replace(added, base=ranking, amount=added.amount * expected * (1 - expected), of_quality=False)
-    stored = [torch.from_numpy(arrays[name].astype(np.float32)) for name in ("residual", "amount")]
-    width = len(ranking) - known
+    width = len(additions.new_models)
     residual, amount = (
-        torch.cat([torch.nn.functional.pad(before, [0, width]), after])
-        for before, after in zip(stored, (added.residual, added.amount), strict=True)
+        torch.cat([torch.nn.functional.pad(stored.tensor(name), [0, width]), after])
+        for name, after in (("residual", added.residual), ("amount", added.amount))
     )
-    config = manifest.training["config"]
-    rows, weight = subsample(unit.numpy(), (amount > 0).numpy(), config["index_size"], config["seed"])
-    scale = torch.from_numpy(weight).unsqueeze(1)
-    evidence = Evidence(added.base, residual[rows] * scale, amount[rows] * scale, index["of_quality"])
-    network = KernelNetwork(encoder, index["epsilon"], unit[rows], evidence).eval()
-    network.bandwidth, network.prior, network.centre = index["bandwidth"], index["prior"], index["centre"]
-    network.slope.fill_(manifest.calibration["slope"])
-    network.intercept.fill_(manifest.calibration["intercept"])
-    chosen = np.random.default_rng(0).permutation(len(rows))[:_CALIBRATION_QUERIES]
-    return network, {"base": added.base.tolist()}, _scores(manifest, network.left_out(unit[rows], chosen))
+    rows, scale = _index_rows(stored, unit, (amount > 0).numpy())
+    evidence = Evidence(
+        base=added.base, residual=residual[rows] * scale, amount=amount[rows] * scale, of_quality=index.of_quality
+    )
+    index = replace(index, queries=len(rows), base=added.base.tolist())
+    network = KernelNetwork(stored.encoder, unit[rows], evidence, index, stored.calibration).eval()
+    return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]))
 
 
-def _weighted_ranking(
-    manifest: Manifest,
-    arrays: dict[str, Any],
-    examples: Examples,
-    encoder: StaticEncoder,
-    unit: torch.Tensor,
-    known: int,
-) -> tuple[WeightedRankingNetwork, dict[str, object], np.ndarray]:
+def _weighted_ranking(stored: StoredRouter, index: RankingIndex, additions: _Additions) -> _Extension:
+    examples, unit = additions.examples, additions.unit
     if not len(examples.preferences):
         raise InputError("this router ranks by battles; it takes preference records only")
-    index = manifest.training["index"]
-    stored = torch.from_numpy(arrays["counts"].astype(np.float32))
-    rating = Start.of(stored).rating[:-1].double()
-    tiers = np.asarray(index["tiers"])
-    ranking = _ranking(rating[torch.from_numpy(tiers)], examples, known)
+    battles = stored.tensor("counts")
+    rating = Start.of(battles).rating[:-1].double()
+    tiers = np.asarray(index.tiers)
+    ranking = _ranking(rating[torch.from_numpy(tiers)], examples, len(stored.models))
     # A new model joins the tier whose rating is nearest its own.
-    joined = (ranking[known:, None] - rating[None, :]).abs().argmin(dim=1).numpy()
+    joined = (ranking[len(stored.models) :, None] - rating[None, :]).abs().argmin(dim=1).numpy()
     tiers = np.concatenate([tiers, joined]).astype(np.int64)
-    size = int(stored.shape[1] ** 0.5) - 1
-    counts = torch.cat([stored, battle_counts(examples.preferences, len(examples.queries), tiers, size)])
-    config = manifest.training["config"]
+    size = int(battles.shape[1] ** 0.5) - 1
+    counts = torch.cat([battles, battle_counts(examples.preferences, len(examples.queries), tiers, size)])
     answered = (counts.reshape(len(counts), size + 1, size + 1).sum(dim=1)[:, :size] > 0).numpy()
-    rows, weight = subsample(unit.numpy(), answered, config["index_size"], config["seed"])
-    counts = counts[rows] * torch.from_numpy(weight).unsqueeze(1)
-    network = WeightedRankingNetwork(encoder, index["epsilon"], unit[rows], counts, tiers, index["steps"]).eval()
-    network.slope.fill_(manifest.calibration["slope"])
-    chosen = np.random.default_rng(0).permutation(len(rows))[:_CALIBRATION_QUERIES]
-    return network, {"tiers": tiers.tolist()}, _scores(manifest, network.left_out(unit[rows], chosen))
+    rows, scale = _index_rows(stored, unit, answered)
+    index = replace(index, queries=len(rows), tiers=tiers.tolist())
+    network = WeightedRankingNetwork(stored.encoder, unit[rows], counts[rows] * scale, index, stored.calibration).eval()
+    return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]))
 
 
-def _scores(manifest: Manifest, quality: torch.Tensor) -> np.ndarray:
-    names = [model.name for model in manifest.pool]
-    strong, weak = names.index(manifest.strong), names.index(manifest.weak)
-    found = quality.float().numpy()
-    return win_rate(found[:, strong], found[:, weak], manifest.link)  # type: ignore[arg-type]
+def _index_rows(stored: StoredRouter, unit: torch.Tensor, answered: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+    """The queries that the new index keeps, int64 (k,), and their weights (k, 1)."""
+    rows, weight = subsample(unit.numpy(), answered, stored.index_size, stored.seed)
+    return rows, torch.from_numpy(weight).unsqueeze(1)
+
+
+def _scores(stored: StoredRouter, network: Network, unit: torch.Tensor) -> Floats:
+    """Scores of some queries of the index, each computed without itself, given its unit vectors (n, d)."""
+    chosen = np.random.default_rng(0).permutation(len(unit))[:_CALIBRATION_QUERIES]
+    return stored.scores(network.left_out(unit, chosen))

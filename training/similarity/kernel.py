@@ -18,10 +18,12 @@ import torch
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import Outputs
 from ..examples import Examples
+from ..fit.calibration import Calibration
 from ..fit.factorization import Batch, Factors
-from ..fit.ranking import Ranking, first_source, mean_loss
+from ..fit.ranking import Ranking, mean_loss, primary_outcomes
 from ..log import TrainingLog
 from .index import IndexedNetwork, index_sums
+from .stored import KernelIndex
 
 #: Tried by validation. A bandwidth of 16 halves the weight of a neighbour every 0.043 of cosine.
 BANDWIDTHS = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
@@ -112,11 +114,7 @@ def fit_kernel(
         parts.append(np.sort(random.permutation(rows)[:each]))
     chosen = np.zeros(len(unit), np.bool_)
     chosen[np.concatenate(parts)] = True
-    validation = [
-        Batch.of(first_source(part.of_queries(chosen)))
-        for part in (examples.preferences, examples.performances)
-        if len(part)
-    ]
+    validation = primary_outcomes(examples, chosen)
     phase = log.phase("kernel", len(BANDWIDTHS))
     best: KernelFit | None = None
     best_loss = float("inf")
@@ -164,19 +162,34 @@ class KernelNetwork(IndexedNetwork):
     slope: torch.Tensor
     intercept: torch.Tensor
 
-    def __init__(self, encoder: StaticEncoder, epsilon: float, unit: torch.Tensor, evidence: Evidence) -> None:
-        """Index the queries that `evidence` is about; kernel and calibration are set by the trainer."""
-        super().__init__(encoder, epsilon, unit)
+    def __init__(
+        self,
+        encoder: StaticEncoder,
+        unit: torch.Tensor,
+        evidence: Evidence,
+        index: KernelIndex,
+        calibration: Calibration,
+    ) -> None:
+        """Make a network over an index.
+
+        Args:
+            encoder: the token table.
+            unit: float32 (n, d), unit vectors of the queries in the index.
+            evidence: what these n queries say of the exported models.
+            index: bandwidth, prior and the rest.
+            calibration: slope and intercept of the utilities.
+        """
+        super().__init__(encoder, index.epsilon, unit)
         # float16 as it will be stored, so that torch and the graph compute with the same numbers.
         self.register_buffer("residual", evidence.residual.half().float())
         self.register_buffer("amount", evidence.amount.half().float())
         self.evidence = replace(evidence, base=evidence.base.float())
         self.register_buffer("base", self.evidence.base)
-        self.bandwidth = 1.0
-        self.prior = 1.0
-        self.register_buffer("slope", torch.ones(()))
-        self.register_buffer("intercept", torch.zeros(()))
-        self.centre = False
+        self.bandwidth = index.bandwidth
+        self.prior = index.prior
+        self.register_buffer("slope", torch.tensor(calibration.slope, dtype=torch.float32))
+        self.register_buffer("intercept", torch.tensor(calibration.intercept, dtype=torch.float32))
+        self.centre = index.centre
 
     def left_out(self, unit: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:
         """Quality (k, m) of some rows of the index, whose unit vectors (n, d) are given, each without its own evidence.

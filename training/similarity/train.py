@@ -9,7 +9,7 @@ and models can be added later (`extend.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +18,19 @@ import torch
 
 from ...data.records import Record
 from ...routers.base import Floats, Model, win_rate
-from ...routers.bundle import Truncation
 from ...routers.errors import InputError
-from ..encoders.static import StaticEncoder, static_encoder
-from ..encoders.static_network import OUTPUTS, StaticNetwork, epsilon_of, example_inputs, reference_quality, token_sums
-from ..examples import validation_folds
-from ..export.gate import parity_gate
+from ..encoders.static import static_encoder
+from ..encoders.static_network import OUTPUTS, EncodedQueries, encode_queries, example_inputs
 from ..export.to_onnx import export_onnx, store_as_float16
 from ..fit.drift_reference import projection_of
-from ..fit.novelty import centroids_of, held_out_novelty
+from ..fit.novelty import centroids_of
 from ..fit.ranking import Ranking, fit_ranking
-from ..pipeline import Job, Settled, finish, settle, start_job
-from .config import SimilarityConfig
+from ..pipeline import Findings, Job, Plan, settle, start_job
+from ..static_recipe import finish_static, load_encoder, plan_static_training
+from .config import KINDS, SimilarityConfig
 from .index import rows_per_run, subsample
 from .kernel import KernelNetwork, evidence_of, fit_kernel
+from .stored import KernelIndex, RankingIndex
 from .weighted_ranking import (
     Start,
     WeightedRankingNetwork,
@@ -41,11 +40,12 @@ from .weighted_ranking import (
     weighted_counts,
 )
 
-KINDS = {"kernel": "similarity", "bradley-terry": "similarity-bradley-terry"}
 #: Held-out queries that calibrate a similarity-weighted ranking, a fold.
 _CALIBRATION_QUERIES = 800
-#: Queries of the index whose scores, each left out, make the reference.
+#: Most queries of the index whose scores, each computed without itself, make the drift reference.
 REFERENCE_QUERIES = 2000
+
+Network = KernelNetwork | WeightedRankingNetwork
 
 
 def train_similarity(
@@ -56,138 +56,172 @@ def train_similarity(
     pool: Sequence[Model] = (),
     progress: bool = False,
 ) -> Path:
-    """Build a similarity router and export it.
-
-    Args:
-        records: preference and performance records, mixed as they come; see `start_job` for their use.
-        out: folder of the bundle; the log goes to ``<out>.training/``.
-        config: settings.
-        pool: prices of models, by name.
-        progress: show a progress bar on stderr.
-
-    Returns:
-        The bundle's folder, for `routelearn.load`.
+    """Build a similarity router and export it; arguments and result as those of `train_matrix_factorization`.
 
     Raises:
-        InputError: nothing to learn from, a model that no record mentions, or a setting out of range.
-        ExportError: the exported graph does not reproduce the network.
+        InputError: see `check_similarity`.
+        ExportError: the exported graph does not reproduce the network, or the ranking does not converge.
     """
     config = config or SimilarityConfig()
-    job = start_job(records, out, config, pool, progress)
-    if config.method == "bradley-terry" and not len(job.examples.preferences):
-        raise InputError("the method 'bradley-terry' needs preference records; there are none: use 'kernel'")
+    job = start_job(_plan(records, out, config, pool), progress)
     with job.log:
         return _train(job, config)
 
 
+def check_similarity(
+    records: Sequence[Record], out: str | Path, config: SimilarityConfig | None = None, *, pool: Sequence[Model] = ()
+) -> Plan:
+    """Refuse whatever `train_similarity` refuses before it fits; writes nothing but the encoder's cache.
+
+    Raises:
+        InputError: as `check_matrix_factorization` raises it, or the method does not suit the records.
+    """
+    config = config or SimilarityConfig()
+    plan = _plan(records, out, config, pool)
+    static_encoder(config.encoder, config.dimensions)
+    return plan
+
+
+def _plan(records: Sequence[Record], out: str | Path, config: SimilarityConfig, pool: Sequence[Model]) -> Plan:
+    plan = plan_static_training(records, out, config, pool, kind=KINDS[config.method])
+    if config.method == "bradley-terry" and not len(plan.examples.preferences):
+        raise InputError("the method 'bradley-terry' needs preference records; there are none: use 'kernel'")
+    return plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Build:
+    """A similarity router before its export.
+
+    Attributes:
+        network: over the queries in the index.
+        index: the index, as the manifest keeps it.
+        findings: what held-out utilities say.
+        rows: int64 (k,), the queries in the index.
+    """
+
+    network: Network
+    index: KernelIndex | RankingIndex
+    findings: Findings
+    rows: npt.NDArray[np.int64]
+
+
 def _train(job: Job, config: SimilarityConfig) -> Path:
-    examples, log = job.examples, job.log
-    phase = log.phase("encoder", 1)
-    encoder = static_encoder(config.encoder, config.dimensions)
-    log.advance(phase)
-    truncation = Truncation(max_tokens=config.max_tokens, distinct=True)
-    folds = validation_folds(examples, config.folds, config.seed)
-    total = token_sums(examples.queries, encoder, truncation)
-    epsilon = epsilon_of(total)
-    with torch.no_grad():
-        unit, _ = StaticNetwork(encoder, epsilon).features(total)
-    ranking = fit_ranking(examples, folds, log)
-    train = _kernel if config.method == "kernel" else _weighted_ranking
-    network, settled, rows, extra = train(job, config, encoder, epsilon, unit, folds, ranking)
+    examples = job.examples
+    encoded = encode_queries(examples.queries, load_encoder(job, config), job.truncation)
+    ranking = fit_ranking(examples, job.folds, job.log)
+    build = (_kernel if config.method == "kernel" else _weighted_ranking)(job, config, encoded, ranking)
+    network, unit, primary = build.network, encoded.unit, examples.primary_queries()
     network.centroids = torch.from_numpy(centroids_of(unit.numpy(), config.seed))
-    own = examples.own_queries()
-    network.projection, network.projection_offset = projection_of(unit[torch.from_numpy(own)])
-    return finish(
+    network.projection, network.projection_offset = projection_of(unit[torch.from_numpy(primary)])
+    return finish_static(
         job,
         config,
-        settled,
-        kind=KINDS[config.method],
+        build.findings,
+        network,
+        encoded,
         model=export_similarity(network),
-        tokenizer_json=encoder.tokenizer_json,
-        truncation=truncation,
-        gate=parity_gate(reference_quality(network, encoder, truncation), examples.queries, truncation),
-        fold=folds[0],
-        novelties=held_out_novelty(unit.numpy(), folds[0], config.seed),
-        scores=_scores_left_out(network, settled, unit[rows], own[rows], config.seed),
-        encoder_fingerprint=encoder.fingerprint,
-        index={"queries": network.vectors.shape[1], "epsilon": epsilon, "scale": encoder.scale, **extra},
+        scores=_scores_left_out(build, unit[build.rows], primary[build.rows], config.seed),
+        index=build.index.to_dict(),
     )
 
 
-#: Network, what held-out utilities say, the queries in the index, and more to keep.
-Trained = tuple["KernelNetwork | WeightedRankingNetwork", Settled, npt.NDArray[np.int64], dict[str, object]]
+def _scores_left_out(build: _Build, unit: torch.Tensor, primary: npt.NDArray[np.bool_], seed: int) -> Floats:
+    """Scores of some queries of the primary source, each computed without itself, given the index's vectors (n, d)."""
+    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(primary))[:REFERENCE_QUERIES]
+    quality = build.network.left_out(unit, chosen).float().numpy()
+    manifest = build.findings.manifest
+    strong, weak = manifest.columns
+    return win_rate(quality[:, strong], quality[:, weak], manifest.link)
 
 
-def _scores_left_out(
-    network: KernelNetwork | WeightedRankingNetwork,
-    settled: Settled,
-    unit: torch.Tensor,
-    own: npt.NDArray[np.bool_],
-    seed: int,
-) -> Floats:
-    """Scores of some rows of the index (n, d) that are the router's own, each with itself left out."""
-    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(own))[:REFERENCE_QUERIES]
-    quality = network.left_out(unit, chosen).float().numpy()
-    strong, weak = settled.names.index(settled.strong), settled.names.index(settled.weak)
-    return win_rate(quality[:, strong], quality[:, weak], settled.link)
+def _index_rows(
+    unit: torch.Tensor, answered: npt.NDArray[np.bool_], config: SimilarityConfig
+) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
+    """The queries that the index keeps, int64 (k,), and their weights (k, 1).
+
+    Args:
+        unit: float32 (n, d), unit vectors.
+        answered: bool (n, m), whether a query says something of an exported model; a query that says nothing of any,
+            as one of another source may, is left out.
+        config: settings.
+    """
+    known = np.flatnonzero(answered.any(axis=1))
+    rows, weight = subsample(unit[known].numpy(), answered[known], config.index_size, config.seed)
+    return known[rows], torch.from_numpy(weight).unsqueeze(1)
 
 
-def _kernel(
-    job: Job,
-    config: SimilarityConfig,
-    encoder: StaticEncoder,
-    epsilon: float,
-    unit: torch.Tensor,
-    folds: list[npt.NDArray[np.bool_]],
-    ranking: Ranking,
-) -> Trained:
-    fitted = fit_kernel(unit, job.examples, folds, ranking, config.seed, job.log)
-    settled = settle(job, config, fitted.utilities, fitted.held_out, ranking.overall.bias, ranking.loss)
-    kept = settled.columns
+def _kernel(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking: Ranking) -> _Build:
+    fit = fit_kernel(encoded.unit, job.examples, job.folds, ranking, config.seed, job.log)
+    findings = settle(job, config, fit.utilities, fit.held_out, ranking.overall.bias, ranking.loss)
+    columns = findings.columns
     evidence = evidence_of(job.examples, ranking.overall)
-    amount = evidence.amount[:, kept]
-    known = np.flatnonzero((amount > 0).any(dim=1).numpy())  # queries of other sources may know no exported model
-    rows, weight = subsample(unit[known].numpy(), (amount[known] > 0).numpy(), config.index_size, config.seed)
-    rows, scale = known[rows], torch.from_numpy(weight).unsqueeze(1)
+    amount = evidence.amount[:, columns]
+    rows, scale = _index_rows(encoded.unit, (amount > 0).numpy(), config)
     evidence = replace(
         evidence,
-        base=evidence.base[kept],
-        residual=evidence.residual[rows][:, kept] * scale,
+        base=evidence.base[columns],
+        residual=evidence.residual[rows][:, columns] * scale,
         amount=amount[rows] * scale,
     )
-    network = KernelNetwork(encoder, epsilon, unit[rows], evidence).eval()
-    network.bandwidth, network.prior = fitted.bandwidth, fitted.prior
-    network.slope.fill_(settled.calibration.slope)
-    network.intercept.fill_(settled.calibration.intercept)
-    network.centre = not len(job.examples.performances)
-    extra: dict[str, object] = {
-        "bandwidth": fitted.bandwidth,
-        "prior": fitted.prior,
-        "base": evidence.base.tolist(),
-        "of_quality": evidence.of_quality,
-        "centre": network.centre,
-    }
-    return network, settled, rows, extra
+    index = KernelIndex(
+        queries=len(rows),
+        epsilon=encoded.epsilon,
+        scale=encoded.encoder.scale,
+        bandwidth=fit.bandwidth,
+        prior=fit.prior,
+        base=evidence.base.tolist(),
+        of_quality=evidence.of_quality,
+        centre=not len(job.examples.performances),
+    )
+    network = KernelNetwork(encoded.encoder, encoded.unit[rows], evidence, index, findings.calibration).eval()
+    return _Build(network=network, index=index, findings=findings, rows=rows)
 
 
-def _weighted_ranking(
-    job: Job,
-    config: SimilarityConfig,
-    encoder: StaticEncoder,
-    epsilon: float,
-    unit: torch.Tensor,
-    folds: list[npt.NDArray[np.bool_]],
-    ranking: Ranking,
-) -> Trained:
-    examples = job.examples
-    battles = examples.preferences
-    utilities = torch.zeros(len(unit), len(examples.models), dtype=torch.float64)
+def _weighted_ranking(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking: Ranking) -> _Build:
+    battles, unit, models = job.examples.preferences, encoded.unit, len(job.examples.models)
+    fit = _fit_ranking_of_tiers(job, config, unit, ranking)
+    findings = settle(job, config, fit.utilities, fit.held_out, ranking.overall.bias, ranking.loss)
+    tier = tiers_of(ranking.overall.bias.numpy(), config.tiers)
+    answered = np.zeros((len(unit), models), np.bool_)
+    answered[np.repeat(battles.query, 2), battles.model.ravel()] = True
+    rows, scale = _index_rows(unit, answered, config)
+    counts = battle_counts(battles, len(unit), tier)[rows] * scale
+    index = RankingIndex(
+        queries=len(rows),
+        epsilon=encoded.epsilon,
+        scale=encoded.encoder.scale,
+        tiers=tier[findings.columns].tolist(),
+        steps=fit.steps,
+    )
+    network = WeightedRankingNetwork(encoded.encoder, unit[rows], counts, index, findings.calibration).eval()
+    return _Build(network=network, index=index, findings=findings, rows=rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TierFit:
+    """What similarity-weighted rankings predict for held-out queries.
+
+    Attributes:
+        utilities: float64 (n, m); only the rows of `held_out` are set.
+        held_out: bool (n,).
+        steps: steps of the graph's iteration that were enough in every fold.
+    """
+
+    utilities: torch.Tensor
+    held_out: npt.NDArray[np.bool_]
+    steps: int
+
+
+def _fit_ranking_of_tiers(job: Job, config: SimilarityConfig, unit: torch.Tensor, ranking: Ranking) -> _TierFit:
+    battles = job.examples.preferences
+    utilities = torch.zeros(len(unit), len(job.examples.models), dtype=torch.float64)
     held_out = np.zeros(len(unit), np.bool_)
     random = np.random.default_rng(config.seed)
     steps = 0
-    phase = job.log.phase("similarity-weighted ranking", len(folds))
-    for fold, one in zip(folds, ranking.folds, strict=True):
-        tier = tiers_of(one.bias.numpy(), config.tiers)
+    phase = job.log.phase("similarity-weighted ranking", len(job.folds))
+    for fold, fold_ranking in zip(job.folds, ranking.folds, strict=True):
+        tier = tiers_of(fold_ranking.bias.numpy(), config.tiers)
         counts = battle_counts(battles, len(unit), tier)
         rows = np.sort(random.permutation(np.flatnonzero(fold))[:_CALIBRATION_QUERIES])
         others = np.flatnonzero(~fold)
@@ -197,17 +231,7 @@ def _weighted_ranking(
         utilities[rows] = ratings[:, tier].double()
         held_out[rows] = True
         job.log.advance(phase)
-    settled = settle(job, config, utilities, held_out, ranking.overall.bias, ranking.loss)
-    tier = tiers_of(ranking.overall.bias.numpy(), config.tiers)
-    answered = np.zeros((len(unit), len(examples.models)), np.bool_)
-    answered[np.repeat(battles.query, 2), battles.model.ravel()] = True
-    known = np.flatnonzero(answered.any(axis=1))
-    rows, weight = subsample(unit[known].numpy(), answered[known], config.index_size, config.seed)
-    rows = known[rows]
-    counts = battle_counts(battles, len(unit), tier)[rows] * torch.from_numpy(weight).unsqueeze(1)
-    network = WeightedRankingNetwork(encoder, epsilon, unit[rows], counts, tier[settled.columns], steps).eval()
-    network.slope.fill_(settled.calibration.slope)
-    return network, settled, rows, {"tiers": tier[settled.columns].tolist(), "steps": steps}
+    return _TierFit(utilities=utilities, held_out=held_out, steps=steps)
 
 
 def export_similarity(network: KernelNetwork | WeightedRankingNetwork) -> bytes:

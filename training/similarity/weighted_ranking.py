@@ -25,8 +25,10 @@ from ...routers.errors import ExportError
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import Outputs
 from ..examples import Outcomes
+from ..fit.calibration import Calibration
 from .config import TIERS
 from .index import IndexedNetwork, index_sums
+from .stored import RankingIndex
 
 #: Steps of Newton's method from equal ratings; quadratic, so that the last two change nothing (tested).
 NEWTON_STEPS = 12
@@ -218,21 +220,28 @@ class WeightedRankingNetwork(IndexedNetwork):
     def __init__(
         self,
         encoder: StaticEncoder,
-        epsilon: float,
         unit: torch.Tensor,
         counts: torch.Tensor,
-        tier: npt.NDArray[np.int64],
-        steps: int,
+        index: RankingIndex,
+        calibration: Calibration,
     ) -> None:
-        """Index queries (n, d) with their battles (n, (t + 1)^2), for models of these tiers (m,)."""
-        super().__init__(encoder, epsilon, unit)
+        """Make a network over an index.
+
+        Args:
+            encoder: the token table.
+            unit: float32 (n, d), unit vectors of the queries in the index.
+            counts: float32 (n, (t + 1)^2), the battles of these queries, as `battle_counts` gives them.
+            index: tiers of the m exported models, and steps of the iteration.
+            calibration: slope of the ratings; an intercept would cancel.
+        """
+        super().__init__(encoder, index.epsilon, unit)
         self.register_buffer("counts", counts.half().float())
         start = Start.of(self.counts)
         self.register_buffer("rating", start.rating)
         self.register_buffer("inverse", start.inverse)
-        self.steps = steps
-        self.register_buffer("tier", torch.from_numpy(tier))
-        self.register_buffer("slope", torch.ones(()))
+        self.steps = index.steps
+        self.register_buffer("tier", torch.tensor(index.tiers, dtype=torch.int64))
+        self.register_buffer("slope", torch.tensor(calibration.slope, dtype=torch.float32))
         self.players = math.isqrt(counts.shape[1])
 
     def left_out(self, unit: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:

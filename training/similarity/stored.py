@@ -1,0 +1,167 @@
+"""A similarity bundle as `extend` reads it: its index, typed, and the arrays of its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...routers.base import Floats, win_rate
+from ...routers.bundle import MODEL, TOKENIZER, Manifest, read_bundle
+from ...routers.errors import BundleCorruptError, InputError
+from ..encoders.static import StaticEncoder
+from ..export.to_onnx import stored_arrays
+from ..fit.calibration import Calibration
+from .config import KINDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """What a manifest keeps of the index of any similarity router, under ``training.index``.
+
+    Attributes:
+        queries: number of queries in the index.
+        epsilon: added to the variance of a query's vector over the dimensions.
+        scale: a token's vector is its int8 row in the table times this scale.
+    """
+
+    queries: int
+    epsilon: float
+    scale: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stored form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Any:
+        """Read the stored form.
+
+        Raises:
+            BundleCorruptError: a field is missing, or there is one too many.
+        """
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise BundleCorruptError(f"training.index of the manifest cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelIndex(Index):
+    """The index of a router of the method "kernel"; see `kernel.py`.
+
+    Attributes:
+        bandwidth: the weight of a query in the index is ``exp(bandwidth * (cosine - 1))``.
+        prior: amount of evidence that the global ranking counts for.
+        base: quality or utility of each model, whatever the query.
+        of_quality: base and evidence are qualities, not utilities.
+        centre: utilities are centred over the models, since there are only preferences.
+    """
+
+    bandwidth: float
+    prior: float
+    base: list[float]
+    of_quality: bool
+    centre: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingIndex(Index):
+    """The index of a router of the method "bradley-terry"; see `weighted_ranking.py`.
+
+    Attributes:
+        tiers: the tier of each model, 0 the best.
+        steps: steps of the graph's iteration.
+    """
+
+    tiers: list[int]
+    steps: int
+
+
+@dataclass(frozen=True)
+class StoredRouter:
+    """A similarity bundle that was read.
+
+    Attributes:
+        manifest: its manifest.
+        index: its index, typed.
+        calibration: what was folded into the graph.
+        arrays: the initializers of its graph, by name.
+        encoder: its static encoder.
+        seed: seed of the training.
+        strong_share: strong share of the default threshold.
+        index_size: most queries in the index.
+    """
+
+    manifest: Manifest
+    index: KernelIndex | RankingIndex
+    calibration: Calibration
+    arrays: dict[str, Any]
+    encoder: StaticEncoder
+    seed: int
+    strong_share: float
+    index_size: int
+
+    @classmethod
+    def read(cls, bundle: str | Path) -> StoredRouter:
+        """Read a similarity bundle.
+
+        Raises:
+            InputError: it is a bundle of another kind.
+            BundleError: the bundle cannot be trusted.
+        """
+        manifest, contents = read_bundle(bundle)
+        if manifest.kind not in KINDS.values():
+            raise InputError(
+                f"{bundle} is a {manifest.kind} router; expected a similarity router: only a similarity "
+                "router can be extended"
+            )
+        training, arrays = manifest.training, stored_arrays(contents[MODEL])
+        kind: type[Index] = KernelIndex if manifest.kind == KINDS["kernel"] else RankingIndex
+        index = kind.from_dict(training["index"])
+        return cls(
+            manifest=manifest,
+            index=index,
+            calibration=Calibration(**manifest.calibration),
+            arrays=arrays,
+            encoder=StaticEncoder(
+                table=arrays["table"].copy(),
+                scale=index.scale,
+                tokenizer_json=contents[TOKENIZER],
+                fingerprint=training["encoder_fingerprint"],
+            ),
+            seed=training["config"]["seed"],
+            strong_share=training["config"]["strong_share"],
+            index_size=training["config"]["index_size"],
+        )
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the pool, in the order of the graph's columns."""
+        return [model.name for model in self.manifest.pool]
+
+    def unit(self) -> torch.Tensor:
+        """The unit vectors of the index, float32 (n, d)."""
+        vectors = self.arrays["vectors"].T.astype(np.float32) * self.arrays["vector_scale"][:, None]
+        return torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """An initializer of the graph as float32."""
+        return torch.from_numpy(self.arrays[name].astype(np.float32))
+
+    def projection(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Weight and offset of the sketch that drift is measured on; None: bundles of version 1 have none."""
+        weight = self.arrays.get("projection")
+        if weight is None:
+            return None
+        return torch.from_numpy(weight.copy()), torch.from_numpy(self.arrays["projection_offset"].copy())
+
+    def scores(self, quality: torch.Tensor) -> Floats:
+        """Scores (n,) of qualities (n, m)."""
+        values = quality.float().numpy()
+        strong, weak = self.manifest.columns
+        return win_rate(values[:, strong], values[:, weak], self.manifest.link)

@@ -1,0 +1,86 @@
+"""What the recipes on a static encoder share: the plan, the encoder, and the end of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.records import Record
+from ..routers.base import Floats, Model
+from ..routers.bundle import Truncation
+from .config import StaticRouterConfig
+from .encoders.static import StaticEncoder, static_encoder
+from .encoders.static_network import EncodedQueries, StaticNetwork, reference_quality
+from .export.gate import parity_gate
+from .fit.novelty import held_out_novelty
+from .pipeline import Findings, Job, Plan, finish, plan_training
+
+
+def plan_static_training(
+    records: Sequence[Record],
+    out: str | Path,
+    config: StaticRouterConfig,
+    pool: Sequence[Model],
+    *,
+    kind: str,
+    most_folds: int | None = None,
+) -> Plan:
+    """Check a run as `plan_training` does; a static router reads each distinct token of a query once."""
+    truncation = Truncation(max_tokens=config.max_tokens, distinct=True)
+    return plan_training(records, out, config, pool, kind=kind, truncation=truncation, most_folds=most_folds)
+
+
+def load_encoder(job: Job, config: StaticRouterConfig) -> StaticEncoder:
+    """The static encoder of the settings, with a progress bar, since distilling it takes some 20 seconds once."""
+    phase = job.log.phase("encoder", 1)
+    encoder = static_encoder(config.encoder, config.dimensions)
+    job.log.advance(phase)
+    return encoder
+
+
+def finish_static(
+    job: Job,
+    config: StaticRouterConfig,
+    findings: Findings,
+    network: StaticNetwork,
+    encoded: EncodedQueries,
+    *,
+    model: bytes,
+    unfitted: npt.NDArray[np.bool_] | None = None,
+    scores: Floats | None = None,
+    l2: float | None = None,
+    index: dict[str, Any] | None = None,
+) -> Path:
+    """Publish the graph of a static network, behind the parity gate.
+
+    Args:
+        job: the run.
+        config: its settings.
+        findings: what held-out utilities say.
+        network: what was exported.
+        encoded: the queries of the job.
+        model: the exported graph.
+        unfitted: as in `finish`.
+        scores: as in `finish`.
+        l2: as in `finish`.
+        index: what a similarity router needs to be extended.
+    """
+    reference = reference_quality(network, encoded.encoder, job.truncation)
+    return finish(
+        job,
+        config,
+        findings,
+        model=model,
+        tokenizer_json=encoded.encoder.tokenizer_json,
+        gate=parity_gate(reference, job.examples.queries, job.truncation),
+        novelties=held_out_novelty(encoded.unit.numpy(), job.folds[0], config.seed),
+        unfitted=unfitted,
+        scores=scores,
+        l2=l2,
+        encoder_fingerprint=encoded.encoder.fingerprint,
+        index=index,
+    )

@@ -1,0 +1,119 @@
+"""What `train` says at its end: the models it took, the threshold, what the router gained, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..data.readers import parse_source
+from ..routers.bundle import VERIFIER, Manifest
+
+#: Nats over all held-out outcomes: a smaller gain over the global ranking is within chance.
+LEAST_GAIN = 4.0
+#: What `summary` suggests to route.
+_QUERY = "Prove that the square root of 2 is irrational."
+
+
+def summary(
+    manifest: Manifest,
+    path: str | Path,
+    *,
+    data: Sequence[str] = (),
+    has_test_rows: bool = False,
+    named_pair: bool = True,
+) -> list[str]:
+    """Plain sentences about a trained bundle, for the terminal.
+
+    Args:
+        manifest: the bundle's manifest, of a router or of a verifier.
+        path: the bundle's folder, as the user wrote it.
+        data: the training files, as the user wrote them.
+        has_test_rows: the training files hold rows marked "test", which were left out.
+        named_pair: the user named the strong and the weak model; else training took them from the records.
+
+    Returns:
+        One sentence or command a line; the last line is a command.
+
+    Example:
+        >>> from routelearn.routers.bundle import read_manifest
+        >>> from routelearn.training.summary import summary
+        >>> summary(read_manifest("router"), "router")[-1]
+        "routelearn route router 'Prove that the square root of 2 is irrational.'"
+    """
+    if manifest.kind == VERIFIER:
+        return _verifier_summary(manifest, path, data)
+    pair = f"The strong model is {manifest.strong}, the weak model is {manifest.weak}"
+    source = "" if named_pair else " (taken from the records: name others with --strong and --weak)"
+    share = _share_at(manifest)
+    return [
+        f"{pair}{source}.",
+        f"A query whose score is {manifest.threshold:.4f} or more goes to {manifest.strong}: {share:.0%} of the "
+        "held-out queries.",
+        _gain(manifest),
+        *_next_for_router(path, data, has_test_rows),
+    ]
+
+
+def _gain(manifest: Manifest) -> str:
+    """Whether the router predicts held-out outcomes better than one ranking of the models for all queries."""
+    metrics = manifest.training["metrics"]
+    loss, ranking = metrics["log loss"], metrics["log loss of the global ranking"]
+    figures = f"on {metrics['held-out queries']:,} held-out queries its log loss is {loss:.4f}"
+    if (ranking - loss) * metrics.get("held-out outcomes", metrics["held-out queries"]) < LEAST_GAIN:
+        return (
+            f"The router learned little from the queries: {figures}, and {ranking:.4f} when every query gets the same "
+            "ranking of the models. Expect it to choose about as well as one model for all."
+        )
+    return (
+        f"The router predicts which model wins better than one ranking for all queries does: {figures} instead of "
+        f"{ranking:.4f}, {1 - loss / ranking:.1%} less."
+    )
+
+
+def _next_for_router(path: str | Path, data: Sequence[str], has_test_rows: bool) -> list[str]:
+    if data and has_test_rows:
+        files = [parse_source(source)[0] for source in data]
+        tested = [word for file in files for word in ("--data", file)]
+        trained = [word for file in files for word in ("--train", file)]
+        command = ["routelearn", "evaluate", str(path), *tested, "--split", "test", *trained]
+        return ["To measure the router on the rows marked test, type:", shlex.join(command)]
+    return ["To try the router, type:", shlex.join(["routelearn", "route", str(path), _QUERY])]
+
+
+def _verifier_summary(manifest: Manifest, path: str | Path, data: Sequence[str]) -> list[str]:
+    metrics = manifest.training["metrics"]
+    models = ", ".join(model.name for model in manifest.pool)
+    answers = f"the answers of {manifest.weak}" if manifest.weak else f"answers of {models}"
+    replaced = f", and {manifest.strong} answers instead" if manifest.strong else ""
+    loss, base = metrics["log loss"], metrics["log loss of the base rate"]
+    better = "less" if loss < base else "not less"
+    train = [word for source in data for word in ("--train", parse_source(source)[0])]
+    command = [
+        "routelearn",
+        "cascade-plan",
+        "--verifier",
+        str(path),
+        "--data",
+        "TEST.parquet",
+        "--prices",
+        "PRICES.toml",
+    ]
+    return [
+        f"The verifier judges {answers}.",
+        f"An answer whose confidence is below {manifest.threshold:.4f} is escalated{replaced}: "
+        f"{_share_at(manifest):.0%} of the held-out answers.",
+        f"On {metrics['held-out answers']:,} held-out answers its log loss is {loss:.4f}; this is {better} than the "
+        f"{base:.4f} of giving every answer the same confidence. A good answer gets a higher confidence than "
+        f"a bad one in {metrics['AUROC']:.1%} of the pairs.",
+        "To see what a cascade with it costs, on records that it has not seen, type:",
+        shlex.join([*command, *train]),
+    ]
+
+
+def _share_at(manifest: Manifest) -> float:
+    """The share of held-out queries, or answers, that the default threshold sends to the strong model."""
+    shares, thresholds = zip(*sorted(manifest.threshold_table, key=lambda row: row[1]), strict=True)
+    return float(np.interp(manifest.threshold, thresholds, shares))
