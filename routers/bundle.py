@@ -326,7 +326,9 @@ def check_replaceable(path: Path) -> None:
         InputError: the path exists and is neither a bundle nor an empty folder, or its parent cannot be written.
     """
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / MANIFEST).is_file())):
-        raise InputError(f"{path} exists and is not a bundle; expected a bundle to replace, or a path that does not exist")
+        raise InputError(
+            f"{path} exists and is not a bundle; expected a bundle to replace, or a path that does not exist"
+        )
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from ..data.records import Record
 from ..routers.base import Floats, Model
 from ..routers.bundle import Truncation
-from .config import StaticRouterConfig
+from ..routers.errors import InputError
+from .config import DIMENSIONS, StaticRouterConfig
 from .encoders.static import StaticEncoder, static_encoder
 from .encoders.static_network import EncodedQueries, StaticNetwork, reference_quality
 from .export.gate import parity_gate
@@ -34,10 +35,25 @@ def plan_static_training(
     return plan_training(records, out, config, pool, kind=kind, truncation=truncation, most_folds=most_folds)
 
 
-def load_encoder(job: Job, config: StaticRouterConfig) -> StaticEncoder:
-    """The static encoder of the settings, with a progress bar, since distilling it takes some 20 seconds once."""
-    phase = job.log.phase("encoder", 1)
+def encoder_of(config: StaticRouterConfig) -> StaticEncoder:
+    """The static encoder that the settings name; distilling one takes some 20 seconds, and then it is in the cache.
+
+    Raises:
+        InputError: there is no such encoder, or its vectors have another length than the settings say.
+    """
     encoder = static_encoder(config.encoder, config.dimensions)
+    if encoder.dimensions != config.dimensions != DIMENSIONS:
+        raise InputError(
+            f"dimensions is {config.dimensions}, but the vectors of {config.encoder} have {encoder.dimensions} dimensions "
+            f"and are used as they are; expected {encoder.dimensions}, or no such setting"
+        )
+    return encoder
+
+
+def load_encoder(job: Job, config: StaticRouterConfig) -> StaticEncoder:
+    """As `encoder_of`, with a progress bar."""
+    phase = job.log.phase("encoder", 1)
+    encoder = encoder_of(config)
     job.log.advance(phase)
     return encoder
 

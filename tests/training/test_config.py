@@ -70,7 +70,7 @@ def attributes_read(*files: Path) -> set[str]:
 
 @pytest.mark.parametrize(("recipe", "config"), CONFIGS.items())
 def test_every_setting_is_read_by_its_recipe(recipe: str, config: type[Config]) -> None:
-    read = attributes_read(TRAINING / "pipeline.py", *(TRAINING / recipe).glob("*.py"))
+    read = attributes_read(TRAINING / "pipeline.py", TRAINING / "static_recipe.py", *(TRAINING / recipe).glob("*.py"))
     assert {item.name for item in fields(config)} <= read
 
 

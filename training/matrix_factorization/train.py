@@ -21,7 +21,7 @@ import torch
 
 from ...data.records import Record
 from ...routers.base import Model
-from ..encoders.static import StaticEncoder, static_encoder
+from ..encoders.static import StaticEncoder
 from ..encoders.static_network import OUTPUTS, EncodedQueries, encode_queries, example_inputs
 from ..examples import Examples
 from ..export.to_onnx import export_onnx
@@ -31,7 +31,7 @@ from ..fit.novelty import centroids_of
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
 from ..pipeline import Findings, Job, Plan, centred, settle, start_job
-from ..static_recipe import finish_static, load_encoder, plan_static_training
+from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
 from .config import MatrixFactorizationConfig
 from .finetune_table import finetune_table
 from .network import MatrixFactorization, Standard
@@ -87,7 +87,7 @@ def check_matrix_factorization(
     """
     config = config or MatrixFactorizationConfig()
     plan = _plan(records, out, config, pool)
-    static_encoder(config.encoder, config.dimensions)
+    encoder_of(config)
     return plan
 
 

@@ -19,14 +19,13 @@ import torch
 from ...data.records import Record
 from ...routers.base import Floats, Model, win_rate
 from ...routers.errors import InputError
-from ..encoders.static import static_encoder
 from ..encoders.static_network import OUTPUTS, EncodedQueries, encode_queries, example_inputs
 from ..export.to_onnx import export_onnx, store_as_float16
 from ..fit.drift_reference import projection_of
 from ..fit.novelty import centroids_of
 from ..fit.ranking import Ranking, fit_ranking
 from ..pipeline import Findings, Job, Plan, settle, start_job
-from ..static_recipe import finish_static, load_encoder, plan_static_training
+from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
 from .config import KINDS, SimilarityConfig
 from .index import rows_per_run, subsample
 from .kernel import KernelNetwork, evidence_of, fit_kernel
@@ -78,7 +77,7 @@ def check_similarity(
     """
     config = config or SimilarityConfig()
     plan = _plan(records, out, config, pool)
-    static_encoder(config.encoder, config.dimensions)
+    encoder_of(config)
     return plan
 
 
