@@ -1,13 +1,11 @@
-"""A bundle: one exported router or verifier, a folder that `load` reads.
+"""A bundle: one exported router or verifier, a folder that `load` reads; docs/bundle.md describes the format.
 
-``router.json`` (the manifest below), ``model.onnx``, ``tokenizer.json``, ``README.md``.
-A bundle is written to a sibling folder and renamed; at load every file is read
-once, and the very bytes that were hashed are the bytes that run. A bundle from
-a stranger is refused before anything outside its folder is read: only these
-four names, only regular files, no symbolic links, bounded sizes.
+The folder holds ``router.json`` (the manifest below), ``model.onnx``, ``tokenizer.json`` and ``README.md``. At load
+every file is read once, so that the bytes that were hashed are the bytes that run. A bundle from a stranger is refused
+before anything outside its folder is read: it may hold only these four names, and `folder.py` opens its files.
 
-To change the format: raise FORMAT_VERSION, keep reading the older versions in
-`Manifest.from_json`, and add a bundle of the older version to the tests.
+To change the format: raise FORMAT_VERSION, keep reading the older versions in `Manifest.from_json`, and add a bundle of
+the older version to the tests.
 """
 
 from __future__ import annotations
@@ -16,9 +14,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -26,6 +21,7 @@ from typing import Any
 
 from .base import LINKS, Link, Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
+from .folder import read_file, write_folder
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .tokenizer import Ids, keep_ends
 
@@ -34,10 +30,9 @@ MANIFEST = "router.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
-#: The files of a bundle with the most bytes that each may have: a graph is one protobuf message (2 GiB at most).
+#: The files of a bundle, and the most bytes that each may have. A graph is one protobuf message: 2 GiB at most.
 MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 256 << 20, CARD: 16 << 20}
-_BINARY: int = getattr(os, "O_BINARY", 0)
-#: What version 1 lacks. (What version 2 lacks, `Truncation.last_tokens`, has a default.)
+#: The fields that version 1 lacks. (`Truncation.last_tokens`, which version 2 lacks, has a default.)
 _SINCE_2: dict[str, Any] = {"guarantee": None, "reference": None}
 #: The kind of bundle that judges answers; all other kinds are routers.
 VERIFIER = "verifier"
@@ -48,12 +43,17 @@ class Truncation:
     """How much of a query is read.
 
     Attributes:
-        max_tokens: tokens beyond this many are cut.
-        last_tokens: of those that are kept, so many are the query's last ones, and its turns stand oldest first; 0: the
-            first tokens alone are kept, and its turns stand newest first.
-        characters_per_token: characters beyond max_tokens times this many are cut before tokenizing.
+        max_tokens: most tokens that are kept of a query.
+        last_tokens: how many of the kept tokens are the last tokens of the query. Above 0 the turns of a chat stand
+            oldest first; with 0 the first tokens alone are kept, and the turns stand newest first.
+        characters_per_token: before tokenizing, the text is cut to max_tokens times this many characters.
         special_tokens: the tokenizer adds its special tokens.
-        distinct: attention_mask marks each distinct token once, wherever and however often it stands.
+        distinct: attention_mask marks each distinct token of a query once, however often it stands there.
+
+    Example:
+        >>> from routelearn.routers.bundle import Truncation
+        >>> Truncation(max_tokens=4, last_tokens=1).max_characters
+        160
     """
 
     max_tokens: int = 512
@@ -64,16 +64,16 @@ class Truncation:
 
     @property
     def max_characters(self) -> int:
-        """Longest text handed to the tokenizer."""
+        """Most characters of a text that the tokenizer gets."""
         return self.max_tokens * self.characters_per_token
 
     def __post_init__(self) -> None:
-        """Refuse more last tokens than tokens; raises ValueError."""
+        """Refuse more last tokens than tokens (ValueError)."""
         if not 0 <= self.last_tokens <= self.max_tokens:
             raise ValueError(f"last_tokens is {self.last_tokens}; expected 0 to {self.max_tokens}, which is max_tokens")
 
     def read(self, query: Query) -> QueryText:
-        """The text of a query before it is tokenized.
+        """The text of a query, before it is tokenized.
 
         Raises:
             InputError: the query is neither a string nor a list of messages.
@@ -81,13 +81,19 @@ class Truncation:
         return query_text(query, self.max_characters, both_ends=self.last_tokens > 0)
 
     def kept(self, ids: Ids) -> Ids:
-        """The token ids, int32 (length,), that are read of a text's."""
+        """The token ids that are read, out of those of a text: int32 (length,)."""
         return keep_ends(ids, self.max_tokens, self.last_tokens)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """A query with the token ids and the qualities (in the order of the pool) it had at export."""
+    """A golden query: a load repeats it and compares.
+
+    Attributes:
+        query: a prompt, or a chat as a list of messages; of a verifier an object with `query` and `answer`.
+        ids: the token ids that the query had at export.
+        quality: the qualities that the query had at export, in the order of the pool.
+    """
 
     query: Any
     ids: Sequence[int]
@@ -96,27 +102,32 @@ class Golden:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What router.json says.
+    """The content of router.json; training fills it in step by step.
 
     Attributes:
-        kind: "matrix-factorization", "similarity", "bert", ..., or "verifier" (see docs/bundle.md for its meanings
-            of the fields).
+        kind: the kind of router, or "verifier", for which some fields mean something else (docs/bundle.md).
         pool: the candidate models with prices, in the order of the graph's columns.
         strong: the strong model of the binary decision.
-        weak: the weak one.
-        link: how a win rate follows from two qualities ("difference" or "bradley-terry").
+        weak: the weak model of the binary decision.
+        link: how a win rate follows from two qualities, "difference" or "bradley-terry".
         truncation: how much of a query is read.
-        calibration: method and parameters; already folded into the graph, here to be read.
+        calibration: method and parameters. They are already folded into the graph and stand here for readers.
         threshold: the default threshold on the score.
-        threshold_table: (strong share, threshold) on validation queries, by rising share.
-        novelty_bound: a query with a larger novelty is unlike the training queries; None: not measured.
-        training: config, data fingerprint, counts and metrics.
+        threshold_table: (strong share, threshold) pairs on held-out queries, by rising share.
+        novelty_bound: a query with a larger novelty is unlike the training queries; None: it was not measured.
+        training: settings, data fingerprint, counts and metrics.
         golden: golden queries with ids and qualities.
-        golden_tolerance: largest |difference| of a golden quality that still passes.
+        golden_tolerance: largest |difference| of a golden quality that still passes at load.
         files: sha256 of every other file, by name.
-        guarantee: a threshold whose loss is bounded, with n, alpha, delta and the bound (`routelearn calibrate`).
-        reference: how scores, novelties and vectors of held-out queries were spread, to tell drift from it.
+        guarantee: a threshold whose quality loss is bounded (`routelearn calibrate`), or None.
+        reference: the drift reference: how scores, novelties and vectors of held-out queries were spread, or None.
         format_version: integer version of this format.
+
+    Example:
+        >>> from routelearn.routers.bundle import read_manifest
+        >>> manifest = read_manifest("router")
+        >>> manifest.kind, manifest.strong, manifest.weak
+        ('matrix-factorization', 'sim-max', 'sim-small')
     """
 
     kind: str
@@ -144,7 +155,7 @@ class Manifest:
         return names.index(self.strong), names.index(self.weak)
 
     def digest(self) -> str:
-        """Sha256 of the manifest, which holds the hashes of all files: names the bundle."""
+        """Sha256 of the manifest; since the manifest holds the hashes of all files, it names the bundle."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def to_json(self) -> bytes:
@@ -162,8 +173,8 @@ class Manifest:
             where: the bundle's path, for messages.
 
         Raises:
-            BundleVersionError: it has a format version that is not known here; an older one is read as today's.
-            BundleCorruptError: it is not JSON, was changed, or lacks a field.
+            BundleVersionError: its format version is not known here. (An older manifest is read as one of today.)
+            BundleCorruptError: it is not JSON, was changed after it was written, or lacks a field.
         """
         try:
             content = json.loads(data)
@@ -173,7 +184,7 @@ class Manifest:
             raise BundleCorruptError(f"{where}/{MANIFEST} is not a JSON object")
         version = content.get("format_version")
         if not isinstance(version, int):
-            raise BundleCorruptError(f"{where}/{MANIFEST} has no integer format_version")
+            raise BundleCorruptError(f"{where}/{MANIFEST} has the format_version {version!r}; expected an integer")
         if not 1 <= version <= FORMAT_VERSION:
             raise BundleVersionError(
                 f"{where} has format version {version}; this routelearn reads 1 to {FORMAT_VERSION}. "
@@ -197,15 +208,17 @@ class Manifest:
             raise BundleCorruptError(f"{where}/{MANIFEST}: {error}") from error
         if not _is_guarantee(content["guarantee"]):
             raise BundleCorruptError(
-                f"{where}/{MANIFEST}: its guarantee lacks a field, or holds something else than numbers"
+                f"{where}/{MANIFEST} has a guarantee that lacks a field, or a number in it is none; expected what "
+                "`routelearn calibrate` writes"
             )
         if content["link"] not in LINKS or not {MODEL, TOKENIZER} <= set(files):
-            raise BundleCorruptError(f"{where}/{MANIFEST} names an unknown link or lacks a file")
+            raise BundleCorruptError(
+                f"{where}/{MANIFEST} has the link {content['link']!r} and lists the files {sorted(files)}; "
+                f"expected a link of {sorted(LINKS)}, and at least {MODEL} and {TOKENIZER}"
+            )
         strange = sorted(set(files) - set(MAX_BYTES) | set(files) & {MANIFEST})
         if strange:
-            raise BundleCorruptError(
-                f"{where}/{MANIFEST} lists {strange}; a bundle is a flat folder of {list(MAX_BYTES)}"
-            )
+            raise BundleCorruptError(f"{where}/{MANIFEST} lists {strange}; expected a flat folder of {list(MAX_BYTES)}")
         return cls(**content)
 
 
@@ -228,11 +241,11 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def read_manifest(path: str | Path, *, follow_links: bool = False) -> Manifest:
-    """The verified manifest of a bundle, without loading the rest; `follow_links` as in `read_bundle`.
+    """The verified manifest of a bundle, without the other files; `follow_links` as in `read_bundle`.
 
     Raises:
-        BundleMissingError: no such folder, or no router.json in it.
-        BundleVersionError, BundleCorruptError: see `Manifest.from_json`.
+        BundleMissingError: there is no such folder, or no router.json in it.
+        BundleVersionError, BundleCorruptError: as `Manifest.from_json` raises them.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -245,11 +258,12 @@ def read_bundle(path: str | Path, *, follow_links: bool = False) -> tuple[Manife
 
     Args:
         path: the folder.
-        follow_links: the files may be symbolic links, as in the Hub's cache: only where no stranger makes links.
+        follow_links: the files may be symbolic links, as in the Hub's cache. Use it only where no stranger can make
+            links.
 
     Raises:
-        BundleMissingError: the folder, or a file, is not there.
-        BundleVersionError, BundleCorruptError: see `Manifest.from_json`; or a hash differs.
+        BundleMissingError: the folder or a file is missing.
+        BundleVersionError, BundleCorruptError: as `Manifest.from_json` raises them; or a hash differs.
     """
     folder = Path(path)
     manifest = read_manifest(folder, follow_links=follow_links)
@@ -262,60 +276,28 @@ def read_bundle(path: str | Path, *, follow_links: bool = False) -> tuple[Manife
 
 
 def _read(folder: Path, name: str, follow_links: bool) -> bytes:
-    """The bytes of one file, which must be a regular one of bounded size, and no symbolic link unless that is asked."""
-    path = (folder / name).resolve() if follow_links else folder / name
-    try:
-        # Not following a link, and not waiting at a pipe; both flags are 0 where the system lacks them.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _BINARY)
-    except FileNotFoundError as error:
-        raise BundleMissingError(f"{path} is missing") from error
-    except OSError as error:
-        what = "is a symbolic link; a bundle holds its own files" if path.is_symlink() else f"cannot be read: {error}"
-        raise BundleCorruptError(f"{path} {what}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if path.is_symlink() or not stat.S_ISREG(status.st_mode):
-            raise BundleCorruptError(f"{path} is not a regular file; expected one")
-        if status.st_size > MAX_BYTES[name]:
-            raise BundleCorruptError(f"{path} has {status.st_size:,} bytes; expected at most {MAX_BYTES[name]:,}")
-        try:
-            return file.read(MAX_BYTES[name])
-        except OSError as error:
-            raise BundleCorruptError(f"{path} cannot be read: {error}") from error
+    return read_file(folder / name, MAX_BYTES[name], follow_links=follow_links)
 
 
 def save_bundle(path: str | Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Path:
-    """Write a bundle so that its final name never holds half of one.
-
-    An older bundle of that name is replaced; any other folder with content is refused.
+    """Write a bundle so that its final name never holds half of one. An older bundle of that name is replaced.
 
     Args:
         path: the folder to write.
         manifest: its `files` are filled in here.
-        contents: the bytes of every file but router.json.
+        contents: the bytes of every file except router.json.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: the path exists and is no bundle.
+        InputError: as `check_replaceable` raises it.
     """
     final = Path(path)
     check_replaceable(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
     manifest = replace(manifest, files=hashes)
-    staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
-    try:
-        for name, data in [*contents.items(), (MANIFEST, manifest.to_json())]:
-            with (staging / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        staging.chmod(0o755)
-        _swap(staging, final)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    write_folder(final, {**contents, MANIFEST: manifest.to_json()})
     return final
 
 
@@ -336,19 +318,3 @@ def check_replaceable(path: Path) -> None:
         raise InputError(f"{path} cannot be written: {parent} is a file; expected a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"{path} cannot be written: this user may not write to {parent}; expected a writable folder")
-
-
-def _swap(staging: Path, final: Path) -> None:
-    """Rename staging to final; a folder cannot be renamed over one with content, so that moves aside first."""
-    if not final.exists():
-        staging.rename(final)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent))
-    final.rename(aside / final.name)
-    try:
-        staging.rename(final)
-    except OSError:
-        (aside / final.name).rename(final)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

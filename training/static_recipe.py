@@ -44,8 +44,8 @@ def encoder_of(config: StaticRouterConfig) -> StaticEncoder:
     encoder = static_encoder(config.encoder, config.dimensions)
     if encoder.dimensions != config.dimensions != DIMENSIONS:
         raise InputError(
-            f"dimensions is {config.dimensions}, but the vectors of {config.encoder} have {encoder.dimensions} dimensions "
-            f"and are used as they are; expected {encoder.dimensions}, or no such setting"
+            f"dimensions is {config.dimensions}, but the vectors of {config.encoder} have {encoder.dimensions} and are "
+            f"used as they are; expected {encoder.dimensions}, or no such setting"
         )
     return encoder
 
