@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 
 from routelearn.data.sample import Sample
 from routelearn.routers.base import Model
-from routelearn.routers.bundle import FORMAT_VERSION, Golden, Manifest, Truncation, read_bundle, save_bundle
+from routelearn.routers.bundle import (
+    FORMAT_VERSION,
+    VERIFIER,
+    Golden,
+    Manifest,
+    Truncation,
+    check_replaceable,
+    read_bundle,
+    save_bundle,
+)
 from routelearn.routers.errors import (
     BundleCorruptError,
     BundleError,
@@ -23,8 +33,11 @@ from routelearn.routers.errors import (
     InputError,
 )
 from routelearn.routers.learned import LearnedRouter, load
+from routelearn.training.encoders.static_network import OUTPUTS
 from routelearn.training.matrix_factorization.train import train_matrix_factorization
+from routelearn.training.similarity.config import KINDS
 
+ROOT = Path(__file__).resolve().parents[2]
 QUERIES = ["Prove it step by step.", "Translate 'library' into Dutch.", "", "Say hello to Ana."]
 
 
@@ -99,16 +112,46 @@ def test_a_newer_format_version_says_to_upgrade(copy: Path) -> None:
         load(copy)
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_bundle_of_an_older_format_version_is_read_and_saved_as_todays(tmp_path: Path, version: int) -> None:
-    old = Path(__file__).parents[1] / "bundles" / f"version-{version}"
+OLD_BUNDLES = ROOT / "tests" / "bundles"
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("version-1", 1), ("version-2", 2), ("version-3", 3), ("version-3-similarity", 3)]
+)
+def test_a_bundle_of_each_format_version_scores_as_recorded_and_is_saved_as_todays(
+    tmp_path: Path, name: str, version: int
+) -> None:
+    old = OLD_BUNDLES / name
+    recorded = json.loads((OLD_BUNDLES / "scores.json").read_text())
     assert json.loads((old / "router.json").read_text())["format_version"] == version
     expected = load(old).score(QUERIES)  # its golden scores passed
+    assert recorded["queries"] == QUERIES
+    assert expected == pytest.approx(recorded["scores"][name], abs=1e-5)
     manifest, contents = read_bundle(old)
     assert (manifest.guarantee, manifest.truncation.last_tokens) == (None, 0)
+    assert (manifest.reference is None) == (version < 3)
     new = save_bundle(tmp_path / "new", manifest, contents)
     assert json.loads((new / "router.json").read_text())["format_version"] == FORMAT_VERSION
     assert np.array_equal(load(new).score(QUERIES), expected)
+
+
+def test_every_format_version_has_a_bundle_in_the_tests() -> None:
+    for version in range(1, FORMAT_VERSION + 1):
+        assert (OLD_BUNDLES / f"version-{version}" / "router.json").is_file()
+
+
+def test_the_documentation_names_the_format_version_the_fields_and_the_kinds_of_today() -> None:
+    text = (ROOT / "docs" / "bundle.md").read_text()
+    assert f"# The bundle, format version {FORMAT_VERSION}\n" in text
+    assert f"| `format_version` | {FORMAT_VERSION}." in text
+    documented = {
+        word for line in text.splitlines() if line.startswith("| `") for word in line.split("|")[1].split("`")
+    }
+    assert {item.name for item in fields(Manifest)} <= documented
+    truncation = next(line for line in text.splitlines() if line.startswith("| `truncation`"))
+    assert {item.name for item in fields(Truncation)} <= set(truncation.split("`"))
+    assert {*KINDS.values(), "matrix-factorization", "bert", VERIFIER} <= documented
+    assert set(OUTPUTS) <= set(text.split("`"))
 
 
 @pytest.mark.parametrize("last", [-1, 513])
@@ -188,6 +231,15 @@ def test_saving_over_a_folder_that_is_no_bundle_is_refused(bundle: Path, tmp_pat
     with pytest.raises(InputError, match="is not a bundle"):
         save_bundle(tmp_path / "mine", manifest, contents)
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_path_below_a_file_or_in_a_locked_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file; expected a folder"):
+        check_replaceable(tmp_path / "file" / "deep" / "router")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(InputError, match="expected a writable folder"):
+        check_replaceable(tmp_path / "deep" / "router")
 
 
 def test_the_card_says_what_it_was_trained_on(bundle: Path, router: LearnedRouter) -> None:

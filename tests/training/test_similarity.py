@@ -17,14 +17,16 @@ from routelearn.data.records import PerformanceRecord, PreferenceRecord
 from routelearn.data.sample import Sample
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.policies.threshold import StrongShare
+from routelearn.routers.base import Model
 from routelearn.routers.bundle import read_manifest
-from routelearn.routers.errors import InputError
+from routelearn.routers.errors import BundleCorruptError, InputError
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.examples import Outcomes
 from routelearn.training.similarity.config import SimilarityConfig
 from routelearn.training.similarity.extend import extend_similarity
 from routelearn.training.similarity.index import subsample
-from routelearn.training.similarity.train import train_similarity
+from routelearn.training.similarity.stored import KernelIndex
+from routelearn.training.similarity.train import check_similarity, train_similarity
 from routelearn.training.similarity.weighted_ranking import (
     Start,
     battle_counts,
@@ -109,8 +111,10 @@ def test_preferences_make_a_kernel_router(tiny_encoder: Path, sample: Sample, tm
 
 def test_the_ranking_wants_battles(sample: Sample, tiny_encoder: Path, tmp_path: Path) -> None:
     config = SimilarityConfig(encoder=str(tiny_encoder), method="bradley-terry", **PAIR)
-    with pytest.raises(InputError, match="needs preference records"):
-        train_similarity(sample.performances, tmp_path / "r", config)
+    for refuse in (check_similarity, train_similarity):
+        with pytest.raises(InputError, match="needs preference records"):
+            refuse(sample.performances, tmp_path / "r", config)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_large_index_is_subsampled_and_keeps_regions_and_models() -> None:
@@ -192,3 +196,24 @@ def test_what_cannot_be_extended_says_why(bundle: Path, similarity_bundle: Path,
         extend_similarity(
             similarity_bundle, [PreferenceRecord(f"q{i}", "sim-max", "sim-small", i % 2) for i in range(4)]
         )
+
+
+def test_a_stored_router_of_format_version_3_is_extended(tmp_path: Path) -> None:
+    old = Path(__file__).parents[1] / "bundles" / "version-3-similarity"
+    before = read_manifest(old)
+    records = [PerformanceRecord(f"q{i}, proven", name, i % 2) for i in range(8) for name in ("sim-max", "newcomer")]
+    path = extend_similarity(old, records, tmp_path / "r", pool=[Model("newcomer", 1.0, 2.0)])
+    after = read_manifest(path)
+    assert [model.name for model in after.pool] == [*(model.name for model in before.pool), "newcomer"]
+    assert after.pool[-1] == Model("newcomer", 1.0, 2.0)
+    assert set(after.training["index"]) == set(before.training["index"])
+    assert KernelIndex.from_dict(before.training["index"]).to_dict() == before.training["index"]
+    assert after.training["extended"][0]["new_models"] == ["newcomer"]
+    assert load(path).models[-1] == "newcomer"
+
+
+def test_an_index_with_a_wrong_key_is_a_typed_error() -> None:
+    manifest = read_manifest(Path(__file__).parents[1] / "bundles" / "version-3-similarity")
+    misspelt = {{"prior": "priors"}.get(name, name): value for name, value in manifest.training["index"].items()}
+    with pytest.raises(BundleCorruptError, match=r"training\.index of the manifest cannot be read: .*priors"):
+        KernelIndex.from_dict(misspelt)

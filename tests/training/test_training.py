@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,10 @@ from routelearn.training.export.gate import check_parity
 from routelearn.training.fit.calibration import calibrate
 from routelearn.training.fit.factorization import Batch, Factors, fit
 from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
-from routelearn.training.matrix_factorization.train import train_matrix_factorization
+from routelearn.training.matrix_factorization.train import check_matrix_factorization, train_matrix_factorization
+
+#: Records that a router can be trained on.
+SOME = [PreferenceRecord(f"q{i}", "a", "b", i % 2) for i in range(50)]
 
 
 def outcomes(model: np.ndarray, target: np.ndarray) -> Outcomes:
@@ -206,15 +210,58 @@ def test_rows_marked_test_are_left_out_and_val_validates(router: LearnedRouter, 
         ),
         ([PreferenceRecord(f"q{i}", "a", "bc"[i % 2], i % 2) for i in range(50)], {}, "name the strong and the weak"),
         ([PreferenceRecord(f"q{i % 4}", "a", "b", i % 2) for i in range(50)], {}, "too few"),
+        ([replace(record, split="test") for record in SOME], {}, "all are marked 'test'"),
+        (SOME, {"encoder": "no/such/encoder"}, "no encoder folder"),
+        (SOME, {"dimensions": 32}, "dimensions is 32, .*; expected 64"),
+        (
+            [PreferenceRecord("only", "a", "b", 1.0, source="own"), *(replace(r, source="other") for r in SOME)],
+            {"finetune_epochs": 1, "seed": 1},
+            "the primary source, 'own', has too few prompts to hold any out",
+        ),
     ],
 )
 def test_what_cannot_be_learned_from_is_a_clear_error(
     records: list[Record], settings: dict[str, object], message: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    config = MatrixFactorizationConfig(encoder=str(tiny_encoder), **settings)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=message):
-        train_matrix_factorization(records, tmp_path / "r", config)
+    config = MatrixFactorizationConfig(**{"encoder": str(tiny_encoder), **settings})  # type: ignore[arg-type]
+    assert_refused_by_both(records, tmp_path / "r", config, message)
     assert not (tmp_path / "r").exists()
+
+
+def assert_refused_by_both(records: list[Record], out: Path, config: MatrixFactorizationConfig, message: str) -> None:
+    """What training refuses, the check of a dry run refuses with the same words, and writes nothing."""
+    before = sorted(out.parent.rglob("*")) if out.parent.is_dir() else []
+    with pytest.raises(InputError, match=message) as dry:
+        check_matrix_factorization(records, out, config)
+    assert before == (sorted(out.parent.rglob("*")) if out.parent.is_dir() else [])
+    with pytest.raises(InputError) as trained:
+        train_matrix_factorization(records, out, config)
+    assert str(dry.value) == str(trained.value)
+
+
+def test_a_dry_run_refuses_a_place_that_training_cannot_write(
+    sample: Sample, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, config = sample.performances[:800], tiny_config(tiny_encoder)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("years of work")
+    (tmp_path / "logged.training").write_text("")
+    assert_refused_by_both(records, tmp_path / "file", config, "is not a bundle")
+    assert_refused_by_both(records, tmp_path / "full", config, "is not a bundle")
+    assert_refused_by_both(records, tmp_path / "file" / "r", config, "expected a folder")
+    assert_refused_by_both(records, tmp_path / "logged", config, "expected a folder for the log")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert_refused_by_both(records, tmp_path / "locked", config, "expected a writable folder")
+
+
+def test_a_dry_run_that_passes_tells_what_would_be_learned_from_and_writes_nothing(
+    sample: Sample, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    plan = check_matrix_factorization(sample.performances, tmp_path / "r", tiny_config(tiny_encoder))
+    assert plan.examples.models == tuple(sorted(model.name for model in POOL))
+    assert sum(fold.sum() for fold in plan.folds) == sample.splits.count("val")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
