@@ -26,7 +26,7 @@ from .fit.drift_reference import ReferenceSample, some_queries
 from .fit.novelty import Vectors, novelty_bound
 from .fit.ranking import check_held_out, mean_loss, primary_outcomes
 from .log import TrainingLog
-from .summary import LEAST_GAIN
+from .summary import learned_little
 
 logger = logging.getLogger(__name__)
 
@@ -241,13 +241,12 @@ def settle(
 
 
 def _warn_of_little_gain(metrics: dict[str, Any]) -> None:
-    loss, ranking_loss = metrics["log loss"], metrics["log loss of the global ranking"]
-    if (ranking_loss - loss) * metrics["held-out outcomes"] < LEAST_GAIN:
+    if learned_little(metrics):
         logger.warning(
             "the queries tell little of who wins: log loss %.4f, of the global ranking %.4f; "
             "expect this router to choose about as well as one model for all",
-            loss,
-            ranking_loss,
+            metrics["log loss"],
+            metrics["log loss of the global ranking"],
         )
 
 

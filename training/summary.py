@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,12 +59,19 @@ def summary(
     ]
 
 
+def learned_little(metrics: Mapping[str, Any]) -> bool:
+    """Whether the gain of a router over the global ranking is within chance, from its held-out metrics."""
+    gain = metrics["log loss of the global ranking"] - metrics["log loss"]
+    # Bundles of version 2 and older do not say how many outcomes were held out: there every gain counts.
+    return bool(gain <= LEAST_GAIN / metrics.get("held-out outcomes", math.inf))
+
+
 def _gain(manifest: Manifest) -> str:
     """Whether the router predicts held-out outcomes better than one ranking of the models for all queries."""
     metrics = manifest.training["metrics"]
     loss, ranking = metrics["log loss"], metrics["log loss of the global ranking"]
     figures = f"on {metrics['held-out queries']:,} held-out queries its log loss is {loss:.4f}"
-    if (ranking - loss) * metrics.get("held-out outcomes", metrics["held-out queries"]) < LEAST_GAIN:
+    if learned_little(metrics):
         return (
             f"The router learned little from the queries: {figures}, and {ranking:.4f} when every query gets the same "
             "ranking of the models. Expect it to choose about as well as one model for all."

@@ -69,7 +69,8 @@ def test_a_verifier_says_whose_answers_it_judges_and_what_it_is_worth() -> None:
     lines = summary(VERIFIER_MANIFEST, "v", data=["answers.parquet"])
     assert lines == [
         "The verifier judges the answers of small.",
-        "An answer whose confidence is below 0.5000 is escalated, and max answers instead: 30% of the held-out answers.",
+        "An answer whose confidence is below 0.5000 is escalated, and max answers instead: "
+        "30% of the held-out answers.",
         "On 400 held-out answers its log loss is 0.5000; this is less than the 0.6931 of giving every answer the same "
         "confidence. A good answer gets a higher confidence than a bad one in 81.2% of the pairs.",
         "To see what a cascade with it costs, on records that it has not seen, type:",
