@@ -69,7 +69,7 @@ def free_port() -> int:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Environment variables for a process: offline, and without this process's settings of routelearn and of proxies."""
+    """Environment variables for a process: offline, and without this process's settings of routelearn and proxies."""
     kept = {
         name: value
         for name, value in os.environ.items()
