@@ -33,7 +33,8 @@ from routelearn.training.fit.metrics import (
     resamples,
     routing_curve,
 )
-from routelearn.training.verifier.train import VerifierConfig, train_verifier
+from routelearn.training.verifier.config import VerifierConfig
+from routelearn.training.verifier.train import train_verifier
 
 BOOTSTRAP = 1000
 

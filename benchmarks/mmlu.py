@@ -1,8 +1,8 @@
 """MMLU in domain: every router trained on a part of RouteLLM's questions and tested on the rest.
 
 Run: python benchmarks/mmlu.py [--only mf similarity bert bert-int8] [--settings ten folds] [--encoder FOLDER]
-Reads $ROUTELEARN_DATA (default ../shared/data). The fine-tuned BERT router takes some two hours on two cores; another
-encoder, which stays as it is under a kernel machine, some forty minutes more. Vectors, bundles and reports stay in
+Reads $ROUTELEARN_DATA (default ../shared/data). The fine-tuned BERT router takes some two hours on two cores; the
+frozen recipe with another encoder takes some forty minutes more. Vectors, bundles and reports stay in
 benchmarks/out, so that a stopped run goes on. Writes a section of docs/results.md for each setting.
 """
 
@@ -21,7 +21,10 @@ from routelearn.data.records import Record
 from routelearn.data.splits import split_by_prompt
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.training.bert.train import BertConfig, train_bert
+from routelearn.training.bert.config import BertConfig
+from routelearn.training.bert.train import train_bert
+from routelearn.training.frozen.config import FrozenConfig
+from routelearn.training.frozen.train import train_frozen
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 
@@ -42,8 +45,8 @@ ROUTERS: dict[str, Train] = {
         records, out, BertConfig(seed=seed, quantise="int8", resume=True)
     ),
 }
-#: Of another encoder: its lower layers as they are, and a kernel machine on their vectors.
-LARGER: dict[str, Any] = {"layers": 8, "epochs": 0}
+#: Layers of the other encoder that the frozen recipe keeps.
+LAYERS = 8
 
 
 def parts(setting: str, seed: int) -> tuple[list[Record], list[Record], int]:
@@ -135,12 +138,12 @@ def lines(setting: str, rows: list[dict[str, Any]]) -> list[str]:
 def encoder_option(parser: argparse.ArgumentParser) -> None:
     """The option that adds a router of `larger`."""
     parser.add_argument(
-        "--encoder", help="a BERT router of this encoder too: sentence-transformers/all-mpnet-base-v2, or its folder"
+        "--encoder", help="add a frozen router of this encoder: sentence-transformers/all-mpnet-base-v2, or its folder"
     )
 
 
 def larger(encoder: str | None) -> dict[str, Callable[..., Path]]:
-    """A BERT router of another encoder, a folder or a hub id, by its name; none without one.
+    """The frozen recipe with another encoder, a folder or a hub id, by its name; empty where there is no encoder.
 
     It takes more settings than a `Train`: the names of strong and weak.
     """
@@ -149,9 +152,10 @@ def larger(encoder: str | None) -> dict[str, Callable[..., Path]]:
     vectors = str(OUT / f"vectors-{Path(encoder).name}.npz")  # the folds share their questions
 
     def train(records: list[Record], out: Path, seed: int, **options: Any) -> Path:
-        return train_bert(records, out, BertConfig(seed=seed, encoder=encoder, vectors=vectors, **LARGER, **options))
+        config = FrozenConfig(seed=seed, encoder=encoder, vectors=vectors, layers=LAYERS, **options)
+        return train_frozen(records, out, config)
 
-    return {f"bert-{Path(encoder).name}": train}
+    return {f"frozen-{Path(encoder).name}": train}
 
 
 def encoder_text(encoder: str | None) -> str:

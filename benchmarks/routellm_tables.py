@@ -28,7 +28,8 @@ from routelearn.data.splits import split_by_prompt
 from routelearn.evaluation.evaluate import evaluate, preference_losses
 from routelearn.routers.base import Router
 from routelearn.routers.learned import load
-from routelearn.training.bert.train import BertConfig, train_bert
+from routelearn.training.bert.config import BertConfig
+from routelearn.training.bert.train import train_bert
 from routelearn.training.examples import examples_of, validation_folds
 from routelearn.training.fit.metrics import bootstrap_interval, log_loss
 from routelearn.training.fit.ranking import fit_ranking

@@ -27,10 +27,10 @@ from routelearn.data.sample import generate_sample
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.routers.session import cpu_count
 from routelearn.routers.tokenizer import HuggingFaceBackend
-from routelearn.training.bert.train import BertConfig, train_bert
+from routelearn.training.bert.config import BertConfig
+from routelearn.training.bert.train import train_bert
 from routelearn.training.config import PACKAGED_ENCODER
-from routelearn.training.encoders.finetune import padded
-from routelearn.training.encoders.transformer import load_transformer
+from routelearn.training.encoders.transformer import load_transformer, padded
 
 QUERIES = 256
 SINGLE = 100

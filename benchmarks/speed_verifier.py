@@ -25,9 +25,9 @@ from routelearn.data.sample import generate_sample
 from routelearn.routers.query import Query
 from routelearn.routers.session import cpu_count
 from routelearn.training.config import PACKAGED_ENCODER
-from routelearn.training.encoders.finetune import padded
-from routelearn.training.encoders.transformer import load_transformer
-from routelearn.training.verifier.train import VerifierConfig, train_verifier
+from routelearn.training.encoders.transformer import load_transformer, padded
+from routelearn.training.verifier.config import VerifierConfig
+from routelearn.training.verifier.train import train_verifier
 
 PAIRS = 96
 ROUNDS = 5

@@ -22,8 +22,8 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Train a router on your records and export it as a bundle.\n\n"
     "mf: seconds to train, microseconds to score; the one to start with. similarity: no fit to the queries, so that "
-    "records and models can be added later. bert: minutes to hours to train, milliseconds to score; worth it from "
-    "some ten thousand queries. verifier: judges answers, for a cascade.\n\n"
+    "records and models can be added later. frozen: minutes to train, milliseconds to score; a transformer that stays as "
+    "it is. bert: a transformer is fine-tuned, minutes to hours; worth it from some ten thousand queries. verifier: judges answers, for a cascade.\n\n"
     "Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
 )
 
@@ -141,10 +141,7 @@ def bert(
     config: Config = None,
     pool: Pool = None,
     encoder: Encoder = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Most passes over the queries; 0: the encoder stays as it is, a kernel machine is fitted."),
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most passes over the queries.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries a step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the transformer.")] = None,
     last_share: Annotated[
@@ -152,10 +149,6 @@ def bert(
     ] = None,
     layers: Annotated[int | None, typer.Option(help="Keep so many layers of the encoder, from the input on.")] = None,
     frozen_share: Annotated[float | None, typer.Option(help="Share of the layers that stay as they are.")] = None,
-    landmarks: Annotated[int | None, typer.Option(help="With --epochs 0: queries to compare with.")] = None,
-    vectors: Annotated[
-        str | None, typer.Option(help="With --epochs 0: .npz file that keeps vectors for the next training.")
-    ] = None,
     lora_rank: Annotated[int | None, typer.Option(help="Above 0: train low-rank updates only (extra lora).")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
     quantise: Annotated[str | None, typer.Option(help="none, or int8: a quarter of the size, faster.")] = None,
@@ -176,9 +169,6 @@ def bert(
 ) -> None:
     """Fine-tune a transformer (any Hugging Face encoder or decoder) with a head for every model.
 
-    With --epochs 0 the encoder stays as it is, and what is trained is a kernel machine on its vectors: on two cores
-    minutes instead of an hour, and with a larger encoder the better router (docs/results.md).
-
     Several processes: torchrun --nproc-per-node 2 -m routelearn train bert ...
 
     Example: routelearn train bert --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
@@ -186,9 +176,61 @@ def bert(
     flags = dict(locals())
     _require_training()
     require("accelerate", "train")
-    from ..training.bert.train import BertConfig, train_bert
+    from ..training.bert.config import BertConfig
+    from ..training.bert.train import train_bert
 
     _train(BertConfig, train_bert, flags)
+
+
+@app.command("frozen")
+def frozen(
+    data: Data,
+    out: Out,
+    strong: Strong = None,
+    weak: Weak = None,
+    config: Config = None,
+    pool: Pool = None,
+    encoder: Encoder = None,
+    layers: Annotated[int | None, typer.Option(help="Keep so many layers of the encoder, from the input on.")] = None,
+    last_share: Annotated[
+        float | None, typer.Option(help="Share of the token budget for the end of a query that exceeds it.")
+    ] = None,
+    landmarks: Annotated[
+        int | None, typer.Option(help="Number of training queries that a query is compared with.")
+    ] = None,
+    kernel_scale: Annotated[float | None, typer.Option(help="How fast similarity falls with distance.")] = None,
+    vectors: Annotated[
+        str | None, typer.Option(help="An .npz file that keeps the queries' vectors for the next training.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    quantise: Annotated[str | None, typer.Option(help="none, or int8: a quarter of the size, faster.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Two of so many parts validate, where no row is val.")] = None,
+    strong_share: Share = None,
+    max_tokens: MaxTokens = None,
+    seed: Seed = None,
+    columns: Map = None,
+    alias: Alias = None,
+    kind: Kind = "auto",
+    models: Models = None,
+    split: Split = None,
+    tie_share: TieShare = None,
+    skip_bad: SkipBad = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Fit a kernel machine to the vectors of a transformer that stays as it is.
+
+    On two cores this takes minutes where fine-tuning takes an hour, and with a larger encoder it gives the better router
+    (docs/results.md).
+
+    Example: routelearn train frozen --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
+    """
+    flags = dict(locals())
+    _require_training()
+    require("transformers", "train")
+    from ..training.frozen.config import FrozenConfig
+    from ..training.frozen.train import train_frozen
+
+    _train(FrozenConfig, train_frozen, flags)
 
 
 @app.command("verifier")
@@ -215,7 +257,9 @@ def verifier(
     quantise: Annotated[str | None, typer.Option(help="none, or int8: a quarter of the size, faster.")] = None,
     folds: Annotated[int | None, typer.Option(help="One of so many parts is held out, where no row is val.")] = None,
     patience: Annotated[int | None, typer.Option(help="Validations without a better loss before stopping.")] = None,
-    escalation_rate: Annotated[float | None, typer.Option(help="Of the default threshold.")] = None,
+    escalation_rate: Annotated[
+        float | None, typer.Option(help="Share of the held-out answers that the default threshold escalates.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Token budget of a query with its answer.")] = None,
     query_tokens: Annotated[int | None, typer.Option(help="Tokens of the query, where both are long.")] = None,
     resume: Annotated[bool | None, typer.Option("--resume", help="Go on from the last checkpoint.")] = None,
@@ -240,10 +284,10 @@ def verifier(
     _require_training()
     require("accelerate", "train")
     from ..routers.learned import load
-    from ..training.verifier.train import VerifierConfig, train_verifier
+    from ..training.verifier.config import VerifierConfig
+    from ..training.verifier.train import train_verifier
 
     found = flags.pop("prior")
-    flags["strong_share"] = flags.pop("escalation_rate")
     # `models` reads the columns of a wide table; `answers` says whose answers are learned from.
     flags["answers_of"] = tuple(flags.pop("answers") or ()) or None
     router = load(found) if found else None

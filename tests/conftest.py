@@ -24,10 +24,14 @@ from routelearn.data.sample import Sample, generate_sample
 from routelearn.data.sample_text import TOPICS
 from routelearn.routers.golden import GOLDEN_QUERIES
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.training.bert.train import BertConfig, train_bert
+from routelearn.training.bert.config import BertConfig
+from routelearn.training.bert.train import train_bert
+from routelearn.training.frozen.config import FrozenConfig
+from routelearn.training.frozen.train import train_frozen
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity
-from routelearn.training.verifier.train import VerifierConfig, train_verifier
+from routelearn.training.verifier.config import VerifierConfig
+from routelearn.training.verifier.train import train_verifier
 
 ROOT = Path(__file__).resolve().parent.parent
 # A busy machine is no reason to fail: nothing here is asserted of time.
@@ -155,10 +159,14 @@ def bert_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPa
     return train_bert(sample.performances, tmp_path_factory.mktemp("bundle") / "bert", bert_config(tiny_bert))
 
 
+def frozen_config(encoder: Path, **settings: object) -> FrozenConfig:
+    return FrozenConfig(encoder=str(encoder), **{**PAIR, "precision": "float32", **settings})  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="session")
-def kernel_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = bert_config(tiny_bert, epochs=0, landmarks=256)
-    return train_bert(sample.performances, tmp_path_factory.mktemp("bundle") / "bert-kernel", config)
+def frozen_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = frozen_config(tiny_bert, landmarks=256)
+    return train_frozen(sample.performances, tmp_path_factory.mktemp("bundle") / "frozen", config)
 
 
 @pytest.fixture(scope="session")

@@ -265,6 +265,7 @@ def test_data_commands(files: Path, tmp_path: Path) -> None:
         ("train", "mf"),
         ("train", "similarity"),
         ("train", "bert"),
+        ("train", "frozen"),
         ("extend",),
         ("score",),
         ("route",),

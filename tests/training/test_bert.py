@@ -23,10 +23,10 @@ from routelearn.evaluation.evaluate import evaluate
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import ExportError, InputError, MissingExtraError
 from routelearn.routers.learned import load
-from routelearn.training.bert import train as bert
 from routelearn.training.bert.train import train_bert
-from routelearn.training.encoders.finetune import QueryDataset, collate, predict
-from routelearn.training.encoders.transformer import load_transformer
+from routelearn.training.encoders import finetune
+from routelearn.training.encoders.trainer import QueryDataset, collate
+from routelearn.training.encoders.transformer import Backbone, load_transformer, predict
 from routelearn.training.examples import examples_of
 from routelearn.training.export import gate
 from routelearn.training.export.gate import check_quantised
@@ -129,7 +129,7 @@ def test_an_int8_product_does_not_depend_on_the_batch() -> None:
 def test_a_quantised_graph_that_routes_otherwise_is_refused() -> None:
     random = np.random.default_rng(0)
     exact = random.random(1000).astype(np.float32)
-    with pytest.raises(ExportError, match=r"turns .* of the decisions"):
+    with pytest.raises(ExportError, match=r"int8 changes .* of the decisions; expected at most 1%"):
         check_quantised(exact, random.random(1000).astype(np.float32), [0.5], None)
     assert check_quantised(exact, exact, [0.5], None)["flips"] == 0
     # Few decisions turn, but just those that matter.
@@ -248,7 +248,7 @@ def test_a_refused_int8_export_is_resumed_as_float32_without_training(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(transformers.Trainer, "training_step", refuse)
-    monkeypatch.setattr(bert, "_probe", refuse)
+    monkeypatch.setattr(finetune, "_probe", refuse)
     path = train_bert(sample.performances, tmp_path / "r", bert_config(tiny_bert, resume=True))
     assert read_manifest(path).training["parity_batched"] < 1e-4
 
@@ -289,8 +289,6 @@ def test_a_query_is_encoded_once_however_often_it_was_judged(sample: Sample) -> 
 
 
 def test_prediction_does_not_depend_on_the_order(tiny_bert: Path) -> None:
-    from routelearn.training.encoders.transformer import Backbone
-
     transformer, pooling, _ = load_transformer(str(tiny_bert), 0.1, 0)
     network = Backbone(transformer, pooling, torch.zeros(3), torch.zeros(1, 3))
     ids = [np.arange(4, 4 + length, dtype=np.int32) for length in (3, 60, 1, 17)]

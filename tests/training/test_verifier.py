@@ -29,15 +29,15 @@ from routelearn.routers.bundle import Truncation, read_manifest
 from routelearn.routers.errors import BundleCorruptError, GoldenScoreError, InputError, LeakError
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.routers.query import Query
-from routelearn.training.bert import train as bert
-from routelearn.training.encoders.finetune import finetune
+from routelearn.training.encoders import finetune as finetuning
 from routelearn.training.examples import Examples
 from routelearn.training.fit.metrics import auroc
 from routelearn.training.verifier import stacking as stack
 from routelearn.training.verifier import train as verifier_training
+from routelearn.training.verifier.config import VerifierConfig
 from routelearn.training.verifier.judged_answers import answer_examples, judged_answers
 from routelearn.training.verifier.stacking import Stack, cross_fitted, escalation_table, fit_stack
-from routelearn.training.verifier.train import VerifierConfig, held_out, train_verifier
+from routelearn.training.verifier.train import held_out, train_verifier
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +83,8 @@ def test_thresholds_never_come_from_the_answers_that_the_verifier_was_trained_on
     judged_on: list[str] = []
     tables: list[np.ndarray] = []
 
+    finetune = finetuning.finetune
+
     def finetuned(network: object, ids: object, examples: Examples, held: np.ndarray, *rest: object) -> None:
         trained_on.update(key for key, out in zip(keys_of(noise), held, strict=True) if not out)
         finetune(network, ids, examples, held, *rest)  # type: ignore[arg-type]
@@ -97,7 +99,7 @@ def test_thresholds_never_come_from_the_answers_that_the_verifier_was_trained_on
         tables.append(values)
         return escalation_table(values, steps)
 
-    monkeypatch.setattr(bert, "finetune", finetuned)
+    monkeypatch.setattr(finetuning, "finetune", finetuned)
     monkeypatch.setattr(verifier_training, "cross_fitted", confidence)
     monkeypatch.setattr(verifier_training, "escalation_table", table)
     config = verifier_config(tiny_bert, epochs=6, patience=100, weight_decay=0.0, dropout=0.0, frozen_share=0.0)

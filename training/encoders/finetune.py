@@ -1,208 +1,203 @@
-"""Fine-tune a transformer end to end with `transformers.Trainer`: one process, several, CPU or GPU."""
+"""Fine-tune a transformer end to end: probe its heads, then train everything, in one process or several, CPU or GPU.
+
+The recipes bert and verifier share this. Checkpoints lie below the bundle's training folder, so that an interrupted run
+can be resumed.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
-from torch import nn
-from torch.utils.data import Dataset
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..examples import Examples, Outcomes
-from ..fit.factorization import Batch
+from ...routers.errors import InputError
+from ..examples import Examples, data_fingerprint
+from ..fit.penalty_path import follow_path
+from ..fit.ranking import Ranking
 from ..log import TrainingLog
-from .transformer import Backbone, quiet
+from ..pipeline import training_folder
+from .config import FinetuneConfig
+from .trainer import LogCallback, OutcomeTrainer, QueryDataset, collate
+from .transformer import PREDICTION_BATCH, Backbone, TokenIds, chosen_precision, predict, quiet
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-#: Rows of a batch when only predicting.
-PREDICTION_BATCH = 64
+#: Queries, beside the held-out ones, that the heads are first fitted to.
+PROBE_QUERIES = 3000
+#: File that names the settings and the data of the run that the checkpoints belong to.
+RUN = "run.json"
+#: Settings that a resumed run may change, because training does not depend on them.
+_EXPORT_SETTINGS = {"resume", "quantise", "strong_share", "escalation_rate", "link", "strong", "weak", "features"}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to fine-tune.
+def fit_network(
+    network: Backbone,
+    ids: Sequence[TokenIds],
+    examples: Examples,
+    folds: list[npt.NDArray[np.bool_]],
+    ranking: Ranking,
+    config: FinetuneConfig,
+    out: Path,
+    log: TrainingLog,
+) -> None:
+    """Probe the heads, then fine-tune the whole network in place.
 
-    Attributes:
-        epochs: most passes over the queries.
-        batch_size: queries a step, over all processes of one machine and accumulation steps.
-        learning_rate: peak, of the transformer; linear warm-up over a tenth of the steps, then linear decay.
-        head_learning_rate: peak, of the heads.
-        weight_decay: of weights, not of biases and normalisations.
-        precision: "auto" takes bfloat16 where the processor or GPU computes it natively.
-        evaluations: validations an epoch; the best one's weights are kept.
-        patience: stop after this many validations without a lower log loss.
-        seed: of the order of the queries and of dropout.
-        resume: go on from the last checkpoint, where there is one.
+    Args:
+        network: the network to train.
+        ids: token ids of the n queries.
+        examples: the queries' outcomes.
+        folds: one validation fold, bool (n,).
+        ranking: the global ranking, fitted without the queries of the fold.
+        config: settings.
+        out: folder of the bundle; checkpoints go below its training folder.
+        log: gets one line for each validation.
+
+    Raises:
+        InputError: the run to resume had other settings or other data.
     """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    head_learning_rate: float
-    weight_decay: float
-    precision: Precision
-    evaluations: int
-    patience: int
-    seed: int
-    resume: bool
+    folder = checkpoints(out)
+    _prepare_checkpoints(folder, config, examples)
+    if config.probe and not (config.resume and get_last_checkpoint(str(folder))):
+        _probe(network, ids, examples, folds, ranking, config, log)
+    finetune(network, ids, examples, folds[0], config, folder, log)
 
 
-class QueryDataset(Dataset[dict[str, Any]]):
-    """Queries with their outcomes: one item a query, so that a query is encoded once however often it was judged."""
+def _probe(
+    network: Backbone,
+    ids: Sequence[TokenIds],
+    examples: Examples,
+    folds: list[npt.NDArray[np.bool_]],
+    ranking: Ranking,
+    config: FinetuneConfig,
+    log: TrainingLog,
+) -> None:
+    """Start the heads at the best linear fit to some queries, so that fine-tuning need not distort features to find it.
 
-    def __init__(self, ids: Sequence[npt.NDArray[np.int32]], examples: Examples, rows: npt.NDArray[np.bool_]) -> None:
-        """Keep the queries of bool (n,) that have an outcome."""
-        self._ids = ids
-        self._parts = [(part, _rows_of(part, len(ids))) for part in (examples.preferences, examples.performances)]
-        counts = sum((np.bincount(part.query, minlength=len(ids)) for part, _ in self._parts), np.zeros(len(ids)))
-        self.queries = np.flatnonzero(rows & (counts > 0))
-
-    def __len__(self) -> int:
-        """Number of queries."""
-        return len(self.queries)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """The token ids and, for both kinds of record, models, targets, weights and sources."""
-        query = int(self.queries[index])
-        item: dict[str, Any] = {"input_ids": self._ids[query]}
-        for kind, (part, rows) in zip(("preferences", "performances"), self._parts, strict=True):
-            found = rows[query]
-            item[kind] = (part.model[found], part.target[found], part.weight[found], part.source[found])
-        return item
-
-
-def _rows_of(part: Outcomes, queries: int) -> list[npt.NDArray[np.int64]]:
-    order = np.argsort(part.query, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(part.query, minlength=queries))[:-1])
-
-
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Pad the ids on the right and join the outcomes, which then count queries from 0 in the batch."""
-    batch: dict[str, Any] = dict(
-        zip(("input_ids", "attention_mask"), padded([item["input_ids"] for item in items]), strict=True)
+    This is linear probing, then fine-tuning (Kumar et al. 2022). The fit is that of the matrix factorization.
+    """
+    rows = some_rows(folds[0], PROBE_QUERIES, config.seed)
+    vectors = predict(network, [ids[row] for row in rows], chosen_precision(config.precision))[1]
+    features = torch.zeros(len(ids), network.head.in_features, dtype=torch.float64)
+    features[torch.from_numpy(rows)] = vectors.double()
+    kept = np.zeros(len(ids), np.bool_)
+    kept[rows] = True
+    probed = replace(
+        examples,
+        preferences=examples.preferences.of_queries(kept),
+        performances=examples.performances.of_queries(kept),
     )
-    for kind in ("preferences", "performances"):
-        parts = [item[kind] for item in items]
-        query = np.repeat(np.arange(len(items)), [len(part[1]) for part in parts])
-        columns = [torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True)]
-        batch[kind] = [torch.from_numpy(query), *columns]
-    return batch
+    path = follow_path(features, probed, folds, ranking, log, rank=32, l2=None, steps=25, patience=3, seed=config.seed)
+    with torch.no_grad():
+        network.head.weight.copy_(path.folds[0].weight.T)
+        network.head.bias.copy_(path.folds[0].bias)
 
 
-def padded(ids: Sequence[npt.NDArray[np.int32]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, int64 (n, length)."""
-    length = max(1, *(len(row) for row in ids))
-    values, mask = np.zeros((len(ids), length), np.int64), np.zeros((len(ids), length), np.int64)
-    for row, found in enumerate(ids):
-        values[row, : len(found)] = found
-        mask[row, : len(found)] = 1
-    return torch.from_numpy(values), torch.from_numpy(mask)
+def some_rows(held_out: npt.NDArray[np.bool_], others: int, seed: int) -> npt.NDArray[np.int64]:
+    """Rows of all held-out queries, followed by at most `others` rows of other queries, drawn at random."""
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(~held_out))[:others]
+    return np.concatenate([np.flatnonzero(held_out), drawn])
 
 
-class _Trainer(transformers.Trainer):
-    """The loss of the other routers, per unit of weight; nothing else differs from `transformers.Trainer`."""
-
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **options: Any) -> Any:
-        utilities = model(inputs["input_ids"], inputs["attention_mask"])
-        backbone: Any = getattr(model, "module", model)
-        offsets = backbone.all_offsets()
-        loss = utilities.new_zeros(())
-        weight = utilities.new_zeros(())
-        for kind in ("preferences", "performances"):
-            batch = Batch(*_ordered(inputs[kind]))
-            if len(batch.target):
-                loss = loss + batch.losses(utilities.float(), offsets).sum()
-                weight = weight + batch.weight.sum()
-        loss = loss / weight.clamp_min(1e-12)
-        return (loss, {"utilities": utilities}) if options.get("return_outputs") else loss
-
-    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, inputs).detach(), None, None
+def checkpoints(out: Path) -> Path:
+    """The folder that holds the checkpoints of a bundle in training."""
+    return training_folder(out) / "checkpoints"
 
 
-def _ordered(columns: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    query, model, target, weight, source = columns
-    return query, model, target, weight, source
+def can_resume(out: Path, config: FinetuneConfig) -> bool:
+    """Whether the settings ask to resume a run, and there is a run to resume."""
+    return config.resume and (checkpoints(out) / RUN).is_file()
 
 
-class _Progress(transformers.TrainerCallback):
-    def __init__(self, log: TrainingLog) -> None:
-        self._log = log
-        self._phase: Any = None
-        self._train_loss = float("nan")
+def _prepare_checkpoints(folder: Path, config: FinetuneConfig, examples: Examples) -> None:
+    """Keep the checkpoints of an interrupted run only to resume that very run.
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._phase = self._log.phase("fine-tuning", state.max_steps)
-        for _step in range(state.global_step):  # resumed
-            self._log.advance(self._phase)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._log.advance(self._phase)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        logs = logs or {}
-        self._train_loss = logs.get("loss", self._train_loss)
-        if "eval_loss" in logs:
-            self._log.step(
-                phase="fine-tuning",
-                step=state.global_step,
-                epoch=state.epoch,
-                train_log_loss=self._train_loss,
-                validation_log_loss=logs["eval_loss"],
+    Raises:
+        InputError: the run to resume had other settings or other data.
+    """
+    marker = folder / RUN
+    settings = {name: value for name, value in asdict(config).items() if name not in _EXPORT_SETTINGS}
+    run = json.loads(json.dumps({**settings, "data": data_fingerprint(examples)}))
+    if config.resume and marker.is_file():
+        before = json.loads(marker.read_text())
+        changed = sorted(name for name in run if run[name] != before.get(name))
+        if changed:
+            raise InputError(
+                f"cannot resume the run in {folder}: {changed} differ; expected the settings and the data of that run, "
+                "or a new run without --resume"
             )
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._log.advance(self._phase, done=True)
+        return
+    if is_main_process():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        marker.write_text(json.dumps(run))
 
 
 def finetune(
     network: Backbone,
-    ids: Sequence[npt.NDArray[np.int32]],
+    ids: Sequence[TokenIds],
     examples: Examples,
     held_out: npt.NDArray[np.bool_],
-    settings: Settings,
+    config: FinetuneConfig,
     folder: Path,
     log: TrainingLog,
 ) -> None:
     """Train a network in place, and leave it with the weights of the best validation.
 
-    Started by ``torchrun``, every process trains on its share of each batch.
+    Under ``torchrun`` every process trains on its share of each batch.
 
     Args:
-        network: where to start.
+        network: the network to train.
         ids: token ids of the n queries.
-        examples: their outcomes.
+        examples: the queries' outcomes.
         held_out: bool (n,), the queries whose log loss stops the training; they are not trained on.
-        settings: how.
-        folder: checkpoints go here, the last two kept.
-        log: gets a line a validation.
+        config: settings.
+        folder: checkpoints go here; the last two are kept.
+        log: gets one line for each validation.
     """
     training, validation = QueryDataset(ids, examples, ~held_out), QueryDataset(ids, examples, held_out)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    per_device = max(1, settings.batch_size // processes)
-    steps_per_epoch = math.ceil(len(training) / (per_device * processes))
-    every = max(1, steps_per_epoch // settings.evaluations)
-    precision = native_precision() if settings.precision == "auto" else settings.precision
+    with quiet():
+        trainer = OutcomeTrainer(
+            model=network,
+            args=_arguments(config, folder, len(training)),
+            train_dataset=training,
+            eval_dataset=validation,
+            data_collator=collate,
+            optimizers=(_optimiser(network, config), None),  # type: ignore[arg-type]
+            callbacks=[LogCallback(log), transformers.EarlyStoppingCallback(config.patience)],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        checkpoint = get_last_checkpoint(str(folder)) if config.resume and folder.is_dir() else None
+        trainer.train(resume_from_checkpoint=checkpoint)
+    network.to("cpu").eval()
+
+
+def _arguments(config: FinetuneConfig, folder: Path, queries: int) -> transformers.TrainingArguments:
+    """The settings of the library's trainer, for a number of training queries.
+
+    The learning rates rise linearly over the first tenth of the steps, and then fall linearly.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # above 1 under torchrun
+    per_device = max(1, config.batch_size // processes)
+    steps_per_epoch = math.ceil(queries / (per_device * processes))
+    every = max(1, steps_per_epoch // config.evaluations)
+    precision = chosen_precision(config.precision)
     cuda = torch.cuda.is_available()
-    arguments = transformers.TrainingArguments(
+    return transformers.TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=settings.epochs,
+        num_train_epochs=config.epochs,
         per_device_train_batch_size=per_device,
         per_device_eval_batch_size=PREDICTION_BATCH,
-        learning_rate=settings.learning_rate,
+        learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=math.ceil(steps_per_epoch * settings.epochs / 10),
+        warmup_steps=math.ceil(steps_per_epoch * config.epochs / 10),
         max_grad_norm=1.0,
         bf16=precision == "bfloat16",
         fp16=precision == "float16",
@@ -224,88 +219,37 @@ def finetune(
         dataloader_pin_memory=cuda,
         disable_tqdm=True,
         report_to=[],
-        seed=settings.seed,
+        seed=config.seed,
     )
-    with quiet():
-        trainer = _Trainer(
-            model=network,
-            args=arguments,
-            train_dataset=training,
-            eval_dataset=validation,
-            data_collator=collate,
-            optimizers=(_optimiser(network, settings), None),  # type: ignore[arg-type]
-            callbacks=[_Progress(log), transformers.EarlyStoppingCallback(settings.patience)],
-        )
-        trainer.remove_callback(transformers.PrinterCallback)
-        checkpoint = get_last_checkpoint(str(folder)) if settings.resume and folder.is_dir() else None
-        trainer.train(resume_from_checkpoint=checkpoint)
-    network.to("cpu").eval()
 
 
-def _optimiser(network: Backbone, settings: Settings) -> torch.optim.Optimizer:
+def _optimiser(network: Backbone, config: FinetuneConfig) -> torch.optim.Optimizer:
+    """AdamW with one learning rate for the transformer and one for the heads; only weight matrices decay."""
     heads = {
         id(parameter)
         for parameter in [*network.head.parameters(), *([] if network.offsets is None else [network.offsets])]
     }
     body = [p for p in network.parameters() if p.requires_grad and id(p) not in heads]
-    rate, decay = settings.learning_rate, settings.weight_decay
+    rate, decay = config.learning_rate, config.weight_decay
     return torch.optim.AdamW(
         [
             {"params": [p for p in body if p.ndim >= 2], "lr": rate, "weight_decay": decay},
             {"params": [p for p in body if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
             {
                 "params": [p for p in network.parameters() if id(p) in heads],
-                "lr": settings.head_learning_rate,
+                "lr": config.head_learning_rate,
                 "weight_decay": 0.0,
             },
         ]
     )
 
 
-def native_precision() -> Precision:
-    """bfloat16 where it is computed natively (measured twice as fast as float32), else float32."""
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bfloat16" if native() else "float32"
-
-
 def is_main_process() -> bool:
-    """Whether this process writes the results: the only one, or the first that torchrun started."""
+    """Whether this process writes the results: it is the only process, or the first that ``torchrun`` started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def wait_for_all() -> None:
-    """Wait until every process of a distributed run is here."""
+    """Wait until every process of a distributed run has come to this line."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
-
-
-def predict(
-    network: Backbone,
-    ids: Sequence[npt.NDArray[np.int32]],
-    precision: Precision = "float32",
-    on_batch: Callable[[int], object] = lambda count: None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Utilities (n, m) and unit vectors (n, d) of n queries, batched by length, on a GPU where there is one.
-
-    Args:
-        network: left on the CPU.
-        ids: token ids of the n queries.
-        precision: of the transformer.
-        on_batch: called with the size of every batch, for progress.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    half = torch.float16 if precision == "float16" else torch.bfloat16
-    mixed = precision == "bfloat16" or (precision == "float16" and device == "cuda")
-    network.eval().to(device)
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    pooled = torch.zeros(len(ids), network.head.in_features)
-    with torch.no_grad():
-        for start in range(0, len(order), PREDICTION_BATCH):
-            rows = order[start : start + PREDICTION_BATCH]
-            batch = [tensor.to(device) for tensor in padded([ids[row] for row in rows])]
-            with torch.autocast(device, half, enabled=mixed):
-                pooled[torch.from_numpy(rows)] = network.pooled(*batch).cpu()
-            on_batch(len(rows))
-        return network.to("cpu").head(pooled), pooled

@@ -1,4 +1,8 @@
-"""The export gate: the graph reproduces the network, or there is no bundle."""
+"""The export gate: where the exported graph does not reproduce the network, no bundle is written.
+
+One gate serves all recipes. A float graph must give the network's numbers. An int8 graph, which rounds, must make the
+network's decisions.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +13,82 @@ import numpy as np
 import numpy.typing as npt
 
 from ...routers.base import Floats, Link, win_rate
-from ...routers.bundle import Manifest, Truncation
+from ...routers.bundle import Truncation
 from ...routers.errors import ExportError
 from ...routers.golden import GOLDEN_QUERIES
 from ...routers.query import Query
 from ...routers.session import Session
 from ..fit.metrics import Array, routing_curve
-from .publish import Gate
+from .publish import Description
 
-Reference = Callable[[list[str]], Floats]
+#: Maps texts to quality (n, m), computed by torch.
+TorchQuality = Callable[[list[str]], Floats]
+#: Raises ExportError where a graph differs from the network, else returns what it measured, by name.
+Gate = Callable[[Session, Description], Mapping[str, Any]]
 
-#: Largest |difference of scores| between torch and the exported graph, float32.
+#: Largest |difference| between torch and the exported graph, float32, of a quality, a score or a confidence.
 PARITY_TOLERANCE = 1e-4
-#: Largest share of routing decisions that a quantised graph may turn, over the thresholds of the table.
+#: Largest share of decisions that int8 may change, as the mean over the thresholds of the table.
 LARGEST_FLIPS = 0.01
-#: Largest loss of APGR by quantising.
+#: Largest loss of APGR by int8.
 LARGEST_APGR_DROP = 0.005
-#: Texts that the parity gate compares torch and the graph on.
+#: Fewest queries with both models' scores from which the loss of APGR is measured.
+LEAST_APGR_QUERIES = 100
+#: Training queries that the parity gate compares, beside the golden queries.
 PARITY_TEXTS = 1000
-_INSTEAD = "export float32: the same with resume and quantise 'none' trains nothing anew"
+#: Rows that the parity gate also compares alone, not in a batch.
+_SINGLE_ROWS = 100
+_INSTEAD = "run again with resume and quantise 'none' (--resume --quantise none); nothing is retrained"
 
 
 def parity_gate(
-    reference: Reference, queries: Sequence[Query], truncation: Truncation, count: int = PARITY_TEXTS
+    by_torch: TorchQuality, queries: Sequence[Query], truncation: Truncation, count: int = PARITY_TEXTS
 ) -> Gate:
-    """A gate for float graphs: see `check_parity`.
+    """Make the gate of a float graph of a router.
 
     Args:
-        reference: texts to quality (n, m), by torch.
-        queries: of the training data; the first `count` are compared, with the golden ones.
+        by_torch: texts to quality (n, m), computed by torch.
+        queries: training queries; the first `count` are compared, beside the golden queries.
         truncation: how much of a query is read.
-        count: of queries.
+        count: number of training queries to compare.
+
+    Returns:
+        A gate that measures ``parity_batched`` and ``parity_single`` (see `check_rows`), and ``parity_texts``, the number
+        of texts compared.
     """
 
-    def gate(session: Session, manifest: Manifest) -> Mapping[str, Any]:
+    def gate(session: Session, description: Description) -> Mapping[str, Any]:
         compared = texts_of([*GOLDEN_QUERIES, *queries[:count]], truncation)
-        measured = check_parity(reference, session, compared, manifest.link, manifest.columns)
+        measured = check_parity(by_torch, session, compared, description.link, description.columns)
         return {**measured, "parity_texts": len(compared)}
+
+    return gate
+
+
+def decision_gate(
+    by_torch: TorchQuality, queries: Sequence[Query], truncation: Truncation, outcomes: tuple[Array, Array]
+) -> Gate:
+    """Make the gate of an int8 graph of a router.
+
+    Args:
+        by_torch: texts to quality (n, m), computed by torch in float32.
+        queries: n queries whose decisions are compared, held-out ones first.
+        truncation: how much of a query is read.
+        outcomes: scores of strong's and of weak's answers, (n,) each, NaN where unknown.
+
+    Returns:
+        A gate that measures what `check_quantised` does.
+    """
+    texts = texts_of(queries, truncation)
+
+    def gate(session: Session, description: Description) -> Mapping[str, Any]:
+        strong, weak = description.columns
+        exact, rounded = (
+            win_rate(quality[:, strong], quality[:, weak], description.link)
+            for quality in (by_torch(texts), session.run(texts)[0]["quality"])
+        )
+        thresholds = [value for share, value in description.threshold_table if 0 < share < 1]
+        return check_quantised(exact, rounded, thresholds, outcomes)
 
     return gate
 
@@ -56,37 +99,64 @@ def texts_of(queries: Sequence[Query], truncation: Truncation) -> list[str]:
 
 
 def check_parity(
-    reference: Reference,
+    by_torch: TorchQuality,
     session: Session,
     texts: list[str],
     link: Link,
     columns: tuple[int, int],
 ) -> dict[str, float]:
-    """Refuse a graph that does not reproduce the network, batched and single alike.
+    """Refuse a router's graph that does not reproduce the network, in qualities and in scores.
 
     Args:
-        reference: texts to quality (n, m), by torch.
+        by_torch: texts to quality (n, m), computed by torch.
         session: the exported graph with its tokenizer.
-        texts: n texts to compare on; a hundred of them also one at a time.
+        texts: n texts to compare.
         link: how a score follows from two qualities.
-        columns: of strong and weak.
+        columns: columns of strong and weak.
 
     Returns:
-        ``parity_batched`` and ``parity_single``: the largest |difference| of a quality or a score.
+        What `check_rows` measures.
 
     Raises:
         ExportError: a difference exceeds `PARITY_TOLERANCE`.
     """
-    expected = reference(texts)
-    singles = slice(None, None, max(1, len(texts) // 100))
-    alone = np.concatenate([session.run([text])[0]["quality"] for text in texts[singles]])
+    strong, weak = columns
+
+    def with_score(quality: Floats) -> Floats:
+        return np.column_stack([quality, win_rate(quality[:, strong], quality[:, weak], link)])
+
+    def run(rows: Sequence[int]) -> Floats:
+        return with_score(session.run([texts[row] for row in rows])[0]["quality"])
+
+    return check_rows(with_score(by_torch(texts)), run)
+
+
+def check_rows(expected: Floats, run: Callable[[Sequence[int]], Floats]) -> dict[str, float]:
+    """Refuse a graph that does not give the network's numbers, for rows in one batch and for rows alone.
+
+    Args:
+        expected: (n, k), the network's numbers.
+        run: maps r row numbers to the graph's numbers (r, k) for these rows in one batch.
+
+    Returns:
+        ``parity_batched`` and ``parity_single``: the largest |difference| of a number, in a batch of all rows, and of
+        some hundred rows one at a time.
+
+    Raises:
+        ExportError: a difference exceeds `PARITY_TOLERANCE`.
+    """
+    rows = list(range(len(expected)))
+    singles = rows[:: max(1, len(expected) // _SINGLE_ROWS)]
+    alone = np.concatenate([run([row]) for row in singles])
     measured = {
-        "parity_batched": _difference(expected, session.run(texts)[0]["quality"], link, columns),
-        "parity_single": _difference(expected[singles], alone, link, columns),
+        "parity_batched": float(np.abs(expected - run(rows)).max()),
+        "parity_single": float(np.abs(expected[singles] - alone).max()),
     }
     worst = max(measured.values())
-    if not worst <= PARITY_TOLERANCE:  # written so that NaN is refused as well
-        raise ExportError(f"the exported graph differs from the network by {worst:.2g}, over {PARITY_TOLERANCE:.0e}")
+    if not all(value <= PARITY_TOLERANCE for value in measured.values()):  # written so that NaN is refused as well
+        raise ExportError(
+            f"the exported graph differs from the network by {worst:.2g}; expected at most {PARITY_TOLERANCE:.0e}"
+        )
     return measured
 
 
@@ -96,46 +166,45 @@ def check_quantised(
     thresholds: Sequence[float],
     outcomes: tuple[Array, Array] | None,
 ) -> dict[str, float]:
-    """Refuse a quantised graph that routes otherwise than the network.
+    """Refuse an int8 graph that decides otherwise than the network.
 
     Args:
-        exact: (n,) scores of held-out queries by the float network.
-        quantised: (n,) scores of the same by the quantised graph.
-        thresholds: that decisions are compared at.
-        outcomes: scores of the strong and of the weak model's answers, (n,) each, NaN where unknown; or None.
+        exact: (n,), scores (of a verifier: confidences) of held-out queries by the float network.
+        quantised: (n,), those of the same queries by the int8 graph.
+        thresholds: the thresholds at which decisions are compared.
+        outcomes: scores of strong's and of weak's answers, (n,) each, NaN where unknown; or None.
 
     Returns:
-        ``flips``: the share of turned decisions over all thresholds; ``flips_at_worst``: at the threshold with most;
-        ``largest_difference`` of a score; ``apgr_drop``, where outcomes say it.
+        ``flips``: the share of changed decisions, as the mean over the thresholds; ``flips_at_worst``: the share at the
+        threshold with most; ``largest_difference``: the largest |difference| of a score; and, where the outcomes tell
+        it, ``apgr_drop``: the loss of APGR (RouteLLM, arXiv 2406.18665).
 
     Raises:
         ExportError: more flips than `LARGEST_FLIPS`, or a larger drop than `LARGEST_APGR_DROP`.
     """
-    turned = [float(((exact >= value) != (quantised >= value)).mean()) for value in thresholds]
-    flips = float(np.mean(turned))
+    changed = [float(((exact >= value) != (quantised >= value)).mean()) for value in thresholds]
+    flips = float(np.mean(changed))
     measured = {
         "flips": flips,
-        "flips_at_worst": max(turned),
+        "flips_at_worst": max(changed),
         "largest_difference": float(np.abs(exact - quantised).max()),
     }
     if not flips <= LARGEST_FLIPS:
-        raise ExportError(f"quantising turns {flips:.2%} of the decisions, over {LARGEST_FLIPS:.0%}; {_INSTEAD}")
+        raise ExportError(
+            f"int8 changes {flips:.2%} of the decisions; expected at most {LARGEST_FLIPS:.0%}. To export float32, "
+            f"{_INSTEAD}"
+        )
     if outcomes is not None:
         known = ~np.isnan(outcomes[0] + outcomes[1])
-        if known.sum() >= 100 and outcomes[0][known].mean() != outcomes[1][known].mean():
+        if known.sum() >= LEAST_APGR_QUERIES and outcomes[0][known].mean() != outcomes[1][known].mean():
             measured["apgr_drop"] = _apgr(exact, outcomes, known) - _apgr(quantised, outcomes, known)
             if measured["apgr_drop"] > LARGEST_APGR_DROP:
                 raise ExportError(
-                    f"quantising costs {measured['apgr_drop']:.4f} APGR, over {LARGEST_APGR_DROP}; {_INSTEAD}"
+                    f"int8 costs {measured['apgr_drop']:.4f} of APGR; expected at most {LARGEST_APGR_DROP}. To export "
+                    f"float32, {_INSTEAD}"
                 )
     return measured
 
 
 def _apgr(scores: Floats, outcomes: tuple[Array, Array], known: npt.NDArray[np.bool_]) -> float:
     return routing_curve(scores[known], outcomes[0][known], outcomes[1][known]).apgr
-
-
-def _difference(expected: Floats, actual: Floats, link: Link, columns: tuple[int, int]) -> float:
-    strong, weak = columns
-    scores = [win_rate(quality[:, strong], quality[:, weak], link) for quality in (expected, actual)]
-    return float(max(np.abs(expected - actual).max(), np.abs(scores[0] - scores[1]).max()))

@@ -1,12 +1,16 @@
 """int8 transformers: linear layers and token tables as 8-bit integers, activations rounded row by row.
 
-Post-training: weights get one scale an output channel (Krishnamoorthi 2018, section 3.1), activations
-one a token at run time, as in LLM.int8() (Dettmers et al. 2022, section 3). Inputs whose channels differ
-in size are evened out first, at the weights' expense (SmoothQuant, Xiao et al. 2023, equation 4): on MiniLM that
-halves the error. Where activations lie to one side of zero, as behind a GELU, the middle of each token's range is
-taken off before rounding, which halves the step. Weights are rounded one input channel after the other, and those that
-follow make up for the error on inputs like the calibration queries' (GPTQ, Frantar et al. 2022, algorithm 1). What is
-left of it in a layer's mean output is taken off its bias (Nagel et al. 2019, section 4.2).
+A trained network is quantised without further training:
+
+- Each output channel of the weights has one scale (Krishnamoorthi 2018, section 3.1). Each token's activations have one
+  scale, computed at run time (LLM.int8(), Dettmers et al. 2022, section 3).
+- Input channels of different size are first scaled to a like size, and the weights are scaled the other way
+  (SmoothQuant, Xiao et al. 2023, equation 4). On MiniLM this halves the error.
+- Where activations lie to one side of zero, as behind a GELU, the middle of each token's range is subtracted before
+  rounding, which halves the step.
+- Weights are rounded one input channel after the other. The channels that follow compensate the error on inputs like the
+  calibration queries' (GPTQ, Frantar et al. 2022, algorithm 1).
+- The error that is left in a layer's mean output is subtracted from its bias (Nagel et al. 2019, section 4.2).
 """
 
 from __future__ import annotations
@@ -18,16 +22,30 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..encoders.config import Quantisation
 from .to_onnx import int8_linear
 
-#: Of the weights. Processors without VNNI add two products in 16 bits, which 8-bit weights overflow (seen on AVX2).
+#: Queries that show the quantiser how large activations are.
+CALIBRATION_QUERIES = 256
+#: Queries, held-out ones first, whose decisions the int8 graph must make as the float network does.
+GATE_QUERIES = 1000
+#: Tolerance of a golden quality of a float32 graph.
+GOLDEN_TOLERANCE = 1e-4
+#: Tolerance of a golden quality of an int8 graph: an activation may round the other way on another processor.
+INT8_GOLDEN_TOLERANCE = 0.02
+#: Bits of a weight. Processors without VNNI add two products in 16 bits, which 8-bit weights overflow (seen on AVX2).
 BITS = 7
-#: How much of the difference between channels moves from activations to weights.
+#: Exponent that says how much of the difference between channels moves from activations to weights: 0 none, 1 all.
 SMOOTHING = 0.5
-#: Activations whose largest value is so many times their least one's size lie to one side of zero.
+#: Activations lie to one side of zero where their largest value is this many times as large as their least value.
 _LOPSIDED = 3.0
-#: Added to the diagonal of the inputs' second moments, as a share of its mean: few queries do not tell them exactly.
+#: Added to the diagonal of the inputs' second moments, as a share of its mean, because few queries estimate them roughly.
 _DAMPING = 0.01
+
+
+def golden_tolerance(quantise: Quantisation) -> float:
+    """Largest |difference| of a golden quality that still passes when the bundle is loaded."""
+    return INT8_GOLDEN_TOLERANCE if quantise == "int8" else GOLDEN_TOLERANCE
 
 
 class Int8Linear(nn.Module):
@@ -46,14 +64,14 @@ class Int8Linear(nn.Module):
         mean: torch.Tensor | None = None,
         moments: torch.Tensor | None = None,
     ) -> None:
-        """Round a layer whose input channels are divided by ``size`` (k,) beforehand.
+        """Round a layer.
 
         Args:
             linear: the layer.
-            size: see above.
-            lopsided: most inputs lie to one side of zero.
-            mean: (k,) of the inputs; None: not known.
-            moments: (k, k), what x x' is of the inputs on average; None: not known.
+            size: (k,), divisors of the input channels.
+            lopsided: whether most inputs lie to one side of zero.
+            mean: (k,), mean of the inputs; None where it is not known.
+            moments: (k, k), second moments of the inputs: the mean of x x'; None where they are not known.
         """
         super().__init__()
         inputs = None if moments is None else moments / torch.outer(size, size)
@@ -69,7 +87,7 @@ class Int8Linear(nn.Module):
         self.lopsided = lopsided
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """(..., k) to (..., m)."""
+        """Values (..., k) to the layer's outputs (..., m)."""
         values = values * self.even
         if self.lopsided:
             middle = (values.amax(-1, keepdim=True) + values.amin(-1, keepdim=True)) / 2
@@ -80,7 +98,7 @@ class Int8Linear(nn.Module):
 
 
 class Int8Embedding(nn.Module):
-    """A table of int8 rows, one scale a row."""
+    """An embedding table of int8 rows, with one scale for each row."""
 
     table: torch.Tensor
     scale: torch.Tensor
@@ -92,18 +110,21 @@ class Int8Embedding(nn.Module):
         self.register_buffer("scale", scale.unsqueeze(1))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """(n, length) to (n, length, d)."""
+        """Token ids (n, length) to vectors (n, length, d)."""
         return self.table[ids].float() * self.scale[ids]
 
 
 def rounded(weight: torch.Tensor, bits: int, moments: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """int8 rows of a matrix (m, k) and their scales (m,).
+    """Round a matrix row by row.
 
     Args:
-        weight: the matrix.
-        bits: of an element.
-        moments: (k, k), what x x' is on average of the vectors that it is multiplied with: the products are kept close,
-            rather than the elements. None: not known.
+        weight: the matrix (m, k).
+        bits: bits of a rounded element, with its sign.
+        moments: (k, k), second moments of the vectors that the matrix is multiplied with: the mean of x x'. The products
+            with such vectors are then kept close, rather than the elements. None where they are not known.
+
+    Returns:
+        The rounded rows, int8 (m, k), and their scales (m,): a row of the matrix is about its rounded row times its scale.
     """
     largest = 2 ** (bits - 1) - 1
     scale = weight.abs().amax(dim=1).clamp_min(1e-12) / largest
@@ -113,29 +134,41 @@ def rounded(weight: torch.Tensor, bits: int, moments: torch.Tensor | None = None
     damping = _DAMPING * moments.diagonal().mean().clamp_min(1e-12)
     inverse = torch.linalg.inv(moments.double() + damping * torch.eye(len(moments)))
     factor = torch.linalg.cholesky(inverse, upper=True).float()
-    found = torch.empty_like(whole)
+    nearest = torch.empty_like(whole)
     for column in range(whole.shape[1]):
-        found[:, column] = torch.round(whole[:, column]).clamp(-largest, largest)
-        error = (whole[:, column] - found[:, column]) / factor[column, column]
+        nearest[:, column] = torch.round(whole[:, column]).clamp(-largest, largest)
+        error = (whole[:, column] - nearest[:, column]) / factor[column, column]
         whole[:, column:] -= torch.outer(error, factor[column, column:])
-    return found.to(torch.int8), scale
+    return nearest.to(torch.int8), scale
 
 
 def quantised(module: nn.Module, run: Callable[[nn.Module], object]) -> nn.Module:
-    """A copy of a module with every linear layer and every embedding in int8.
+    """Copy a module with every linear layer and every embedding in int8.
 
     Args:
-        module: in evaluation mode.
-        run: feeds the module some typical queries, so that the size of every layer's input channels shows.
+        module: a module in evaluation mode; it stays as it is.
+        run: feeds a module some typical queries, so that the size of every layer's input channels is measured.
+
+    Returns:
+        The copy, in evaluation mode.
     """
     module = copy.deepcopy(module)
-    _replace(module, _inputs(module, run))
+    _replace(module, _measured_inputs(module, run))
     return module.eval()
 
 
 @dataclass
 class _Inputs:
-    """What layers that share an input read: least, largest and summed value (k,) of each channel, products (k, k)."""
+    """Statistics of an input that one or more layers read.
+
+    Attributes:
+        least: (k,), least value of each channel.
+        largest: (k,), largest value of each channel.
+        total: (k,), sum of each channel.
+        products: (k, k), sum of the products of channels.
+        rows: number of rows seen.
+        layers: the layers that read this input.
+    """
 
     least: torch.Tensor
     largest: torch.Tensor
@@ -145,39 +178,48 @@ class _Inputs:
     layers: list[nn.Linear]
 
     def layer(self, linear: nn.Linear) -> Int8Linear:
-        """One of the layers in int8; they share the divisor of their input."""
+        """One of the layers in int8. All of the layers divide their input in the same way."""
         weights = torch.cat([layer.weight.detach().abs() for layer in self.layers]).amax(dim=0)
         largest = torch.maximum(self.largest, -self.least)
         size = largest.clamp_min(1e-5) ** SMOOTHING / weights.clamp_min(1e-5) ** (1 - SMOOTHING)
         above, below = (self.largest / size).amax(), -(self.least / size).amin()
         mean, moments = self.total / self.rows, self.products / self.rows
-        if linear.bias is not None:  # it takes care of the mean
+        if linear.bias is not None:  # the bias corrects the mean, so that the rounding need not
             moments = moments - torch.outer(mean, mean)
         return Int8Linear(linear, size, bool(above > _LOPSIDED * below), mean, moments)
 
 
-def _inputs(module: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.Module, _Inputs]:
-    """What every linear layer reads."""
-    found: dict[nn.Module, _Inputs] = {}
-    read: list[torch.Tensor] = []  # what the layer before read; kept, so that its identity is not reused
-    before: list[_Inputs] = []
+def _measured_inputs(module: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.Module, _Inputs]:
+    """Measure the input of every linear layer while `run` feeds the module."""
+    measured: dict[nn.Module, _Inputs] = {}
+    last_tensor: list[
+        torch.Tensor
+    ] = []  # the last layer's input; kept alive, so that no other tensor gets its identity
+    last_inputs: list[_Inputs] = []
 
     def record(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         assert isinstance(layer, nn.Linear)
-        seen = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
-        least, largest = seen.amin(dim=0), seen.amax(dim=0)
-        if layer in found:
-            one = found[layer]
-            if layer is one.layers[0]:
-                one.least, one.largest = torch.minimum(one.least, least), torch.maximum(one.largest, largest)
-                one.total, one.rows = one.total + seen.sum(dim=0), one.rows + len(seen)
-                one.products += seen.T @ seen
-        elif read and read[0] is inputs[0]:
-            found[layer] = before[0]
-            before[0].layers.append(layer)
+        values = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
+        least, largest = values.amin(dim=0), values.amax(dim=0)
+        if layer in measured:
+            known = measured[layer]
+            if layer is known.layers[0]:
+                known.least, known.largest = torch.minimum(known.least, least), torch.maximum(known.largest, largest)
+                known.total, known.rows = known.total + values.sum(dim=0), known.rows + len(values)
+                known.products += values.T @ values
+        elif last_tensor and last_tensor[0] is inputs[0]:
+            measured[layer] = last_inputs[0]
+            last_inputs[0].layers.append(layer)
         else:
-            found[layer] = _Inputs(least, largest, seen.sum(dim=0), seen.T @ seen, len(seen), [layer])
-        read[:], before[:] = [inputs[0]], [found[layer]]
+            measured[layer] = _Inputs(
+                least=least,
+                largest=largest,
+                total=values.sum(dim=0),
+                products=values.T @ values,
+                rows=len(values),
+                layers=[layer],
+            )
+        last_tensor[:], last_inputs[:] = [inputs[0]], [measured[layer]]
 
     hooks = [layer.register_forward_pre_hook(record) for layer in module.modules() if isinstance(layer, nn.Linear)]
     try:
@@ -186,7 +228,7 @@ def _inputs(module: nn.Module, run: Callable[[nn.Module], object]) -> dict[nn.Mo
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return measured
 
 
 def _replace(module: nn.Module, inputs: dict[nn.Module, _Inputs]) -> None:

@@ -1,4 +1,4 @@
-"""Vectors of a transformer that stays as it is, kept in a file: other labels or settings need no second pass."""
+"""A file that keeps a frozen transformer's vectors, so that training with other labels need not compute them again."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ Ids = Sequence[npt.NDArray[np.int32]]
 def cached_vectors(
     path: Path | None, network: nn.Module, ids: Ids, compute: Callable[[Ids], torch.Tensor]
 ) -> torch.Tensor:
-    """Vectors (n, d) of token ids: from the file where it has them of this network, else computed, and added to it.
+    """Take vectors from a file, and compute those that it lacks and add them to it.
 
     Args:
-        path: an .npz file, there or not; None: compute all.
-        network: what computes the vectors; a file of another one is refused.
+        path: an .npz file that need not exist yet; None computes all vectors and keeps none.
+        network: the network that computes the vectors. A file with vectors of another network is refused.
         ids: token ids of the n queries.
-        compute: ids to vectors.
+        compute: maps token ids of k queries to their vectors, float32 (k, d).
+
+    Returns:
+        The vectors of all queries, float32 (n, d).
 
     Raises:
-        InputError: the file is none of these, or of another network.
+        InputError: the file is no file of vectors, or it holds those of another network.
     """
     if path is None:
         return compute(ids)
@@ -55,13 +58,18 @@ def cached_vectors(
 
 
 def _read(path: Path, fingerprint: str) -> dict[bytes, npt.NDArray[np.float32]]:
+    """The vectors of a file by the sha256 of their token ids; none where there is no file."""
     if not path.exists():
         return {}
     try:
         with np.load(path, allow_pickle=False) as file:
-            found, keys, vectors = str(file["fingerprint"]), file["keys"], file["vectors"]
+            owner, keys, vectors = str(file["fingerprint"]), file["keys"], file["vectors"]
     except (ValueError, KeyError, EOFError, OSError, BadZipFile) as error:
-        raise InputError(f"{path} is no file of vectors ({error}); name another") from error
-    if found != fingerprint:
-        raise InputError(f"{path} holds vectors of another encoder, or of other layers; name another file")
+        raise InputError(
+            f"{path} is no file of vectors ({error}); expected an .npz file of an earlier training, or a new name"
+        ) from error
+    if owner != fingerprint:
+        raise InputError(
+            f"{path} holds vectors of another encoder, or of other layers; expected a file of this encoder, or a new name"
+        )
     return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}

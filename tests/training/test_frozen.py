@@ -1,4 +1,4 @@
-"""A frozen transformer with a kernel machine: `train bert --epochs 0`."""
+"""A frozen transformer with a kernel machine: `train frozen`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import bert_config
+from conftest import bert_config, frozen_config
 
 from routelearn.data.records import PerformanceRecord, record_key
 from routelearn.data.sample import Sample
@@ -19,11 +19,11 @@ from routelearn.evaluation.evaluate import evaluate
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import load
-from routelearn.training.bert import train as bert
-from routelearn.training.bert.kernel_machine import KernelHead, LandmarkKernel
-from routelearn.training.bert.train import train_bert
-from routelearn.training.bert.vector_cache import cached_vectors
-from routelearn.training.verifier.train import VerifierConfig
+from routelearn.training.frozen import train as frozen
+from routelearn.training.frozen.kernel_machine import KernelHead, LandmarkKernel
+from routelearn.training.frozen.train import train_frozen
+from routelearn.training.frozen.vector_cache import cached_vectors
+from routelearn.training.verifier.config import VerifierConfig
 
 
 def unit(count: int, dimensions: int, seed: int = 0) -> torch.Tensor:
@@ -32,13 +32,13 @@ def unit(count: int, dimensions: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_the_router_learns_without_a_gradient_through_the_transformer(
-    kernel_bundle: Path, tested: list[PerformanceRecord]
+    frozen_bundle: Path, tested: list[PerformanceRecord]
 ) -> None:
-    report = evaluate({"bert": load(kernel_bundle)}, tested, bootstrap=50)
-    assert report["bert"].values["apgr"] > report["random"].values["apgr"] + 0.04
-    lines = (kernel_bundle.with_name("bert-kernel.training") / "metrics.jsonl").read_text().splitlines()
+    report = evaluate({"frozen": load(frozen_bundle)}, tested, bootstrap=50)
+    assert report["frozen"].values["apgr"] > report["random"].values["apgr"] + 0.04
+    lines = (frozen_bundle.with_name("frozen.training") / "metrics.jsonl").read_text().splitlines()
     assert {json.loads(line)["phase"] for line in lines} == {"ranking", "factors", "done"}
-    training = read_manifest(kernel_bundle).training
+    training = read_manifest(frozen_bundle).training
     assert max(training["parity_batched"], training["parity_single"]) <= 1e-4
 
 
@@ -72,26 +72,26 @@ def test_vectors_are_computed_once(
 ) -> None:
     """Other labels and other settings need no second pass over the same queries; new queries need one of their own."""
     seen: list[int] = []
-    predict = bert.predict
+    predict = frozen.predict
 
     def counted(network: Any, ids: Sequence[Any], *rest: Any, **options: Any) -> Any:
         seen.append(len(ids))
         return predict(network, ids, *rest, **options)
 
-    monkeypatch.setattr(bert, "predict", counted)
+    monkeypatch.setattr(frozen, "predict", counted)
     records = [record for record in sample.performances if record.split == "train"]
     some = {record_key(record) for record in records[: len(records) // 2]}
-    config = bert_config(tiny_bert, epochs=0, landmarks=64, vectors=str(tmp_path / "v" / "vectors.npz"))
-    train_bert([record for record in records if record_key(record) in some], tmp_path / "a", config)
-    train_bert(records, tmp_path / "b", config)
-    train_bert(records, tmp_path / "c", replace(config, kernel_scale=2.0))
-    without = train_bert(records, tmp_path / "d", replace(config, vectors=None))
+    config = frozen_config(tiny_bert, landmarks=64, vectors=str(tmp_path / "v" / "vectors.npz"))
+    train_frozen([record for record in records if record_key(record) in some], tmp_path / "a", config)
+    train_frozen(records, tmp_path / "b", config)
+    train_frozen(records, tmp_path / "c", replace(config, kernel_scale=2.0))
+    without = train_frozen(records, tmp_path / "d", replace(config, vectors=None))
     assert len(seen) == 3  # of "c" none was missing
     assert seen[0] + seen[1] == seen[2]
     queries = [str(record.query) for record in records[:50]]
     assert load(tmp_path / "b").score(queries) == pytest.approx(load(without).score(queries), abs=1e-4)
     with pytest.raises(InputError, match="another encoder"):
-        train_bert(records, tmp_path / "e", replace(config, layers=1))
+        train_frozen(records, tmp_path / "e", replace(config, layers=1))
 
 
 def test_a_file_that_holds_no_vectors_is_a_clear_error(tmp_path: Path) -> None:
@@ -108,9 +108,14 @@ def test_several_processes_are_refused(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="without torchrun"):
-        train_bert(sample.performances, tmp_path / "r", bert_config(tiny_bert, epochs=0))
+        train_frozen(sample.performances, tmp_path / "r", frozen_config(tiny_bert))
 
 
 def test_a_verifier_is_always_fine_tuned() -> None:
-    with pytest.raises(InputError, match="epochs is 0"):
+    with pytest.raises(InputError, match="epochs is 0; expected a whole number from 1"):
         VerifierConfig(epochs=0)
+
+
+def test_zero_epochs_of_the_bert_recipe_are_refused_and_name_this_recipe(tiny_bert: Path) -> None:
+    with pytest.raises(InputError, match=r"epochs is 0; expected .* `routelearn train frozen` .*train_frozen"):
+        bert_config(tiny_bert, epochs=0)

@@ -1,8 +1,9 @@
-"""A kernel machine on the vectors of a transformer that stays as it is: no gradient runs through it.
+"""A kernel machine on the vectors of a frozen transformer: utilities from a query's similarity to training queries.
 
-Utilities are ``sum over landmarks of weight · exp(scale · (cos(query, landmark) - 1))``: a Gaussian kernel on unit
-vectors, whose machine is a linear one on its Nyström features (Williams and Seeger 2001), so that losses, path of
-penalties and calibration are the matrix factorization's. On MMLU it routes better than the same encoder fine-tuned.
+A utility is ``sum over landmarks of weight · exp(scale · (cos(query, landmark) - 1))``, with a Gaussian kernel on unit
+vectors. This machine is linear in the kernel's Nyström features (Williams and Seeger 2001), so that it shares losses,
+path of penalties and calibration with the matrix factorization. On MMLU it routes better than the same encoder
+fine-tuned.
 """
 
 from __future__ import annotations
@@ -11,25 +12,25 @@ import numpy as np
 import torch
 from torch import nn
 
-#: Directions of the landmarks' kernel matrix with a smaller eigenvalue (their mean is 1) are left out: any penalty that
-#: generalises shrinks them to nothing.
+#: Directions of the landmarks' kernel matrix with a smaller eigenvalue are left out (the mean eigenvalue is 1). Any penalty
+#: that generalises shrinks their weights to nothing.
 _LEAST_EIGENVALUE = 0.1
 
 
 class LandmarkKernel(nn.Module):
-    """Unit vectors (n, d) to kernel values (n, l).
+    """Maps unit vectors (n, d) to their kernel values with l landmarks, (n, l).
 
     Attributes:
-        centre: (d,), the mean of the training vectors; what all queries share tells none apart.
-        landmarks: (d, l), unit vectors of training queries.
-        scale: of the exponent.
+        centre: (d,), mean of the training vectors. It is subtracted, because what all queries share tells none apart.
+        landmarks: (d, l), unit vectors of training queries, less the centre.
+        scale: factor of the exponent, 1 / (2 variance) of the Gaussian.
     """
 
     centre: torch.Tensor
     landmarks: torch.Tensor
 
     def __init__(self, vectors: torch.Tensor, count: int, scale: float, seed: int) -> None:
-        """Draw landmarks from training vectors, float32 (n, d)."""
+        """Draw at most `count` landmarks from the training vectors, float32 (n, d)."""
         super().__init__()
         self.scale = scale
         self.register_buffer("centre", vectors.mean(dim=0))
@@ -40,29 +41,29 @@ class LandmarkKernel(nn.Module):
         return nn.functional.normalize(vectors - self.centre, dim=1)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """The kernel between queries and landmarks."""
+        """Kernel values (n, l) of queries and landmarks."""
         return torch.exp(self.scale * (self._centred(vectors) @ self.landmarks - 1))
 
     def whitening(self) -> torch.Tensor:
-        """What kernel values are multiplied with so that dot products of the result are the kernel: float64 (l, r)."""
+        """A matrix W, float64 (l, r), that makes features of kernel values K: dot products of rows of K W are the kernel."""
         values, directions = torch.linalg.eigh(torch.exp(self.scale * (self.landmarks.T @ self.landmarks - 1)).double())
         kept = values > _LEAST_EIGENVALUE
         return directions[:, kept] / values[kept].sqrt()
 
 
 class KernelHead(nn.Module):
-    """Unit vectors (n, d) to utilities (n, m)."""
+    """Maps unit vectors (n, d) to utilities (n, m)."""
 
     weight: torch.Tensor
     bias: torch.Tensor
 
     def __init__(self, kernel: LandmarkKernel, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """Keep a kernel and what its values are multiplied with, (l, m) and (m,)."""
+        """Keep a kernel, the weights of its values (l, m), and the bias (m,)."""
         super().__init__()
         self.kernel = kernel
         self.register_buffer("weight", weight.float().contiguous())
         self.register_buffer("bias", bias.float())
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """Utilities (n, m)."""
         return self.kernel(vectors) @ self.weight + self.bias

@@ -1,0 +1,76 @@
+"""Settings that the recipes with a transformer share. This module imports no torch, so that the command line is fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ..config import RecipeConfig, RouterConfig, flag, number, one_of, whole
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Quantisation = Literal["none", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig(RecipeConfig):
+    """Settings of every recipe with a transformer.
+
+    Attributes:
+        precision: Number format that the transformer computes in: auto, float32, bfloat16 or float16. "auto" takes
+            bfloat16 where the processor or the GPU computes it natively, else float32.
+        quantise: Number format of the exported weights: none or int8. "none" keeps float32; int8 needs a quarter of the
+            space, is faster, and is refused where it changes decisions.
+    """
+
+    precision: Annotated[Precision, one_of("auto", "float32", "bfloat16", "float16")] = "auto"
+    quantise: Annotated[Quantisation, one_of("none", "int8")] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(TransformerConfig):
+    """Settings of every recipe that fine-tunes a transformer.
+
+    Attributes:
+        epochs: Most passes over the training data.
+        batch_size: Queries (of a verifier: answers) in one training step, over all processes.
+        learning_rate: Peak learning rate of the transformer.
+        head_learning_rate: Peak learning rate of the heads.
+        weight_decay: Weight decay of the transformer's weight matrices.
+        probe: Fit the heads to the untouched transformer first, and fine-tune from there.
+        dropout: Share of the hidden states that each training step drops.
+        frozen_share: Share of the transformer's layers, counted from the input, that training leaves as they are. A
+            third saves a fifth of the time.
+        lora_rank: Rank of low-rank updates (LoRA). Above 0 only these updates are trained, which needs the extra lora; 0
+            trains the weights themselves.
+        evaluations: Validations in one epoch. The weights of the best validation are kept.
+        patience: Validations in a row without a lower log loss after which training stops.
+        resume: Go on from the last checkpoint of an interrupted run with the same settings and data.
+    """
+
+    epochs: Annotated[int, whole(1)] = 1
+    batch_size: Annotated[int, whole(1)] = 32
+    learning_rate: Annotated[float, number(above=0, below=1)] = 6e-5
+    head_learning_rate: Annotated[float, number(above=0, below=1)] = 1e-3
+    weight_decay: Annotated[float, number(least=0)] = 0.01
+    probe: Annotated[bool, flag()] = True
+    dropout: Annotated[float, number(least=0, below=1)] = 0.1
+    frozen_share: Annotated[float, number(least=0, below=1)] = 1 / 3
+    lora_rank: Annotated[int, whole(0)] = 0
+    evaluations: Annotated[int, whole(1)] = 3
+    patience: Annotated[int, whole(1)] = 3
+    resume: Annotated[bool, flag()] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerRouterConfig(TransformerConfig, RouterConfig):
+    """Settings of every router with a transformer.
+
+    Attributes:
+        layers: Number of the transformer's layers to keep, counted from the input. The default is all of them. The
+            middle layers tell how hard a query is better than the last ones, which tell what it is about.
+        last_share: Share of the token budget that is kept for the end of a longer query, where the question often
+            stands. The rest is kept for its start.
+    """
+
+    layers: Annotated[int | None, whole(1).or_none()] = None
+    last_share: Annotated[float, number(least=0, most=1)] = 0.6
