@@ -22,8 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Train a router on your records and export it as a bundle.\n\n"
     "mf: seconds to train, microseconds to score; the one to start with. similarity: no fit to the queries, so that "
-    "records and models can be added later. frozen: minutes to train, milliseconds to score; a transformer that stays as "
-    "it is. bert: a transformer is fine-tuned, minutes to hours; worth it from some ten thousand queries. verifier: judges answers, for a cascade.\n\n"
+    "records and models can be added later. frozen: minutes to train, milliseconds to score; a transformer stays as it "
+    "is. bert: minutes to hours to train; a transformer is fine-tuned, worth it from some ten thousand queries. "
+    "verifier: judges answers, for a cascade.\n\n"
     "Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
 )
 
@@ -219,7 +220,7 @@ def frozen(
 ) -> None:
     """Fit a kernel machine to the vectors of a transformer that stays as it is.
 
-    On two cores this takes minutes where fine-tuning takes an hour, and with a larger encoder it gives the better router
+    On two cores this takes minutes where fine-tuning takes an hour. With a larger encoder it gives the better router
     (docs/results.md).
 
     Example: routelearn train frozen --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini

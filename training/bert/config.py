@@ -1,4 +1,4 @@
-"""Settings of the BERT recipe. This module imports no torch, so that the command line is fast."""
+"""Settings of the BERT recipe. This module imports no torch: the command line stays fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class BertConfig(FinetuneConfig, TransformerRouterConfig):
     """Settings of `train_bert`. The other settings are those of the base classes.
 
     Attributes:
-        folds: Number of folds over the prompts, of which one validates. It has no effect where records are marked "val".
+        folds: Number of folds over the prompts, of which one validates. It has no effect where records are marked
+            "val".
         max_tokens: Most tokens of a query that the transformer reads.
 
     Raises:

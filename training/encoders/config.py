@@ -1,4 +1,4 @@
-"""Settings that the recipes with a transformer share. This module imports no torch, so that the command line is fast."""
+"""Settings that the recipes with a transformer share. This module imports no torch: the command line stays fast."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class FinetuneConfig(TransformerConfig):
         dropout: Share of the hidden states that each training step drops.
         frozen_share: Share of the transformer's layers, counted from the input, that training leaves as they are. A
             third saves a fifth of the time.
-        lora_rank: Rank of low-rank updates (LoRA). Above 0 only these updates are trained, which needs the extra lora; 0
-            trains the weights themselves.
+        lora_rank: Rank of low-rank updates (LoRA). Above 0 only these updates are trained, which needs the extra lora.
+            0 trains the weights themselves.
         evaluations: Validations in one epoch. The weights of the best validation are kept.
         patience: Validations in a row without a lower log loss after which training stops.
         resume: Go on from the last checkpoint of an interrupted run with the same settings and data.

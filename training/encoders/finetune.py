@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+
 import transformers
 from transformers.trainer_utils import get_last_checkpoint
 

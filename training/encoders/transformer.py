@@ -145,7 +145,7 @@ def _freeze(model: nn.Module, layers: int, share: float) -> None:
 
 
 def merged(transformer: Any) -> nn.Module:
-    """Prepare a transformer for export: fold low-rank updates into its layers, and write attention in plain operations."""
+    """Prepare a transformer for export: fold low-rank updates into its layers, use attention in plain operations."""
     merge = getattr(transformer, "merge_and_unload", None)
     transformer = transformer if merge is None else merge()
     # Fused attention applies the mask twice, and so exports to more nodes.

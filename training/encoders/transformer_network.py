@@ -1,4 +1,4 @@
-"""What the routers with a transformer share, recipes bert and frozen: the exported network, and its way into a bundle."""
+"""What the recipes bert and frozen share: the exported network of a router with a transformer, and its bundle."""
 
 from __future__ import annotations
 

@@ -53,8 +53,7 @@ def parity_gate(
         count: number of training queries to compare.
 
     Returns:
-        A gate that measures ``parity_batched`` and ``parity_single`` (see `check_rows`), and ``parity_texts``, the number
-        of texts compared.
+        A gate that measures what `check_rows` does, and ``parity_texts``, the number of texts compared.
     """
 
     def gate(session: Session, description: Description) -> Mapping[str, Any]:

@@ -8,8 +8,8 @@ A trained network is quantised without further training:
   (SmoothQuant, Xiao et al. 2023, equation 4). On MiniLM this halves the error.
 - Where activations lie to one side of zero, as behind a GELU, the middle of each token's range is subtracted before
   rounding, which halves the step.
-- Weights are rounded one input channel after the other. The channels that follow compensate the error on inputs like the
-  calibration queries' (GPTQ, Frantar et al. 2022, algorithm 1).
+- Weights are rounded one input channel after the other. The channels that follow compensate the error on inputs like
+  the calibration queries' (GPTQ, Frantar et al. 2022, algorithm 1).
 - The error that is left in a layer's mean output is subtracted from its bias (Nagel et al. 2019, section 4.2).
 """
 
@@ -39,7 +39,7 @@ BITS = 7
 SMOOTHING = 0.5
 #: Activations lie to one side of zero where their largest value is this many times as large as their least value.
 _LOPSIDED = 3.0
-#: Added to the diagonal of the inputs' second moments, as a share of its mean, because few queries estimate them roughly.
+#: Added to the diagonal of the inputs' second moments, as a share of its mean: a few queries estimate them roughly.
 _DAMPING = 0.01
 
 
@@ -120,11 +120,12 @@ def rounded(weight: torch.Tensor, bits: int, moments: torch.Tensor | None = None
     Args:
         weight: the matrix (m, k).
         bits: bits of a rounded element, with its sign.
-        moments: (k, k), second moments of the vectors that the matrix is multiplied with: the mean of x x'. The products
-            with such vectors are then kept close, rather than the elements. None where they are not known.
+        moments: (k, k), second moments of the vectors that the matrix is multiplied with: the mean of x x'. The
+            products with such vectors are then kept close, rather than the elements. None where they are not known.
 
     Returns:
-        The rounded rows, int8 (m, k), and their scales (m,): a row of the matrix is about its rounded row times its scale.
+        The rounded rows, int8 (m, k), and their scales (m,). A row of the matrix is about its rounded row times its
+        scale.
     """
     largest = 2 ** (bits - 1) - 1
     scale = weight.abs().amax(dim=1).clamp_min(1e-12) / largest

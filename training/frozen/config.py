@@ -1,4 +1,4 @@
-"""Settings of the recipe with a frozen transformer. This module imports no torch, so that the command line is fast."""
+"""Settings of the recipe with a frozen transformer. This module imports no torch: the command line stays fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class FrozenConfig(TransformerRouterConfig):
     """Settings of `train_frozen`. The other settings are those of the base classes.
 
     Attributes:
-        folds: Number of folds over the prompts, of which two validate. It has no effect where records are marked "val".
+        folds: Number of folds over the prompts, of which two validate. It has no effect where records are marked
+            "val".
         max_tokens: Most tokens of a query that the transformer reads.
         landmarks: Number of training queries that the kernel machine compares a query with.
         kernel_scale: How fast similarity falls with distance: 1 / (2 variance) of the Gaussian kernel.

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-#: Directions of the landmarks' kernel matrix with a smaller eigenvalue are left out (the mean eigenvalue is 1). Any penalty
-#: that generalises shrinks their weights to nothing.
+#: Directions of the landmarks' kernel matrix with a smaller eigenvalue are left out (the mean eigenvalue is 1). Any
+#: penalty that generalises shrinks their weights to nothing.
 _LEAST_EIGENVALUE = 0.1
 
 
@@ -45,7 +45,7 @@ class LandmarkKernel(nn.Module):
         return torch.exp(self.scale * (self._centred(vectors) @ self.landmarks - 1))
 
     def whitening(self) -> torch.Tensor:
-        """A matrix W, float64 (l, r), that makes features of kernel values K: dot products of rows of K W are the kernel."""
+        """The matrix W, float64 (l, r), for which dot products of rows of K W are the kernel; K are kernel values."""
         values, directions = torch.linalg.eigh(torch.exp(self.scale * (self.landmarks.T @ self.landmarks - 1)).double())
         kept = values > _LEAST_EIGENVALUE
         return directions[:, kept] / values[kept].sqrt()

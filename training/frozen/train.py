@@ -61,8 +61,8 @@ def train_frozen(
         The bundle's folder, for `routelearn.load`.
 
     Raises:
-        InputError: the records teach nothing, a model is in no record, a setting does not suit the transformer, the file
-            of vectors is unusable, or ``torchrun`` started several processes.
+        InputError: the records teach nothing, a model is in no record, a setting does not suit the transformer, the
+            file of vectors is unusable, or ``torchrun`` started several processes.
         ExportError: the exported graph does not reproduce the network, or int8 decides otherwise.
         MissingExtraError: a library of the extra `train` is missing.
     """
@@ -70,7 +70,7 @@ def train_frozen(
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
         raise InputError(
-            f"{processes} processes were started; expected one, without torchrun: the recipe frozen has no work to share"
+            f"{processes} processes were started; expected one, without torchrun: this recipe has no work to share"
         )
     job = start_job(records, out, config, pool, progress)
     with job.log:
@@ -118,8 +118,8 @@ def _fit_head(
 ) -> HeadFit:
     """Fit a kernel machine to vectors (n, d), with the penalty that the folds choose."""
     examples, log = job.examples, job.log
-    # A landmark from a fold adds nothing to the fit without that fold: where every query is a landmark, the solution lies
-    # in the span of the queries that are fitted (the representer theorem).
+    # A landmark from a fold adds nothing to the fit without that fold: where every query is a landmark, the solution
+    # lies in the span of the queries that are fitted (the representer theorem).
     kernel = LandmarkKernel(vectors, config.landmarks, config.kernel_scale, config.seed)
     whitening = kernel.whitening()
     features = kernel(vectors).double() @ whitening

@@ -70,6 +70,6 @@ def _read(path: Path, fingerprint: str) -> dict[bytes, npt.NDArray[np.float32]]:
         ) from error
     if owner != fingerprint:
         raise InputError(
-            f"{path} holds vectors of another encoder, or of other layers; expected a file of this encoder, or a new name"
+            f"{path} holds vectors of another encoder, or of other layers; expected those of this one, or a new name"
         )
     return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}

@@ -1,4 +1,4 @@
-"""Settings of the verifier's recipe. This module imports no torch, so that the command line is fast."""
+"""Settings of the verifier's recipe. This module imports no torch: the command line stays fast."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ class VerifierConfig(FinetuneConfig):
 
     Attributes:
         strong: The model that answers when an answer is escalated. The bundle records its name.
-        weak: The model whose answers will be verified: thresholds come from its answers alone. The default is all models.
+        weak: The model whose answers will be verified. Thresholds come from its answers alone. The default is all
+            models.
         models: The models whose answers are learned from. The default is every model of the records.
-        folds: Number of folds over the prompts, of which one is held out. It has no effect where records are marked "val".
+        folds: Number of folds over the prompts, of which one is held out. It has no effect where records are marked
+            "val".
         max_tokens: Most tokens of a query with its answer that the transformer reads.
         escalation_rate: Share of the held-out answers that the default threshold escalates.
         good_at: Least score of an answer that is good enough. For preferences it is the least win rate over the other

@@ -1,9 +1,9 @@
 """The verifier recipe: a transformer that reads a query with an answer and says how likely the answer is good enough.
 
-The verifier is a cross-encoder, as is FrugalGPT's scorer (Chen et al. 2023, section 3), and it is fine-tuned as the BERT
-router is. Everything that is chosen after the fine-tuning is fitted on answers to queries that the transformer was not
-trained on: the weights of the features, the calibration, and every threshold. Metrics are cross-fitted among these
-answers. FrugalGPT's code fits thresholds on the scorer's own training data, where they promise a confidence that new
+The verifier is a cross-encoder, as is FrugalGPT's scorer (Chen et al. 2023, section 3), and it is fine-tuned as the
+BERT router is. Everything that is chosen after the fine-tuning is fitted on answers to queries that the transformer was
+not trained on: the weights of the features, the calibration, and every threshold. Metrics are cross-fitted among these
+answers. FrugalGPT's code fits thresholds on the scorer's training data, where they promise a confidence that new
 answers do not get. The held-out answers also say when the training stops, which chooses one of a few checkpoints.
 """
 
