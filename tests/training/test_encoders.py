@@ -13,7 +13,7 @@ from tokenizers import AddedToken
 from routelearn.routers.bundle import Truncation
 from routelearn.routers.errors import InputError
 from routelearn.routers.tokenizer import Ids, Lengths
-from routelearn.training.encoders.static import quantize, resolve_encoder, static_encoder, tokenize
+from routelearn.training.encoders.static import quantise, resolve_encoder, static_encoder, tokenize
 
 
 def test_an_encoder_is_cached_by_its_content(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_angles_survive_rotation_and_rounding(tiny_encoder: Path) -> None:
 
 def test_rounding_is_within_half_a_step() -> None:
     values = np.random.default_rng(0).uniform(-1, 1, (500, 8)).astype(np.float32)
-    rounded, scale = quantize(values)
+    rounded, scale = quantise(values)
     assert np.abs(rounded * scale - values).max() <= scale * 0.6
 
 

@@ -1,11 +1,9 @@
-"""Static encoders: one vector a token, distilled from a sentence encoder with model2vec.
+"""Static encoders: one vector for each token, distilled from a sentence encoder with model2vec.
 
-A query's vector is the normalised sum of its tokens' vectors, so that the whole
-encoder is a table and a tokenizer. The table is int8: the sum over tokens is
-then exact integer arithmetic, the same in a batch and alone, here and on another
-machine. A random rotation first spreads the variance evenly over the dimensions
-(lengths and angles stay), so that one scale serves all and cancels when the sum
-is normalised.
+A query's vector is the normalised sum of its tokens' vectors, so that the whole encoder is a table and a tokenizer. The
+table is int8. The sum over tokens is then exact integer arithmetic: it is the same in a batch and alone, and on every
+machine. Before rounding, a random rotation spreads the variance evenly over the dimensions and keeps lengths and angles.
+So one scale serves all dimensions, and it cancels when the sum is normalised.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from ..config import DIMENSIONS, PACKAGED_ENCODER
 
 logger = logging.getLogger(__name__)
 
-#: A token's vector is divided by this power of its length: it tempers the rare words, which are long.
+#: A token's vector is divided by this power of its length, which shortens the long vectors of rare words most.
 _NORM_SHRINKAGE = 0.5
 
 _CACHE_LAYOUT = "3"
@@ -46,9 +44,9 @@ class StaticEncoder:
 
     Attributes:
         table: int8 (vocabulary, d); padding and unknown tokens have zero rows.
-        scale: a token's vector is ``table[id] * scale``.
+        scale: factor of the table; a token's vector is ``table[id] * scale``.
         tokenizer_json: the bytes of a tokenizer.json.
-        fingerprint: sha256 of the content that the encoder was made from.
+        fingerprint: sha256 of the files and settings that the encoder was made from.
     """
 
     table: npt.NDArray[np.int8]
@@ -62,18 +60,22 @@ class StaticEncoder:
         return int(self.table.shape[1])
 
     def backend(self) -> TokenizerBackend:
-        """The reference tokenizer, or tokie where it gives the same ids."""
-        reference = HuggingFaceBackend(self.tokenizer_json, special_tokens=False)
+        """The tokenizer: tokie where it is installed and gives the ids of `tokenizers`, else `tokenizers`."""
+        exact = HuggingFaceBackend(self.tokenizer_json, special_tokens=False)
         try:
             fast = TokieBackend(self.tokenizer_json, special_tokens=False)
         except ImportError:
-            return reference
-        same = np.array_equal(fast.encode([_PROBE])[0], reference.encode([_PROBE])[0])
-        return fast if same else reference
+            return exact
+        same = np.array_equal(fast.encode([_PROBE])[0], exact.encode([_PROBE])[0])
+        return fast if same else exact
 
 
 def tokenize(queries: Sequence[Query], backend: TokenizerBackend, truncation: Truncation) -> tuple[Ids, Lengths]:
-    """Token ids as the runtime will count them: int32 (total,) and lengths int64 (n,), truncated."""
+    """Tokenize and truncate queries as the runtime will.
+
+    Returns:
+        The ids of all n queries one after the other, int32 (total,), and their numbers of ids, int64 (n,).
+    """
     texts = [truncation.read(query).text for query in queries]
     ids, lengths = encode(backend, texts) if texts else (np.empty(0, np.int32), np.empty(0, np.int64))
     position = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -88,18 +90,18 @@ def tokenize(queries: Sequence[Query], backend: TokenizerBackend, truncation: Tr
 
 
 def static_encoder(source: str | Path = PACKAGED_ENCODER, dimensions: int = DIMENSIONS) -> StaticEncoder:
-    """Make, or take from the cache, the static encoder of a source.
+    """Take the static encoder of a source from the cache, or make it.
+
+    The cache is a folder below ``$ROUTELEARN_CACHE`` or ``~/.cache/routelearn``. Its name is the sha256 of the source's
+    files and the settings.
 
     Args:
-        source: a model2vec folder or hub id (used as it is); a sentence encoder's folder or hub id
-            (distilled, some 20 seconds); or the packaged MiniLM.
-        dimensions: length of the vectors when distilling.
-
-    The cache is a folder named by the sha256 of the source's files and the
-    settings, under ``$ROUTELEARN_CACHE`` or ``~/.cache/routelearn``.
+        source: a model2vec folder or hub id, whose table is used as it is; the folder or hub id of a sentence encoder,
+            which is distilled in some 20 seconds; or the packaged MiniLM.
+        dimensions: length of the vectors of a distilled table.
 
     Raises:
-        InputError: no such folder, package or hub id.
+        InputError: there is no such folder, package or hub id.
         MissingExtraError: model2vec or the package is not installed.
     """
     folder = resolve_encoder(source)
@@ -114,7 +116,10 @@ def static_encoder(source: str | Path = PACKAGED_ENCODER, dimensions: int = DIME
 
 
 def resolve_encoder(source: str | Path) -> Path:
-    """The local folder of an encoder: a folder, the packaged MiniLM, or a hub id (downloaded).
+    """Find the local folder of an encoder, and download it where it is named by a hub id.
+
+    Args:
+        source: a folder, a hub id, or the packaged MiniLM.
 
     Raises:
         InputError: there is no such encoder.
@@ -138,7 +143,7 @@ def resolve_encoder(source: str | Path) -> Path:
 
 
 def _is_static(folder: Path) -> bool:
-    """Whether a folder holds a model2vec model: a table called embeddings, and no layers."""
+    """Whether a folder holds a model2vec model, that is a table called embeddings."""
     config = json.loads((folder / "config.json").read_text())
     if config.get("model_type") == "model2vec" or "StaticModel" in (config.get("architectures") or []):
         return True
@@ -178,7 +183,7 @@ def _store(cached: Path, table: npt.NDArray[np.floating], tokenizer: Any) -> Non
         if row is not None:
             table[row] = 0
     table = table * np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12) ** -_NORM_SHRINKAGE
-    rounded, scale = quantize(table @ _rotation(table.shape[1]))
+    rounded, scale = quantise(table @ _rotation(table.shape[1]))
     cached.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=cached.parent, prefix=".staging."))
     try:
@@ -194,11 +199,14 @@ def _store(cached: Path, table: npt.NDArray[np.floating], tokenizer: Any) -> Non
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def quantize(table: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8], float]:
-    """int8 table (vocabulary, d) and its scale, so that ``table * scale`` is nearest the input.
+def quantise(table: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8], float]:
+    """Round a table (vocabulary, d) to int8.
 
-    The scale is set by the 99.99th percentile of the entries' size: a few are
-    clipped, every other gains precision.
+    The 99.99th percentile of the entries' sizes sets the scale: the few larger entries are clipped, and all others are
+    rounded more finely.
+
+    Returns:
+        The int8 table and its scale; ``table * scale`` is about the input.
     """
     scale = max(float(np.quantile(np.abs(table), 0.9999)), 1e-12) / 127
     return np.clip(np.rint(table / scale), -127, 127).astype(np.int8), scale

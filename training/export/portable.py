@@ -1,4 +1,4 @@
-"""Bundles for other runtimes: a graph that takes text itself, and a model folder for Triton Inference Server."""
+"""Bundles for other runtimes: a graph that takes text, and a model folder for Triton Inference Server."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from typing import Any, Literal
 import numpy as np
 
 from ...routers.base import Floats, win_rate
-from ...routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, read_bundle
+from ...routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
 from ...routers.errors import InputError, require
 from ...routers.golden import check_golden
 
 Format = Literal["text", "triton"]
 
-#: What the tokenizer's operator may need beyond the vocabulary; what it adds is cut off again where bundles have none.
+#: Special tokens that the tokenizer's operator needs in its vocabulary. Where a bundle reads none, the graph drops them.
 _SPECIAL = ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]")
 _DOMAIN = "ai.onnx.contrib"
 _TRITON_TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 6: "TYPE_INT32", 7: "TYPE_INT64"}
-#: Rows of a request to Triton.
+#: Most rows of a request to Triton.
 _MAX_BATCH = 1024
 
 
 def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
-    """Write a bundle's graph for another runtime.
+    """Write a router's graph for another runtime.
 
     Args:
-        bundle: of a router.
-        out: a folder that is not there yet.
-        form: "text": `model.onnx` takes one query as a string, with the tokenizer in the graph
-            (onnxruntime-extensions); "triton": a model folder, with the tokenizer beside it.
+        bundle: the bundle of a router.
+        out: the folder to write; it must not exist yet.
+        form: "text" writes a `model.onnx` that takes one query as a string, with the tokenizer in the graph
+            (onnxruntime-extensions). "triton" writes a model folder, with the tokenizer beside the graph.
 
     Returns:
         The folder.
@@ -46,7 +46,7 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
     """
     final = Path(out)
     if final.exists():
-        raise InputError(f"{final} is there already; choose another folder")
+        raise InputError(f"{final} is there already; expected a folder that does not exist yet")
     manifest, contents = read_bundle(bundle)
     if manifest.kind == VERIFIER:
         raise InputError(f"{bundle} is a verifier; expected a router")
@@ -66,25 +66,60 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
 
 
 def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
-    """A graph with the input `text`, string (1,): a batch is refused, since the tokenizer's operator would join it.
+    """Put the tokenizer before a graph, as nodes.
+
+    The new graph has the input `text`, a string tensor of shape (1,). It refuses a batch of texts, because the operator
+    of the tokenizer would join the texts into one.
+
+    Args:
+        model: the ONNX graph of a bundle.
+        tokenizer: its tokenizer.json.
+        manifest: its manifest.
+
+    Returns:
+        The new ONNX model.
 
     Raises:
-        InputError: no WordPiece tokenizer with BERT's normalisation.
+        InputError: the tokenizer is not WordPiece with BERT's normalisation.
     """
     onnx: Any = require("onnx", "train")
     helper, types = onnx.helper, onnx.TensorProto
     inner = onnx.load_from_string(model)
-    words, lower, accents = _word_pieces(json.loads(tokenizer))
-    truncation = manifest.truncation
     kinds = {item.name: item.type.tensor_type.elem_type for item in inner.graph.input}
+    nodes, ids = _token_nodes(helper, tokenizer, manifest.truncation)
+    nodes += _input_nodes(helper, ids, manifest.truncation, kinds)
+    graph = helper.make_graph(
+        [*nodes, *inner.graph.node],
+        inner.graph.name,
+        [helper.make_tensor_value_info("text", types.STRING, [1])],
+        list(inner.graph.output),
+        [*_constants(helper, types.INT64, manifest.truncation), *inner.graph.initializer],
+        value_info=list(inner.graph.value_info),
+    )
+    domains = [*inner.opset_import, helper.make_opsetid(_DOMAIN, 1)]
+    whole = helper.make_model(
+        graph, opset_imports=domains, ir_version=inner.ir_version, functions=list(inner.functions)
+    )
+    data: bytes = whole.SerializeToString()
+    return data
 
-    def constant(label: str, *values: int) -> Any:
-        return helper.make_tensor(label, types.INT64, [len(values)], list(values))
 
-    constants = [constant("t_0", 0), constant("t_1", 1), constant("t_last", -1)]
-    constants.append(constant("t_first", truncation.max_tokens - truncation.last_tokens))
-    constants.append(constant("t_minus_last", -truncation.last_tokens))
-    constants.append(constant("t_end", 2**62))
+def _constants(helper: Any, kind: int, truncation: Truncation) -> list[Any]:
+    """The constants that the nodes of the tokenizer read, each a vector of one integer."""
+    values = {
+        "t_0": 0,
+        "t_1": 1,
+        "t_last": -1,
+        "t_first": truncation.max_tokens - truncation.last_tokens,
+        "t_minus_last": -truncation.last_tokens,
+        "t_end": 2**62,
+    }
+    return [helper.make_tensor(name, kind, [1], [value]) for name, value in values.items()]
+
+
+def _token_nodes(helper: Any, tokenizer: bytes, truncation: Truncation) -> tuple[list[Any], str]:
+    """Nodes from the text to the token ids that the router reads, and the name of these ids."""
+    words, lower, accents = _word_pieces(json.loads(tokenizer))
     nodes = [
         helper.make_node(
             "BertTokenizer", ["text"], ["t_with_special", "t_types", "t_attention"], domain=_DOMAIN,
@@ -96,7 +131,7 @@ def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
     if not truncation.special_tokens:
         nodes.append(helper.make_node("Slice", ["t_flat", "t_1", "t_last"], ["t_bare"]))
         ids = "t_bare"
-    nodes += [  # the first ids and the last ones; where that is all of them, the last begin where the first end
+    nodes += [  # the first ids and the last ids; in a short text the last ids begin where the first ids end
         helper.make_node("Slice", [ids, "t_0", "t_first"], ["t_start"]),
         helper.make_node("Shape", [ids], ["t_whole"]),
         helper.make_node("Add", ["t_whole", "t_minus_last"], ["t_before_last"]),
@@ -104,47 +139,39 @@ def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
         helper.make_node("Slice", [ids, "t_rest", "t_end"], ["t_ending"]),
         helper.make_node("Concat", ["t_start", "t_ending"], ["t_cut"], axis=0),
     ]
-    ids = "t_cut"
-    if truncation.distinct:
-        nodes.append(helper.make_node("Unique", [ids], ["t_unique"], axis=0, sorted=1))
-        ids = "t_unique"
-    nodes += [
+    if not truncation.distinct:
+        return nodes, "t_cut"
+    return [*nodes, helper.make_node("Unique", ["t_cut"], ["t_unique"], axis=0, sorted=1)], "t_unique"
+
+
+def _input_nodes(helper: Any, ids: str, truncation: Truncation, kinds: Mapping[str, int]) -> list[Any]:
+    """Nodes from token ids to the inputs of the bundle's graph, in the integer types that it declares."""
+    nodes = [
         helper.make_node("Shape", [ids], ["t_length"]),
         helper.make_node("Expand", ["t_1", "t_length"], ["t_ones"]),
     ]
     mask = "t_ones"
-    if not truncation.special_tokens:  # an empty text has no token: one that the mask leaves out, always
+    if (
+        not truncation.special_tokens
+    ):  # every text gets one more token, which the mask leaves out: an empty text has none
         nodes.append(helper.make_node("Concat", [ids, "t_0"], ["t_padded"], axis=0))
         nodes.append(helper.make_node("Concat", [mask, "t_0"], ["t_mask"], axis=0))
         ids, mask = "t_padded", "t_mask"
     for source, target in ((ids, "input_ids"), (mask, "attention_mask")):
         nodes.append(helper.make_node("Unsqueeze", [source, "t_0"], [f"t_row_{target}"]))
         nodes.append(helper.make_node("Cast", [f"t_row_{target}"], [target], to=kinds[target]))
-    graph = helper.make_graph(
-        [*nodes, *inner.graph.node],
-        inner.graph.name,
-        [helper.make_tensor_value_info("text", types.STRING, [1])],
-        list(inner.graph.output),
-        [*constants, *inner.graph.initializer],
-        value_info=list(inner.graph.value_info),
-    )
-    domains = [*inner.opset_import, helper.make_opsetid(_DOMAIN, 1)]
-    whole = helper.make_model(
-        graph, opset_imports=domains, ir_version=inner.ir_version, functions=list(inner.functions)
-    )
-    data: bytes = whole.SerializeToString()
-    return data
+    return nodes
 
 
 def _word_pieces(tokenizer: dict[str, Any]) -> tuple[list[str], bool, bool]:
-    """The vocabulary by id, with the special tokens at its end, and whether to lower and to strip accents."""
+    """The vocabulary by id, with the special tokens at its end; whether to lower case; whether to strip accents."""
     normalizer, model = tokenizer.get("normalizer") or {}, tokenizer["model"]
     kinds = (model.get("type"), normalizer.get("type"), (tokenizer.get("pre_tokenizer") or {}).get("type"))
     if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
-        raise InputError(f"the tokenizer is {kinds}; only WordPiece with BERT's normalisation goes into a graph")
+        raise InputError(f"the tokenizer is {kinds}; expected WordPiece with BERT's normalisation, as a graph needs it")
     words = sorted(model["vocab"], key=model["vocab"].__getitem__)
     if [model["vocab"][word] for word in words] != list(range(len(words))):
-        raise InputError("the ids of the vocabulary have gaps; expected 0, 1, 2, ...")
+        raise InputError("the ids of the vocabulary have gaps; expected the ids 0, 1, 2, ...")
     accents = normalizer.get("strip_accents")
     lower = bool(normalizer.get("lowercase"))
     return (
@@ -188,14 +215,14 @@ def _check_scores(graph: bytes, manifest: Manifest, bundle: str | Path) -> None:
 
 
 def _write_triton(contents: Mapping[str, bytes], folder: Path) -> None:
-    """config.pbtxt, 1/model.onnx, and what a client needs to make the inputs."""
+    """Write config.pbtxt, 1/model.onnx, and the tokenizer, with which a client makes the inputs."""
     onnx: Any = require("onnx", "train")
     graph = onnx.load_from_string(contents[MODEL]).graph
     blocks = []
     for kind, values in (("input", graph.input), ("output", graph.output)):
         for value in values:
             tensor = value.type.tensor_type
-            # The first dimension is the batch, which Triton adds itself.
+            # The first dimension is the batch; Triton adds it.
             dims = [item.dim_value or -1 for item in tensor.shape.dim][1:] or [1]
             reshape = "" if len(tensor.shape.dim) > 1 else "\n  reshape { shape: [ ] }"
             blocks.append(

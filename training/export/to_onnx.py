@@ -1,4 +1,4 @@
-"""torch to ONNX: one exporter for every network, and the operations that torch has no integer form of."""
+"""From torch to ONNX: one exporter for every network, and integer operations that torch cannot express."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from torch import nn
 from ...routers.errors import ExportError
 
 OPSET = 20
-FLOAT, UINT8 = 1, 2  # onnx.TensorProto
+#: Numbers of data types in onnx.TensorProto.
+FLOAT, UINT8 = 1, 2
 _SMALLEST = 1e-12
 #: Ending of the name of an initializer that is kept as float16.
 STORED = ".float16"
-symbols: Any = op  # its annotations do not fit symbolic values
+#: The operators of the opset. They are typed as Any, because their annotations do not fit symbolic values.
+symbols: Any = op
 
 
 @torch.library.custom_op("routelearn::embedding_sum", mutates_args=())
 def embedding_sum(table: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Sum of the rows of an int8 table that a masked batch of ids names.
+    """Sum the rows of an int8 table at the token ids of each query.
 
     Args:
         table: int8 (vocabulary, d).
@@ -33,7 +35,7 @@ def embedding_sum(table: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) ->
         mask: uint8 (n, length), 1 where a token counts.
 
     Returns:
-        float32 (n, d). The sum is taken over integers, so that it does not depend on order, batch or padding.
+        The sums, float32 (n, d). They are sums of integers, so that they do not depend on order, batch or padding.
     """
     rows = table[ids.long()].to(torch.int32)
     return (rows * mask.to(torch.int32).unsqueeze(-1)).sum(1).to(torch.float32)
@@ -46,8 +48,8 @@ def _(table: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
 
 
 def _embedding_sum_onnx(table: Any, ids: Any, mask: Any) -> Any:
-    # MatMulInteger sums with the processor's int8 instructions: measured 2 to 8 times faster
-    # than casting the gathered rows and summing them.
+    # MatMulInteger sums with the processor's int8 instructions. This is 2 to 8 times faster than a cast of the gathered
+    # rows and a sum (measured).
     axis: Any = symbols.Constant(value_ints=[1])
     total = symbols.MatMulInteger(symbols.Unsqueeze(mask, axis), symbols.Gather(table, ids))
     return symbols.Cast(symbols.Squeeze(total, axis), to=FLOAT)
@@ -55,18 +57,19 @@ def _embedding_sum_onnx(table: Any, ids: Any, mask: Any) -> Any:
 
 @torch.library.custom_op("routelearn::int8_linear", mutates_args=())
 def int8_linear(values: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Matrix product with an int8 weight; each row of the input is rounded to 8 bits with a scale of its own.
+    """Multiply by an int8 weight matrix; each row of the input is rounded to 8 bits with its own scale.
 
-    A scale a row, and not one for the whole batch as `onnxruntime.quantization.quantize_dynamic` takes, so that
-    the answer to a query does not depend on what else is in the batch, nor on padding.
+    `onnxruntime.quantization.quantize_dynamic` takes one scale for the whole batch. With one scale for each row, the
+    answer to a query depends neither on the other queries of the batch nor on padding.
 
     Args:
         values: float32 (..., k).
-        weight: int8 (k, m). Within -64..63, a sum of two products fits 16 bits: exact without VNNI as well.
-        scale: float32 (m,); a weight is ``weight * scale``.
+        weight: int8 (k, m). Where its elements lie within -64..63, a sum of two products fits 16 bits, and the product
+            is exact without VNNI as well.
+        scale: float32 (m,); the matrix stands for ``weight * scale``.
 
     Returns:
-        float32 (..., m).
+        The products, float32 (..., m).
     """
     step = values.abs().amax(-1, keepdim=True).clamp_min(_SMALLEST) / 127
     rounded = torch.round(values / step)
@@ -80,8 +83,8 @@ def _(values: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.
 
 
 def _int8_linear_onnx(values: Any, weight: Any, scale: Any) -> Any:
-    # As a matrix of tokens, whose rows QuantizeLinear divides, rounds and shifts in one pass (measured: a tenth to a
-    # fifth faster than these steps one by one).
+    # The values as a matrix of tokens: QuantizeLinear divides, rounds and shifts its rows in one pass. This is a tenth to
+    # a fifth faster than the three steps one after the other (measured).
     last: Any = symbols.Constant(value_ints=[-1])
     rows = symbols.Reshape(values, symbols.Concat(last, symbols.Shape(weight, start=0, end=1), axis=0))
     largest = symbols.ReduceMax(symbols.Abs(rows), last, keepdims=0)
@@ -111,13 +114,18 @@ def export_onnx(
     """Export a network whose inputs are ``input_ids`` and ``attention_mask``, both (n, length).
 
     Args:
-        network: in evaluation mode.
-        inputs: an example of both inputs, n >= 2 and length >= 2; a third is ``features`` (n, k).
+        network: the network in evaluation mode.
+        inputs: an example of both inputs, with n >= 2 and length >= 2. A third input, where there is one, is
+            ``features`` (n, k).
         outputs: names of the outputs.
-        metadata: hints for the session: ``rows_per_run`` and ``tokens_per_run`` bound one run of the graph.
+        metadata: hints for the session, for instance ``rows_per_run`` and ``tokens_per_run``, the most that one run of
+            the graph should get.
 
     Returns:
-        The ONNX model, self-contained, dynamic in n and length.
+        The ONNX model. It is one self-contained file, dynamic in n and length.
+
+    Raises:
+        ExportError: torch returned no graph.
     """
     names = ("input_ids", "attention_mask", "features")[: len(inputs)]
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
@@ -144,7 +152,7 @@ def export_onnx(
 
 
 def store_as_float16(model: bytes, names: Sequence[str]) -> bytes:
-    """Keep initializers of a graph in half the space; a Cast, folded when the graph is loaded, restores float32."""
+    """Keep the named initializers of a graph as float16, in half the space. A Cast restores float32 at load."""
     import onnx
 
     proto = onnx.load_from_string(model)
@@ -160,7 +168,7 @@ def store_as_float16(model: bytes, names: Sequence[str]) -> bytes:
 
 
 def stored_arrays(model: bytes) -> dict[str, Any]:
-    """The initializers of a graph as arrays, by the names that the network has for them."""
+    """The initializers of a graph as arrays, by the names of the network's tensors."""
     import onnx
 
     initializers = onnx.load_from_string(model).graph.initializer
@@ -168,7 +176,7 @@ def stored_arrays(model: bytes) -> dict[str, Any]:
 
 
 def _strip(model: Any) -> None:
-    """Drop what is not the computation: stack traces with paths of this machine, unused constants."""
+    """Remove what is no part of the computation: stack traces with paths of this machine, and unused constants."""
     model.doc_string = ""
     del model.metadata_props[:]
     used = {name for node in model.graph.node for name in node.input}

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import embedding_bag, normalize
 
 from ...routers.bundle import Truncation
-from ..encoders.static import StaticEncoder, quantize, tokenize
+from ..encoders.static import StaticEncoder, quantise, tokenize
 from ..examples import Examples
 from ..fit.factorization import Batch, deterministic
 from ..log import TrainingLog
@@ -65,7 +65,7 @@ def finetune_table(
                     break
     log.advance(phase, done=True)
     best_table[network.silent] = 0
-    rounded, scale = quantize(best_table.numpy())
+    rounded, scale = quantise(best_table.numpy())
     return replace(encoder, table=rounded, scale=scale, fingerprint=encoder.fingerprint + "+finetuned")
 
 

@@ -1,4 +1,4 @@
-"""Records with responses, as answers that are good enough or not: what a verifier learns from."""
+"""From records with responses to judged answers: answers that are good enough or not, from which a verifier learns."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class JudgedAnswer:
     """One answer, and whether it is good enough.
 
     Attributes:
-        query: what was asked.
+        query: the query.
         answer: the model's answer.
-        model: its name.
-        good: its score (of a preference: its win rate) is at least `good_at`.
-        key: normalised prompt; answers of one key never straddle a split.
-        weight: of the record.
+        model: the model's name.
+        good: whether the answer's score (of a preference: its win rate) is at least `good_at`.
+        key: normalised prompt; all answers with one key go to the same side of a split.
+        weight: weight of the record.
         split: "train", "val", "test" or None.
-        source: of the record; the first is the one that the verifier is for.
+        source: source of the record; the first source is the primary one, which the verifier is for.
     """
 
     query: Query
@@ -39,19 +39,24 @@ class JudgedAnswer:
 
 
 def judged_answers(records: Sequence[Record], models: Sequence[str] | None, good_at: float) -> list[JudgedAnswer]:
-    """The answers of some models that records hold, with their verdict.
+    """Take the answers of some models from records, and judge each answer by its score.
+
+    With the default `good_at` a tie is good enough, even a tie between two bad answers. Use a higher `good_at` where
+    that matters.
 
     Args:
         records: performance records (a response and its score) and preference records (two responses, a preference).
-        models: whose answers count; None for all.
-        good_at: least score of an answer that is good enough; of preferences, the least win rate over the other.
+        models: the models whose answers count; None counts all.
+        good_at: least score of an answer that is good enough. For preferences it is the least win rate over the other
+            answer.
 
-    A tie is good enough by default, and so is one between two bad answers: use a higher `good_at` where that matters.
+    Returns:
+        The judged answers in the order of the records, two of a preference.
 
     Raises:
-        InputError: no record has a response of these models, or of one of them.
+        InputError: no record has a response of these models, or one of them has no response.
     """
-    found: list[JudgedAnswer] = []
+    judged: list[JudgedAnswer] = []
     for record in records:
         if isinstance(record, PreferenceRecord):
             sides = [
@@ -63,27 +68,37 @@ def judged_answers(records: Sequence[Record], models: Sequence[str] | None, good
         for model, response, score in sides:
             if response is not None and (models is None or model in models):
                 key = record_key(record)
-                good = score >= good_at
-                found.append(
-                    JudgedAnswer(record.query, response, model, good, key, record.weight, record.split, record.source)
+                judged.append(
+                    JudgedAnswer(
+                        query=record.query,
+                        answer=response,
+                        model=model,
+                        good=score >= good_at,
+                        key=key,
+                        weight=record.weight,
+                        split=record.split,
+                        source=record.source,
+                    )
                 )
-    if not found:
+    if not judged:
         wanted = "" if models is None else f" of {list(models)}"
         raise InputError(
             f"none of {len(records)} records has a response{wanted}; a verifier learns from answers: "
             "expected a column response (or response_a and response_b)"
         )
-    missing = sorted(set(models or ()) - {answer.model for answer in found})
+    missing = sorted(set(models or ()) - {answer.model for answer in judged})
     if missing:
-        raise InputError(f"no record has a response of {missing}; there are {sorted({a.model for a in found})}")
-    return found
+        raise InputError(
+            f"no record has a response of {missing}; there are {sorted({answer.model for answer in judged})}"
+        )
+    return judged
 
 
 def answer_examples(answers: Sequence[JudgedAnswer]) -> Examples:
-    """Answers as the outcomes of one model named "good enough", so that the routers' losses and folds apply.
+    """Turn answers into outcomes of one model named "good enough", so that the routers' losses and folds apply.
 
     Raises:
-        InputError: all answers are good, or none is.
+        InputError: all answers are good enough, or no answer is.
     """
     good = np.asarray([answer.good for answer in answers])
     if good.all() or not good.any():
@@ -95,17 +110,23 @@ def answer_examples(answers: Sequence[JudgedAnswer]) -> Examples:
     sources: dict[str | None, int] = {}
     numbers = np.asarray([sources.setdefault(answer.source, len(sources)) for answer in answers], np.int64)
     return Examples(
-        [answer.query for answer in answers],
-        [answer.key for answer in answers],
-        [answer.split for answer in answers],
-        ("good enough",),
-        Outcomes(zeros[:0], np.zeros((0, 2), np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32), zeros[:0]),
-        Outcomes(
-            np.arange(count),
-            zeros.reshape(-1, 1),
-            good.astype(np.float32),
-            np.asarray([answer.weight for answer in answers], np.float32),
-            numbers,
+        queries=[answer.query for answer in answers],
+        keys=[answer.key for answer in answers],
+        splits=[answer.split for answer in answers],
+        models=("good enough",),
+        preferences=Outcomes(
+            query=zeros[:0],
+            model=np.zeros((0, 2), np.int64),
+            target=np.zeros(0, np.float32),
+            weight=np.zeros(0, np.float32),
+            source=zeros[:0],
         ),
-        tuple(sources),
+        performances=Outcomes(
+            query=np.arange(count),
+            model=zeros.reshape(-1, 1),
+            target=good.astype(np.float32),
+            weight=np.asarray([answer.weight for answer in answers], np.float32),
+            source=numbers,
+        ),
+        sources=tuple(sources),
     )

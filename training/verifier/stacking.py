@@ -1,4 +1,4 @@
-"""The last step of a verifier: what utility and features together say, fitted on answers that it was not trained on."""
+"""The last step of a verifier: it combines utility and features, and is fitted on answers not trained on."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import numpy.typing as npt
 from ...routers.base import Floats
 from ..fit.metrics import Array, auroc, expected_calibration_error, log_loss
 
-#: Folds of the held-out answers, for what is measured of this step.
+#: Folds of the held-out answers over which this step is cross-fitted, for its metrics.
 CROSS_FITS = 5
 
 
 @dataclass(frozen=True)
 class Stack:
-    """``sigmoid(slope * utility + weights . features + intercept)``: stacking (Wolpert 1992) and Platt scaling in one.
+    """Weights of ``sigmoid(slope * utility + weights . features + intercept)``.
+
+    This is stacking (Wolpert 1992) and Platt scaling in one step.
 
     Attributes:
-        slope: of the transformer's utility.
-        weights: of the k features.
-        intercept: in logits.
+        slope: weight of the transformer's utility.
+        weights: weights of the k features.
+        intercept: intercept, in logits.
     """
 
     slope: float
@@ -37,14 +39,21 @@ class Stack:
 
 
 def fit_stack(utilities: Array, features: Floats, good: npt.NDArray[np.bool_], weight: Array) -> Stack:
-    """Fit weights of the utility and the features by logistic regression, on answers that the network did not see."""
+    """Fit a stack by logistic regression.
+
+    Args:
+        utilities: the transformer's utilities (n,) of answers that it was not trained on.
+        features: features of the answers (n, k).
+        good: whether each answer is good enough, bool (n,).
+        weight: weights of the answers (n,). Only their ratios matter.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     columns = np.column_stack([utilities, features])
     scaler: Any = StandardScaler()
     regression: Any = LogisticRegression(C=1.0, max_iter=1000)
-    # Only how the weights compare matters: their size would compete with the penalty.
+    # The weights are brought to a mean of 1, because larger weights would weaken the penalty.
     regression.fit(scaler.fit_transform(columns), good, sample_weight=weight / weight.mean())
     weights = regression.coef_[0] / scaler.scale_
     intercept = float(regression.intercept_[0] - weights @ scaler.mean_)
@@ -54,7 +63,19 @@ def fit_stack(utilities: Array, features: Floats, good: npt.NDArray[np.bool_], w
 def cross_fitted(
     utilities: Array, features: Floats, good: npt.NDArray[np.bool_], weight: Array, keys: Sequence[str], seed: int
 ) -> Array:
-    """Confidence (n,) of each held-out answer by a stack that was fitted without its query."""
+    """Compute the confidence of each held-out answer by a stack that was fitted without answers to the same query.
+
+    Args:
+        utilities: the transformer's utilities (n,).
+        features: features of the answers (n, k).
+        good: whether each answer is good enough, bool (n,).
+        weight: weights of the answers (n,).
+        keys: key of each answer's query.
+        seed: seed of the folds.
+
+    Returns:
+        Confidence, float64 (n,) in [0, 1].
+    """
     distinct = sorted(set(keys))
     order = np.random.default_rng(seed).permutation(len(distinct))
     fold_of = {distinct[i]: place % CROSS_FITS for place, i in enumerate(order.tolist())}
@@ -73,7 +94,7 @@ def cross_fitted(
 
 
 def measured(confidence: Array, good: npt.NDArray[np.bool_], models: Sequence[str]) -> dict[str, Any]:
-    """What the confidence of n answers is worth."""
+    """Metrics of the confidence of n answers, by name."""
     labels = good.astype(np.float64)
     base = np.full(len(good), labels.mean())
     metrics: dict[str, Any] = {
@@ -94,9 +115,9 @@ def measured(confidence: Array, good: npt.NDArray[np.bool_], models: Sequence[st
 
 
 def escalation_table(confidence: Array, steps: int = 20) -> list[tuple[float, float]]:
-    """(escalation rate, threshold) pairs by rising rate: confidence below the threshold escalates."""
+    """Pairs (escalation rate, threshold) by rising rate: a confidence below the threshold is escalated."""
     rates = np.linspace(0, 1, steps + 1)
-    # The lower quantile: at most the rate lies below the threshold, but for ties.
+    # The lower quantile: the share below the threshold is at most the rate.
     thresholds = np.quantile(confidence, rates, method="lower")
     thresholds[0], thresholds[-1] = 0.0, np.nextafter(1.0, 2.0)
     return [(float(rate), float(value)) for rate, value in zip(rates, thresholds, strict=True)]
