@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 import transformers
 from conftest import bert_config, save_transformer
+from helpers.watched_config import watched
 from torch import nn
 
 from routelearn.data.records import PerformanceRecord
@@ -198,7 +200,9 @@ def test_int8_weights_leave_room_for_a_sum_in_16_bits() -> None:
 
 
 def test_preferences_train_a_bert_router(tiny_bert: Path, sample: Sample, tmp_path: Path) -> None:
-    router = load(train_bert(sample.preferences, tmp_path / "r", bert_config(tiny_bert, epochs=1)))
+    config, read = watched(bert_config(tiny_bert, epochs=1))
+    router = load(train_bert(sample.preferences, tmp_path / "r", config))
+    assert read == {item.name for item in fields(config)}  # no setting is accepted and ignored
     assert router.link == "bradley-terry"
     assert len(router.models) == 4
 

@@ -10,12 +10,29 @@ from typing import Annotated, Any
 import pytest
 
 from routelearn.routers.errors import InputError
+from routelearn.training.bert.config import BertConfig
 from routelearn.training.config import Config, name_list, number, one_of, ranges_of, settings_of, whole
+from routelearn.training.frozen.config import FrozenConfig
 from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
 from routelearn.training.similarity.config import SimilarityConfig
+from routelearn.training.verifier.config import VerifierConfig
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"
-CONFIGS = {"matrix_factorization": MatrixFactorizationConfig, "similarity": SimilarityConfig}
+CONFIGS = {
+    "matrix_factorization": MatrixFactorizationConfig,
+    "similarity": SimilarityConfig,
+    "bert": BertConfig,
+    "frozen": FrozenConfig,
+    "verifier": VerifierConfig,
+}
+#: Modules outside its folder that read settings of a recipe.
+SHARED = {
+    "matrix_factorization": ["pipeline.py", "static_recipe.py"],
+    "similarity": ["pipeline.py", "static_recipe.py"],
+    "bert": ["pipeline.py", "encoders/transformer_network.py", "encoders/finetune.py"],
+    "frozen": ["pipeline.py", "encoders/transformer_network.py"],
+    "verifier": ["encoders/finetune.py"],
+}
 #: A value of every setting that is out of its range.
 OUT_OF_RANGE: dict[str, Any] = {
     "strong": "",
@@ -37,6 +54,28 @@ OUT_OF_RANGE: dict[str, Any] = {
     "method": "cosine",
     "index_size": 15,
     "tiers": 51,
+    "precision": "int4",
+    "quantise": "int4",
+    "epochs": -1,
+    "batch_size": 0,
+    "learning_rate": 1.0,
+    "head_learning_rate": 0.0,
+    "weight_decay": -0.1,
+    "probe": "yes",
+    "dropout": 1.0,
+    "frozen_share": 1.0,
+    "lora_rank": -1,
+    "evaluations": 0,
+    "resume": 1,
+    "layers": 0,
+    "last_share": 1.01,
+    "landmarks": 7,
+    "kernel_scale": 0.0,
+    "vectors": "",
+    "escalation_rate": -0.1,
+    "good_at": 0.0,
+    "query_tokens": 0,
+    "features": ("colour",),
 }
 EACH = [(config, item.name) for config in CONFIGS.values() for item in fields(config)]
 
@@ -70,7 +109,8 @@ def attributes_read(*files: Path) -> set[str]:
 
 @pytest.mark.parametrize(("recipe", "config"), CONFIGS.items())
 def test_every_setting_is_read_by_its_recipe(recipe: str, config: type[Config]) -> None:
-    read = attributes_read(TRAINING / "pipeline.py", TRAINING / "static_recipe.py", *(TRAINING / recipe).glob("*.py"))
+    shared = [TRAINING / name for name in SHARED[recipe]]
+    read = attributes_read(*shared, *(TRAINING / recipe).glob("*.py"))
     assert {item.name for item in fields(config)} <= read
 
 
@@ -85,6 +125,11 @@ def test_every_setting_is_read_by_its_recipe(recipe: str, config: type[Config]) 
         (MatrixFactorizationConfig, {"models": ("a", "b"), "weak": "c"}, "weak is 'c'; expected one of the models"),
         (MatrixFactorizationConfig, {"l2": 1.0, "path_steps": 9}, "path_steps is 9 and has no effect when l2 is given"),
         (MatrixFactorizationConfig, {"l2": 1.0, "patience": 9}, "patience is 9 .* expected 3, its default"),
+        (
+            VerifierConfig,
+            {"query_tokens": 250},
+            "query_tokens is 250; expected fewer than 248, since max_tokens is 256",
+        ),
         (SimilarityConfig, {"tiers": 9}, "tiers is 9 and has no effect with the method 'kernel'; expected 10"),
     ],
 )
@@ -93,6 +138,20 @@ def test_settings_that_contradict_each_other_or_do_nothing_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("config", "ignored"),
+    [
+        (BertConfig, ("landmarks", "kernel_scale", "vectors")),
+        (FrozenConfig, ("epochs", "batch_size", "learning_rate", "dropout", "frozen_share", "lora_rank", "resume")),
+        (VerifierConfig, ("layers", "last_share", "landmarks", "kernel_scale", "vectors", "link", "strong_share")),
+    ],
+)
+def test_settings_of_another_recipe_are_not_accepted(config: type[Config], ignored: tuple[str, ...]) -> None:
+    for name in ignored:
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            config(**{name: 1})
 
 
 def test_a_range_says_in_words_what_it_accepts() -> None:

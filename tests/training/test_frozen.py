@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import bert_config, frozen_config
+from helpers.watched_config import watched
 
 from routelearn.data.records import PerformanceRecord, record_key
 from routelearn.data.sample import Sample
@@ -82,7 +83,9 @@ def test_vectors_are_computed_once(
     records = [record for record in sample.performances if record.split == "train"]
     some = {record_key(record) for record in records[: len(records) // 2]}
     config = frozen_config(tiny_bert, landmarks=64, vectors=str(tmp_path / "v" / "vectors.npz"))
-    train_frozen([record for record in records if record_key(record) in some], tmp_path / "a", config)
+    noted, read = watched(config)
+    train_frozen([record for record in records if record_key(record) in some], tmp_path / "a", noted)
+    assert read == {item.name for item in fields(config)}  # no setting is accepted and ignored
     train_frozen(records, tmp_path / "b", config)
     train_frozen(records, tmp_path / "c", replace(config, kernel_scale=2.0))
     without = train_frozen(records, tmp_path / "d", replace(config, vectors=None))

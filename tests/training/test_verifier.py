@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import tiny_tokenizer, verifier_config
+from helpers.watched_config import watched
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -355,8 +356,9 @@ def test_too_few_held_out_answers_are_refused(tiny_bert: Path, sample: Sample, t
 def test_a_prior_is_used_and_asked_for(
     tiny_bert: Path, sample: Sample, tmp_path: Path, router: LearnedRouter, answered: list[PerformanceRecord]
 ) -> None:
-    config = verifier_config(tiny_bert, models=("sim-small",), epochs=1)
+    config, read = watched(verifier_config(tiny_bert, models=("sim-small",), epochs=1))
     verifier = load_verifier(train_verifier(sample.performances, tmp_path / "v", config, prior=router))
+    assert read == {item.name for item in fields(config)}  # no setting is accepted and ignored
     assert verifier.features[-1] == "prior"
     with pytest.raises(InputError, match="one prior for every answer"):
         verifier.confidence(["q"], ["a"])

@@ -1,9 +1,9 @@
 """Static encoders: one vector for each token, distilled from a sentence encoder with model2vec.
 
 A query's vector is the normalised sum of its tokens' vectors, so that the whole encoder is a table and a tokenizer. The
-table is int8. The sum over tokens is then exact integer arithmetic: it is the same in a batch and alone, and on every
-machine. Before rounding, a random rotation spreads the variance evenly over the dimensions and keeps lengths and angles.
-So one scale serves all dimensions, and it cancels when the sum is normalised.
+table is int8. The sum over tokens is then exact integer arithmetic, the same in a batch and alone, and on every
+machine. Before rounding, a random rotation spreads the variance evenly over the dimensions; it keeps lengths and
+angles. So one scale serves all dimensions, and it cancels when the sum is normalised.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ...routers.golden import check_golden
 
 Format = Literal["text", "triton"]
 
-#: Special tokens that the tokenizer's operator needs in its vocabulary. Where a bundle reads none, the graph drops them.
+#: Special tokens that the tokenizer's operator needs in its vocabulary. Where bundles read none, the graph drops them.
 _SPECIAL = ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]")
 _DOMAIN = "ai.onnx.contrib"
 _TRITON_TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 6: "TYPE_INT32", 7: "TYPE_INT64"}
@@ -153,7 +153,7 @@ def _input_nodes(helper: Any, ids: str, truncation: Truncation, kinds: Mapping[s
     mask = "t_ones"
     if (
         not truncation.special_tokens
-    ):  # every text gets one more token, which the mask leaves out: an empty text has none
+    ):  # every text gets one more token, which the mask leaves out: an empty text has no other
         nodes.append(helper.make_node("Concat", [ids, "t_0"], ["t_padded"], axis=0))
         nodes.append(helper.make_node("Concat", [mask, "t_0"], ["t_mask"], axis=0))
         ids, mask = "t_padded", "t_mask"

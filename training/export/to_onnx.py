@@ -83,8 +83,8 @@ def _(values: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.
 
 
 def _int8_linear_onnx(values: Any, weight: Any, scale: Any) -> Any:
-    # The values as a matrix of tokens: QuantizeLinear divides, rounds and shifts its rows in one pass. This is a tenth to
-    # a fifth faster than the three steps one after the other (measured).
+    # The values as a matrix of tokens: QuantizeLinear divides, rounds and shifts its rows in one pass. This is a tenth
+    # to a fifth faster than the three steps one after the other (measured).
     last: Any = symbols.Constant(value_ints=[-1])
     rows = symbols.Reshape(values, symbols.Concat(last, symbols.Shape(weight, start=0, end=1), axis=0))
     largest = symbols.ReduceMax(symbols.Abs(rows), last, keepdims=0)
