@@ -346,8 +346,8 @@ def _preview_queries(records: list[Record], config: Any) -> str:
 
 
 def _preview_answers(records: list[Record], config: Any) -> str:
+    from ..training.verifier.job import held_out
     from ..training.verifier.judged_answers import answer_examples, judged_answers
-    from ..training.verifier.train import held_out
 
     answers = judged_answers(records, config.models, config.good_at)
     rows, _ = held_out(answer_examples(answers), answers, config)

@@ -29,8 +29,8 @@ CONFIGS = {
 SHARED = {
     "matrix_factorization": ["pipeline.py", "static_recipe.py"],
     "similarity": ["pipeline.py", "static_recipe.py"],
-    "bert": ["pipeline.py", "encoders/transformer_network.py", "encoders/finetune.py"],
-    "frozen": ["pipeline.py", "encoders/transformer_network.py"],
+    "bert": ["pipeline.py", "transformer_recipe.py", "encoders/finetune.py"],
+    "frozen": ["pipeline.py", "transformer_recipe.py"],
     "verifier": ["encoders/finetune.py"],
 }
 #: A value of every setting that is out of its range.

@@ -36,9 +36,10 @@ from routelearn.training.fit.metrics import auroc
 from routelearn.training.verifier import stacking as stack
 from routelearn.training.verifier import train as verifier_training
 from routelearn.training.verifier.config import VerifierConfig
+from routelearn.training.verifier.job import held_out
 from routelearn.training.verifier.judged_answers import answer_examples, judged_answers
 from routelearn.training.verifier.stacking import Stack, cross_fitted, escalation_table, fit_stack
-from routelearn.training.verifier.train import held_out, train_verifier
+from routelearn.training.verifier.train import train_verifier
 
 
 @pytest.fixture(scope="session")

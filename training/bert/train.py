@@ -11,17 +11,24 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from ...data.records import Record
 from ...routers.base import Model
 from ...routers.errors import require
-from ..encoders.finetune import can_resume, checkpoints, fit_network, is_main_process, some_rows, wait_for_all
+from ..encoders.finetune import (
+    can_resume,
+    check_resume,
+    checkpoints,
+    fit_network,
+    is_main_process,
+    some_rows,
+    wait_for_all,
+)
 from ..encoders.transformer import (
     Backbone,
+    Pooling,
     TokenIds,
     check_token_budget,
     chosen_precision,
@@ -29,10 +36,10 @@ from ..encoders.transformer import (
     merged,
     predict,
 )
-from ..encoders.transformer_network import HeadFit, publish_network, token_rows, truncation_of
-from ..examples import validation_folds
+from ..encoders.transformer_network import token_rows
 from ..fit.ranking import Ranking, fit_ranking
-from ..pipeline import Job, centred, settle, start_job
+from ..pipeline import Job, Plan, centred, settle, start_job
+from ..transformer_recipe import HeadFit, finish_transformer, plan_transformer_training
 from .config import BertConfig
 
 KIND = "bert"
@@ -68,78 +75,85 @@ def train_bert(
     """Fine-tune a transformer router and export it. Under ``torchrun`` every process calls this with the same records.
 
     Args:
-        records: preference and performance records, in any order and mixture; `start_job` says how they are used.
+        records: preference and performance records, in any order and mixture; `plan_training` says how they are used.
         out: folder of the bundle; log, checkpoints and curve go to ``<out>.training/``.
         config: settings.
-        pool: models with prices, by name.
+        pool: models with prices.
         progress: show a progress bar on stderr.
 
     Returns:
         The bundle's folder, for `routelearn.load`. The first process alone writes it; it is there when all return.
 
     Raises:
-        InputError: the records teach nothing, a model is in no record, or a setting does not suit the transformer.
+        InputError: see `check_bert`.
         ExportError: the exported graph does not reproduce the network, or int8 decides otherwise.
         MissingExtraError: a library of the extra `train` or `lora` is missing.
     """
-    require("accelerate", "train")
     config = config or BertConfig()
+    plan = _plan(records, out, config, pool)
     main = is_main_process()
-    resume = can_resume(Path(out), config)
-    job = start_job(records, out, config, pool, progress and main, None if main else "other-processes", resume)
+    job = start_job(plan, progress and main, None if main else "other-processes", can_resume(plan.out, config))
     with job.log:
         path = _train(job, config)
     wait_for_all()
     return path
 
 
+def check_bert(
+    records: Sequence[Record], out: str | Path, config: BertConfig | None = None, *, pool: Sequence[Model] = ()
+) -> Plan:
+    """Refuse whatever `train_bert` refuses before it trains; writes nothing.
+
+    Raises:
+        InputError: the records teach nothing or are too few to hold any out, a model of the settings is in no record,
+            `out` cannot be written or holds something else, the transformer cannot be loaded, it has fewer layers or
+            fewer positions than the settings say, or the run to resume had other settings or other data.
+        MissingExtraError: a library of the extra `train` or `lora` is missing.
+    """
+    config = config or BertConfig()
+    plan = _plan(records, out, config, pool)
+    _load(config)
+    check_resume(plan.out, config, plan.examples)
+    return plan
+
+
+def _plan(records: Sequence[Record], out: str | Path, config: BertConfig, pool: Sequence[Model]) -> Plan:
+    require("accelerate", "train")
+    return plan_transformer_training(records, out, config, pool, kind=KIND, most_folds=1)
+
+
+def _load(config: BertConfig) -> tuple[nn.Module, Pooling, bytes]:
+    """The transformer of the settings, its pooling, and its tokenizer.json."""
+    loaded = load_transformer(config.encoder, config.dropout, config.lora_rank, config.frozen_share, config.layers)
+    check_token_budget(loaded[0], config.max_tokens, config.encoder)
+    return loaded
+
+
 def _train(job: Job, config: BertConfig) -> Path:
-    examples, log = job.examples, job.log
-    transformer, pooling, tokenizer_json = load_transformer(
-        config.encoder, config.dropout, config.lora_rank, config.frozen_share, config.layers
-    )
-    check_token_budget(transformer, config.max_tokens, config.encoder)
-    truncation = truncation_of(config)
-    ids = token_rows(examples.queries, tokenizer_json, truncation)
-    folds = validation_folds(examples, config.folds, config.seed)[:1]
-    ranking = fit_ranking(examples, folds, log)
+    transformer, pooling, tokenizer_json = _load(config)
+    ids = token_rows(job.examples.queries, tokenizer_json, job.truncation)
+    ranking = fit_ranking(job.examples, job.folds, job.log)
     network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
-    fit_network(network, ids, examples, folds, ranking, config, job.out, log)
+    fit_network(network, ids, job.examples, job.folds, ranking, config, job.out, job.log)
     if not is_main_process():
         return job.out
     network.transformer = merged(network.transformer)
-    path = publish_network(
-        job,
-        config,
-        network,
-        _fit_head(network, ids, folds[0], ranking, job, config),
-        kind=KIND,
-        ids=ids,
-        tokenizer_json=tokenizer_json,
-        truncation=truncation,
-        fold=folds[0],
-    )
+    fit = _fit_head(network, ids, ranking, job, config)
+    path = finish_transformer(job, config, network, fit, ids=ids, tokenizer_json=tokenizer_json)
     shutil.rmtree(checkpoints(job.out))
     return path
 
 
-def _fit_head(
-    network: Backbone,
-    ids: Sequence[TokenIds],
-    fold: npt.NDArray[np.bool_],
-    ranking: Ranking,
-    job: Job,
-    config: BertConfig,
-) -> HeadFit:
-    """Calibrate the fine-tuned heads on the fold, and keep those of the exported models."""
-    rows = some_rows(fold, NOVELTY_QUERIES, config.seed)
+def _fit_head(network: Backbone, ids: Sequence[TokenIds], ranking: Ranking, job: Job, config: BertConfig) -> HeadFit:
+    """Calibrate the fine-tuned heads on the held-out queries, and keep the heads of the exported models."""
+    rows = some_rows(job.folds[0], NOVELTY_QUERIES, config.seed)
     predicted, vectors = predict(network, [ids[row] for row in rows], chosen_precision(config.precision))
     utilities = torch.zeros(len(ids), predicted.shape[1], dtype=torch.float64)
     utilities[torch.from_numpy(rows)] = predicted.double()
-    settled = settle(job, config, utilities, fold, ranking.overall.bias, ranking.loss)
-    job.log.curve("step", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
-    kept, calibration = settled.columns, settled.calibration
-    weight = calibration.slope * network.head.weight.detach().T[:, kept]
-    bias = calibration.slope * network.head.bias.detach()[kept] + calibration.intercept
+    findings = settle(job, config, utilities, job.folds[0], ranking.overall.bias, ranking.loss)
+    job.log.curve("step", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
+    columns, calibration = findings.columns, findings.calibration
+    weight = calibration.slope * network.head.weight.detach().T[:, columns]
+    bias = calibration.slope * network.head.bias.detach()[columns] + calibration.intercept
     head = LinearHead(centred(weight, job.examples), centred(bias, job.examples))
-    return HeadFit(head=head, settled=settled, rows=rows, vectors=vectors, scores=None)
+    return HeadFit(head=head, findings=findings, rows=rows, vectors=vectors, scores=None)

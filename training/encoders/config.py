@@ -38,8 +38,8 @@ class FinetuneConfig(TransformerConfig):
         weight_decay: Weight decay of the transformer's weight matrices.
         probe: Fit the heads to the untouched transformer first, and fine-tune from there.
         dropout: Share of the hidden states that each training step drops.
-        frozen_share: Share of the transformer's layers, counted from the input, that training leaves as they are. A
-            third saves a fifth of the time.
+        frozen_share: Share of the layers that training leaves as they are, counted from the input. A third saves a
+            fifth of the time.
         lora_rank: Rank of low-rank updates (LoRA). Above 0 only these updates are trained, which needs the extra lora.
             0 trains the weights themselves.
         evaluations: Validations in one epoch. The weights of the best validation are kept.
@@ -68,8 +68,8 @@ class TransformerRouterConfig(TransformerConfig, RouterConfig):
     Attributes:
         layers: Number of the transformer's layers to keep, counted from the input. The default is all of them. The
             middle layers tell how hard a query is better than the last ones, which tell what it is about.
-        last_share: Share of the token budget that is kept for the end of a longer query, where the question often
-            stands. The rest is kept for its start.
+        last_share: Share of the token budget that goes to the end of a longer query. The rest goes to its start. The
+            question often stands at the end.
     """
 
     layers: Annotated[int | None, whole(1).or_none()] = None

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,8 @@ def fit_network(
         InputError: the run to resume had other settings or other data.
     """
     folder = checkpoints(out)
-    _prepare_checkpoints(folder, config, examples)
+    check_resume(out, config, examples)
+    _prepare_checkpoints(out, config, examples)
     if config.probe and not (config.resume and get_last_checkpoint(str(folder))):
         _probe(network, ids, examples, folds, ranking, config, log)
     finetune(network, ids, examples, folds[0], config, folder, log)
@@ -117,28 +119,36 @@ def can_resume(out: Path, config: FinetuneConfig) -> bool:
     return config.resume and (checkpoints(out) / RUN).is_file()
 
 
-def _prepare_checkpoints(folder: Path, config: FinetuneConfig, examples: Examples) -> None:
-    """Keep the checkpoints of an interrupted run only to resume that very run.
+def check_resume(out: Path, config: FinetuneConfig, examples: Examples) -> None:
+    """Refuse to resume another run than the one whose checkpoints are there.
 
     Raises:
         InputError: the run to resume had other settings or other data.
     """
-    marker = folder / RUN
-    settings = {name: value for name, value in asdict(config).items() if name not in _EXPORT_SETTINGS}
-    run = json.loads(json.dumps({**settings, "data": data_fingerprint(examples)}))
-    if config.resume and marker.is_file():
-        before = json.loads(marker.read_text())
+    if can_resume(out, config):
+        run, before = _run(config, examples), json.loads((checkpoints(out) / RUN).read_text())
         changed = sorted(name for name in run if run[name] != before.get(name))
         if changed:
             raise InputError(
-                f"cannot resume the run in {folder}: {changed} differ; expected the settings and the data of that run, "
-                "or a new run without --resume"
+                f"cannot resume the run in {checkpoints(out)}: {changed} differ; expected the settings and the data of "
+                "that run, or a new run without --resume"
             )
-        return
-    if is_main_process():
+
+
+def _prepare_checkpoints(out: Path, config: FinetuneConfig, examples: Examples) -> None:
+    """Delete the checkpoints of an earlier run, unless this run resumes it."""
+    if is_main_process() and not can_resume(out, config):
+        folder = checkpoints(out)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        marker.write_text(json.dumps(run))
+        (folder / RUN).write_text(json.dumps(_run(config, examples)))
+
+
+def _run(config: FinetuneConfig, examples: Examples) -> dict[str, Any]:
+    """The settings and the data that training depends on, as plain data."""
+    settings = {name: value for name, value in asdict(config).items() if name not in _EXPORT_SETTINGS}
+    run: dict[str, Any] = json.loads(json.dumps({**settings, "data": data_fingerprint(examples)}))
+    return run
 
 
 def finetune(

@@ -13,18 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ...routers.base import Floats, Link, win_rate
-from ...routers.bundle import Truncation
+from ...routers.bundle import Manifest, Truncation
 from ...routers.errors import ExportError
 from ...routers.golden import GOLDEN_QUERIES
 from ...routers.query import Query
 from ...routers.session import Session
 from ..fit.metrics import Array, routing_curve
-from .publish import Description
+from .publish import Gate
 
 #: Maps texts to quality (n, m), computed by torch.
 TorchQuality = Callable[[list[str]], Floats]
-#: Raises ExportError where a graph differs from the network, else returns what it measured, by name.
-Gate = Callable[[Session, Description], Mapping[str, Any]]
 
 #: Largest |difference| between torch and the exported graph, float32, of a quality, a score or a confidence.
 PARITY_TOLERANCE = 1e-4
@@ -56,9 +54,9 @@ def parity_gate(
         A gate that measures what `check_rows` does, and ``parity_texts``, the number of texts compared.
     """
 
-    def gate(session: Session, description: Description) -> Mapping[str, Any]:
+    def gate(session: Session, manifest: Manifest) -> Mapping[str, Any]:
         compared = texts_of([*GOLDEN_QUERIES, *queries[:count]], truncation)
-        measured = check_parity(by_torch, session, compared, description.link, description.columns)
+        measured = check_parity(by_torch, session, compared, manifest.link, manifest.columns)
         return {**measured, "parity_texts": len(compared)}
 
     return gate
@@ -80,13 +78,13 @@ def decision_gate(
     """
     texts = texts_of(queries, truncation)
 
-    def gate(session: Session, description: Description) -> Mapping[str, Any]:
-        strong, weak = description.columns
+    def gate(session: Session, manifest: Manifest) -> Mapping[str, Any]:
+        strong, weak = manifest.columns
         exact, rounded = (
-            win_rate(quality[:, strong], quality[:, weak], description.link)
+            win_rate(quality[:, strong], quality[:, weak], manifest.link)
             for quality in (by_torch(texts), session.run(texts)[0]["quality"])
         )
-        thresholds = [value for share, value in description.threshold_table if 0 < share < 1]
+        thresholds = [value for share, value in manifest.threshold_table if 0 < share < 1]
         return check_quantised(exact, rounded, thresholds, outcomes)
 
     return gate

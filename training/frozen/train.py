@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import nn
 
 from ...data.records import Record
 from ...routers.base import Model
 from ...routers.errors import InputError
 from ..encoders.transformer import (
     Backbone,
+    Pooling,
     TokenIds,
     check_token_budget,
     chosen_precision,
@@ -26,14 +27,14 @@ from ..encoders.transformer import (
     merged,
     predict,
 )
-from ..encoders.transformer_network import HeadFit, publish_network, token_rows, truncation_of
-from ..examples import validation_folds
+from ..encoders.transformer_network import token_rows
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
-from ..pipeline import Job, centred, settle, start_job
+from ..pipeline import Job, Plan, centred, settle, start_job
+from ..transformer_recipe import HeadFit, finish_transformer, plan_transformer_training
 from .config import FrozenConfig
 from .kernel_machine import KernelHead, LandmarkKernel
-from .vector_cache import cached_vectors
+from .vector_cache import cached_vectors, read_vectors
 
 KIND = "frozen"
 #: Most folds that validate the kernel machine; each of them is a path of its own.
@@ -51,52 +52,69 @@ def train_frozen(
     """Fit a kernel machine to the vectors of a transformer that stays as it is, and export both as one router.
 
     Args:
-        records: preference and performance records, in any order and mixture; `start_job` says how they are used.
+        records: preference and performance records, in any order and mixture; `plan_training` says how they are used.
         out: folder of the bundle; log and curve go to ``<out>.training/``.
         config: settings.
-        pool: models with prices, by name.
+        pool: models with prices.
         progress: show a progress bar on stderr.
 
     Returns:
         The bundle's folder, for `routelearn.load`.
 
     Raises:
-        InputError: the records teach nothing, a model is in no record, a setting does not suit the transformer, the
-            file of vectors is unusable, or ``torchrun`` started several processes.
+        InputError: see `check_frozen`.
         ExportError: the exported graph does not reproduce the network, or int8 decides otherwise.
         MissingExtraError: a library of the extra `train` is missing.
     """
     config = config or FrozenConfig()
+    job = start_job(_plan(records, out, config, pool), progress)
+    with job.log:
+        return _train(job, config)
+
+
+def check_frozen(
+    records: Sequence[Record], out: str | Path, config: FrozenConfig | None = None, *, pool: Sequence[Model] = ()
+) -> Plan:
+    """Refuse whatever `train_frozen` refuses before it computes vectors; writes nothing.
+
+    Raises:
+        InputError: the records teach nothing or are too few to hold any out, a model of the settings is in no record,
+            `out` cannot be written or holds something else, the transformer cannot be loaded, it has fewer layers or
+            fewer positions than the settings say, the file of vectors holds something else, or ``torchrun`` started
+            several processes.
+        MissingExtraError: a library of the extra `train` is missing.
+    """
+    config = config or FrozenConfig()
+    plan = _plan(records, out, config, pool)
+    transformer, _, _ = _load(config)
+    if config.vectors is not None:
+        read_vectors(Path(config.vectors), transformer)
+    return plan
+
+
+def _plan(records: Sequence[Record], out: str | Path, config: FrozenConfig, pool: Sequence[Model]) -> Plan:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
         raise InputError(
             f"{processes} processes were started; expected one, without torchrun: this recipe has no work to share"
         )
-    job = start_job(records, out, config, pool, progress)
-    with job.log:
-        return _train(job, config)
+    return plan_transformer_training(records, out, config, pool, kind=KIND, most_folds=KERNEL_FOLDS)
+
+
+def _load(config: FrozenConfig) -> tuple[nn.Module, Pooling, bytes]:
+    """The transformer of the settings, ready for export, its pooling, and its tokenizer.json."""
+    transformer, pooling, tokenizer_json = load_transformer(config.encoder, layers=config.layers)
+    check_token_budget(transformer, config.max_tokens, config.encoder)
+    return merged(transformer), pooling, tokenizer_json
 
 
 def _train(job: Job, config: FrozenConfig) -> Path:
-    examples = job.examples
-    transformer, pooling, tokenizer_json = load_transformer(config.encoder, layers=config.layers)
-    check_token_budget(transformer, config.max_tokens, config.encoder)
-    truncation = truncation_of(config)
-    ids = token_rows(examples.queries, tokenizer_json, truncation)
-    folds = validation_folds(examples, config.folds, config.seed)[:KERNEL_FOLDS]
-    ranking = fit_ranking(examples, folds, job.log)
-    network = Backbone(merged(transformer), pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
-    return publish_network(
-        job,
-        config,
-        network,
-        _fit_head(_vectors(network, ids, job, config), folds, ranking, job, config),
-        kind=KIND,
-        ids=ids,
-        tokenizer_json=tokenizer_json,
-        truncation=truncation,
-        fold=folds[0],
-    )
+    transformer, pooling, tokenizer_json = _load(config)
+    ids = token_rows(job.examples.queries, tokenizer_json, job.truncation)
+    ranking = fit_ranking(job.examples, job.folds, job.log)
+    network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
+    fit = _fit_head(_vectors(network, ids, job, config), ranking, job, config)
+    return finish_transformer(job, config, network, fit, ids=ids, tokenizer_json=tokenizer_json)
 
 
 def _vectors(network: Backbone, ids: Sequence[TokenIds], job: Job, config: FrozenConfig) -> torch.Tensor:
@@ -113,9 +131,7 @@ def _vectors(network: Backbone, ids: Sequence[TokenIds], job: Job, config: Froze
     return vectors
 
 
-def _fit_head(
-    vectors: torch.Tensor, folds: list[npt.NDArray[np.bool_]], ranking: Ranking, job: Job, config: FrozenConfig
-) -> HeadFit:
+def _fit_head(vectors: torch.Tensor, ranking: Ranking, job: Job, config: FrozenConfig) -> HeadFit:
     """Fit a kernel machine to vectors (n, d), with the penalty that the folds choose."""
     examples, log = job.examples, job.log
     # A landmark from a fold adds nothing to the fit without that fold: where every query is a landmark, the solution
@@ -126,19 +142,19 @@ def _fit_head(
     # The mean of the features is left to the bias, which is not penalised as a weight is.
     mean = features.mean(dim=0)
     path = follow_path(
-        features - mean, examples, folds, ranking, log, rank=32, l2=None, steps=25, patience=3, seed=config.seed
+        features - mean, examples, job.folds, ranking, log, rank=32, l2=None, steps=25, patience=3, seed=config.seed
     )
     final = path.fit_all()
-    held_out = np.logical_or.reduce(folds)
-    settled = settle(job, config, path.held_out, held_out, final.bias, ranking.loss)
-    log.curve("l2", f"{KIND}: {settled.strong} over {settled.weak}", baseline=ranking.loss)
-    kept, calibration = settled.columns, settled.calibration
-    weight = calibration.slope * (whitening @ final.weight[:, kept])
-    bias = calibration.slope * (final.bias - mean @ final.weight)[kept] + calibration.intercept
+    held_out = np.logical_or.reduce(job.folds)
+    findings = settle(job, config, path.held_out, held_out, final.bias, ranking.loss)
+    log.curve("l2", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
+    columns, calibration = findings.columns, findings.calibration
+    weight = calibration.slope * (whitening @ final.weight[:, columns])
+    bias = calibration.slope * (final.bias - mean @ final.weight)[columns] + calibration.intercept
     return HeadFit(
         head=KernelHead(kernel, centred(weight, examples), centred(bias, examples)),
-        settled=settled,
+        findings=findings,
         rows=np.arange(len(vectors)),
         vectors=vectors,
-        scores=settled.scores[examples.own_queries()[held_out]],
+        scores=findings.scores[examples.primary_queries()[held_out]],
     )

@@ -36,12 +36,8 @@ def cached_vectors(
     """
     if path is None:
         return compute(ids)
-    digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        digest.update(tensor.contiguous().numpy().tobytes())
-    fingerprint = digest.hexdigest()
     keys = [hashlib.sha256(row.tobytes()).digest() for row in ids]
-    known = _read(path, fingerprint)
+    known = read_vectors(path, network)
     missing = {key: row for key, row in zip(keys, ids, strict=True) if key not in known}
     if missing:
         known.update(zip(missing, compute(list(missing.values())).numpy(), strict=True))
@@ -49,16 +45,27 @@ def cached_vectors(
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(
             staging,
-            fingerprint=np.array(fingerprint),
-            keys=np.frombuffer(b"".join(known), np.uint8).reshape(-1, digest.digest_size),
+            fingerprint=np.array(_fingerprint(network)),
+            keys=np.frombuffer(b"".join(known), np.uint8).reshape(-1, hashlib.sha256().digest_size),
             vectors=np.stack(list(known.values())),
         )
         staging.replace(path)
     return torch.from_numpy(np.stack([known[key] for key in keys]))
 
 
-def _read(path: Path, fingerprint: str) -> dict[bytes, npt.NDArray[np.float32]]:
-    """The vectors of a file by the sha256 of their token ids; none where there is no file."""
+def read_vectors(path: Path, network: nn.Module) -> dict[bytes, npt.NDArray[np.float32]]:
+    """Read the vectors of a file.
+
+    Args:
+        path: an .npz file that need not exist yet.
+        network: the network that the vectors must come from.
+
+    Returns:
+        Vectors (d,) by the sha256 of their token ids; empty where there is no file.
+
+    Raises:
+        InputError: the file is no file of vectors, or it holds those of another network.
+    """
     if not path.exists():
         return {}
     try:
@@ -68,8 +75,16 @@ def _read(path: Path, fingerprint: str) -> dict[bytes, npt.NDArray[np.float32]]:
         raise InputError(
             f"{path} is no file of vectors ({error}); expected an .npz file of an earlier training, or a new name"
         ) from error
-    if owner != fingerprint:
+    if owner != _fingerprint(network):
         raise InputError(
             f"{path} holds vectors of another encoder, or of other layers; expected those of this one, or a new name"
         )
     return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
+
+
+def _fingerprint(network: nn.Module) -> str:
+    """sha256 over the network's weights."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -30,7 +30,8 @@ class VerifierConfig(FinetuneConfig):
         good_at: Least score of an answer that is good enough. For preferences it is the least win rate over the other
             answer, so that a tie is good enough by default.
         query_tokens: Tokens that the query keeps when query and answer are both long.
-        features: Properties of the answer that are read beside its text: length, refusal, hedging, numbers, unfinished.
+        features: Properties of the answer that are read beside its text. They are length, refusal, hedging, numbers
+            and unfinished.
 
     Raises:
         InputError: a setting is out of its range.

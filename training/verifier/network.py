@@ -115,6 +115,6 @@ def golden_pairs(session: Session, encoder: PairEncoder, names: Sequence[str]) -
     ids = encoder.encode(queries, answers)
     confidence = confidence_by_session(session, Pairs(ids, feature_rows(names, answers, [GOLDEN_PRIOR] * len(answers))))
     return [
-        Golden({"query": query, "answer": answer}, row.tolist(), [float(value)])
+        Golden(query={"query": query, "answer": answer}, ids=row.tolist(), quality=[float(value)])
         for query, answer, row, value in zip(queries, answers, ids, confidence, strict=True)
     ]

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from ...cascade.verifier import PRIOR, PairEncoder, feature_rows
+from ...cascade.verifier import PairEncoder
 from ...data.records import Record
-from ...routers.base import Floats, Model, Router
-from ...routers.bundle import CARD, MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, check_replaceable, save_bundle
-from ...routers.errors import InputError, require
+from ...routers.base import Model, Router
+from ...routers.bundle import CARD, MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, save_bundle
+from ...routers.errors import require
 from ...routers.session import Session
 from ...routers.tokenizer import HuggingFaceBackend
-from ..encoders.finetune import can_resume, checkpoints, fit_network, is_main_process, wait_for_all
-from ..encoders.transformer import Backbone, TokenIds, check_token_budget, load_transformer, merged, predict
-from ..examples import Examples, data_fingerprint, validation_folds
+from ..encoders.finetune import can_resume, check_resume, checkpoints, fit_network, is_main_process, wait_for_all
+from ..encoders.transformer import Backbone, Pooling, TokenIds, check_token_budget, load_transformer, merged, predict
+from ..examples import Examples, data_fingerprint
 from ..export.gate import check_quantised, check_rows
 from ..export.int8 import CALIBRATION_QUERIES, GATE_QUERIES, golden_tolerance
 from ..export.publish import verifier_card
@@ -37,9 +37,8 @@ from ..fit.ranking import fit_ranking
 from ..log import TrainingLog
 from ..pipeline import training_folder
 from .config import VerifierConfig
-from .judged_answers import JudgedAnswer, answer_examples, judged_answers
+from .job import VerifierJob, VerifierPlan, plan_verifier
 from .network import (
-    Pairs,
     VerifierNetwork,
     confidence_by_session,
     confidence_by_torch,
@@ -49,50 +48,10 @@ from .network import (
 )
 from .stacking import Stack, cross_fitted, escalation_table, fit_stack, measured
 
-#: Fewest held-out answers of either kind, and fewest prompts, that thresholds can be picked from.
-LEAST_HELD_OUT = 10
 #: Fewest held-out answers that the gate compares without other answers beside them.
 LEAST_GATE = 200
 #: Most pairs that the parity gate of a float graph compares.
 PARITY_PAIRS = 200
-
-
-@dataclass(frozen=True)
-class VerifierJob:
-    """One training run of a verifier.
-
-    Attributes:
-        answers: the n answers to learn from; answers of records marked "test" are not among them.
-        examples: the same answers as the outcomes of one model.
-        config: settings.
-        out: folder of the bundle.
-        prior: the router whose score of the query is a feature, or None.
-        prices: models with prices, by name.
-        log: where metrics and progress go.
-    """
-
-    answers: Sequence[JudgedAnswer]
-    examples: Examples
-    config: VerifierConfig
-    out: Path
-    prior: Router | None
-    prices: Mapping[str, Model]
-    log: TrainingLog
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """Names of the features that the verifier reads beside the text."""
-        return (*self.config.features, *([PRIOR] if self.prior else []))
-
-    def features(self, rows: Sequence[int]) -> Floats:
-        """Features of the answers at these rows, float32 (r, k)."""
-        answers = [self.answers[row] for row in rows]
-        priors = None if self.prior is None else self.prior.score([answer.query for answer in answers]).tolist()
-        return feature_rows(self.feature_names, [answer.answer for answer in answers], priors)
-
-    def pairs(self, ids: Sequence[TokenIds], rows: Sequence[int]) -> Pairs:
-        """The pairs at these rows, from the token ids of all n pairs."""
-        return Pairs([ids[row] for row in rows], self.features(rows))
 
 
 def train_verifier(
@@ -113,74 +72,85 @@ def train_verifier(
         config: settings.
         prior: a router whose score of the query becomes a feature. It must not have been trained on these queries: a
             score that already knows the answer would be trusted too much.
-        pool: models with prices, by name.
+        pool: models with prices.
         progress: show a progress bar on stderr.
 
     Returns:
         The bundle's folder, for `routelearn.load_verifier`.
 
     Raises:
-        InputError: the records teach nothing, a model has no response, or a setting does not suit the transformer.
+        InputError: see `check_verifier`.
         ExportError: the exported graph does not reproduce the network, or int8 escalates otherwise.
         MissingExtraError: a library of the extra `train` or `lora` is missing.
     """
-    require("accelerate", "train")
     config = config or VerifierConfig()
-    out = Path(out)
-    check_replaceable(out)
-    trainable = [record for record in records if record.split != "test"]
-    if not trainable:
-        raise InputError(f"no records to learn from ({len(records)} are marked 'test')")
-    answers = judged_answers(trainable, config.models, config.good_at)
-    names = sorted({answer.model for answer in answers})
-    if config.weak is not None and config.weak not in names:
-        raise InputError(f"no record has a response of {config.weak!r}; there are responses of {names}")
+    require("accelerate", "train")
+    plan = plan_verifier(records, out, config, prior=prior, pool=pool)
     main = is_main_process()
-    folder = training_folder(out) / ("" if main else "other-processes")
-    with TrainingLog(folder, show_progress=progress and main, resume=can_resume(out, config)) as log:
-        path = _train(
-            VerifierJob(
-                answers=answers,
-                examples=answer_examples(answers),
-                config=config,
-                out=out,
-                prior=prior,
-                prices={model.name: model for model in pool},
-                log=log,
-            )
-        )
+    folder = training_folder(plan.out) / ("" if main else "other-processes")
+    log = TrainingLog(folder, show_progress=progress and main, resume=can_resume(plan.out, config))
+    with log:
+        path = _train(VerifierJob(**vars(plan), log=log))
     wait_for_all()
     return path
 
 
-def _train(job: VerifierJob) -> Path:
-    config, examples = job.config, job.examples
+def check_verifier(
+    records: Sequence[Record],
+    out: str | Path,
+    config: VerifierConfig | None = None,
+    *,
+    prior: Router | None = None,
+    pool: Sequence[Model] = (),
+) -> VerifierPlan:
+    """Refuse whatever `train_verifier` refuses before it trains; writes nothing.
+
+    Raises:
+        InputError: there is no response to learn from, too few answers to hold out, no response of a model of the
+            settings, `out` cannot be written or holds something else, the transformer cannot be loaded, it has fewer
+            positions than the settings say, or the run to resume had other settings or other data.
+        MissingExtraError: a library of the extra `train` or `lora` is missing.
+    """
+    config = config or VerifierConfig()
+    require("accelerate", "train")
+    plan = plan_verifier(records, out, config, prior=prior, pool=pool)
+    _load(config)
+    check_resume(plan.out, config, _hashed(plan))
+    return plan
+
+
+def _load(config: VerifierConfig) -> tuple[nn.Module, Pooling, bytes, PairEncoder]:
+    """The transformer of the settings, its pooling, its tokenizer.json, and what makes pairs of queries and answers."""
     transformer, pooling, tokenizer_json = load_transformer(
         config.encoder, config.dropout, config.lora_rank, config.frozen_share
     )
     check_token_budget(transformer, config.max_tokens, config.encoder)
     encoder = PairEncoder.of(tokenizer_json, Truncation(max_tokens=config.max_tokens), config.query_tokens)
-    ids = encoder.encode(examples.queries, [answer.answer for answer in job.answers])
-    rows, folds = held_out(examples, job.answers, config)
-    ranking = fit_ranking(examples, folds, job.log)
+    return transformer, pooling, tokenizer_json, encoder
+
+
+def _train(job: VerifierJob) -> Path:
+    config, rows = job.config, job.rows
+    transformer, pooling, tokenizer_json, encoder = _load(config)
+    ids = encoder.encode(job.examples.queries, [answer.answer for answer in job.answers])
+    ranking = fit_ranking(job.examples, job.folds, job.log)
     network = Backbone(transformer, pooling, ranking.folds[0].bias, ranking.folds[0].offsets)
-    # The keys are made of query and answer, because other answers to the same queries are other data.
-    hashed = replace(examples, keys=_hashes(job.answers))
-    fit_network(network, ids, hashed, folds, ranking, config, job.out, job.log)
+    examples = _hashed(job)
+    fit_network(network, ids, examples, job.folds, ranking, config, job.out, job.log)
     if not is_main_process():
         return job.out
     network.transformer = merged(network.transformer)
-    stack, confidence, metrics = _fit_stack(job, network, ids, rows)
+    stack, confidence, metrics = _fit_stack(job, network, ids)
     table = escalation_table(confidence)
     # Held-out answers alone, where there are enough: the network is sure of answers that it was trained on, and int8
     # changes no decision on these.
-    others = np.flatnonzero(~folds[0]) if len(rows) < LEAST_GATE else np.empty(0, np.int64)
+    others = np.flatnonzero(~job.folds[0]) if len(rows) < LEAST_GATE else np.empty(0, np.int64)
     compared = np.concatenate([rows, others])[:GATE_QUERIES].tolist()
     exported = VerifierNetwork(network, stack).eval()
     model, session, parity = _gated_graph(job, exported, ids, compared, table, tokenizer_json)
     manifest = Manifest(
         kind=VERIFIER,
-        pool=tuple(job.prices.get(name, Model(name)) for name in sorted({answer.model for answer in job.answers})),
+        pool=tuple(job.prices.get(name, Model(name)) for name in job.models),
         strong=config.strong or "",
         weak=config.weak or "",
         link="difference",
@@ -191,9 +161,9 @@ def _train(job: VerifierJob) -> Path:
         novelty_bound=None,
         training={
             "config": asdict(config),
-            "data_fingerprint": data_fingerprint(hashed),
+            "data_fingerprint": data_fingerprint(examples),
             "records": len(job.answers),
-            "queries": len(set(examples.keys)),
+            "queries": len(set(job.examples.keys)),
             "metrics": metrics,
             **parity,
         },
@@ -207,12 +177,12 @@ def _train(job: VerifierJob) -> Path:
 
 
 def _fit_stack(
-    job: VerifierJob, network: Backbone, ids: Sequence[TokenIds], rows: npt.NDArray[np.int64]
+    job: VerifierJob, network: Backbone, ids: Sequence[TokenIds]
 ) -> tuple[Stack, npt.NDArray[np.float64], dict[str, Any]]:
     """Fit the last step on held-out answers: the stack, cross-fitted confidence (r,) of these answers, and metrics."""
-    held = [job.answers[row] for row in rows]
-    features = job.features(rows.tolist())
-    utilities = predict(network, [ids[row] for row in rows])[0][:, 0].double().numpy()
+    held = [job.answers[row] for row in job.rows]
+    features = job.features(job.rows.tolist())
+    utilities = predict(network, [ids[row] for row in job.rows])[0][:, 0].double().numpy()
     good = np.asarray([answer.good for answer in held])
     weight = np.asarray([answer.weight for answer in held])
     stack = fit_stack(utilities, features, good, weight)
@@ -252,37 +222,10 @@ def _gated_graph(
     return model, session, parity
 
 
-def held_out(
-    examples: Examples, answers: Sequence[JudgedAnswer], config: VerifierConfig
-) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.bool_]]]:
-    """Choose the answers that are not trained on.
-
-    Returns:
-        The rows that thresholds are picked from: answers of the primary source, and of the weak model where one is
-        named. And one fold, bool (n,), that marks all answers to the same prompts: where one answer to a prompt is
-        marked "val", no answer to this prompt is trained on.
-
-    Raises:
-        InputError: there are too few good answers, too few others, or too few prompts among these rows.
-    """
-    fold = validation_folds(examples, config.folds, config.seed)[0]
-    keys = {key for key, held in zip(examples.keys, fold, strict=True) if held}
-    fold = np.asarray([key in keys for key in examples.keys])
-    primary = [a.source == examples.sources[0] and config.weak in {None, a.model} for a in answers]
-    rows = np.flatnonzero(fold & np.asarray(primary))
-    good = sum(answers[int(row)].good for row in rows)
-    prompts = len({answers[int(row)].key for row in rows})
-    if min(good, len(rows) - good, prompts) < LEAST_HELD_OUT:
-        raise InputError(
-            f"of {len(rows)} held-out answers to {prompts} prompts {good} are good enough; thresholds need at least "
-            f"{LEAST_HELD_OUT} of either kind and as many prompts: give more records, or hold out more (fewer folds)"
-        )
-    return rows, [fold]
-
-
-def _hashes(answers: Sequence[JudgedAnswer]) -> list[str]:
-    """A key for each query with its answer."""
-    return [
+def _hashed(plan: VerifierPlan) -> Examples:
+    """The examples with keys over query and answer, because other answers to the same queries are other data."""
+    keys = [
         hashlib.sha256(f"{answer.key}\n{answer.answer}".encode("utf-8", "surrogatepass")).hexdigest()
-        for answer in answers
+        for answer in plan.answers
     ]
+    return replace(plan.examples, keys=keys)
