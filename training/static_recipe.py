@@ -15,7 +15,7 @@ from ..routers.bundle import Truncation
 from ..routers.errors import InputError
 from .config import DIMENSIONS, StaticRouterConfig
 from .encoders.static import StaticEncoder, static_encoder
-from .encoders.static_network import EncodedQueries, StaticNetwork, reference_quality
+from .encoders.static_network import EncodedQueries, StaticNetwork, static_quality
 from .export.gate import parity_gate
 from .fit.novelty import held_out_novelty
 from .pipeline import Findings, Job, Plan, finish, plan_training
@@ -85,14 +85,14 @@ def finish_static(
         l2: as in `finish`.
         index: what a similarity router needs to be extended.
     """
-    reference = reference_quality(network, encoded.encoder, job.truncation)
+    by_torch = static_quality(network, encoded.encoder, job.truncation)
     return finish(
         job,
         config,
         findings,
         model=model,
         tokenizer_json=encoded.encoder.tokenizer_json,
-        gate=parity_gate(reference, job.examples.queries, job.truncation),
+        gate=parity_gate(by_torch, job.examples.queries, job.truncation),
         novelties=held_out_novelty(encoded.unit.numpy(), job.folds[0], config.seed),
         unfitted=unfitted,
         scores=scores,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +13,21 @@ from ...routers.base import Floats
 from ...routers.bundle import Truncation
 from ...routers.query import Query
 from ...routers.tokenizer import encode
+from ..export.gate import TorchQuality
 from ..export.to_onnx import embedding_sum
 from .static import StaticEncoder, tokenize
 
-#: What a graph gives, in this order: names of its outputs, and the tensors of a forward pass.
+#: Names of a router graph's outputs, in their order.
 OUTPUTS = ("quality", "novelty", "vector")
+#: The tensors of these outputs, as a forward pass returns them.
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class StaticNetwork(nn.Module):
-    """Token table and pooling: what every static router shares, the same for training, parity gate and export.
+    """Token table and pooling, which every static router shares, in training, parity gate and export.
 
-    Subclasses add the head; their ``forward`` takes ``input_ids`` int32 (n, length) and ``attention_mask`` uint8
-    (n, length) and gives what `OUTPUTS` names: ``quality`` (n, m), ``novelty`` (n,) and ``vector`` (n, k).
+    Subclasses add the head. Their ``forward`` takes ``input_ids`` int32 (n, length) and ``attention_mask`` uint8
+    (n, length). It returns the tensors that `OUTPUTS` names: ``quality`` (n, m), ``novelty`` (n,), ``vector`` (n, k).
     """
 
     table: torch.Tensor
@@ -36,11 +38,12 @@ class StaticNetwork(nn.Module):
     projection_offset: torch.Tensor
 
     def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
-        """A network over an encoder.
+        """Make a network over an encoder.
 
         Args:
             encoder: the token table.
-            epsilon: added to the variance of v over the dimensions: what bounds the length of an empty query.
+            epsilon: added to the variance of a query's vector over the dimensions. It bounds the inverse length of an
+                empty query.
         """
         super().__init__()
         self.epsilon = epsilon
@@ -62,16 +65,16 @@ class StaticNetwork(nn.Module):
         return unit, torch.cat([unit, inverse.log()], dim=1)
 
     def encoded(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`features` of token ids."""
+        """Unit vectors (n, d) and features (n, d + 1) of token ids (n, length) with their mask."""
         return self.features(embedding_sum(self.table, input_ids, attention_mask))
 
     def novelty(self, unit: torch.Tensor) -> torch.Tensor:
-        """Distance of unit vectors (n, d) from the nearest centroid: (n,)."""
-        # min(1 - cosine) in one product and one reduction: nodes are what a single query pays for.
+        """Distance of unit vectors (n, d) from the nearest centroid, 1 - cosine: (n,)."""
+        # One product and one reduction, because each node of the graph costs a single query time.
         return torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
 
     def sketch(self, vectors: torch.Tensor) -> torch.Tensor:
-        """The few numbers (n, k) that drift is told from, of the vectors (n, d) that the head sees."""
+        """The few numbers (n, k) that drift is measured on, from the vectors (n, d) that the head reads."""
         return torch.addmm(self.projection_offset, vectors, self.projection)
 
 
@@ -92,13 +95,13 @@ def token_sums(queries: Sequence[Query], encoder: StaticEncoder, truncation: Tru
 
 @dataclass(frozen=True)
 class EncodedQueries:
-    """n queries as a static encoder sees them.
+    """Queries as a static encoder reads them.
 
     Attributes:
         encoder: the token table.
         truncation: how much of a query is read.
         epsilon: added to the variance of a query's vector over the dimensions.
-        unit: float32 (n, d), unit vectors.
+        unit: float32 (n, d), unit vectors of the n queries.
         features: float32 (n, d + 1), the unit vector and -log norm.
     """
 
@@ -118,7 +121,8 @@ def encode_queries(
         queries: n queries.
         encoder: the token table.
         truncation: how much of a query is read.
-        epsilon: see `EncodedQueries`; None: too little to change any of these queries.
+        epsilon: added to the variance of a query's vector over the dimensions. None takes a value that is too small to
+            change any of these queries.
     """
     total = token_sums(queries, encoder, truncation)
     epsilon = epsilon_of(total) if epsilon is None else epsilon
@@ -128,14 +132,12 @@ def encode_queries(
 
 
 def example_inputs() -> list[torch.Tensor]:
-    """Inputs to trace the network with."""
+    """Examples of both inputs, with which the exporter traces the network."""
     return [torch.ones(2, 3, dtype=torch.int32), torch.ones(2, 3, dtype=torch.uint8)]
 
 
-def reference_quality(
-    network: StaticNetwork, encoder: StaticEncoder, truncation: Truncation
-) -> Callable[[list[str]], Floats]:
-    """Texts to quality (n, m) by torch, one text at a time: what the exported graph must reproduce."""
+def static_quality(network: StaticNetwork, encoder: StaticEncoder, truncation: Truncation) -> TorchQuality:
+    """Quality (n, m) of texts by torch, one text at a time: what the graph must reproduce, however it batches."""
     backend = encoder.backend()
 
     def quality(texts: list[str]) -> Floats:

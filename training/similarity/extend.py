@@ -17,7 +17,7 @@ from ...policies.threshold import StrongShare
 from ...routers.base import Floats, Model
 from ...routers.errors import InputError
 from ...routers.threshold_table import threshold_table
-from ..encoders.static_network import encode_queries, reference_quality
+from ..encoders.static_network import encode_queries, static_quality
 from ..examples import Examples, data_fingerprint, examples_of
 from ..export.gate import parity_gate
 from ..export.publish import publish
@@ -82,7 +82,7 @@ def extend_similarity(
         model=export_similarity(network),
         tokenizer_json=stored.encoder.tokenizer_json,
         gate=parity_gate(
-            reference_quality(network, stored.encoder, manifest.truncation), examples.queries, manifest.truncation
+            static_quality(network, stored.encoder, manifest.truncation), examples.queries, manifest.truncation
         ),
         reference=lambda *_: reference,
     )

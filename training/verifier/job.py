@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...cascade.answer_features import PRIOR, feature_rows
+from ...cascade.verifier import PRIOR, feature_rows
 from ...data.records import Record
 from ...routers.base import Floats, Model, Router
 from ...routers.bundle import check_replaceable
@@ -152,8 +152,8 @@ def held_out(
     prompts = len({answers[int(row)].key for row in rows})
     if min(good, len(rows) - good, prompts) < LEAST_HELD_OUT:
         raise InputError(
-            f"{len(rows)} answers to {prompts} prompts are held out, and {good} of them are good enough; thresholds need "
-            f"at least {LEAST_HELD_OUT} of either kind and as many prompts: give more records, or hold out more, with "
-            "fewer folds"
+            f"{len(rows)} answers to {prompts} prompts are held out, and {good} of them are good enough; thresholds "
+            f"need at least {LEAST_HELD_OUT} of either kind and as many prompts: give more records, or hold out more, "
+            "with fewer folds"
         )
     return rows, [fold]
