@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-
 import transformers
 from transformers.trainer_utils import get_last_checkpoint
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import transformers
 from torch import nn
 from torch.utils.data import Dataset
-
-import transformers
 
 from ..examples import Examples, Outcomes
 from ..fit.factorization import Batch
