@@ -1,4 +1,4 @@
-"""Do scores still mean what they say? Running calibration of scores against the outcomes that come in."""
+"""Compares scores with the outcomes that come in: are the scores still calibrated?"""
 
 from __future__ import annotations
 
@@ -14,55 +14,50 @@ import numpy as np
 import numpy.typing as npt
 
 from ..routers.checks import as_number
-from .alarms import (
-    HORIZON,
-    LEAST_QUERIES,
-    WATCH_PROBABILITY,
-    DriftAlarm,
-    OnAlarm,
-    Reading,
-    Signal,
-    SignalState,
-    announce,
-    check_window,
-    worst,
-)
+from . import alarms
 from .limits import normal_limit
 
-#: Equal bins of the score, for the calibration error.
+#: Number of equal bins of the score, for the calibration error.
 BINS = 10
 SIGNALS = ("calibration-bias", "calibration-spread")
-#: Sum of p (1 - p) below which a sum of residuals is not normal enough to judge.
+#: A sum of residuals is judged only when its variance, the sum of p (1 - p), is at least this: then it is near normal.
 LEAST_VARIANCE = 10.0
-#: The same for Spiegelhalter's sum, whose terms are small where scores are near one half.
+#: The same for Spiegelhalter's sum, whose terms are small when scores are near one half.
 LEAST_SPREAD = 0.05
 _NO_OUTCOMES = "no outcomes yet"
+_TOO_NARROW = "the scores leave too little room for chance to judge them"
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationStatus:
-    """How scores stand against outcomes; numbers are None without enough outcomes.
+    """The state of the scores compared with the outcomes. Numbers are None while the window is empty.
 
     Attributes:
-        state: the worse of the two signals'.
-        signals: "calibration-bias" (strong wins more or less often than the scores say) and "calibration-spread"
-            (scores too sure, or not sure enough); values are sizes of z statistics.
-        outcomes: in the window.
-        residual: mean of outcome less score: above 0, strong wins more often than the scores say.
-        brier: mean squared residual.
-        brier_expected: what it would be if scores were calibrated and outcomes without ties.
-        ece: expected calibration error over ten equal bins of the score.
-        ece_expected: what chance alone makes of it when scores are calibrated.
+        state: the more serious state of the two signals.
+        signals: the readings of "calibration-bias" (strong wins more or less often than the scores say) and
+            "calibration-spread" (the scores are too sure, or not sure enough). Values are absolute z statistics.
+        outcomes: number of outcomes in the window.
+        residual: mean of outcome minus score, in [-1, 1]. Above 0, strong wins more often than the scores say.
+        brier: Brier score: the mean squared residual, in [0, 1].
+        brier_expected: the Brier score of calibrated scores when no outcome is a tie.
+        ece: expected calibration error over ten equal bins of the score, in [0, 1].
+        ece_expected: the error that chance alone produces when the scores are calibrated.
+
+    Example:
+        >>> from routelearn.monitoring import CalibrationMonitor
+        >>> status = CalibrationMonitor().status()
+        >>> status.state, status.outcomes, status.brier
+        ('unknown', 0, None)
     """
 
-    state: SignalState
-    signals: dict[str, Reading]
+    state: alarms.SignalState
+    signals: dict[str, alarms.Reading]
     outcomes: int
-    residual: float | None
-    brier: float | None
-    brier_expected: float | None
-    ece: float | None
-    ece_expected: float | None
+    residual: float | None = None
+    brier: float | None = None
+    brier_expected: float | None = None
+    ece: float | None = None
+    ece_expected: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The status as plain data, ready for JSON."""
@@ -70,20 +65,30 @@ class CalibrationStatus:
 
 
 class _Block(NamedTuple):
-    """Some consecutive outcomes, summed up."""
+    """The sums of some consecutive outcomes."""
 
-    bins: npt.NDArray[np.float64]  # (BINS, 4): outcomes, their sum, sum of scores, sum of p (1 - p)
+    bins: npt.NDArray[np.float64]  # (BINS, 4): number of outcomes, their sum, sum of scores p, sum of p (1 - p)
     brier: float
     spread: float  # sum of (y - p) (1 - 2 p)
     spread_variance: float
 
 
 class CalibrationMonitor:
-    """Compares scores with outcomes over a window and says once when they part. Safe to share between threads.
+    """Compares scores with outcomes over a window and raises one alarm when they part. Safe to share between threads.
 
-    Bias is tested by the sum of residuals over its standard deviation under calibration, spread by Spiegelhalter's
-    z (Spiegelhalter 1986), which grows when scores are too sure or not sure enough. Alarms are bounded as
-    `DriftMonitor` bounds them. Both tests take outcomes as won or lost: ties make them more cautious.
+    The bias is tested by the sum of the residuals, divided by its standard deviation under calibration. The spread is
+    tested by Spiegelhalter's z (Spiegelhalter 1986), which grows when the scores are too sure or not sure enough.
+    False alarms are bounded as in `DriftMonitor`. Both tests take outcomes as won or lost; ties make the tests more
+    cautious.
+
+    Example:
+        >>> from routelearn.monitoring import CalibrationMonitor
+        >>> monitor = CalibrationMonitor(on_alarm=lambda alarm: print("alarm:", alarm.signal))
+        >>> for _ in range(100):
+        ...     monitor.observe(score=0.5, strong_won=1)
+        alarm: calibration-bias
+        >>> round(monitor.status().residual, 2)
+        0.5
     """
 
     def __init__(
@@ -92,39 +97,45 @@ class CalibrationMonitor:
         window: int = 500,
         step: int = 50,
         false_alarms: float = 0.01,
-        on_alarm: OnAlarm | None = None,
+        on_alarm: alarms.OnAlarm | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Start with nothing observed; see `DriftMonitor`, with outcomes in the place of queries.
+        """Start with an empty window.
+
+        Args:
+            window: number of outcomes that are compared, a multiple of `step`. Signals are known from 100 outcomes on.
+            step: number of outcomes between two looks at the window.
+            false_alarms: largest probability of a false alarm within 10,000 outcomes, in (0, 1).
+            on_alarm: called once for each alarm, in the thread whose outcome raised it.
+            clock: returns the time in seconds.
 
         Raises:
             InputError: an argument is out of its range.
         """
-        check_window(window, step, false_alarms)
+        alarms.check_window(window, step, false_alarms)
         self._step, self._on_alarm, self._clock = step, on_alarm, clock
-        self._limits = tuple(
-            normal_limit(probability)
-            for probability in (WATCH_PROBABILITY, false_alarms * min(1.0, step / HORIZON) / len(SIGNALS))
-        )
+        self._signals = alarms.SignalSet(SIGNALS, step=step, false_alarms=false_alarms, unit="outcomes")
         self._lock = threading.Lock()
         self._blocks: deque[_Block] = deque(maxlen=window // step)
         self.ignored = 0
         self.reset()
 
     def reset(self) -> None:
-        """Forget the window and end all alarms."""
+        """Empty the window and end all alarms."""
         with self._lock:
             self._blocks.clear()
             self._held: list[tuple[float, float]] = []
-            self._signals = {name: Signal(name, _NO_OUTCOMES) for name in SIGNALS}
+            self._signals.restart(_NO_OUTCOMES)
 
     def observe(self, score: float, strong_won: float) -> None:
-        """Take in one outcome. Take all, or a random part: those of one model alone, say, would bias the comparison.
+        """Count one outcome.
+
+        Pass all outcomes, or a random part of them: the outcomes of one model alone, for example, would bias the
+        comparison. Values that are no numbers in [0, 1] raise nothing; they are counted in `ignored`.
 
         Args:
-            score: what the router said, in [0, 1].
-            strong_won: 1 where the strong model's answer was the better one, 0 where the weak one's was, 0.5 for a
-                tie. What is no such number is counted as `ignored`.
+            score: the router's score of the query, in [0, 1].
+            strong_won: 1 when the strong model's answer was better, 0 when the weak model's was, 0.5 for a tie.
         """
         score, won = as_number(score), as_number(strong_won)
         with self._lock:
@@ -136,19 +147,19 @@ class CalibrationMonitor:
                 return
             self._blocks.append(_block(np.asarray(self._held)))
             self._held = []
-            alarms = self._look()
-        announce(alarms, self._on_alarm)
+            begun = self._signals.update(self._measurements(), self._clock())
+        alarms.announce(begun, self._on_alarm)
 
     def status(self) -> CalibrationStatus:
-        """How scores stand, as of the last look."""
+        """The status as of the last look."""
         with self._lock:
             blocks = list(self._blocks)
-            signals = {name: signal.reading for name, signal in self._signals.items()}
+            signals = self._signals.readings()
         bins = _bins(blocks)
         n = int(bins[:, 0].sum())
-        state = worst(signals.values())
+        state = alarms.worst(signals.values())
         if not n:
-            return CalibrationStatus(state, signals, 0, None, None, None, None, None)
+            return CalibrationStatus(state, signals, 0)
         return CalibrationStatus(
             state=state,
             signals=signals,
@@ -157,33 +168,30 @@ class CalibrationMonitor:
             brier=sum(block.brier for block in blocks) / n,
             brier_expected=float(bins[:, 3].sum()) / n,
             ece=float(np.abs(bins[:, 1] - bins[:, 2]).sum()) / n,
-            # The mean size of a normal number is sqrt(2 / pi) standard deviations.
+            # The mean absolute value of a normal number is sqrt(2 / pi) standard deviations.
             ece_expected=float(np.sqrt(bins[:, 3] * 2 / math.pi).sum()) / n,
         )
 
-    def _look(self) -> list[DriftAlarm]:
+    def _measurements(self) -> dict[str, alarms.Measurement | alarms.Unmeasured]:
         blocks = list(self._blocks)
         bins = _bins(blocks)
-        residual, variance = float((bins[:, 1] - bins[:, 2]).sum()), float(bins[:, 3].sum())
-        spread, spread_variance = (
-            sum(block.spread for block in blocks),
-            sum(block.spread_variance for block in blocks),
-        )
-        n, now = int(bins[:, 0].sum()), self._clock()
-        watch, limit = self._limits
-        alarms = []
-        for name, total, known, least in (
-            (SIGNALS[0], residual, variance, LEAST_VARIANCE),
-            (SIGNALS[1], spread, spread_variance, LEAST_SPREAD),
+        n, variance = int(bins[:, 0].sum()), float(bins[:, 3].sum())
+        measurements: dict[str, alarms.Measurement | alarms.Unmeasured] = {}
+        for name, total, total_variance, least in (
+            (SIGNALS[0], float((bins[:, 1] - bins[:, 2]).sum()), variance, LEAST_VARIANCE),
+            (
+                SIGNALS[1],
+                sum(block.spread for block in blocks),
+                sum(block.spread_variance for block in blocks),
+                LEAST_SPREAD,
+            ),
         ):
-            signal = self._signals[name]
-            if n < LEAST_QUERIES:
-                signal.unknown(f"{n} of {LEAST_QUERIES} outcomes", n)
-            elif known < least or variance < LEAST_VARIANCE:
-                signal.unknown("the scores leave chance too little room to judge by", n)
+            if n >= alarms.LEAST_QUERIES and (total_variance < least or variance < LEAST_VARIANCE):
+                measurements[name] = alarms.Unmeasured(_TOO_NARROW, n)
             else:
-                alarms.append(signal.update(abs(total) / math.sqrt(known), watch, limit, n, now))
-        return [alarm for alarm in alarms if alarm is not None]
+                z = abs(total) / math.sqrt(max(total_variance, least))
+                measurements[name] = alarms.Measurement(z, n, normal_limit)
+        return measurements
 
 
 def _block(pairs: npt.NDArray[np.float64]) -> _Block:

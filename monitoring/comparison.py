@@ -1,37 +1,30 @@
-"""What a window of queries is compared with its reference by, from sums that windows add and subtract."""
+"""Statistics that compare a window with the reference.
+
+They are kept as sums, so that a sliding window can add and subtract blocks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from .alarms import Measurement, Unmeasured
 from .limits import count_limit, ks_limit, mean_limit
 from .reference import Reference, Spread
 
 SIGNALS = ("score", "novelty", "vector", "unfamiliar")
-#: What credit scoring calls a moderate and a large shift of the PSI: a custom, no test.
+#: In credit scoring, a PSI from the first number on is called moderate, above the second large. This is no test.
 PSI_LIMITS = (0.1, 0.25)
 
 Sums = npt.NDArray[np.float64]
-Limit = Callable[[float, int], float]
-
-
-class Compared(NamedTuple):
-    """One signal: what is seen of n queries, and what chance exceeds with a probability."""
-
-    value: float
-    n: int
-    limit: Limit
 
 
 class Comparison:
-    """Sums up queries and compares their sums with a reference."""
+    """Sums up queries and compares the sums of a window with a reference."""
 
     def __init__(self, reference: Reference) -> None:
-        """Prepare the parts that the reference has."""
         self._reference = reference
         novelties, vectors = reference.novelties, reference.vectors
         self._whitening = np.empty((0, 0)) if vectors is None else vectors.whitening()
@@ -46,7 +39,7 @@ class Comparison:
         self._length = third + 2
 
     def nothing(self) -> Sums:
-        """The sums of no queries."""
+        """The sums of an empty window: zeros."""
         return np.zeros(self._length)
 
     def sums(
@@ -55,7 +48,13 @@ class Comparison:
         novelties: npt.NDArray[np.float32],
         vectors: npt.NDArray[np.float32],
     ) -> Sums:
-        """Of some queries: (n,), (n',) and (n'', k) finite numbers; vectors of another length count as none."""
+        """The sums of some queries.
+
+        Args:
+            scores: (n,) finite numbers.
+            novelties: (n',) finite numbers.
+            vectors: (n'', k) finite numbers; left out when k is not the length of the reference's vectors.
+        """
         reference, total = self._reference, self.nothing()
         total[self._score] = reference.scores.counts(scores)
         if reference.novelties is not None:
@@ -67,56 +66,60 @@ class Comparison:
             total[self._vectors] = len(vectors)
         return total
 
-    def compared(self, total: Sums) -> dict[str, Compared | str]:
-        """Each of `SIGNALS` of a window's sums, or why the reference cannot tell."""
+    def measurements(self, total: Sums) -> dict[str, Measurement | Unmeasured]:
+        """Measure each of `SIGNALS` from the sums of a window."""
         reference = self._reference
-        found: dict[str, Compared | str] = {"score": _compared_spread(reference.scores, total[self._score])}
-        if reference.novelties is None:
-            found["novelty"] = "the reference has no novelties"
-        else:
-            found["novelty"] = _compared_spread(reference.novelties, total[self._novelty])
-        found["vector"] = self._compared_vectors(total)
-        found["unfamiliar"] = self._compared_unfamiliar(total)
-        return found
+        return {
+            "score": _measured_spread(reference.scores, total[self._score]),
+            "novelty": Unmeasured("the reference has no novelties")
+            if reference.novelties is None
+            else _measured_spread(reference.novelties, total[self._novelty]),
+            "vector": self._measured_vectors(total),
+            "unfamiliar": self._measured_unfamiliar(total),
+        }
 
-    def _compared_vectors(self, total: Sums) -> Compared | str:
+    def _measured_vectors(self, total: Sums) -> Measurement | Unmeasured:
         moments = self._reference.vectors
         if moments is None:
-            return "the reference has no vectors"
-        n, of_reference, dimensions = int(total[self._vectors]), moments.n, len(self._whitening)
+            return Unmeasured("the reference has no vectors")
+        n, dimensions = int(total[self._vectors]), len(self._whitening)
         mean = total[self._vector] / max(n, 1)
         distance = float(np.linalg.norm(self._whitening @ (mean - moments.mean)))
-        return Compared(distance, n, lambda p, n: mean_limit(p, n, of_reference, dimensions))
+        return Measurement(distance, n, partial(mean_limit, n=n, n_reference=moments.n, dimensions=dimensions))
 
-    def _compared_unfamiliar(self, total: Sums) -> Compared | str:
+    def _measured_unfamiliar(self, total: Sums) -> Measurement | Unmeasured:
         reference = self._reference
         if reference.novelties is None or reference.novelty_bound is None:
-            return "the reference has no novelty bound"
-        found, of_reference = reference.unfamiliar, reference.novelties.n
+            return Unmeasured("the reference has no novelty bound")
+        unfamiliar, n_reference = reference.unfamiliar, reference.novelties.n
         beyond, n = self.unfamiliar(total)
-        # Between two counts, so that "beyond the limit" means the count that chance hardly reaches.
-        return Compared(beyond / max(n, 1), n, lambda p, n: (count_limit(p, n, found, of_reference) - 0.5) / n)
+
+        def limit(probability: float) -> float:
+            # The limit lies between two counts, so that "above the limit" means the count that chance hardly reaches.
+            return (count_limit(probability, n, unfamiliar, n_reference) - 0.5) / n
+
+        return Measurement(beyond / max(n, 1), n, limit)
 
     def unfamiliar(self, total: Sums) -> tuple[int, int]:
-        """Queries of a window beyond the novelty bound, and queries whose novelty is known."""
+        """The number of queries beyond the novelty bound, and the number of queries whose novelty is known."""
         return int(total[self._unfamiliar]), int(total[self._novelty].sum())
 
     def psi(self, total: Sums) -> float:
-        """Population stability index of a window's scores; at least one."""
+        """Population stability index of the scores of a window that is not empty."""
         return psi(self._reference.scores, total[self._score])
 
 
-def _compared_spread(spread: Spread, counts: Sums) -> Compared:
-    n, of_reference = int(counts.sum()), spread.n
-    return Compared(ks_distance(spread, counts) if n else 0.0, n, lambda p, n: ks_limit(p, n, of_reference))
+def _measured_spread(spread: Spread, counts: Sums) -> Measurement:
+    n = int(counts.sum())
+    return Measurement(ks_distance(spread, counts) if n else 0.0, n, partial(ks_limit, n=n, n_reference=spread.n))
 
 
 def ks_distance(spread: Spread, counts: Sums) -> float:
-    """Kolmogorov-Smirnov distance of a window from a reference, at the points that the reference keeps.
+    """Kolmogorov-Smirnov distance between a window and a reference, at the points that the reference keeps.
 
     Args:
-        spread: of the reference.
-        counts: of the window, by `Spread.counts`; not all zero.
+        spread: the distribution of the reference.
+        counts: the counts of the window, from `Spread.counts`; not all zero.
     """
     below = counts[:-1].cumsum()
     return float(np.abs(below / counts.sum() - spread.shares).max())
@@ -125,9 +128,11 @@ def ks_distance(spread: Spread, counts: Sums) -> float:
 def psi(spread: Spread, counts: Sums) -> float:
     """Population stability index over the tenths of the reference: ``sum((a - e) log(a / e))``.
 
+    Here a is the share of the window in a tenth, and e is the share of the reference.
+
     Args:
-        spread: of the reference.
-        counts: of the window, by `Spread.counts`; not all zero. An empty tenth counts as half a query.
+        spread: the distribution of the reference.
+        counts: the counts of the window, from `Spread.counts`; not all zero. An empty tenth counts as half a query.
     """
     cuts = np.unique(np.searchsorted(spread.shares, np.arange(1, 10) / 10 - 1e-9))
     cuts = cuts[cuts < len(spread.shares) - 1]

@@ -1,4 +1,4 @@
-"""A log of decisions, one JSON object a line, from which other policies can be evaluated later (off_policy.py)."""
+"""A log of decisions, one JSON object a line. Other policies can be evaluated from it later (off_policy.py)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,21 @@ from ..routers.checks import as_number
 from ..routers.errors import InputError
 from ..routers.query import Query, turns
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("routelearn.monitoring")
 
 MAX_BYTES = 64 << 20
 BACKUPS = 5
-#: Bytes of a query's hash.
+#: Length of the hash of a query, in bytes.
 HASH_BYTES = 16
-_LONGEST_KEY = 64  # of blake2b
+#: Longest key that BLAKE2b takes, in bytes.
+_LONGEST_KEY = 64
 
 
 class _File(logging.handlers.RotatingFileHandler):
-    """A rotated file for its owner's eyes. Lines go past `emit`, whose records and calls of stat cost 40 us a line."""
+    """A rotated file that only its owner can read.
+
+    `write` takes the place of `emit`, which makes a record and calls stat for each line: 40 us a line.
+    """
 
     def __init__(self, path: Path, max_bytes: int, backups: int, flush_every: int) -> None:
         self._flush_every, self._unflushed, self._size, self._torn = flush_every, 0, 0, False
@@ -42,13 +46,13 @@ class _File(logging.handlers.RotatingFileHandler):
         return stream
 
     def write(self, line: str) -> None:
-        """Append a line of ASCII; raises OSError."""
+        """Append a line of ASCII text; raises OSError when that fails."""
         self._torn, torn = True, self._torn
         if self.stream is None:  # closed, or lost in a rotation that failed
             self.stream = self._open()
         if self._size and self._size + len(line) > self.maxBytes:
             self.doRollover()
-        # What a failed write left of a line must not spoil the next one.
+        # A failed write may have left half a line, which must not spoil the next line.
         stream: Any = self.stream
         self._size += stream.write(f"\n{line}\n" if torn else f"{line}\n")
         self._unflushed += 1
@@ -66,15 +70,25 @@ def _private(path: str, flags: int) -> int:
 
 
 class DecisionLog:
-    """Writes decisions to a file that is rotated by its size. Safe to share between threads; one process a file.
+    """Writes decisions to a file that is rotated by size. Safe to share between threads; use one process a file.
 
-    Prompts are not kept but for a keyed hash (BLAKE2b, RFC 7693), by which equal
-    prompts can be told. Writing never raises once the log is open: what
-    cannot be written (a full disk) is counted, and said in the log once.
+    By default the log holds no prompts, only a keyed hash of each (BLAKE2b, RFC 7693), so that equal prompts can be
+    recognised. Once the log is open, writing never raises: a line that cannot be written (for example on a full disk)
+    is counted, and the first such failure is logged.
 
     Attributes:
-        written: lines written.
-        failed: lines that could not be written.
+        written: number of lines written.
+        failed: number of lines that could not be written.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.monitoring import DecisionLog, read_log
+        >>> router, log = routelearn.load("router/"), DecisionLog("log-example.jsonl")
+        >>> request = log.write("What is 2 plus 2?", router.route("What is 2 plus 2?"))
+        >>> log.write_outcome(request, 1.0)
+        >>> [row["outcome"] for row in read_log("log-example.jsonl") if row["id"] == request]
+        [1.0]
+        >>> log.close()
     """
 
     def __init__(
@@ -89,24 +103,27 @@ class DecisionLog:
         flush_every: int = 1,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the file, to append.
+        """Open the file and append to it.
 
         Args:
-            path: of the newest lines; older files are called path.1, path.2, ...
-            max_bytes: of a file before it is rotated.
-            backups: older files kept.
-            keep_prompts: write the queries themselves.
-            salt: key of the hashes: the same salt, the same hashes. Keep it secret: who knows it can try out prompts.
-                None: a random one that nobody learns, so that hashes of another run cannot be compared.
-            context_keys: keys of the context that are written; of others, nothing.
-            flush_every: lines after which the file is flushed; a crash of the process loses fewer.
-            clock: seconds since 1970.
+            path: the file with the newest lines. Older files are called path.1, path.2, and so on.
+            max_bytes: size at which the file is rotated, in bytes.
+            backups: number of older files to keep.
+            keep_prompts: write the queries themselves as well.
+            salt: key of the hashes; the same salt gives the same hashes. Keep it secret: with it, one can try out
+                prompts. None: a random key that is not kept, so that the hashes of two runs cannot be compared.
+            context_keys: keys of the context that are written. Other keys are not written.
+            flush_every: number of lines after which the file is flushed. A crash of the process loses fewer lines
+                than this.
+            clock: returns the time in seconds since 1970.
 
         Raises:
             InputError: the file cannot be opened, or an argument is out of its range.
         """
         if max_bytes < 1 or backups < 1 or flush_every < 1:
-            raise InputError(f"max_bytes {max_bytes}, backups {backups}, flush_every {flush_every}: expected 1 or more")
+            raise InputError(
+                f"max_bytes is {max_bytes}, backups {backups}, flush_every {flush_every}; expected 1 or more of each"
+            )
         key = secrets.token_bytes(HASH_BYTES) if salt is None else salt.encode() if isinstance(salt, str) else salt
         self._key = key if len(key) <= _LONGEST_KEY else hashlib.blake2b(key).digest()
         self._keep_prompts, self._context_keys, self._clock = keep_prompts, tuple(context_keys), clock
@@ -130,21 +147,21 @@ class DecisionLog:
         """Write one decision.
 
         Args:
-            query: what was routed.
-            decision: what was decided.
-            id: of the request; None: a new one.
-            policy: a name of the policy that decided.
-            latency_s: seconds that routing took.
-            context: of the request; only the allowed keys are written.
+            query: the query that was routed.
+            decision: the decision.
+            id: identifier of the request; None: a new random one.
+            policy: name of the policy that decided.
+            latency_s: time that routing took, in seconds.
+            context: context of the request. Only the keys in `context_keys` are written.
 
         Returns:
-            The id, for `write_outcome`.
+            The identifier of the request, which `write_outcome` takes.
         """
-        found = id or secrets.token_hex(16)
+        request_id = id or secrets.token_hex(16)
         text = _text(query)
         row: dict[str, Any] = {
             "time": self._clock(),
-            "id": found,
+            "id": request_id,
             "query_hash": self.query_hash(text),
             "characters": len(text),
             "model": decision.model,
@@ -162,29 +179,29 @@ class DecisionLog:
         if self._keep_prompts:
             row["query"] = query
         self._write(row)
-        return found
+        return request_id
 
     def write_outcome(self, id: str, outcome: float) -> None:
-        """Write what became of a request; `read_log` puts it into its row.
+        """Write the outcome of a request. `read_log` adds it to the row of the request.
 
         Args:
-            id: what `write` returned.
-            outcome: how good the answer was, the more the better; [0, 1] by custom.
+            id: the identifier that `write` returned.
+            outcome: how good the answer was; larger is better, customarily in [0, 1].
 
         Raises:
-            InputError: it is no number.
+            InputError: the outcome is not a finite number.
         """
         if _finite(outcome) is None:
-            raise InputError(f"outcome {outcome!r} of request {id}; expected a number")
+            raise InputError(f"outcome {outcome!r} of request {id}; expected a finite number")
         self._write({"time": self._clock(), "id": id, "outcome": _finite(outcome)})
 
     def query_hash(self, text: str) -> str:
-        """The hash that stands for a text."""
+        """The hash of a text, as hexadecimal digits."""
         data = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(data, digest_size=HASH_BYTES, key=self._key).hexdigest()
 
     def flush(self) -> None:
-        """Hand what was written to the operating system."""
+        """Hand the written lines to the operating system."""
         with self._lock:
             try:
                 self._file.flush()
@@ -192,7 +209,7 @@ class DecisionLog:
                 self._fail()
 
     def close(self) -> None:
-        """Flush and close; a later write opens the file again."""
+        """Flush and close the file. A later write opens it again."""
         with self._lock:
             try:
                 self._file.close()
@@ -202,7 +219,7 @@ class DecisionLog:
     def _write(self, row: dict[str, Any]) -> None:
         try:
             line = json.dumps(row, default=_plain)
-        except (TypeError, ValueError):  # a query of odd objects, kept on request
+        except (TypeError, ValueError):  # the query holds objects that JSON has no form for
             line = json.dumps({**row, "query": repr(row.get("query"))}, default=_plain)
         with self._lock:
             try:
@@ -212,20 +229,20 @@ class DecisionLog:
                 self._fail()
 
     def _fail(self) -> None:
-        """Count a failure, and say so the first time; an error is being handled, and the lock is held."""
+        """Count a failure and log the first one. Call it from an exception handler, with the lock held."""
         if not self.failed:
             logger.exception("the decision log cannot be written; requests go on, failures are counted")
         self.failed += 1
 
 
 def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The rows of a log, oldest first, rotated files included.
+    """Read the rows of a log, oldest first, rotated files included.
 
-    An outcome that was written for an id is the row's "outcome"; where there are several, the last. A line that is
-    broken (the process was killed in it) is left out, and their number is logged.
+    The last outcome that was written for a request is the "outcome" of its row. Broken lines (the process was killed
+    while it wrote them) are left out, and their number is logged.
 
     Args:
-        path: of the newest file, as `DecisionLog` got it.
+        path: the path that `DecisionLog` was given.
 
     Raises:
         InputError: there is no such log.
@@ -242,12 +259,12 @@ def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def _joined(files: Sequence[Path], outcomes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for row in _rows(files, tell=True):
+    for row in _rows(files, log_broken=True):
         if "outcome" not in row:
             yield {**row, "outcome": outcomes[row["id"]]} if row["id"] in outcomes else row
 
 
-def _rows(files: Sequence[Path], tell: bool = False) -> Iterator[dict[str, Any]]:
+def _rows(files: Sequence[Path], log_broken: bool = False) -> Iterator[dict[str, Any]]:
     broken = 0
     for file in files:
         with file.open(encoding="utf-8", errors="replace") as lines:
@@ -261,12 +278,12 @@ def _rows(files: Sequence[Path], tell: bool = False) -> Iterator[dict[str, Any]]
                     yield row
                 else:
                     broken += 1
-    if broken and tell:
+    if broken and log_broken:
         logger.warning("%d broken lines of the decision log were left out", broken)
 
 
 def _text(query: Query) -> str:
-    """What a query says: a prompt, or the turns of a chat, oldest first; empty where it is neither."""
+    """The text of a query: a prompt, or the turns of a chat, oldest first. It is empty for anything else."""
     try:
         return "\n".join(turns(query))
     except InputError:
@@ -279,5 +296,5 @@ def _finite(value: float | None) -> float | None:
 
 
 def _plain(value: object) -> object:
-    """What JSON has no form for, as a list or as text."""
+    """A value that JSON has no form for, as a list or as text."""
     return list(value) if isinstance(value, Sequence) else str(value)

@@ -1,4 +1,4 @@
-"""Is traffic still like the reference? Four signals over a sliding window, with a bounded rate of false alarms."""
+"""Compares recent queries with the reference by four signals, with a bounded probability of false alarms."""
 
 from __future__ import annotations
 
@@ -14,25 +14,13 @@ import numpy.typing as npt
 
 from ..routers.checks import as_number
 from ..routers.errors import InputError
-from .alarms import (
-    HORIZON,
-    LEAST_QUERIES,
-    WATCH_PROBABILITY,
-    DriftAlarm,
-    OnAlarm,
-    Reading,
-    Signal,
-    SignalState,
-    announce,
-    check_window,
-    worst,
-)
+from .alarms import LEAST_QUERIES, DriftAlarm, OnAlarm, Reading, SignalSet, SignalState, announce, check_window, worst
 from .comparison import PSI_LIMITS, SIGNALS, Comparison, Sums
+from .limits import wilson
 from .reference import LEAST_REFERENCE, Reference
-from .window import wilson
 
 PsiLabel = Literal["unknown", "small", "moderate", "large"]
-#: Scores, novelties and vectors of some queries.
+#: The scores, novelties and vectors of some queries.
 Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 NO_REFERENCE = "the bundle has no reference"
@@ -40,16 +28,23 @@ NO_REFERENCE = "the bundle has no reference"
 
 @dataclass(frozen=True, slots=True)
 class DriftStatus:
-    """How traffic stands against the reference.
+    """The state of the traffic compared with the reference.
 
     Attributes:
-        state: the worst of the signals'.
-        signals: of "score", "novelty", "vector" and "unfamiliar".
-        psi: population stability index of the scores over the tenths of the reference; None before the window is full.
-        psi_label: "small" below 0.1, "moderate" to 0.25, else "large": a custom; alarms come from the signals.
-        unfamiliar: share of the window beyond the novelty bound; None: not known.
-        unfamiliar_interval: its 95 % interval (Wilson 1927).
-        queries: in the window.
+        state: the most serious state among the signals.
+        signals: the readings of "score", "novelty", "vector" and "unfamiliar".
+        psi: population stability index of the scores over the tenths of the reference; None until the window is full.
+        psi_label: the customary label of the PSI: "small" below 0.1, "moderate" up to 0.25, "large" above. No alarm
+            depends on it.
+        unfamiliar: share of the window beyond the novelty bound, in [0, 1]; None when it is not known.
+        unfamiliar_interval: 95 % interval of that share (Wilson 1927).
+        queries: number of queries in the window.
+
+    Example:
+        >>> from routelearn.monitoring import DriftMonitor
+        >>> status = DriftMonitor(None).status()
+        >>> status.state, status.queries, status.psi_label
+        ('unknown', 0, 'unknown')
     """
 
     state: SignalState
@@ -66,19 +61,30 @@ class DriftStatus:
 
 
 class DriftMonitor:
-    """Compares the last queries with a reference and says once when they drift. Safe to share between threads.
+    """Compares the last queries with a reference and raises one alarm when they drift. Safe to share between threads.
 
-    | signal | value | alarm beyond |
+    | signal | value | an alarm begins above |
     |---|---|---|
-    | score, novelty | Kolmogorov-Smirnov distance | `ks_limit` |
+    | score, novelty | Kolmogorov-Smirnov distance of the distributions | `ks_limit` |
     | vector | Mahalanobis distance of the means | `mean_limit` (Hotelling's T squared) |
-    | unfamiliar | share beyond the novelty bound | `count_limit` (beta-binomial) |
+    | unfamiliar | share of queries beyond the novelty bound | `count_limit` (beta-binomial) |
 
-    The window is looked at every `step` queries. Each look at each signal gets an
-    equal part of `false_alarms`: by Bonferroni's inequality, stable traffic sets
-    off any alarm within `HORIZON` queries with at most that probability, however
-    much the windows overlap. An alarm ends when its value is back at what a
-    stable window exceeds in 1 % of looks.
+    The monitor looks at the window every `step` queries. Stable traffic raises any alarm within 10,000 queries with
+    probability `false_alarms` at most (see `alarms.SignalSet`). An alarm ends when the value falls back to the limit
+    that a stable window exceeds in 1 % of the looks.
+
+    Example:
+        >>> import numpy as np
+        >>> from routelearn.monitoring import DriftMonitor, Reference
+        >>> usual = np.random.default_rng(0).random(1000)
+        >>> monitor = DriftMonitor(Reference.from_samples(usual), on_alarm=lambda alarm: print("alarm:", alarm.signal))
+        >>> for score in usual[:500]:
+        ...     monitor.observe(score)
+        >>> monitor.status().signals["score"].state
+        'stable'
+        >>> for score in np.sqrt(usual[:500]):
+        ...     monitor.observe(score)
+        alarm: score
     """
 
     def __init__(
@@ -93,26 +99,26 @@ class DriftMonitor:
         on_alarm: OnAlarm | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Start with nothing observed.
+        """Start with an empty window.
 
         Args:
-            reference: what stable traffic looks like; None: every signal is unknown, or see `learn`.
-            window: queries, a multiple of `step`; signals are known from 100 queries on.
-            step: the window moves by so many queries.
-            learn: without a reference, learn one from the first so many queries; 0: do not.
-            novelty_bound: of a learned reference; a reference that is given has its own.
-            false_alarms: most probable false alarms within 10,000 queries, in (0, 1).
-            on_alarm: called once an alarm, in the thread whose query set it off.
-            clock: seconds.
+            reference: what stable traffic looks like; None: every signal is unknown, unless `learn` is set.
+            window: number of queries that are compared, a multiple of `step`. Signals are known from 100 queries on.
+            step: number of queries between two looks at the window.
+            learn: number of first queries to learn a reference from when none is given; 0: learn none.
+            novelty_bound: novelty bound of the learned reference. A given reference has its own.
+            false_alarms: largest probability of a false alarm within 10,000 queries, in (0, 1).
+            on_alarm: called once for each alarm, in the thread whose query raised it.
+            clock: returns the time in seconds.
 
         Raises:
             InputError: an argument is out of its range.
         """
         check_window(window, step, false_alarms)
         if learn and learn < LEAST_REFERENCE:
-            raise InputError(f"learn is {learn}; expected 0, or at least {LEAST_REFERENCE} queries")
+            raise InputError(f"learn is {learn}; expected 0, or {LEAST_REFERENCE} queries or more")
         self._step, self._learn, self._bound = step, learn, novelty_bound
-        self._probability = false_alarms * min(1.0, step / HORIZON) / len(SIGNALS)
+        self._signals = SignalSet(SIGNALS, step=step, false_alarms=false_alarms)
         self._on_alarm, self._clock = on_alarm, clock
         self._lock = threading.Lock()
         self._blocks: deque[Sums] = deque()
@@ -130,41 +136,45 @@ class DriftMonitor:
         why = "no queries yet"
         if reference is None:
             why = f"learning from {self._learn} queries" if self._learn else NO_REFERENCE
-        self._signals = {name: Signal(name, why) for name in SIGNALS}
+        self._signals.restart(why)
 
     @property
     def reference(self) -> Reference | None:
-        """What is compared with; None: there is none, or it is still being learned."""
+        """The reference that the queries are compared with; None: there is none, or it is still being learned."""
         return self._reference
 
     def reset(self) -> None:
-        """Forget the window and end all alarms; a learned reference is learned anew."""
+        """Empty the window and end all alarms. A learned reference is learned again."""
         self.follow(None if self._learn else self._reference)
 
     def follow(self, reference: Reference | None) -> None:
-        """Compare with another reference from now on; None: learn one, where so set, or know nothing."""
+        """Compare with another reference from now on.
+
+        Args:
+            reference: the new reference; None: learn one if `learn` was set, otherwise every signal is unknown.
+        """
         with self._lock:
             self._restart(reference)
 
     def observe(self, score: float | None = None, novelty: float | None = None, vector: Any = None) -> None:
-        """Take in one query. Nothing that is observed raises: what is no number is left out and counted as `ignored`.
+        """Count one query. Bad values raise nothing: they are left out and counted in `ignored`.
 
         Args:
-            score: of the router; None where something else answered.
-            novelty: None: not measured.
-            vector: (k,), `Assessment.vectors` of it; None: not measured.
+            score: the router's score of the query, in [0, 1]; None when something else answered.
+            novelty: the query's novelty; None when it was not measured.
+            vector: (k,), the query's row of `Assessment.vectors`; None when it was not measured.
         """
         with self._lock:
             self._held.append((score, novelty, vector))
             if len(self._held) < self._step:
                 return
-            alarms = self._take_in()
+            alarms = self._look()
         announce(alarms, self._on_alarm)  # outside the lock: the callback may ask for the status
 
     def status(self) -> DriftStatus:
-        """How traffic stands, as of the last look."""
+        """The status as of the last look."""
         with self._lock:
-            signals = {name: signal.reading for name, signal in self._signals.items()}
+            signals = self._signals.readings()
             blocks, total, comparison = len(self._blocks), self._total.copy(), self._comparison
         psi, unfamiliar, measured = None, 0, 0
         if comparison is not None:
@@ -183,8 +193,8 @@ class DriftMonitor:
             queries=blocks * self._step,
         )
 
-    def _take_in(self) -> list[DriftAlarm]:
-        """Sum up the queries held, move the window, and look at it: the alarms that begin."""
+    def _look(self) -> list[DriftAlarm]:
+        """Add the waiting queries to the window, move it, and return the alarms that begin."""
         scores, novelties, vectors = zip(*self._held, strict=True)
         self._held = []
         arrays = self._numbers(scores), self._numbers(novelties), self._rows(vectors)
@@ -197,21 +207,10 @@ class DriftMonitor:
         self._total += sums
         if len(self._blocks) > self._most_blocks:
             self._total -= self._blocks.popleft()
-        alarms, now = [], self._clock()
-        for name, compared in self._comparison.compared(self._total).items():
-            signal = self._signals[name]
-            if isinstance(compared, str):
-                signal.unknown(compared)
-                continue
-            value, n, limit = compared
-            if n < LEAST_QUERIES:
-                signal.unknown(f"{n} of {LEAST_QUERIES} queries", n)
-                continue
-            alarms.append(signal.update(value, limit(WATCH_PROBABILITY, n), limit(self._probability, n), n, now))
-        return [alarm for alarm in alarms if alarm is not None]
+        return self._signals.update(self._comparison.measurements(self._total), self._clock())
 
     def _learn_from(self, arrays: Arrays) -> None:
-        """Keep what was seen until it makes a reference."""
+        """Keep the queries until there are enough of them for a reference."""
         self._learned.append(arrays)
         if len(self._learned) * self._step < self._learn:
             return
@@ -219,34 +218,34 @@ class DriftMonitor:
         scores, novelties, vectors = zip(*self._learned, strict=True)
         self._learned = []
         known = np.concatenate(scores)
-        if len(known) < LEAST_REFERENCE:  # nothing but fallbacks came: start over
+        if len(known) < LEAST_REFERENCE:  # nearly all queries were answered by a fallback: start over
             return
         rows = np.concatenate([part for part in vectors if part.shape[1] == width])
         self._restart(Reference.from_samples(known, np.concatenate(novelties), rows, self._bound))
 
     def _numbers(self, values: tuple[Any, ...]) -> npt.NDArray[np.float32]:
-        """Those that are finite numbers, without those that are None."""
+        """The values that are finite numbers."""
         given = [as_number(value) for value in values if value is not None]
         with np.errstate(over="ignore"):
             array = np.asarray(given, np.float32)
-        fine = array[np.isfinite(array)]
-        self.ignored += len(given) - len(fine)
-        return fine
+        finite = array[np.isfinite(array)]
+        self.ignored += len(given) - len(finite)
+        return finite
 
     def _rows(self, vectors: tuple[Any, ...]) -> npt.NDArray[np.float32]:
-        """Those that are finite, float32 (n, k); none where they are not all of one length."""
+        """The vectors that are finite, float32 (n, k); no rows when the vectors differ in length."""
         given = [vector for vector in vectors if vector is not None]
         try:
             rows = np.asarray(given, np.float32).reshape(len(given), -1 if given else 0)
         except (TypeError, ValueError, OverflowError):
             rows = np.empty((0, 0), np.float32)
-        fine = rows[np.isfinite(rows).all(axis=1)]
-        self.ignored += len(given) - len(fine)
-        return fine
+        finite = rows[np.isfinite(rows).all(axis=1)]
+        self.ignored += len(given) - len(finite)
+        return finite
 
 
 def psi_label(value: float | None) -> PsiLabel:
-    """What a PSI is customarily called."""
+    """The customary label of a population stability index."""
     if value is None:
         return "unknown"
     moderate, large = PSI_LIMITS

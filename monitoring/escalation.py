@@ -1,4 +1,4 @@
-"""Watches the escalation rate of cascades: its state, its jumps, its latency tail; by model and by use case."""
+"""Watches the escalation rate of cascades: its state, its jumps and its latency, by model and by use case."""
 
 from __future__ import annotations
 
@@ -6,43 +6,98 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..routers.checks import OTHER, clean_name
 from ..routers.errors import InputError
+from .alarms import LEAST_REQUESTS, LIMITS, EscalationAlarm, EscalationState, announce, state_of
 from .cusum import FALSE_ALARM_EVERY, SHIFT, Cusum
-from .status import LEAST_REQUESTS, LIMITS, Alarm, Result, State, Status, state_of
-from .window import Observed, Totals, Window, percentiles, wilson
+from .limits import wilson
+from .window import Latency, Request, Totals, Window, percentiles
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from ..cascade.tiers import CascadeResult
 
-#: Distinct reasons of degraded answers that are counted apart.
+logger = logging.getLogger("routelearn.monitoring")
+
+#: Number of distinct reasons of degraded answers that have counts of their own.
 MAX_REASONS = 20
 
-#: Model and use case; None stands for all of them.
+#: A model and a use case; None stands for all of them.
 Key = tuple[str | None, str | None]
 
 
+@dataclass(frozen=True, slots=True)
+class EscalationStatus:
+    """The state of escalation for a model, a use case, both, or all requests.
+
+    Attributes:
+        model: name of the weak model; None: all models together.
+        use_case: name of the use case; None: all use cases together.
+        count: number of requests in the window.
+        rate: escalated requests / requests in the window, in [0, 1]; None when the window is empty.
+        interval: 95 % interval of the rate (Wilson 1927).
+        state: the state of the rate: "unknown" (few requests), "healthy", "watch", "act" or "resize".
+        reference: the expected rate; None when it is not learned yet, or for several models or use cases together.
+        alarm: the newest alarm whose rate is not back; None when there is none.
+        latency_escalated: latency of the escalated requests in the window; None when it is not known.
+        latency_not_escalated: latency of the other requests in the window; None when it is not known.
+        totals: totals since the start.
+
+    Example:
+        >>> from routelearn.monitoring import EscalationMonitor
+        >>> status = EscalationMonitor().status("sim-small")
+        >>> status.model, status.count, status.state, status.interval
+        ('sim-small', 0, 'unknown', (0.0, 1.0))
+    """
+
+    model: str | None
+    use_case: str | None
+    count: int
+    rate: float | None
+    interval: tuple[float, float]
+    state: EscalationState
+    reference: float | None
+    alarm: EscalationAlarm | None
+    latency_escalated: Latency | None
+    latency_not_escalated: Latency | None
+    totals: Totals
+
+    def as_dict(self) -> dict[str, Any]:
+        """The status as plain data, ready for JSON."""
+        return asdict(self)
+
+
 class _Pair:
-    """The jump detection of one (model, use case), and the views that its requests count in."""
+    """The jump detection of one pair of model and use case, and the windows that count its requests."""
 
     def __init__(self, views: tuple[Window, ...], cusum: Cusum | None) -> None:
         self.views = views
         self.cusum = cusum
-        self.alarm: Alarm | None = None
+        self.alarm: EscalationAlarm | None = None
         self.learned = self.learned_escalated = 0
 
 
 class EscalationMonitor:
-    """Counts escalations and says once when their rate jumps. Safe to share between threads.
+    """Counts escalations and raises one alarm when their rate jumps. Safe to share between threads.
 
-    State by the rate of the window: below 20 % "healthy", to 40 % "watch",
-    above "act", above 65 % "resize" the weak model (`limits`).
+    The escalation rate of the window decides the state: below 20 % "healthy", up to 40 % "watch", above 40 % "act",
+    above 65 % "resize" (find a better weak model). `limits` changes these rates.
 
-    Jumps are detected for each (model, use case) by a CUSUM against its
-    reference (`monitoring/cusum.py`): one warning in the log and one call of
-    `on_alarm`; the alarm then stands until the rate is back or `reset`.
+    A CUSUM chart detects jumps of the rate for each pair of model and use case (`monitoring/cusum.py`). A jump is
+    logged once as a warning, and `on_alarm` is called once. The alarm then stays active until the rate is back or
+    `reset` is called.
+
+    Example:
+        >>> from routelearn.monitoring import EscalationMonitor
+        >>> monitor = EscalationMonitor()
+        >>> for request in range(100):
+        ...     monitor.observe(model="sim-small", escalated=request % 4 == 0, use_case="chat")
+        >>> status = monitor.status()
+        >>> status.rate, status.state
+        (0.25, 'watch')
     """
 
     def __init__(
@@ -56,42 +111,47 @@ class EscalationMonitor:
         limits: tuple[float, float, float] = LIMITS,
         shift: float = SHIFT,
         false_alarm_every: float = FALSE_ALARM_EVERY,
-        on_alarm: Callable[[Alarm], None] | None = None,
+        on_alarm: Callable[[EscalationAlarm], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Start with nothing observed.
+        """Start with an empty window.
 
         Args:
-            window: the rate is that of the last so many requests, at least 50.
-            window_s: and of the last so many seconds; None: of any age.
-            reference: the expected escalation rate, in [0, 1]; None: each pair's rate over its first requests.
-            learn: how many requests it is learned from. With 500 false alarms stay below 5 % in 5,000 requests.
-            max_keys: pairs of model and use case; those that come later are counted under ("other", "other").
-            limits: rates where "watch" begins, and above which it is "act" and "resize".
-            shift: the smallest jump of the rate to detect.
-            false_alarm_every: least mean number of requests between false alarms of a pair.
-            on_alarm: called once an alarm, in the thread whose request set it off.
-            clock: seconds.
+            window: number of last requests that the rate is computed from, at least 50.
+            window_s: largest age of these requests, in seconds; None: any age.
+            reference: the expected escalation rate, in [0, 1]; None: learn it for each pair from its first requests.
+            learn: number of first requests that the reference is learned from. With 500 requests, the probability of
+                a false alarm within 5,000 requests stays below 5 %.
+            max_keys: number of pairs of model and use case that have counts of their own. Later pairs are counted
+                under ("other", "other").
+            limits: three rates in (0, 1): "watch" begins at the first, "act" above the second, "resize" above the
+                third.
+            shift: the smallest jump of the rate to detect, in (0, 1).
+            false_alarm_every: smallest mean number of requests between false alarms of a pair, above 1.
+            on_alarm: called once for each alarm, in the thread whose request raised it.
+            clock: returns the time in seconds.
 
         Raises:
             InputError: an argument is out of its range.
         """
         if window < LEAST_REQUESTS:
-            raise InputError(f"window is {window}; expected at least {LEAST_REQUESTS} requests")
+            raise InputError(f"window is {window}; expected {LEAST_REQUESTS} requests or more")
         if window_s is not None and not window_s > 0:
             raise InputError(f"window_s is {window_s}; expected seconds above 0, or None")
         if learn < 1 or max_keys < 1:
-            raise InputError(f"learn is {learn} and max_keys {max_keys}; expected at least 1 of each")
+            raise InputError(f"learn is {learn} and max_keys is {max_keys}; expected whole numbers of 1 or more")
         if not 0 < limits[0] < limits[1] < limits[2] < 1:
-            raise InputError(f"limits are {limits}; expected three rising rates between 0 and 1")
+            raise InputError(f"limits are {limits}; expected three rates that rise, above 0 and below 1")
         self._cusum = partial(Cusum, shift=shift, false_alarm_every=false_alarm_every)
-        self._cusum(0.0 if reference is None else reference)  # says now what is out of range
+        self._cusum(
+            0.0 if reference is None else reference
+        )  # refuses a setting that is out of range now, not at the first request
         self._window = partial(Window, window, window_s)
         self._reference, self._learn, self._max_keys, self._limits = reference, learn, max_keys, limits
         self._on_alarm, self._clock = on_alarm, clock
         self._lock = threading.Lock()
         self._pairs: dict[tuple[str, str], _Pair] = {}
-        # One window for everything, for each model, each use case and each pair.
+        # One window for all requests, one for each model, each use case and each pair.
         self._views: dict[Key, Window] = {(None, None): self._window()}
         self._reasons: set[str] = set()
 
@@ -105,44 +165,51 @@ class EscalationMonitor:
         cost_usd: float | None = None,
         degraded: str | None = None,
     ) -> None:
-        """Take in one request.
+        """Count one request.
 
-        Nothing that is observed raises: names are cut and bounded, and a
-        negative or infinite number is left out and counted as ignored.
+        Bad values raise nothing: long names are cut, and a negative or infinite number is left out and counted in
+        `Totals.ignored`.
 
         Args:
-            model: the weak model, which was asked first.
-            escalated: the request went on to the strong model.
-            use_case: what the request belongs to.
-            latency_s: from the request to the final answer, seconds.
-            cost_usd: of all its calls, USD.
-            degraded: why the answer is not the one that was wanted (few distinct reasons; not a sentence a request).
+            model: name of the weak model, which was asked first.
+            escalated: whether the request went on to the strong model.
+            use_case: name of the use case that the request belongs to.
+            latency_s: time from the request to the final answer, in seconds; None when it is not known.
+            cost_usd: cost of all calls of the request, in USD; None when it is not known.
+            degraded: the reason for a degraded answer, one of few words such as "timeout"; None: it is not degraded.
         """
         escalated = bool(escalated)
         now = self._clock()
         with self._lock:
             name, pair = self._pair(model, use_case)
             reason = self._reason(degraded) if degraded else None
-            request = Observed(now, escalated, latency_s)
+            request = Request(now, escalated, latency_s)
             for view in pair.views:
                 view.add(request, cost_usd, reason)
             changed = self._judge(pair, escalated)
             alarm = None
             if changed and pair.cusum is not None and pair.cusum.alarmed:
                 rate = pair.cusum.escalated / pair.cusum.requests
-                alarm = Alarm(*name, pair.cusum.reference, rate, pair.cusum.requests, now)
+                alarm = EscalationAlarm(
+                    model=name[0],
+                    use_case=name[1],
+                    reference=pair.cusum.reference,
+                    rate=rate,
+                    requests=pair.cusum.requests,
+                    time=now,
+                )
                 for view in pair.views:
                     view.totals.alarms += 1
             if changed:
                 pair.alarm = alarm
         # Outside the lock: the callback may ask for the status.
         if alarm is not None:
-            self._announce(alarm)
+            announce([alarm], self._on_alarm)
         elif changed:
             logger.info("escalation rate of %r, use case %r, is back at its reference", *name)
 
-    def observe_result(self, result: Result) -> None:
-        """Take in what a cascade returned; the model is that of its first call."""
+    def observe_result(self, result: CascadeResult) -> None:
+        """Count the result of a cascade. The weak model is the model of its first call."""
         self.observe(
             model=result.calls[0].model if result.calls else result.model,
             escalated=result.escalated,
@@ -152,24 +219,24 @@ class EscalationMonitor:
             degraded=result.degraded,
         )
 
-    def status(self, model: str | None = None, use_case: str | None = None) -> Status:
-        """How escalation stands.
+    def status(self, model: str | None = None, use_case: str | None = None) -> EscalationStatus:
+        """The status of escalation.
 
         Args:
-            model: of this weak model; None: of all together.
-            use_case: of this use case; None: of all together.
+            model: name of a weak model; None: all models together.
+            use_case: name of a use case; None: all use cases together.
 
         Returns:
-            The status; one without requests when there were none by that name.
+            The status. Its count is 0 when no request had that name.
         """
         return self._read(lambda: [_key(model, use_case)])[0]
 
-    def statuses(self) -> list[Status]:
-        """The status of each pair of model and use case, all of one moment."""
+    def statuses(self) -> list[EscalationStatus]:
+        """The statuses of all pairs of model and use case at one moment."""
         return self._read(lambda: list(self._pairs))
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain data, ready for JSON: "overall", and lists "models", "use_cases" and "pairs"."""
+        """All statuses as plain data, ready for JSON: "overall" and the lists "models", "use_cases" and "pairs"."""
         lists: dict[str, list[Any]] = {"overall": [], "models": [], "use_cases": [], "pairs": []}
         for status in self._read(lambda: list(self._views)):
             both = "pairs" if status.model is not None else "use_cases"
@@ -178,12 +245,12 @@ class EscalationMonitor:
         return {**lists, "overall": lists["overall"][0]}
 
     def reset(self, model: str | None = None, use_case: str | None = None, *, relearn: bool = False) -> None:
-        """End alarms and start the detection again; the window and the totals stay.
+        """End alarms and start the detection of jumps again. The window and the totals stay.
 
         Args:
-            model: of this weak model; None: of all.
-            use_case: of this use case; None: of all.
-            relearn: learn the reference anew, because the new rate is the right one. A given reference stays.
+            model: name of a weak model; None: all models.
+            use_case: name of a use case; None: all use cases.
+            relearn: learn the reference again, because the new rate is the right one. A given reference stays.
         """
         with self._lock:
             for pair in self._pairs_of(_key(model, use_case)):
@@ -193,7 +260,7 @@ class EscalationMonitor:
                     pair.cusum = None if forget else self._cusum(pair.cusum.reference)
 
     def _pair(self, model: str, use_case: str) -> tuple[tuple[str, str], _Pair]:
-        """The pair that a request counts in, made when it is new and there is room."""
+        """The pair that counts a request; a new pair is made while there are fewer than `max_keys`."""
         name = (model, use_case)
         if name not in self._pairs:
             name = (clean_name(model), clean_name(use_case))
@@ -222,20 +289,12 @@ class EscalationMonitor:
             pair.cusum = self._cusum(pair.learned_escalated / pair.learned)
         return False
 
-    def _announce(self, alarm: Alarm) -> None:
-        logger.warning("%s", alarm)
-        if self._on_alarm is not None:
-            try:
-                self._on_alarm(alarm)
-            except Exception:
-                logger.exception("on_alarm failed; the request goes on")
-
     def _pairs_of(self, key: Key) -> list[_Pair]:
         model, use_case = key
         return [p for (m, u), p in self._pairs.items() if model in {None, m} and use_case in {None, u}]
 
-    def _read(self, keys: Callable[[], Iterable[Key]]) -> list[Status]:
-        """Statuses of one moment; copied under the lock, computed outside it, so that requests do not wait."""
+    def _read(self, keys: Callable[[], Iterable[Key]]) -> list[EscalationStatus]:
+        """The statuses at one moment, copied under the lock and computed outside it, so that requests do not wait."""
         now = self._clock()
         with self._lock:
             copies = []
@@ -251,13 +310,18 @@ class EscalationMonitor:
         return [self._status(*copy) for copy in copies]
 
     def _status(
-        self, key: Key, requests: Sequence[Observed], totals: Totals, reference: float | None, alarm: Alarm | None
-    ) -> Status:
+        self,
+        key: Key,
+        requests: Sequence[Request],
+        totals: Totals,
+        reference: float | None,
+        alarm: EscalationAlarm | None,
+    ) -> EscalationStatus:
         count, escalated = len(requests), sum(request.escalated for request in requests)
-        state: State = "unknown"
+        state: EscalationState = "unknown"
         if count >= LEAST_REQUESTS:
             state = state_of(escalated / count, self._limits)
-        return Status(
+        return EscalationStatus(
             model=key[0],
             use_case=key[1],
             count=count,

@@ -1,4 +1,4 @@
-"""How far a window may be from its reference by chance: limits with a known probability, in closed form."""
+"""Limits that chance exceeds with a known probability, in closed form: how far a window may be from its reference."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from functools import lru_cache
 
 
 def ks_limit(probability: float, n: int, n_reference: int) -> float:
-    """The distance of two distribution functions that chance exceeds with a probability (Smirnov 1939).
+    """The distance of two empirical distribution functions that chance exceeds with this probability (Smirnov 1939).
 
-    ``P(D > d) <= 2 exp(-2 m d^2)`` with ``1 / m = 1 / n + 1 / n_reference``: Massart (1990) for one sample, Wei and
-    Dudley (2012) for two; for distributions with atoms it is less.
+    ``P(D > d) <= 2 exp(-2 m d^2)`` with ``1 / m = 1 / n + 1 / n_reference`` (Massart 1990 for one sample, Wei and
+    Dudley 2012 for two). When values repeat, the probability is smaller.
 
     Args:
         probability: in (0, 1).
-        n: queries in the window.
-        n_reference: queries of the reference.
+        n: number of queries in the window.
+        n_reference: number of queries of the reference.
     """
     return math.sqrt(math.log(2 / probability) / (2 * _effective(n, n_reference)))
 
 
 @lru_cache(maxsize=4096)
 def mean_limit(probability: float, n: int, n_reference: int, dimensions: int) -> float:
-    """The Mahalanobis distance of two means that chance exceeds with a probability (Hotelling 1931).
+    """The Mahalanobis distance of two means that chance exceeds with this probability (Hotelling 1931).
 
-    Mean and covariance are those of the reference; means of many queries are normal enough.
+    The distance uses the mean and the covariance of the reference. Means of many queries are taken as normal.
 
     Args:
         probability: in (0, 1).
-        n: queries in the window.
-        n_reference: queries of the reference, more than `dimensions`.
-        dimensions: of the vectors; an odd number counts as the next even one, for which the tail has a closed form.
+        n: number of queries in the window.
+        n_reference: number of queries of the reference, more than `dimensions`.
+        dimensions: length of the vectors. An odd number counts as the next even one, whose tail has a closed form.
     """
     a = (dimensions + 1) // 2
     freedom = n_reference - 1
@@ -48,22 +48,22 @@ def mean_limit(probability: float, n: int, n_reference: int, dimensions: int) ->
 
 
 @lru_cache(maxsize=4096)
-def count_limit(probability: float, n: int, found: int, n_reference: int) -> int:
-    """The smallest count among n queries that chance reaches with at most a probability.
+def count_limit(probability: float, n: int, successes: int, n_reference: int) -> int:
+    """The smallest count among n queries that chance reaches with at most this probability.
 
-    The rate is known from `found` of `n_reference` queries alone, so that the count is beta-binomial: the
+    The rate is known only from `successes` of `n_reference` queries. The count is therefore beta-binomial: its
     predictive distribution under Jeffreys' prior.
 
     Args:
         probability: in (0, 1).
-        n: queries in the window.
-        found: how many queries of the reference were of the kind that is counted.
-        n_reference: queries of the reference.
+        n: number of queries in the window.
+        successes: how many queries of the reference were of the kind that is counted.
+        n_reference: number of queries of the reference.
 
     Returns:
-        From 1 to n + 1; n + 1 is never reached.
+        A count from 1 to n + 1. No window reaches n + 1.
     """
-    a, b = found + 0.5, n_reference - found + 0.5
+    a, b = successes + 0.5, n_reference - successes + 0.5
     tail = 0.0
     for count in range(n, -1, -1):
         tail += math.exp(
@@ -80,7 +80,7 @@ def count_limit(probability: float, n: int, found: int, n_reference: int) -> int
 
 @lru_cache(maxsize=64)
 def normal_limit(probability: float) -> float:
-    """The size of a standard normal number that chance exceeds with a probability."""
+    """The absolute value that a standard normal number exceeds with this probability."""
     low, high = 0.0, 40.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -88,12 +88,22 @@ def normal_limit(probability: float) -> float:
     return high
 
 
+def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a rate (Wilson 1927); (0, 1) when there were no trials."""
+    if trials == 0:
+        return 0.0, 1.0
+    rate, share = successes / trials, z * z / trials
+    centre = (rate + share / 2) / (1 + share)
+    half = z / (1 + share) * math.sqrt(rate * (1 - rate) / trials + share / (4 * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def _effective(n: int, n_reference: int) -> float:
     return n * n_reference / (n + n_reference)
 
 
 def _beta_tail(a: int, b: float, x: float) -> float:
-    """P(X > x) of X ~ Beta(a, b), exact for an integer a (Abramowitz and Stegun 1964, 26.5.6)."""
+    """P(X > x) for X ~ Beta(a, b), exact for an integer a (Abramowitz and Stegun 1964, 26.5.6)."""
     if x <= 0:
         return 1.0
     if x >= 1:

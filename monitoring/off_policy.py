@@ -1,4 +1,4 @@
-"""What another policy would have achieved, from logged decisions with outcomes."""
+"""Estimates what another policy would have achieved, from logged decisions with outcomes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ import numpy as np
 
 from ..routers.errors import InputError
 
-#: A row of the log to the model that a policy would choose, or to the probability of each model.
+#: A policy as a function: it takes a row of the log and gives the model to choose, or the probability of each model.
 LoggedPolicy = Callable[[Mapping[str, Any]], str | Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyValue:
-    """Mean outcome that a policy would have had.
+    """Estimates of the mean outcome of a policy.
 
     Attributes:
-        rows: rows with an outcome.
-        matched: of these, the rows whose logged model the policy may choose: where this is 0, nothing is known.
-        ips: inverse propensity score estimate, unbiased (Horvitz and Thompson 1952).
-        ips_error: its standard error.
-        snips: self-normalised estimate: a little biased, mostly with less variance, and never outside the range of
-            the outcomes (Swaminathan and Joachims 2015). Take this one when they differ and rows are few.
-        snips_error: its standard error (delta method).
-        effective: rows that the weights are worth: (sum w)^2 / sum w^2 (Kish 1965).
+        rows: number of rows with an outcome.
+        matched: number of these rows whose logged model the policy may choose. When it is 0, nothing is known.
+        ips: inverse propensity score estimate, without bias (Horvitz and Thompson 1952).
+        ips_error: standard error of `ips`.
+        snips: self-normalised estimate (Swaminathan and Joachims 2015). It has a small bias, mostly less variance, and
+            never leaves the range of the outcomes. Use it when the two estimates differ and rows are few.
+        snips_error: standard error of `snips` (delta method).
+        effective: effective number of rows under the weights w: (sum w)^2 / sum w^2 (Kish 1965).
+
+    Example:
+        >>> from routelearn.monitoring import off_policy_value
+        >>> rows = [{"model": "sim-max", "propensity": 0.5, "outcome": 1}] * 3
+        >>> rows += [{"model": "sim-small", "propensity": 0.5, "outcome": 0}] * 3
+        >>> value = off_policy_value(rows, lambda row: "sim-max")
+        >>> value.rows, value.matched, value.ips, value.snips
+        (6, 3, 1.0, 1.0)
     """
 
     rows: int
@@ -40,19 +48,20 @@ class PolicyValue:
 
 
 def off_policy_value(rows: Iterable[Mapping[str, Any]], policy: LoggedPolicy) -> PolicyValue:
-    """Estimate the mean outcome of a policy from what another one decided.
+    """Estimate the mean outcome of a policy from the logged decisions of another policy.
 
-    Only models that the logging policy could choose (propensity above 0) are known of: a policy that was never
-    random says nothing of the decisions that it did not make. Then `matched` is small, `snips` is the mean over the
-    rows on which both agree, and `ips` is far too low.
+    The log must hold decisions that were partly random (see `Explore`). A policy that was never random tells nothing
+    about decisions that it did not make: `matched` is then small, `snips` is the mean over the rows on which both
+    policies agree, and `ips` is far too low.
 
     Args:
-        rows: of `read_log`, with "model", "propensity" and "outcome"; those without an outcome are left out.
-        policy: to be evaluated: a function of a row, such as
-            ``lambda row: "strong" if row["score"] >= 0.5 else "weak"`` with the names of your models.
+        rows: rows from `read_log`, with "model", "propensity" and "outcome". Rows without an outcome are left out.
+        policy: the policy to evaluate, as a function of a row: for example
+            ``lambda row: "sim-max" if row["score"] >= 0.5 else "sim-small"`` with the names of your models.
 
     Raises:
-        InputError: no row has an outcome, a propensity is not in (0, 1], or the policy gives something else.
+        InputError: no row has an outcome, a propensity is not in (0, 1], or the policy returns neither a name nor
+            probabilities.
     """
     weights: list[float] = []
     outcomes: list[float] = []
@@ -61,15 +70,19 @@ def off_policy_value(rows: Iterable[Mapping[str, Any]], policy: LoggedPolicy) ->
             continue
         propensity = float(row.get("propensity") or 0.0)
         if not 0 < propensity <= 1:
-            raise InputError(f"row {row.get('id')} has propensity {propensity}; expected a probability above 0")
+            raise InputError(
+                f"row {row.get('id')} has propensity {propensity}; expected a probability above 0, and at most 1"
+            )
         chosen = policy(row)
         if not isinstance(chosen, (str, Mapping)):
-            raise InputError(f"the policy gave {chosen!r}; expected a model's name, or the probability of each model")
+            raise InputError(
+                f"the policy returned {chosen!r}; expected a model's name, or the probability of each model"
+            )
         probability = float(chosen == row["model"]) if isinstance(chosen, str) else chosen.get(row["model"], 0.0)
         weights.append(probability / propensity)
         outcomes.append(float(row["outcome"]))
     if not outcomes:
-        raise InputError("no row has an outcome; write them with DecisionLog.write_outcome")
+        raise InputError("no row has an outcome; expected at least one, see DecisionLog.write_outcome")
     weight, outcome = np.asarray(weights), np.asarray(outcomes)
     n, total = len(weight), float(weight.sum())
     ips = float((weight * outcome).mean())

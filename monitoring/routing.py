@@ -1,4 +1,4 @@
-"""Watches routing: what was decided and by whom, how fast, and whether traffic and outcomes drift."""
+"""Watches routing: which models are chosen, what decided, how fast, and whether traffic and outcomes drift."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from ..routers.rules import RulesRouter
 from .alarms import OnAlarm
 from .calibration_drift import CalibrationMonitor, CalibrationStatus
 from .drift import DriftMonitor, DriftStatus
+from .limits import wilson
 from .reference import Reference, reference_of
-from .window import Histogram, Latency, wilson
+from .window import Histogram, Latency
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("routelearn.monitoring")
 
-#: Upper bounds of the histogram of routing latency, seconds; one more bucket holds what is slower.
+#: Upper bounds of the buckets of the routing latency, in seconds. One more bucket holds slower requests.
 ROUTE_BOUNDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0)
-#: Upper bounds of the bins of the score; a score on a bound is in the bin below it, as Prometheus counts.
+#: Upper bounds of the bins of the score. A score on a bound is in the bin below it, as Prometheus counts.
 SCORE_BOUNDS = tuple(place / 20 for place in range(1, 21))
-#: Causes of a safe answer in the place of the router's: those of `FallbackRouter`, and of a service that closes.
+#: Causes of a decision that was not the router's: those of `FallbackRouter`, and "closed" of a service that stops.
 FALLBACKS = frozenset((*get_args(FallbackCause), "closed"))
-#: Combinations of model, source and cause that have counts of their own.
+#: Number of combinations of model, source and cause that have counts of their own.
 MAX_KEYS = 100
 
-#: Model, source and cause.
+#: A model, a source and a cause.
 Key = tuple[str, str, str]
 
 
-class _Routed(NamedTuple):
-    """What the window keeps of one request."""
+class _Row(NamedTuple):
+    """The facts about one request that the window keeps."""
 
     strong: bool
     fallback: bool
@@ -53,14 +54,23 @@ class RouteTotals:
     """Sums since the start; they never fall.
 
     Attributes:
-        requests: decisions observed.
-        decisions: by model, source and cause.
-        fallbacks: where something else answered in the router's place.
-        truncated: of which a part of the query was left out.
-        ignored: scores, latencies, novelties, vectors and outcomes that were no usable numbers, and are in no sum.
-        scores: by bin of the score (not cumulated).
-        score_sum: of all scores.
-        latency: of routing, by bucket of `ROUTE_BOUNDS`.
+        requests: number of decisions observed.
+        decisions: number of decisions by model, source and cause.
+        fallbacks: number of decisions that something other than the learned router made.
+        truncated: number of queries of which a part was left out.
+        ignored: number of scores, latencies, novelties, vectors and outcomes that were not usable. They are in no sum.
+        scores: number of queries in each bin of the score (`SCORE_BOUNDS`), not cumulated.
+        score_sum: sum of all scores.
+        latency: latency of routing, by bucket of `ROUTE_BOUNDS`.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.monitoring import RouteMonitor
+        >>> router = routelearn.load("router/")
+        >>> monitor = RouteMonitor(router)
+        >>> monitor.observe_batch(router.route_batch(["What is 2 plus 2?", "Prove it."]))
+        >>> monitor.status().totals.requests
+        2
     """
 
     requests: int = 0
@@ -73,27 +83,33 @@ class RouteTotals:
     latency: Histogram = field(default_factory=lambda: Histogram([0] * (len(ROUTE_BOUNDS) + 1)))
 
     def copy(self) -> RouteTotals:
-        """A copy that stays as it is."""
+        """A copy that later requests do not change."""
         latency = Histogram(list(self.latency.counts), self.latency.seconds)
         return replace(self, decisions=dict(self.decisions), scores=list(self.scores), latency=latency)
 
 
 @dataclass(frozen=True, slots=True)
 class RouteStatus:
-    """How routing stands. Shares are of the window, None when it is empty.
+    """The state of routing. Shares are shares of the window, in [0, 1]; they are None when the window is empty.
 
     Attributes:
-        window: requests in the window.
-        strong: name of the strong model; None: not known.
-        strong_share: share that went to the strong model; None where that is not known.
-        strong_interval: its 95 % interval (Wilson 1927).
-        fallback_share: share that something else answered in the router's place.
-        truncated_share: share of which a part was left out.
-        scores: requests by bin of the score, see `SCORE_BOUNDS`.
-        latency: of routing; None: not known.
-        drift: against the reference.
-        calibration: of the outcomes that came in.
+        window: number of requests in the window.
+        strong: name of the strong model; None when it is not known.
+        strong_share: share of the requests that went to the strong model; None when that model is not known.
+        strong_interval: 95 % interval of that share (Wilson 1927).
+        fallback_share: share of the requests that something other than the learned router decided.
+        truncated_share: share of the queries of which a part was left out.
+        scores: number of requests in each bin of the score (`SCORE_BOUNDS`).
+        latency: latency of routing; None when it is not known.
+        drift: state of the traffic compared with the reference.
+        calibration: state of the scores compared with the outcomes.
         totals: sums since the start.
+
+    Example:
+        >>> from routelearn.monitoring import RouteMonitor
+        >>> status = RouteMonitor().status()
+        >>> status.window, status.strong_share, status.drift.state
+        (0, None, 'unknown')
     """
 
     window: int
@@ -110,11 +126,22 @@ class RouteStatus:
 
 
 class RouteMonitor:
-    """Counts decisions and says once when traffic drifts. Safe to share between threads; memory is constant.
+    """Counts decisions and raises one alarm when traffic drifts. Safe to share between threads; memory is constant.
 
     Attributes:
-        drift: of scores, novelties and vectors against the reference of the router's bundle.
-        calibration: of scores against outcomes.
+        drift: compares scores, novelties and vectors with the reference of the router's bundle.
+        calibration: compares scores with outcomes.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.monitoring import RouteMonitor
+        >>> router = routelearn.load("router/")
+        >>> monitor = RouteMonitor(router)
+        >>> for text in ["What is 2 plus 2?", "Name a city."]:
+        ...     monitor.observe(router.route(text), latency_s=0.0001)
+        >>> status = monitor.status()
+        >>> status.window, status.strong, status.latency.p50
+        (2, 'sim-max', 0.0001)
     """
 
     def __init__(
@@ -126,23 +153,24 @@ class RouteMonitor:
         drift: DriftMonitor | None = None,
         calibration: CalibrationMonitor | None = None,
     ) -> None:
-        """Start with nothing observed.
+        """Start with an empty window.
 
         Args:
-            router: names the strong model, and holds the reference; of a fallback router the learned one counts.
-                None: some learned router; its strong model and its reference are not known.
-            window: shares and percentiles are those of the last so many requests.
-            on_alarm: called once an alarm, in the thread whose request set it off.
-            drift: with other settings than the default ones; it has an `on_alarm` of its own.
-            calibration: the same.
+            router: the router whose decisions are observed. It gives the name of the strong model and the reference; a
+                fallback router gives those of the learned router inside. None: a learned router whose strong model and
+                reference are not known.
+            window: number of last requests that shares and percentiles are computed from, at least 1.
+            on_alarm: called once for each alarm, in the thread whose request raised it.
+            drift: a drift monitor with settings of your own, and with its own `on_alarm`; None: the default settings.
+            calibration: a calibration monitor with settings of your own; None: the default settings.
 
         Raises:
             InputError: window is below 1.
         """
         if window < 1:
-            raise InputError(f"window is {window}; expected at least 1 request")
+            raise InputError(f"window is {window}; expected 1 request or more")
         self._lock = threading.Lock()
-        self._recent: deque[_Routed] = deque(maxlen=window)
+        self._recent: deque[_Row] = deque(maxlen=window)
         self._totals = RouteTotals()
         self.drift = drift or DriftMonitor(None if router is None else _reference_or_none(router), on_alarm=on_alarm)
         self.calibration = calibration or CalibrationMonitor(on_alarm=on_alarm)
@@ -154,7 +182,7 @@ class RouteMonitor:
         self._learned = router is None or not isinstance(router, RulesRouter)
 
     def follow(self, router: Router) -> None:
-        """Watch another router from now on: window and totals stay, drift and outcomes start anew."""
+        """Watch another router from now on. The window and the totals stay; drift and calibration start again."""
         reference = _reference_or_none(router)
         with self._lock:
             self._name(router)
@@ -169,13 +197,13 @@ class RouteMonitor:
         vector: Any = None,
         latency_s: float | None = None,
     ) -> None:
-        """Take in one request. Nothing that is observed raises: numbers that are none are counted as ignored.
+        """Count one request. Bad values raise nothing: they are left out and counted in `RouteTotals.ignored`.
 
         Args:
-            decision: what was decided.
-            novelty: `Assessment.novelty` of the query.
-            vector: (k,), `Assessment.vectors` of the query.
-            latency_s: seconds that routing took.
+            decision: the decision.
+            novelty: the query's value in `Assessment.novelty`; None when it was not measured.
+            vector: (k,), the query's row of `Assessment.vectors`; None when it was not measured.
+            latency_s: time that routing took, in seconds; None when it is not known.
         """
         score = as_number(decision.score)
         scored = 0 <= score <= 1
@@ -201,8 +229,8 @@ class RouteMonitor:
                 totals.latency.counts[bisect_left(ROUTE_BOUNDS, latency)] += 1
                 totals.latency.seconds += latency
             strong = decision.model == self._strong
-            self._recent.append(_Routed(strong, fallback, truncated, score_bin, latency))
-        # The score of a fallback is on no scale of the router's.
+            self._recent.append(_Row(strong, fallback, truncated, score_bin, latency))
+        # The score of a fallback is not comparable with the router's scores.
         self.drift.observe(score if scored and not fallback else None, novelty, vector)
 
     def observe_batch(
@@ -211,12 +239,12 @@ class RouteMonitor:
         assessment: Assessment | None = None,
         latency_s: float | None = None,
     ) -> None:
-        """Take in the requests of one batch.
+        """Count the requests of one batch.
 
         Args:
-            decisions: n of them.
-            assessment: of these n queries, for novelties and vectors.
-            latency_s: seconds that the batch took: each of its requests waited so long.
+            decisions: the n decisions.
+            assessment: the assessment of the same n queries, which holds their novelties and vectors.
+            latency_s: time that the batch took, in seconds. It counts as the latency of each request.
         """
         novelty = None if assessment is None else assessment.novelty
         vectors = None if assessment is None else assessment.vectors
@@ -229,11 +257,16 @@ class RouteMonitor:
             )
 
     def outcome(self, score: float, strong_won: float) -> None:
-        """Take in what became of a query; see `CalibrationMonitor.observe`."""
+        """Count the outcome of a query.
+
+        Args:
+            score: the router's score of the query, in [0, 1].
+            strong_won: 1 when the strong model's answer was better, 0 when the weak model's was, 0.5 for a tie.
+        """
         self.calibration.observe(score, strong_won)
 
     def status(self) -> RouteStatus:
-        """How routing stands."""
+        """The status at this moment."""
         with self._lock:  # copied under the lock, computed outside it, so that requests do not wait
             recent, totals, strong = list(self._recent), self._totals.copy(), self._strong
         totals.ignored += self.drift.ignored + self.calibration.ignored
@@ -256,7 +289,7 @@ class RouteMonitor:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain data, ready for JSON; the decisions also by model, by source and by cause."""
+        """The status as plain data, ready for JSON; decisions are also counted by model, by source and by cause."""
         content = asdict(self.status())
         decisions: dict[Key, int] = content["totals"].pop("decisions")
         names = ("model", "source", "cause")
@@ -280,7 +313,7 @@ class RouteMonitor:
 
 
 def _reference_or_none(router: Router) -> Reference | None:
-    """The reference of a router's bundle; a broken one is logged: a service must start all the same."""
+    """The reference of a router's bundle. A broken reference is logged and not used, so that a service still starts."""
     try:
         return reference_of(router)
     except InputError as error:
@@ -289,5 +322,5 @@ def _reference_or_none(router: Router) -> Reference | None:
 
 
 def _share(flags: Iterable[bool]) -> float | None:
-    found = list(flags)
-    return sum(found) / len(found) if found else None
+    rows = list(flags)
+    return sum(rows) / len(rows) if rows else None

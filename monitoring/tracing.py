@@ -1,4 +1,4 @@
-"""Decisions as attributes of the current OpenTelemetry span, where a tracer is present."""
+"""Writes decisions as attributes of the current OpenTelemetry span."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from ..routers.base import Decision
 
 PREFIX = "routelearn."
-#: The name that OpenTelemetry's semantic conventions for generative AI have for the model that is asked.
+#: The name of the requested model in OpenTelemetry's semantic conventions for generative AI.
 REQUEST_MODEL = "gen_ai.request.model"
 
 
 @cache
 def _trace() -> Any:
-    """`opentelemetry.trace`, or None where it is not installed; looked for once."""
+    """The module `opentelemetry.trace`, or None when it is not installed. It is looked for once."""
     try:
         return importlib.import_module("opentelemetry.trace")
     except ImportError:
@@ -23,14 +23,22 @@ def _trace() -> Any:
 
 
 def annotate(decision: Decision, *, latency_s: float | None = None) -> bool:
-    """Set the decision's attributes on the current span.
+    """Set the attributes of a decision on the current span.
+
+    No attribute quotes the query.
 
     Args:
-        decision: what was decided; its reason is text that may quote nothing of the query.
-        latency_s: seconds that routing took.
+        decision: the decision.
+        latency_s: time that routing took, in seconds; None: no such attribute is set.
 
     Returns:
-        Whether a span took them: False where OpenTelemetry is not installed, or no span is recording.
+        Whether the attributes were set: False when OpenTelemetry is not installed or no span is recording.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.monitoring import annotate
+        >>> annotate(routelearn.load("router/").route("What is 2 plus 2?"))
+        False
     """
     trace = _trace()
     if trace is None:

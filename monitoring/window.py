@@ -1,8 +1,7 @@
-"""What was observed of some requests: totals since the start, and a sliding window of the newest."""
+"""Keeps what was observed of requests: totals since the start, and a sliding window of the newest requests."""
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
@@ -13,12 +12,12 @@ import numpy as np
 
 from ..routers.checks import usable
 
-#: Upper bounds of the latency histogram, seconds; one more bucket holds what is slower.
+#: Upper bounds of the buckets of the latency histogram, in seconds. One more bucket holds slower requests.
 LATENCY_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
-class Observed(NamedTuple):
-    """One request: seconds of the clock, whether it was escalated, seconds it took (None: not known)."""
+class Request(NamedTuple):
+    """The time of a request (s), whether it was escalated, and its latency (s; None when it is not known)."""
 
     time: float
     escalated: bool
@@ -27,7 +26,21 @@ class Observed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Percentiles of the latencies in the window, seconds, of `count` requests."""
+    """Percentiles of latencies.
+
+    Attributes:
+        count: number of requests whose latency is known.
+        p50: median, in seconds.
+        p95: 95th percentile, in seconds.
+        p99: 99th percentile, in seconds.
+
+    Example:
+        >>> from routelearn.monitoring import EscalationMonitor
+        >>> monitor = EscalationMonitor()
+        >>> monitor.observe(model="sim-small", escalated=False, latency_s=0.5)
+        >>> monitor.status().latency_not_escalated
+        Latency(count=1, p50=0.5, p95=0.5, p99=0.5)
+    """
 
     count: int
     p50: float
@@ -37,7 +50,19 @@ class Latency:
 
 @dataclass(slots=True)
 class Histogram:
-    """Latencies since the start: requests by bucket of `LATENCY_BOUNDS` (not cumulated), and their seconds."""
+    """A histogram of latencies since the start.
+
+    Attributes:
+        counts: number of requests in each bucket, not cumulated. The bounds are `LATENCY_BOUNDS` by default.
+        seconds: sum of the latencies, in seconds.
+
+    Example:
+        >>> from routelearn.monitoring import EscalationMonitor
+        >>> monitor = EscalationMonitor()
+        >>> monitor.observe(model="sim-small", escalated=False, latency_s=0.2)
+        >>> monitor.status().totals.latency_not_escalated
+        Histogram(counts=[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0], seconds=0.2)
+    """
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
     seconds: float = 0.0
@@ -48,14 +73,22 @@ class Totals:
     """Sums since the start; they never fall.
 
     Attributes:
-        requests: requests observed.
-        escalated: how many of them were escalated.
-        alarms: jumps of the escalation rate that were announced.
-        ignored: latencies and costs that were negative or not finite, and are in no sum.
-        cost_usd: USD spent.
-        degraded: requests by the reason that they were answered in a degraded way.
+        requests: number of requests observed.
+        escalated: number of escalated requests.
+        alarms: number of alarms: jumps of the escalation rate.
+        ignored: number of latencies and costs that were negative or not finite. They are in no sum.
+        cost_usd: cost of the requests, in USD.
+        degraded: number of degraded answers, by reason.
         latency_escalated: latencies of the escalated requests.
-        latency_not_escalated: of the others.
+        latency_not_escalated: latencies of the other requests.
+
+    Example:
+        >>> from routelearn.monitoring import EscalationMonitor
+        >>> monitor = EscalationMonitor()
+        >>> monitor.observe(model="sim-small", escalated=True, cost_usd=0.25, degraded="timeout")
+        >>> totals = monitor.status().totals
+        >>> totals.requests, totals.cost_usd, totals.degraded
+        (1, 0.25, {'timeout': 1})
     """
 
     requests: int = 0
@@ -68,7 +101,7 @@ class Totals:
     latency_not_escalated: Histogram = field(default_factory=Histogram)
 
     def copy(self) -> Totals:
-        """A copy that stays as it is."""
+        """A copy that later requests do not change."""
         slow, fast = self.latency_escalated, self.latency_not_escalated
         return replace(
             self,
@@ -79,16 +112,15 @@ class Totals:
 
 
 class Window:
-    """Totals of all requests, and the last `size` of them no older than `seconds` (None: of any age)."""
+    """The totals of all requests, and the last `size` requests that are at most `seconds` old (None: of any age)."""
 
     def __init__(self, size: int, seconds: float | None) -> None:
-        """Start empty."""
         self.totals = Totals()
         self._seconds = seconds
-        self._requests: deque[Observed] = deque(maxlen=size)
+        self._requests: deque[Request] = deque(maxlen=size)
 
-    def add(self, request: Observed, cost_usd: float | None, degraded: str | None) -> None:
-        """Take in one request."""
+    def add(self, request: Request, cost_usd: float | None, degraded: str | None) -> None:
+        """Count one request."""
         totals = self.totals
         totals.requests += 1
         totals.escalated += request.escalated
@@ -109,27 +141,17 @@ class Window:
             totals.degraded[degraded] = totals.degraded.get(degraded, 0) + 1
         self._requests.append(request)
 
-    def newest(self, now: float) -> list[Observed]:
-        """The requests that are in the window now, oldest first."""
+    def newest(self, now: float) -> list[Request]:
+        """The requests in the window at time `now`, oldest first."""
         if self._seconds is None:
             return list(self._requests)
         return [request for request in self._requests if now - request.time <= self._seconds]
 
 
-def percentiles(requests: Sequence[Observed], escalated: bool) -> Latency | None:
-    """Latency of the escalated requests, or of the others; None when none is known."""
+def percentiles(requests: Sequence[Request], escalated: bool) -> Latency | None:
+    """Percentiles of the escalated requests, or of the other ones; None when no latency is known."""
     seconds = [r.latency_s for r in requests if r.escalated == escalated and r.latency_s is not None]
     if not seconds:
         return None
     p50, p95, p99 = np.percentile(seconds, [50, 95, 99]).tolist()
     return Latency(len(seconds), p50, p95, p99)
-
-
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a rate (Wilson 1927); (0, 1) when there were no trials."""
-    if trials == 0:
-        return 0.0, 1.0
-    rate, share = successes / trials, z * z / trials
-    centre = (rate + share / 2) / (1 + share)
-    half = z / (1 + share) * math.sqrt(rate * (1 - rate) / trials + share / (4 * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)

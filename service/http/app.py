@@ -14,8 +14,7 @@ from starlette.exceptions import HTTPException
 from ... import __version__
 from ...monitoring.decision_log import DecisionLog
 from ...monitoring.escalation import EscalationMonitor
-from ...monitoring.prometheus import register_metrics
-from ...monitoring.route_metrics import register_route_metrics
+from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
 from ...routers.base import Assessment, Context, Decision
 from ...routers.query import Query
@@ -59,8 +58,8 @@ class _Service:
         slot.on_reload = self._monitor.follow
         self._lanes = Lanes(Scorer(slot, limits, self._observe), limits)
         self.metrics = HttpMetrics(slot, lambda: self._lanes.waiting)
-        register_route_metrics(self._monitor, self.metrics.registry)
-        register_metrics(escalation, self.metrics.registry)
+        register(self._monitor, self.metrics.registry)
+        register(escalation, self.metrics.registry)
 
     def body_endpoints(self) -> dict[str, BodyEndpoint]:
         """What answers POST, by path."""

@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 from ...availability.availability import Availability
 from ...availability.breaker import BreakerLimits
 from ...cascade.verifier import load_verifier
-from ...monitoring.availability_metrics import register_availability_metrics
 from ...monitoring.decision_log import DecisionLog
 from ...monitoring.escalation import EscalationMonitor
-from ...monitoring.prometheus import register_metrics
-from ...monitoring.route_metrics import register_route_metrics
+from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
 from ...policies.threshold import StrongShare, Threshold
 from ...routers.base import Policy
@@ -112,9 +110,9 @@ class Plugins:
         port = self._get(Variable.METRICS_PORT, _port)
         if port is None:
             return
-        register_route_metrics(monitor, self._registry)
+        register(monitor, self._registry)
         if availability is not None:
-            register_availability_metrics(availability, self._registry)
+            register(availability, self._registry)
         host = self._get(Variable.METRICS_HOST, str) or LOCAL_ADDRESS
         try:
             require("prometheus_client", "litellm").start_http_server(port, addr=host, registry=self._registry)
@@ -140,7 +138,7 @@ class Plugins:
         monitor = None
         if self._get(Variable.METRICS_PORT, _port) is not None:
             monitor = EscalationMonitor()
-            register_metrics(monitor, self._registry)
+            register(monitor, self._registry)
         threshold = verifier.threshold if threshold is None else threshold
         return PostCallCascade(self.gateway, verifier, threshold, monitor=monitor)
 

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from routelearn.availability.availability import Availability, Choice
 from routelearn.availability.breaker import BreakerLimits
-from routelearn.monitoring.availability_metrics import register_availability_metrics
+from routelearn.monitoring.prometheus import register
 from routelearn.routers.base import Decision
 from routelearn.routers.checks import MAX_NAME
 from routelearn.routers.errors import InputError
@@ -235,7 +235,7 @@ def test_statuses_are_plain_data() -> None:
 
 def scrape(availability: Availability) -> dict[tuple[str, str, str], float]:
     registry = CollectorRegistry()
-    register_availability_metrics(availability, registry)
+    register(availability, registry)
     return {
         (sample.name, sample.labels["model"], sample.labels.get("state", sample.labels.get("reason", ""))): sample.value
         for family in text_string_to_metric_families(generate_latest(registry).decode())
@@ -275,11 +275,11 @@ def test_prometheus_sees_what_the_statuses_say() -> None:
 
 def test_one_registry_takes_one_and_gives_it_back() -> None:
     registry, availability = CollectorRegistry(), Availability()
-    collector = register_availability_metrics(availability, registry)
-    with pytest.raises(InputError, match="one a registry"):
-        register_availability_metrics(availability, registry)
+    collector = register(availability, registry)
+    with pytest.raises(InputError, match="one Availability a registry"):
+        register(availability, registry)
     registry.unregister(collector)
-    register_availability_metrics(availability, registry)
+    register(availability, registry)
 
 
 # The recipes.

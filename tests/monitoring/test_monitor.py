@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from routelearn.cascade.tiers import Call, CascadeResult
+from routelearn.monitoring.alarms import LEAST_REQUESTS, EscalationAlarm, state_of
 from routelearn.monitoring.cusum import Cusum
 from routelearn.monitoring.escalation import MAX_REASONS, EscalationMonitor
-from routelearn.monitoring.prometheus import register_metrics
-from routelearn.monitoring.status import LEAST_REQUESTS, Alarm, state_of
-from routelearn.monitoring.window import wilson
+from routelearn.monitoring.limits import wilson
+from routelearn.monitoring.prometheus import register
 from routelearn.routers.checks import MAX_NAME
 from routelearn.routers.errors import InputError
 
@@ -224,16 +225,16 @@ def test_false_alarms_are_on_average_at_least_as_far_apart_as_stated() -> None:
 
 
 def test_an_alarm_dates_the_jump_and_gives_the_rate_since() -> None:
-    alarms: list[Alarm] = []
+    alarms: list[EscalationAlarm] = []
     monitor = EscalationMonitor(reference=0.1, on_alarm=alarms.append, clock=lambda: 7.0)
     feed(monitor, [False] * 500 + [True] * 20)
     # Each adds log(0.25 / 0.1) = 0.916; the limit is log(100,000) = 11.5.
-    assert alarms == [Alarm("weak", "", 0.1, 1.0, 13, 7.0)]
+    assert alarms == [EscalationAlarm("weak", "", 0.1, 1.0, 13, 7.0)]
     assert str(alarms[0]) == "escalation rate of 'weak' jumped to 100% over 13 requests; expected 10%"
 
 
 def test_a_learned_reference_rarely_alarms_by_itself() -> None:
-    alarms: list[Alarm] = []
+    alarms: list[EscalationAlarm] = []
     for seed in range(20):
         feed(EscalationMonitor(on_alarm=alarms.append), drawn(0.15, 5500, seed))
     assert len(alarms) <= 1
@@ -243,7 +244,7 @@ def test_a_learned_reference_rarely_alarms_by_itself() -> None:
 def test_a_jump_is_found_within_some_requests(before: float, after: float, within: int) -> None:
     delays = []
     for seed in range(20):
-        alarms: list[Alarm] = []
+        alarms: list[EscalationAlarm] = []
         monitor = EscalationMonitor(reference=before, on_alarm=alarms.append)
         feed(monitor, drawn(before, 1000, 200 + seed))
         assert not alarms
@@ -261,9 +262,9 @@ def test_a_jump_is_found_within_some_requests(before: float, after: float, withi
 def test_an_alarm_is_said_once_stands_until_the_rate_is_back_and_a_second_jump_is_said_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    alarms: list[Alarm] = []
+    alarms: list[EscalationAlarm] = []
     monitor = EscalationMonitor(on_alarm=alarms.append)
-    with caplog.at_level(logging.INFO, logger="routelearn.monitoring.escalation"):
+    with caplog.at_level(logging.INFO, logger="routelearn.monitoring"):
         feed(monitor, drawn(0.15, 2000, 1))
         assert monitor.status("weak").reference == pytest.approx(0.15, abs=0.03)
         assert monitor.status().alarm is None
@@ -280,7 +281,7 @@ def test_an_alarm_is_said_once_stands_until_the_rate_is_back_and_a_second_jump_i
 
 
 def test_a_rate_between_reference_and_jump_does_not_alarm_again_and_again() -> None:
-    alarms: list[Alarm] = []
+    alarms: list[EscalationAlarm] = []
     for seed in range(5):
         monitor = EscalationMonitor(reference=0.15, on_alarm=alarms.append)
         feed(monitor, drawn(0.45, 300, seed))
@@ -289,7 +290,7 @@ def test_a_rate_between_reference_and_jump_does_not_alarm_again_and_again() -> N
 
 
 def test_reset_ends_the_alarm_and_the_next_jump_is_said() -> None:
-    alarms: list[Alarm] = []
+    alarms: list[EscalationAlarm] = []
     monitor = EscalationMonitor(reference=0.1, on_alarm=alarms.append)
     feed(monitor, drawn(0.5, 300))
     feed(monitor, drawn(0.5, 300), use_case="chat")
@@ -301,7 +302,7 @@ def test_reset_ends_the_alarm_and_the_next_jump_is_said() -> None:
 
 
 def test_reset_can_learn_that_the_new_rate_is_the_right_one() -> None:
-    alarms: list[Alarm] = []
+    alarms: list[EscalationAlarm] = []
     monitor = EscalationMonitor(learn=200, on_alarm=alarms.append)
     feed(monitor, exactly(20, 200)[::-1])
     feed(monitor, drawn(0.5, 300))
@@ -314,7 +315,7 @@ def test_reset_can_learn_that_the_new_rate_is_the_right_one() -> None:
 
 
 def test_a_jump_of_one_use_case_is_not_hidden_by_the_others() -> None:
-    alarms: list[Alarm] = []
+    alarms: list[EscalationAlarm] = []
     monitor = EscalationMonitor(reference=0.1, on_alarm=alarms.append)
     for i, flag in enumerate(drawn(0.5, 300)):
         monitor.observe(model="weak", use_case="rare", escalated=flag)
@@ -336,7 +337,7 @@ def test_several_models_together_show_their_newest_alarm() -> None:
 
 
 def test_references_0_and_1_work() -> None:
-    alarms: list[Alarm] = []
+    alarms: list[EscalationAlarm] = []
     feed(EscalationMonitor(reference=0.0, on_alarm=alarms.append), [False] * 2000 + [True] + [False] * 2000)
     feed(EscalationMonitor(reference=1.0, on_alarm=alarms.append), [True] * 5000)
     feed(EscalationMonitor(reference=0.9, on_alarm=alarms.append), [True] * 5000)
@@ -348,7 +349,7 @@ def test_references_0_and_1_work() -> None:
 def test_a_callback_may_ask_the_monitor_and_may_fail(caplog: pytest.LogCaptureFixture) -> None:
     states = []
 
-    def ask(alarm: Alarm) -> None:
+    def ask(alarm: EscalationAlarm) -> None:
         states.append(monitor.status(alarm.model).state)
         raise RuntimeError("pager is down")
 
@@ -381,26 +382,28 @@ def test_a_setting_out_of_range_is_an_input_error(settings: dict[str, object]) -
 # What a cascade returns.
 
 
-@dataclass(frozen=True)
-class FakeCall:
-    model: str
+def call(model: str) -> Call:
+    return Call(model=model, purpose="answer", latency_s=0.5, input_tokens=1, output_tokens=1, cost_usd=0.1)
 
 
-@dataclass(frozen=True)
-class FakeResult:
-    model: str = "strong"
-    escalated: bool = True
-    use_case: str | None = None
-    latency_s: float | None = 1.5
-    cost_usd: float | None = 0.25
-    degraded: str | None = None
-    calls: list[FakeCall] = field(default_factory=lambda: [FakeCall("weak"), FakeCall("strong")])
+def cascade_result(**changes: Any) -> CascadeResult:
+    settings: dict[str, Any] = {
+        "answer": "4",
+        "model": "strong",
+        "confidence": None,
+        "escalated": True,
+        "cost_usd": 0.25,
+        "latency_s": 1.5,
+        "calls": (call("weak"), call("strong")),
+        "reason": "",
+    }
+    return CascadeResult(**{**settings, **changes})
 
 
 def test_a_result_counts_for_the_model_that_was_asked_first() -> None:
     monitor = EscalationMonitor()
-    monitor.observe_result(FakeResult(degraded="strong is down"))
-    monitor.observe_result(FakeResult(model="direct", calls=[], escalated=False, use_case="chat", cost_usd=None))
+    monitor.observe_result(cascade_result(degraded="strong is down"))
+    monitor.observe_result(cascade_result(model="direct", calls=(), escalated=False, use_case="chat", cost_usd=None))
     first, second = monitor.statuses()
     assert (first.model, first.use_case, first.totals.escalated, first.totals.cost_usd) == ("weak", "", 1, 0.25)
     assert first.totals.degraded == {"strong is down": 1}
@@ -424,7 +427,7 @@ def test_as_dict_has_every_view_and_is_json() -> None:
 def scrape(monitor: EscalationMonitor) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """What a Prometheus server reads: samples by name and labels."""
     registry = CollectorRegistry()
-    register_metrics(monitor, registry)
+    register(monitor, registry)
     text = generate_latest(registry).decode()
     samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
     found = {(s.name, frozenset(s.labels.items())): s.value for s in samples}
@@ -527,24 +530,24 @@ def observed_once() -> EscalationMonitor:
 
 def test_a_second_monitor_in_one_registry_is_refused_and_leaving_makes_room() -> None:
     registry = CollectorRegistry()
-    collector = register_metrics(EscalationMonitor(), registry)
-    with pytest.raises(InputError, match="one monitor a registry"):
-        register_metrics(EscalationMonitor(), registry)
+    collector = register(EscalationMonitor(), registry)
+    with pytest.raises(InputError, match="one EscalationMonitor a registry"):
+        register(EscalationMonitor(), registry)
     registry.unregister(collector)
-    register_metrics(EscalationMonitor(), registry)
+    register(EscalationMonitor(), registry)
 
 
 WITHOUT = """
 import sys
 sys.modules["prometheus_client"] = None
 from routelearn.routers.errors import MissingExtraError
-from routelearn.monitoring.prometheus import register_metrics
+from routelearn.monitoring.prometheus import register
 from routelearn.monitoring.escalation import EscalationMonitor
 
 monitor = EscalationMonitor()
 monitor.observe(model="weak", escalated=True)
 try:
-    register_metrics(monitor)
+    register(monitor)
 except MissingExtraError as error:
     print(monitor.status().count, error)
 """

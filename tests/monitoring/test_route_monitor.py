@@ -19,11 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from routelearn.monitoring.alarms import DriftAlarm
 from routelearn.monitoring.drift import DriftMonitor
 from routelearn.monitoring.escalation import EscalationMonitor
-from routelearn.monitoring.prometheus import register_metrics
+from routelearn.monitoring.limits import wilson
+from routelearn.monitoring.prometheus import register
 from routelearn.monitoring.reference import Reference
-from routelearn.monitoring.route_metrics import register_route_metrics
 from routelearn.monitoring.routing import FALLBACKS, MAX_KEYS, ROUTE_BOUNDS, RouteMonitor
-from routelearn.monitoring.window import wilson
 from routelearn.policies.threshold import StrongShare
 from routelearn.routers.base import Decision
 from routelearn.routers.checks import MAX_NAME
@@ -251,7 +250,7 @@ def scraped(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str
 
 def test_a_scrape_equals_the_monitor(router: LearnedRouter, texts: list[str]) -> None:
     monitor, registry = RouteMonitor(router), CollectorRegistry()
-    register_route_metrics(monitor, registry)
+    register(monitor, registry)
     queries = texts[20:520]
     assessment = router.assess(queries)
     decisions = StrongShare(0.3).decide(router, assessment)
@@ -278,12 +277,12 @@ def test_a_scrape_equals_the_monitor(router: LearnedRouter, texts: list[str]) ->
 
 def test_a_registry_takes_one_route_monitor_beside_an_escalation_monitor() -> None:
     registry = CollectorRegistry()
-    register_metrics(EscalationMonitor(), registry)
-    collector = register_route_metrics(RouteMonitor(), registry)
-    with pytest.raises(InputError, match="one monitor a registry"):
-        register_route_metrics(RouteMonitor(), registry)
+    register(EscalationMonitor(), registry)
+    collector = register(RouteMonitor(), registry)
+    with pytest.raises(InputError, match="one RouteMonitor a registry"):
+        register(RouteMonitor(), registry)
     registry.unregister(collector)
-    register_route_metrics(RouteMonitor(), registry)
+    register(RouteMonitor(), registry)
 
 
 def test_everything_is_plain_data(router: LearnedRouter) -> None:
