@@ -27,7 +27,7 @@ from routellm_tables import ROUTERS, battles
 from speed import prompts
 from tokenizers import Tokenizer
 
-from routelearn.data.scoring.parts import ROWS_PER_CHUNK
+from routelearn.data.scoring.engine import ROWS_PER_CHUNK
 from routelearn.routers.learned import load
 
 ROUNDS = 3

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.queries import read_queries
-from ..data.readers import parse_source
+from ..data.readers import parse_source, read_all
+from ..data.splits import without_leaks
 from ..routers.bundle import check_replaceable
 from ..routers.errors import InputError, require
-from .data import Alias, Kind, Map, Models, SkipBad, Split, read_all, read_options, without_leaks
+from .data import Alias, Kind, Map, Models, SkipBad, Split, read_options
 from .opening import parse_pairs
 from .settings import read_pool
 

@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..data.readers import read_all
 from ..data.splits import find_leaks, refuse_leaks
 from ..evaluation.cascade_plan.latency_tail import Latency
 from ..evaluation.cascade_plan.plan import CascadePlan
 from ..routers.base import Model
 from ..routers.errors import InputError, require
-from .data import Alias, Kind, Map, Models, SkipBad, Split, read_all, read_options
+from .data import Alias, Kind, Map, Models, SkipBad, Split, read_options
 from .settings import read_pool
 
 

@@ -14,9 +14,9 @@ from rich.table import Table
 from ..data.parser import KINDS, ReadOptions
 from ..data.parser import Kind as TableKind
 from ..data.readers import RecordSet, parse_source, read_records
-from ..data.records import PreferenceRecord, Record, record_key
+from ..data.records import PreferenceRecord, Record
 from ..data.sample import write_sample
-from ..data.splits import deduplicate, find_leaks, refuse_leaks
+from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
 from ..routers.errors import InputError
 from .opening import parse_pairs
@@ -68,24 +68,6 @@ def read_options(
         tie_share=tie_share,
         skip_bad=skip_bad,
     )
-
-
-def read_all(sources: list[str], options: ReadOptions) -> list[Record]:
-    """The records of several files or hub ids, one after the other; a weight behind a file's name is not used."""
-    return [record for source in sources for record in read_records(parse_source(source)[0], options).records]
-
-
-def without_leaks(records: list[Record], training: list[Record], *, drop: bool) -> tuple[list[Record], int]:
-    """The records whose prompts do not stand in the training data, and how many prompts were left out.
-
-    Raises:
-        LeakError: there are leaks, and they are not to be dropped.
-    """
-    leaks = find_leaks(training, records)
-    if not drop:
-        refuse_leaks(leaks)
-    leaked = {leak.prompt for leak in leaks}
-    return [record for record in records if record_key(record) not in leaked], len(leaked)
 
 
 @app.command()

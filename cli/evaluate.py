@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ..data.readers import read_all
+from ..data.splits import without_leaks
 from ..evaluation.results import Report, Result
 from ..routers.base import Router
 from ..routers.errors import InputError, require
 from ..training.fit.metrics import APGR_IN_WORDS
-from .data import Alias, Kind, Map, Models, SkipBad, Split, TieShare, read_all, read_options, without_leaks
+from .data import Alias, Kind, Map, Models, SkipBad, Split, TieShare, read_options
 from .settings import read_pool
 
 _SHOWN = (

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..data.scoring.cluster import score_with_ray
-from ..data.scoring.file import STANDARD, Scored, score_file
-from ..data.scoring.folder import BatchResult, existing, score_folder
+from ..data.scoring.engine import ScoringResult
+from ..data.scoring.file import STANDARD, score_file
+from ..data.scoring.folder import existing, score_folder
 from ..data.scoring.parts import ROWS_PER_PART, expand, is_parquet, parquet_parts, parquet_shape
 from ..data.scoring.parts import parquet_chunks as read
 from ..data.scoring.selection import BatchOptions, prepare
@@ -117,11 +118,11 @@ def score_command(
             raise InputError(f"{len(sources)} inputs; expected a folder for the parts: -o scored/")
         bar, on_rows = _progress(console, None)
         with bar:
-            result: Scored | BatchResult = score_file(
-                chosen, sources[0], output, policy=policy, columns=names, prefix=prefix, skip_bad=skip_bad,
-                on_rows=on_rows,
+            result = score_file(
+                chosen, sources[0], output, threshold=_threshold(chosen, policy), columns=names, prefix=prefix,
+                skip_bad=skip_bad, on_rows=on_rows,
             )  # fmt: skip
-        _report(console, chosen, result)
+        _report(console, chosen, result, in_parts=False)
         return
     options = BatchOptions(
         threshold=_threshold(chosen, policy),
@@ -145,7 +146,7 @@ def score_command(
             result = score_with_ray(opened, files, output, options, identity=identity, workers=workers, on_rows=on_rows)
         else:
             result = score_folder(chosen, files, output, options, identity=identity, on_rows=on_rows)
-    _report(console, chosen, result)
+    _report(console, chosen, result, in_parts=True)
 
 
 def _is_folder(output: str) -> bool:
@@ -182,19 +183,17 @@ def _progress(console: Console, total: int | None) -> tuple[Progress, Callable[[
     return bar, lambda rows: bar.advance(task, rows)
 
 
-def _report(console: Console, router: Router, result: Scored | BatchResult) -> None:
+def _report(console: Console, router: Router, result: ScoringResult, *, in_parts: bool) -> None:
     share = result.to_strong / result.rows if result.rows else 0.0
     answered = ", ".join(f"{name} {count:,}" for name, count in sorted(result.sources.items()))
     parts = ""
-    if isinstance(result, BatchResult):
+    if in_parts:
         parts = f" in {result.parts:,} parts{f', {result.reused:,} of them already there' if result.reused else ''}"
     console.print(f"{result.rows:,} rows{parts}, {share:.1%} to {router.strong}; answered by: {answered}", markup=False)
-    errors = result.errors if isinstance(result, BatchResult) else result.bad[:20]
-    skipped = result.skipped if isinstance(result, BatchResult) else len(result.bad)
-    for error in errors:
+    for error in result.errors:
         console.print(f"skipped: {error}", markup=False, highlight=False)
-    if skipped > len(errors):
-        console.print(f"... and {skipped - len(errors):,} more bad rows")
+    if result.skipped > len(result.errors):
+        console.print(f"... and {result.skipped - len(result.errors):,} more bad rows")
 
 
 def _estimate(router: Router, sources: list[str], options: BatchOptions) -> str:

@@ -1,1 +1,1 @@
-"""Records: readers, labels, splits, and the generator of the embedded sample."""
+"""Records in, scored rows out: readers, labels, splits, the embedded sample, and the scoring of tables."""

@@ -1,4 +1,4 @@
-"""Labels: what a file says of who won, as a preference in [0, 1]."""
+"""Turns the labels of a file (winners, scores, one-hot columns) into preferences in [0, 1]."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _WINS_A = frozenset({"model_a", "a", "model a", "1", "left"})
 _WINS_B = frozenset({"model_b", "b", "model b", "2", "right"})
 _TIES = frozenset({"tie", "tie (bothbad)", "both", "bothbad", "both bad", "draw", "neither"})
 
-#: Known outcomes needed to estimate how often "did not win" means a tie.
+#: The share of ties among "did not win" is estimated only from at least this many known outcomes.
 LEAST_KNOWN = 30
 
 
 def number(value: object, low: float = 0.0, high: float = 1.0) -> float:
-    """A number within bounds, from a number, a boolean or its text.
+    """A number within bounds, from a number, a boolean or text.
 
     Raises:
-        InputError: it is none; the message says what it is.
+        InputError: the value is no number from `low` to `high`; the message quotes it.
     """
     if isinstance(value, bool):
         return float(value)
@@ -40,10 +40,10 @@ def number(value: object, low: float = 0.0, high: float = 1.0) -> float:
 
 
 def winner_preference(winner: object, model_a: str, model_b: str) -> float:
-    """Preference of a from the name of the winner: a side, a model's own name, or a tie.
+    """The preference for a, from the winner: a side such as "model_a", the name of a model, or a tie.
 
     Raises:
-        InputError: it names neither.
+        InputError: the value names no winner.
     """
     if isinstance(winner, str):
         if winner == model_a:
@@ -61,10 +61,10 @@ def winner_preference(winner: object, model_a: str, model_b: str) -> float:
 
 
 def one_hot_preference(a: object, b: object, tie: object) -> float:
-    """Preference of a from three 0/1 columns (or probabilities that sum to one).
+    """The preference for a, from three columns of 0 and 1, or of probabilities that sum to 1.
 
     Raises:
-        InputError: they do not sum to one.
+        InputError: the three values do not sum to 1.
     """
     values = [number(0 if value is None else value) for value in (a, b, tie)]
     if abs(sum(values) - 1) > 1e-3:
@@ -74,33 +74,41 @@ def one_hot_preference(a: object, b: object, tie: object) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CensoredPreference:
-    """All that is known is that one of the two models did not win: a tie or a loss.
+    """A label that says only that one of the two models did not win: it tied or lost.
 
-    Dropping such rows would bias every estimate toward that model.
+    Leaving such rows out would bias every estimate toward that model.
+
+    Attributes:
+        loser_is_a: whether model a is the one that did not win.
+
+    Example:
+        >>> from routelearn.data import CensoredPreference
+        >>> CensoredPreference(loser_is_a=True).soft(tie_share=0.5)
+        0.25
     """
 
     loser_is_a: bool
 
     def soft(self, tie_share: float) -> float:
-        """The expected preference of a, when `tie_share` of such outcomes are ties."""
+        """The expected preference for a, when `tie_share` of such outcomes are ties."""
         expected = 0.5 * tie_share
         return expected if self.loser_is_a else 1 - expected
 
 
 def tie_share_of(preferences_of_strong: Sequence[float]) -> float:
-    """P(tie | strong did not win), from rows whose outcome is known.
+    """P(tie | strong did not win), estimated from rows whose outcome is known.
 
     Args:
-        preferences_of_strong: known preferences from the strong model's side.
+        preferences_of_strong: the known preferences for the strong model.
 
     Raises:
-        InputError: too few to estimate it from.
+        InputError: there are too few outcomes to estimate the share from.
     """
     not_won = [value for value in preferences_of_strong if value < 1]
     if len(not_won) < LEAST_KNOWN:
         raise InputError(
-            f"{len(not_won)} known outcomes are too few to tell ties from losses; expected {LEAST_KNOWN}, "
-            "or a tie share (--tie-share)"
+            f"{len(not_won)} known outcomes are too few to estimate the share of ties; "
+            f"expected {LEAST_KNOWN} or more, or a tie share (--tie-share)"
         )
     return sum(value == 0.5 for value in not_won) / len(not_won)
 

@@ -1,4 +1,4 @@
-"""Rows to records: preferences, performances, or wide rows with a score column a model."""
+"""Turns rows into records: preferences, performances, or wide rows with one score column a model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any, Final, Literal
 from ..routers.errors import DataError, InputError
 from ..routers.query import Query, parse_messages
 from .labels import CensoredPreference, number, one_hot_preference, tie_share_of, winner_preference
+from .queries import json_list, lmsys_query, up_to_last_user_turn
 from .records import PerformanceRecord, PreferenceRecord, Record
 from .rows import Row
 
 Kind = Literal["preference", "performance", "wide"]
 KINDS: Final[tuple[Kind, ...]] = ("preference", "performance", "wide")
 
-#: Columns that never hold a model's score in a wide table.
+#: Columns of a wide table that never hold the scores of a model.
 _NO_MODEL = frozenset(
     {"prompt", "messages", "query_id", "question_id", "id", "index", "task", "category", "split", "split_hint"}
     | {"source", "weight", "turn", "contaminated", "prompt_dup", "reference"}
@@ -31,14 +32,21 @@ class ReadOptions:
     """How to read a table.
 
     Attributes:
-        kind: what it holds; None: told by its columns.
-        columns: their column for our name ({"prompt": "question"}).
-        aliases: our model name for theirs ({"gpt4_1106_preview": "gpt-4-1106-preview"}).
-        models: read these models only: the score columns of a wide table (None: every numeric column), or the
-            records of a long one that name no other model.
-        split: keep rows of this split only.
-        tie_share: P(tie | did not win) for censored rows; None: estimated from the file.
-        skip_bad: collect bad rows instead of raising the first.
+        kind: kind of the table; None: the columns tell it.
+        columns: the table's name of each of our columns, such as ``{"prompt": "question"}``.
+        aliases: our name of each of the table's models, such as ``{"gpt4_1106_preview": "gpt-4-1106-preview"}``.
+        models: read only these models: these score columns of a wide table, or the records of a long table that name
+            no other model. None: all models.
+        split: read only rows of this split; None: all rows.
+        tie_share: P(tie | strong did not win), for rows that say only that strong did not win; None: estimated from
+            the file.
+        skip_bad: leave bad rows out and collect their errors, instead of raising the first.
+
+    Example:
+        >>> from routelearn.data import ReadOptions, read_records
+        >>> options = ReadOptions(models=("sim-small", "sim-max"))
+        >>> {record.model for record in read_records("records.jsonl", options).records} == set(options.models)
+        True
     """
 
     kind: Kind | None = None
@@ -51,7 +59,7 @@ class ReadOptions:
 
 
 class RecordParser:
-    """Turns the rows of one table into records; docs/data.md lists the columns."""
+    """Turns the rows of one table into records. docs/data.md lists the columns."""
 
     def __init__(self, name: str, columns: Sequence[str], options: ReadOptions) -> None:
         self._name = name
@@ -60,7 +68,7 @@ class RecordParser:
         for ours, theirs in options.columns.items():
             if theirs not in self._columns:
                 raise DataError(name, None, theirs, f"no such column (mapped from {ours!r})", f"one of {list(columns)}")
-        self.kind: Kind = options.kind or self._told_by_columns(columns)
+        self.kind: Kind = options.kind or self._kind_of(columns)
         self._require_columns(columns)
         self._is_lmsys = self._has("winner_model_a") and not self._has("messages")
         self._queries: dict[str, Query] = {}
@@ -76,7 +84,7 @@ class RecordParser:
     def _has(self, ours: str) -> bool:
         return self._column(ours) in self._columns
 
-    def _told_by_columns(self, columns: Sequence[str]) -> Kind:
+    def _kind_of(self, columns: Sequence[str]) -> Kind:
         if self._options.models and self._columns.issuperset(self._options.models):
             return "wide"
         if self._has("model_a") or self._has("model_b"):
@@ -104,7 +112,7 @@ class RecordParser:
             raise DataError(self._name, None, missing[0], "no such column", hint)
 
     def records(self, row_number: int, row: Row) -> list[Record]:
-        """The records of one row: none when it is of another split, several when the table is wide."""
+        """The records of one row: several for a wide table, an empty list for a row of another split."""
 
         def fail(column: str, problem: object, expected: str) -> DataError:
             return DataError(self._name, row_number, self._column(column), str(problem), expected)
@@ -123,19 +131,21 @@ class RecordParser:
         if self.kind == "wide":
             return self._wide_records(row, fail, base)
         if self.kind == "preference":
-            found: list[Record] = self._preference(row, fail, PreferenceRecord(query, "", "", 0.5, weight, task, split))
+            records: list[Record] = self._preference(
+                row, fail, PreferenceRecord(query, "", "", 0.5, weight, task, split)
+            )
         else:
-            found = [self._performance(row, fail, base)]
+            records = [self._performance(row, fail, base)]
         if not self._kept:
-            return found
-        self._named.update(*(record.models for record in found))
-        return [record for record in found if self._kept.issuperset(record.models)]
+            return records
+        self._named.update(*(record.models for record in records))
+        return [record for record in records if self._kept.issuperset(record.models)]
 
     def check_kept(self, records: Sequence[Record]) -> None:
-        """Refuse a selection of models that left nothing of a long table.
+        """Refuse a selection of models that leaves no record of a long table.
 
         Raises:
-            DataError: rows were read, and each names another model.
+            DataError: rows were read, and each of them names another model.
         """
         if self._named and not records:
             problem = f"no row names only models of {sorted(self._kept)}"
@@ -161,7 +171,7 @@ class RecordParser:
         try:
             if messages is None and self._has("conversation_a"):
                 column = "conversation_a"
-                messages = _up_to_last_user_turn(self._value(row, "conversation_a"))
+                messages = up_to_last_user_turn(self._value(row, "conversation_a"))
             if messages is not None:
                 key = messages if isinstance(messages, str) else json.dumps(messages, sort_keys=True, default=str)
                 if key not in self._queries:
@@ -172,7 +182,7 @@ class RecordParser:
             if not isinstance(prompt, str):
                 raise InputError("missing" if prompt is None else f"a {type(prompt).__name__}")
             if prompt not in self._queries:
-                self._queries[prompt] = _lmsys_turns(prompt) if self._is_lmsys else prompt
+                self._queries[prompt] = lmsys_query(prompt) if self._is_lmsys else prompt
             return self._queries[prompt]
         except InputError as error:
             raise fail(column, error, "a prompt, or a chat as a list of {role, content}") from error
@@ -199,7 +209,7 @@ class RecordParser:
         strong = self._options.aliases.get(strong, strong) if isinstance(strong, str) else None
         if isinstance(label, CensoredPreference):
             self._pending.append((record, label))
-            return [record]  # stands in until the share of ties is known
+            return [record]  # replaced when the share of ties is known
         if strong in (model_a, model_b):
             self._known_of_strong.append(label if strong == model_a else 1 - label)
         return [replace(record, preference=label)]
@@ -243,7 +253,7 @@ class RecordParser:
             value = self._value(row, name)
             if isinstance(value, str):
                 if self._is_lmsys:
-                    turns = _json_list(value)
+                    turns = json_list(value)
                     return value if turns is None else str(turns[-1] or "") if turns else None
                 return value
         conversation = self._value(row, f"conversation_{side}")
@@ -292,10 +302,10 @@ class RecordParser:
         return records
 
     def resolve_censored(self, records: list[Record]) -> tuple[list[Record], int, float | None]:
-        """Give censored rows their soft label, once the whole table is read.
+        """Give the rows that say only that strong did not win their soft label, when the whole table is read.
 
         Returns:
-            The records, how many were censored, and the share of ties assumed for them.
+            The records, the number of such rows, and the share of ties that is assumed for them.
 
         Raises:
             InputError: too few outcomes are known to estimate that share.
@@ -305,41 +315,10 @@ class RecordParser:
         share = self._options.tie_share
         share = tie_share_of(self._known_of_strong) if share is None else number(share)
         soft = {id(record): replace(record, preference=label.soft(share)) for record, label in self._pending}
-        kept = sum(id(record) in soft for record in records)  # not those of models that were not asked for
+        kept = sum(id(record) in soft for record in records)  # records of models that were not asked for do not count
         return [soft.get(id(record), record) for record in records], kept, share
 
 
 def _missing(value: object) -> bool:
-    """None, or NaN, which is the missing value of many writers."""
+    """Whether a value is None, or NaN, which many writers use for a missing value."""
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _json_list(text: str) -> list[Any] | None:
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, list) else None
-
-
-def _lmsys_turns(prompt: str) -> Query:
-    """LMSYS files hold the user turns of a battle as a JSON list of strings."""
-    turns = _json_list(prompt)
-    if not turns or not all(turn is None or isinstance(turn, str) for turn in turns):
-        return prompt
-    if len(turns) == 1:
-        return turns[0] or ""
-    return tuple({"role": "user", "content": turn or ""} for turn in turns)
-
-
-def _up_to_last_user_turn(conversation: Any) -> Any:
-    if isinstance(conversation, str):
-        conversation = _json_list(conversation)
-    if not isinstance(conversation, Sequence) or not conversation:
-        raise InputError("no conversation")
-    users = [i for i, turn in enumerate(conversation) if isinstance(turn, Mapping) and turn.get("role") == "user"]
-    if not users:
-        raise InputError("no user turn in the conversation")
-    return list(conversation[: users[-1] + 1])

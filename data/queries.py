@@ -1,8 +1,10 @@
-"""Queries of a table that need no labels: prompts, or chats."""
+"""Reads the queries of a table: prompts or chats, without labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ..routers.errors import DataError, InputError
 from ..routers.query import Query, parse_messages
@@ -12,13 +14,13 @@ PROMPT, MESSAGES = "prompt", "messages"
 
 
 def query_of(name: str, number: int, row: Row, columns: Mapping[str, str]) -> Query:
-    """The query of a row: its chat where it has one, else its prompt.
+    """The query of a row: its chat if it has one, otherwise its prompt.
 
     Args:
-        name: of the table, for messages.
-        number: of the row.
-        row: by column.
-        columns: their column for ours, for ``prompt`` and ``messages``.
+        name: name of the table, for messages.
+        number: number of the row, for messages.
+        row: the values by column.
+        columns: the table's name of our columns ``prompt`` and ``messages``.
 
     Raises:
         DataError: the row has no query.
@@ -38,10 +40,15 @@ def query_of(name: str, number: int, row: Row, columns: Mapping[str, str]) -> Qu
 
 
 def check_columns(name: str, columns: Iterable[str], names: Mapping[str, str]) -> None:
-    """Refuse a table without a column of queries; one that does not say its columns passes.
+    """Refuse a table without a column of queries. A table whose columns are not known passes.
+
+    Args:
+        name: name of the table, for messages.
+        columns: the columns of the table; empty when they are not known.
+        names: the table's name of our columns ``prompt`` and ``messages``.
 
     Raises:
-        DataError: lists the columns that there are.
+        DataError: there is no such column; the message lists the columns.
     """
     there = list(columns)
     prompt = names.get(PROMPT, PROMPT)
@@ -52,19 +59,19 @@ def check_columns(name: str, columns: Iterable[str], names: Mapping[str, str]) -
 def read_queries(
     sources: Iterable[str], columns: Mapping[str, str] | None = None, *, skip_bad: bool = False
 ) -> list[Query]:
-    """The queries of files (txt, jsonl, csv, tsv, parquet) or hub ids, in the order of the rows.
+    """Read the queries of files (txt, jsonl, csv, tsv, parquet) or hub ids, in the order of the rows.
 
     Args:
         sources: files or hub ids.
-        columns: their column for ours, for ``prompt`` and ``messages``.
+        columns: the table's name of our columns ``prompt`` and ``messages``.
         skip_bad: leave rows without a query out.
 
     Raises:
-        DataError: a row has no query (unless skipped).
-        InputError: no such file, or an unknown format.
+        DataError: a row has no query, and `skip_bad` is false.
+        InputError: there is no such file, or its format is unknown.
     """
     names = columns or {}
-    found: list[Query] = []
+    queries: list[Query] = []
     for source in sources:
         table = open_table(source)
         check_columns(table.name, table.columns, names)
@@ -72,8 +79,48 @@ def read_queries(
             try:
                 if isinstance(row, DataError):
                     raise row
-                found.append(query_of(table.name, number, row, names))
+                queries.append(query_of(table.name, number, row, names))
             except DataError:
                 if not skip_bad:
                     raise
-    return found
+    return queries
+
+
+def json_list(text: str) -> list[Any] | None:
+    """The list that a text holds as JSON; None when it holds none."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, list) else None
+
+
+def lmsys_query(prompt: str) -> Query:
+    """The query of an LMSYS file, which holds the user turns of a battle as a JSON list of strings."""
+    turns = json_list(prompt)
+    if not turns or not all(turn is None or isinstance(turn, str) for turn in turns):
+        return prompt
+    if len(turns) == 1:
+        return turns[0] or ""
+    return tuple({"role": "user", "content": turn or ""} for turn in turns)
+
+
+def up_to_last_user_turn(conversation: Any) -> list[Any]:
+    """The messages of a conversation up to its last user turn.
+
+    Args:
+        conversation: a list of messages, or such a list as JSON.
+
+    Raises:
+        InputError: it is no conversation, or has no user turn.
+    """
+    if isinstance(conversation, str):
+        conversation = json_list(conversation)
+    if not isinstance(conversation, Sequence) or not conversation:
+        raise InputError("no conversation")
+    users = [i for i, turn in enumerate(conversation) if isinstance(turn, Mapping) and turn.get("role") == "user"]
+    if not users:
+        raise InputError("no user turn in the conversation")
+    return list(conversation[: users[-1] + 1])

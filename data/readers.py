@@ -1,4 +1,4 @@
-"""Tables to records: preference records, performance records, or wide tables with a score column a model."""
+"""Reads tables into records: preference records, performance records, or wide tables with one score column a model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ from .rows import open_table
 
 @dataclass
 class RecordSet:
-    """What was read from one source.
+    """The records of one source.
 
     Attributes:
         source: the file or hub id.
-        kind: what the table holds.
-        records: in the order of the rows.
-        rows: rows read.
-        bad: one error for every row that was skipped.
-        censored: rows of which only "did not win" was known.
-        tie_share: the share of ties assumed for those.
+        kind: kind of the table: "preference", "performance" or "wide".
+        records: the records, in the order of the rows.
+        rows: number of rows read.
+        bad: one error for each row that was skipped.
+        censored: number of rows that say only that strong did not win.
+        tie_share: share of ties assumed for these rows, in [0, 1]; None when there are none.
+
+    Example:
+        >>> from routelearn.data import read_records
+        >>> records = read_records("records.jsonl")
+        >>> records.kind, records.rows == len(records.records), records.bad
+        ('performance', True, [])
     """
 
     source: str
@@ -40,15 +46,15 @@ class RecordSet:
 def read_records(
     source: str | Path, options: ReadOptions | None = None, *, on_row: Callable[[int], object] | None = None
 ) -> RecordSet:
-    """Read every record of a table. docs/data.md lists the columns.
+    """Read all records of a table. docs/data.md lists the columns.
 
     Args:
-        source: a parquet, jsonl, csv or tsv file, a folder that `datasets` loads, or a hub id.
-        options: how to read it.
-        on_row: called with the number of rows read so far, every thousand rows.
+        source: a parquet, jsonl, csv or tsv file, a folder that the `datasets` library loads, or a hub id.
+        options: how to read the table; None: the default options.
+        on_row: called after every thousand rows with the number of rows read so far.
 
     Raises:
-        DataError: a row is bad (the first, unless they are skipped), or a column is missing.
+        DataError: a column is missing, or a row is bad and bad rows are not skipped.
         InputError: there is no such source.
     """
     options = options or ReadOptions()
@@ -76,10 +82,18 @@ def read_records(
 
 
 def read_many(sources: Iterable[str | Path], options: ReadOptions | None = None) -> list[RecordSet]:
-    """Read several sources; ``path@0.2`` gives its records the weight 0.2, and every record knows its source.
+    """Read several sources, with a weight each.
+
+    Args:
+        sources: files or hub ids. ``path@0.2`` multiplies the weights of its records by 0.2.
+        options: how to read the tables; None: the default options.
+
+    Returns:
+        One set for each source. `source` of every record is set to its source.
 
     Raises:
-        DataError, InputError: see `read_records`.
+        DataError: a column is missing, or a row is bad and bad rows are not skipped.
+        InputError: there is no such source, or a weight is not above 0.
     """
     sets = []
     for spec in sources:
@@ -90,8 +104,18 @@ def read_many(sources: Iterable[str | Path], options: ReadOptions | None = None)
     return sets
 
 
+def read_all(sources: Iterable[str | Path], options: ReadOptions | None = None) -> list[Record]:
+    """Read the records of several sources into one list. Weights behind the names (``path@0.2``) are not used.
+
+    Raises:
+        DataError: a column is missing, or a row is bad and bad rows are not skipped.
+        InputError: there is no such source.
+    """
+    return [record for spec in sources for record in read_records(parse_source(str(spec))[0], options).records]
+
+
 def parse_source(spec: str) -> tuple[str, float]:
-    """Split ``path@weight``; without a weight it is 1.
+    """Split ``path@weight`` into path and weight. The weight is 1 when none is given.
 
     Raises:
         InputError: the weight is not above 0.

@@ -1,4 +1,4 @@
-"""Preference and performance records: what every router is trained on and judged by."""
+"""Preference records and performance records, which routers are trained on and evaluated on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from ..routers.query import Query, prompt_key
 
 @dataclass(frozen=True, slots=True)
 class PreferenceRecord:
-    """Two models answered one query, and somebody preferred one of the answers.
+    """Two models answered one query, and a judge preferred one of the answers.
 
     Attributes:
         query: a prompt, or a chat as a tuple of ``{"role", "content"}`` messages.
         model_a: name of the first model.
         model_b: name of the second model.
-        preference: 1 when a wins, 0.5 for a tie, 0 when b wins; a value between is a soft label.
-        weight: weight of the record in a training loss and in metrics, > 0.
-        task: a label for per-task breakdowns, or None.
-        split: "train", "val" or "test" where the file says so, or None.
-        source: where it comes from (a file, a judge): sources may rank the models differently.
-        response_a: a's answer, or None.
-        response_b: b's answer, or None.
+        preference: 1 when a wins, 0.5 for a tie, 0 when b wins. A value between these is a soft label.
+        weight: weight of the record in the training loss and in metrics, above 0.
+        task: name of the task that the query belongs to, for results by task; None when it is not known.
+        split: "train", "val" or "test", as the file says; None when the file does not say.
+        source: the file or the judge that the record comes from. Sources may rank the models differently.
+        response_a: the answer of model a, or None.
+        response_b: the answer of model b, or None.
+
+    Example:
+        >>> from routelearn.data import PreferenceRecord
+        >>> record = PreferenceRecord("What is 2 plus 2?", "sim-max", "sim-small", preference=0.5)
+        >>> record.models, record.weight
+        (('sim-max', 'sim-small'), 1.0)
     """
 
     query: Query
@@ -37,24 +43,29 @@ class PreferenceRecord:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models of the record."""
+        """The names of the models in the record."""
         return (self.model_a, self.model_b)
 
 
 @dataclass(frozen=True, slots=True)
 class PerformanceRecord:
-    """One model answered one query, and the answer got a score.
+    """One model answered one query, and a judge scored the answer.
 
     Attributes:
         query: a prompt, or a chat as a tuple of ``{"role", "content"}`` messages.
         model: name of the model.
-        score: quality of the answer in [0, 1].
-        cost_usd: what the answer cost, USD, or None.
+        score: quality of the answer, in [0, 1].
+        cost_usd: cost of the answer in USD, or None.
         response: the answer, or None.
-        weight: weight of the record in a training loss and in metrics, > 0.
-        task: a label for per-task breakdowns, or None.
-        split: "train", "val" or "test" where the file says so, or None.
-        source: where it comes from (a file, a judge): sources may score the models differently.
+        weight: weight of the record in the training loss and in metrics, above 0.
+        task: name of the task that the query belongs to, for results by task; None when it is not known.
+        split: "train", "val" or "test", as the file says; None when the file does not say.
+        source: the file or the judge that the record comes from. Sources may score the models differently.
+
+    Example:
+        >>> from routelearn.data import PerformanceRecord
+        >>> PerformanceRecord("What is 2 plus 2?", "sim-small", score=1.0, cost_usd=0.0002).models
+        ('sim-small',)
     """
 
     query: Query
@@ -69,7 +80,7 @@ class PerformanceRecord:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models of the record."""
+        """The names of the models in the record."""
         return (self.model,)
 
 
@@ -77,5 +88,5 @@ Record = PreferenceRecord | PerformanceRecord
 
 
 def record_key(record: Record) -> str:
-    """The normalised prompt of a record: records with one key never straddle a split."""
+    """The normalised prompt of a record. Records with the same key always stand in the same part of a split."""
     return prompt_key(record.query)

@@ -1,7 +1,7 @@
-"""Rows of a table, whatever the format: each a mapping, with a row number that errors can name.
+"""Reads the rows of a table of any format. Each row is a mapping, with a row number that errors can name.
 
-Parquet and hub ids stream through the `datasets` library. Text formats are read
-line by line, because only then does an error know its row.
+The `datasets` library streams parquet files and hub ids. Text formats are read line by line, so that an error can name
+the right row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..routers.errors import DataError, InputError, require
 
 Row = Mapping[str, Any]
 
-#: Formats by suffix. Everything else that is no file is taken for a hub id.
+#: The format of a file by its suffix. A name with another suffix that is no file is taken as a hub id.
 SUFFIXES = {
     ".parquet": "parquet",
     ".jsonl": "jsonl",
@@ -37,9 +37,15 @@ class Table:
 
     Attributes:
         name: the file or hub id, as the user named it.
-        columns: its columns; for jsonl those of the first good row.
-        rows: (1-based row number, row or the error that stands in its place).
-        schema: the pyarrow schema of a parquet file, else None.
+        columns: names of the columns. For jsonl they are the keys of the first good row.
+        rows: pairs of a row number, from 1, and the row. An error stands in the place of a bad row.
+        schema: the pyarrow schema of a parquet file; None for other formats.
+
+    Example:
+        >>> from routelearn.data import open_table
+        >>> number, row = next(open_table("queries.txt").rows)
+        >>> number, list(row)
+        (1, ['prompt'])
     """
 
     name: str
@@ -49,13 +55,13 @@ class Table:
 
 
 def open_table(source: str | Path) -> Table:
-    """Open a parquet, jsonl, csv, tsv or txt file, a folder that `datasets` can load, or a hub id.
+    """Open a parquet, jsonl, csv, tsv or txt file, a folder that the `datasets` library loads, or a hub id.
 
-    A hub id is ``org/name`` or ``org/name:split`` (default split: train).
+    A hub id is ``org/name`` or ``org/name:split``; the default split is train.
 
     Raises:
-        InputError: there is no such file, or its format is not known.
-        DataError: the file is no table of its format.
+        InputError: there is no such file, or its format is unknown.
+        DataError: the file cannot be read as a table of its format.
     """
     path = Path(source)
     if path.is_file():
@@ -66,7 +72,7 @@ def open_table(source: str | Path) -> Table:
         return readers[kind](path)
     if path.is_dir() or (str(source).count("/") == 1 and path.suffix.lower() not in SUFFIXES):
         return _hub(str(source))
-    raise InputError(f"{source}: no such file")
+    raise InputError(f"{source}: no such file; expected a file, a folder or a hub id")
 
 
 def _parquet(path: Path) -> Table:
@@ -87,7 +93,9 @@ def _hub(source: str) -> Table:
         stream = datasets.load_dataset(name, split=split or "train", streaming=True)
         columns = stream.column_names or list(next(iter(stream)))
     except Exception as error:  # the hub client raises many unrelated classes
-        raise InputError(f"{source}: no such file, and the hub does not give it either ({error})") from error
+        raise InputError(
+            f"{source}: no such file, and the hub gives no such data set ({error}); expected a file or a hub id"
+        ) from error
     return Table(source, tuple(columns), _stream(stream, source))
 
 
@@ -166,7 +174,7 @@ def _csv_rows(path: Path, delimiter: str, header: list[str]) -> Iterator[tuple[i
             if len(cells) != len(header):
                 yield number, DataError(str(path), number, None, f"{len(cells)} cells", f"{len(header)} cells")
                 continue
-            # An empty cell is an absent value: CSV has no other way to say so.
+            # An empty cell means a missing value: CSV has no other way to express it.
             yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
 
 

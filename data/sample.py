@@ -1,10 +1,9 @@
-"""The embedded sample: a seeded simulator, so that everything can be tried without any data.
+"""Simulates a sample data set, so that everything can be tried without any data.
 
-It is synthetic and says so. Queries come from templates over topics and
-difficulties; four imaginary models answer with the skills below, by item
-response theory (two-parameter logistic, Birnbaum 1968): ``P(good) =
-sigmoid(discrimination * (skill[model, topic] - difficulty))``. It serves the
-demo and the tests; no claim of routelearn rests on it.
+The data is synthetic, and its README says so. Queries come from templates of several topics and difficulties. Four
+imaginary models answer them with the skills below, by item response theory (two-parameter logistic model, Birnbaum
+1968): ``P(good) = sigmoid(discrimination * (skill[model, topic] - difficulty))``. The sample serves the demo and the
+tests; no claim about routelearn rests on it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .splits import find_copies
 from .writers import atomic_path, write_records
 
 DISCRIMINATION = 1.7
-#: Share of the judgements that are turned at random.
+#: Share of the judgements that are reversed at random.
 LABEL_NOISE = 0.04
 #: Two answers whose latent quality differs by less than this are a tie.
 TIE_MARGIN = 0.35
@@ -40,7 +39,20 @@ about any real model or router.
 
 @dataclass(frozen=True)
 class SampleModel:
-    """An imaginary model: prices in USD per million tokens, verbosity in answer tokens, skill by topic."""
+    """An imaginary model of the sample.
+
+    Attributes:
+        name: name of the model.
+        input_price: price in USD per million input tokens.
+        output_price: price in USD per million output tokens.
+        answer_tokens: typical length of an answer, in tokens.
+        skills: skill by topic, on the scale of the difficulties.
+
+    Example:
+        >>> from routelearn.data.sample import POOL
+        >>> [model.name for model in POOL]
+        ['sim-nano', 'sim-small', 'sim-large', 'sim-max']
+    """
 
     name: str
     input_price: float
@@ -65,12 +77,18 @@ class Sample:
     """A simulated data set.
 
     Attributes:
-        queries: n queries.
-        tasks: topic of each.
-        splits: "train", "val" or "test" of each.
-        expected_quality: (n, 4), the simulator's own P(good answer) of each model, in the order of `POOL`.
+        queries: the n queries.
+        tasks: topic of each query.
+        splits: split of each query: "train", "val" or "test".
+        expected_quality: float64 (n, 4), the true probability of a good answer of each model, in the order of `POOL`.
         performances: a performance record of every model on every query, with cost and response.
-        preferences: two judged pairs of models a query.
+        preferences: preference records of two pairs of models for every query.
+
+    Example:
+        >>> from routelearn.data import generate_sample
+        >>> sample = generate_sample(100, seed=0)
+        >>> len(sample.queries), len(sample.performances), len(sample.preferences)
+        (100, 400, 200)
     """
 
     queries: list[Query]
@@ -82,7 +100,7 @@ class Sample:
 
 
 def generate_sample(n_queries: int = 4000, seed: int = 0) -> Sample:
-    """Simulate n queries, their answers and their judgements; one seed gives one sample."""
+    """Simulate queries, answers and judgements. The same number and seed give the same sample."""
     random = np.random.default_rng(seed)
     topics = list(TOPICS)
     sample = Sample([], [], [], np.zeros((n_queries, len(POOL))), [], [])
@@ -101,7 +119,7 @@ def generate_sample(n_queries: int = 4000, seed: int = 0) -> Sample:
 
 
 def _splits(prompts: list[str], random: np.random.Generator) -> list[str]:
-    """Splits without near copies across them: the leak check must pass on the sample itself."""
+    """A split of each prompt. Near copies stand in one split, so that the sample passes the leak check."""
     group: dict[str, str] = {}
     for prompt in prompts:
         drawn = str(random.choice(["train", "val", "test"], p=[0.65, 0.1, 0.25]))
@@ -176,10 +194,10 @@ def _simulate(sample: Sample, topic: str, level: int, prompt: str, split: str, r
 
 
 def write_sample(folder: str | Path, n_queries: int = 4000, seed: int = 0) -> list[Path]:
-    """Write a sample as files: performance.jsonl, preferences.jsonl, queries.txt, pool.json, README.txt.
+    """Write a sample to a folder: performance.jsonl, preferences.jsonl, queries.txt, pool.json and README.txt.
 
     Returns:
-        The files written.
+        The paths of the files.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

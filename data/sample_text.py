@@ -1,4 +1,4 @@
-"""Templates of the embedded sample: per topic three levels of difficulty and the fillers of their slots."""
+"""Templates of the sample's prompts: three levels of difficulty for each topic, and the fillers of their slots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _THINGS = ["a bakery", "a choir", "a bicycle shop", "a school library", "a small
 _LANGUAGES = ["Spanish", "German", "Portuguese", "Italian", "Dutch", "Swedish", "Polish", "Turkish"]
 _CODES = ["Python", "Rust", "Go", "TypeScript", "Java", "C++", "SQL"]
 
-#: topic -> (templates of the three levels, fillers of the slots); {n} is a number.
+#: For each topic, the templates of the three levels and the fillers of their slots. {n} is a number.
 TOPICS: dict[str, Template] = {
     "chat": (
         [

@@ -1,4 +1,4 @@
-"""Duplicates, splits grouped by prompt, and the leak check."""
+"""Removes duplicates, splits records by prompt, and finds evaluation prompts that leaked into the training data."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from ..routers.errors import InputError, LeakError
 from .records import PreferenceRecord, Record, record_key
 
-#: Word n-grams that two prompts must share, and the share (Jaccard) that makes them near copies.
+#: Two prompts are near copies when the Jaccard similarity of their word n-grams (n = SHINGLE) is at least NEAR.
 SHINGLE = 5
 NEAR = 0.8
-#: A shingle that this many training prompts share is a template, not evidence of a copy.
+#: A word n-gram that more training prompts than this share is a template, and no evidence of a copy.
 _COMMON = 200
 
 _WORD = re.compile(r"\w+")
@@ -24,10 +24,10 @@ R = TypeVar("R", bound=Record)
 
 
 def deduplicate(records: Sequence[R]) -> tuple[list[R], int]:
-    """Drop records that repeat another: same normalised prompt, models, label and responses.
+    """Drop records that repeat an earlier one: the same normalised prompt, models, label, responses and split.
 
     Returns:
-        The records kept, in their order, and how many were dropped.
+        The records that are kept, in their order, and the number of dropped records.
     """
     seen: set[tuple[object, ...]] = set()
     kept: list[R] = []
@@ -45,18 +45,21 @@ def deduplicate(records: Sequence[R]) -> tuple[list[R], int]:
 
 
 def split_by_prompt(records: Sequence[R], fractions: Sequence[float], seed: int = 0) -> list[list[R]]:
-    """Partition records so that one normalised prompt never stands in two parts.
+    """Split records into parts so that no normalised prompt stands in two parts.
 
     Args:
-        records: in any order; the split does not depend on it.
-        fractions: share of the prompts in each part; they sum to 1.
-        seed: of the shuffle.
+        records: the records; the split does not depend on their order.
+        fractions: share of the prompts in each part; the shares sum to 1.
+        seed: seed of the shuffle.
+
+    Returns:
+        One list of records for each fraction.
 
     Raises:
         InputError: the fractions are negative or do not sum to 1.
     """
     if any(fraction < 0 for fraction in fractions) or abs(sum(fractions) - 1) > 1e-6:
-        raise InputError(f"fractions are {list(fractions)}; expected numbers from 0 that sum to 1")
+        raise InputError(f"fractions are {list(fractions)}; expected numbers of 0 or more that sum to 1")
     keys = [record_key(record) for record in records]
     distinct = sorted(set(keys))
     order = np.random.default_rng(seed).permutation(len(distinct))
@@ -72,11 +75,17 @@ def split_by_prompt(records: Sequence[R], fractions: Sequence[float], seed: int 
 
 @dataclass(frozen=True)
 class Leak:
-    """An evaluation prompt that stands in the training data, or nearly so.
+    """An evaluation prompt that also stands in the training data, as a copy or a near copy.
 
     Attributes:
         prompt: the normalised evaluation prompt.
-        similarity: Jaccard similarity of its word 5-grams with the training prompt's; 1 for a copy.
+        similarity: Jaccard similarity of its word 5-grams to those of the training prompt, in [0.8, 1]; 1 for a copy.
+
+    Example:
+        >>> from routelearn.data import PerformanceRecord, find_leaks
+        >>> trained = [PerformanceRecord("What is 2 plus 2?", "sim-small", 1.0)]
+        >>> [leak.similarity for leak in find_leaks(trained, trained)]
+        [1.0]
     """
 
     prompt: str
@@ -84,33 +93,33 @@ class Leak:
 
 
 def find_leaks(training: Iterable[Record], evaluation: Iterable[Record]) -> list[Leak]:
-    """Evaluation prompts that training prompts repeat, exactly after normalising, or nearly."""
+    """The evaluation prompts that are copies or near copies of training prompts."""
     return find_copies(map(record_key, training), map(record_key, evaluation))
 
 
 def find_copies(training: Iterable[str], evaluation: Iterable[str]) -> list[Leak]:
-    """`find_leaks` on normalised prompts (`record_key`)."""
+    """The same as `find_leaks`, for normalised prompts (`record_key`)."""
     train_keys, evaluation_keys = sorted(set(training)), sorted(set(evaluation))
     exact = set(train_keys)
     shingles = [_shingles(key) for key in train_keys]
     index: dict[int, list[int]] = defaultdict(list)
-    for number, found in enumerate(shingles):
-        for shingle in found:
+    for number, prompt_shingles in enumerate(shingles):
+        for shingle in prompt_shingles:
             index[shingle].append(number)
     leaks = []
     for key in evaluation_keys:
         if key in exact:
             leaks.append(Leak(key, 1.0))
             continue
-        mine = _shingles(key)
+        key_shingles = _shingles(key)
         shared: Counter[int] = Counter()
-        for shingle in mine:
+        for shingle in key_shingles:
             posting = index.get(shingle, ())
             if len(posting) <= _COMMON:
                 shared.update(posting)
         for number, _ in shared.most_common(3):
-            both = len(mine & shingles[number])
-            similarity = both / (len(mine) + len(shingles[number]) - both)
+            both = len(key_shingles & shingles[number])
+            similarity = both / (len(key_shingles) + len(shingles[number]) - both)
             if similarity >= NEAR:
                 leaks.append(Leak(key, similarity))
                 break
@@ -118,22 +127,43 @@ def find_copies(training: Iterable[str], evaluation: Iterable[str]) -> list[Leak
 
 
 def check_leaks(training: Iterable[Record], evaluation: Iterable[Record]) -> None:
-    """Refuse an evaluation on prompts that were trained on.
+    """Refuse evaluation records whose prompts stand in the training data.
 
     Raises:
-        LeakError: names how many, and the first few.
+        LeakError: there are leaks; the message gives their number and the first few.
     """
     refuse_leaks(find_leaks(training, evaluation))
 
 
 def refuse_leaks(leaks: Sequence[Leak]) -> None:
-    """Raise the LeakError of `check_leaks` for leaks that were found before."""
+    """Raise the `LeakError` of `check_leaks` when there are leaks."""
     if leaks:
         shown = "; ".join(f"{leak.prompt[:80]!r}" for leak in leaks[:3])
         raise LeakError(
             f"{len(leaks)} evaluation prompts stand in the training data ({shown}); "
-            "a figure measured on them says nothing. Remove them, or split by prompt"
+            "expected none, as a figure measured on them says nothing. Remove them, or split by prompt"
         )
+
+
+def without_leaks(records: list[R], training: Iterable[Record], *, drop: bool) -> tuple[list[R], int]:
+    """Check records for leaks and leave the leaked ones out, if so asked.
+
+    Args:
+        records: the evaluation records.
+        training: the training records.
+        drop: leave records with leaked prompts out, instead of raising.
+
+    Returns:
+        The records whose prompts do not stand in the training data, and the number of leaked prompts.
+
+    Raises:
+        LeakError: there are leaks, and `drop` is false.
+    """
+    leaks = find_leaks(training, records)
+    if not drop:
+        refuse_leaks(leaks)
+    leaked = {leak.prompt for leak in leaks}
+    return [record for record in records if record_key(record) not in leaked], len(leaked)
 
 
 def _shingles(key: str) -> set[int]:

@@ -1,4 +1,4 @@
-"""Records to files: the long tables that `read_records` reads back, written whole or not at all."""
+"""Writes records to files that `read_records` can read. A file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ PERFORMANCE_COLUMNS = ("prompt", "messages", "model", "score", "cost_usd", "resp
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary sibling to write to; renamed to the path at the end, removed on an error."""
+    """Give a temporary file beside the path to write to. It is renamed to the path at the end, or removed on an error.
+
+    Raises:
+        InputError: the path is a folder, or its parent folder is missing.
+    """
     final = Path(path)
     if final.is_dir():
         raise InputError(f"{final} is a folder; expected the path of a file")
     if not final.parent.is_dir():
-        raise InputError(f"{final.parent} is no folder; make it first")
+        raise InputError(f"{final.parent} is no folder; expected a folder that is there")
     handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp" + final.suffix, dir=final.parent)
     os.close(handle)
     staging = Path(name)
@@ -39,15 +43,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_records(records: Sequence[Record], path: str | Path) -> Path:
-    """Write records of one kind as parquet, jsonl or csv, by the suffix.
+    """Write records of one kind as parquet, jsonl or csv. The suffix of the path decides.
 
     Raises:
-        InputError: no records, records of both kinds, or another suffix.
+        InputError: there are no records, or records of both kinds, or the suffix is another one.
     """
     path = Path(path)
     kinds = {isinstance(record, PreferenceRecord) for record in records}
     if len(kinds) != 1:
-        raise InputError("expected records of one kind: " + ("there are none" if not kinds else "there are both"))
+        raise InputError(
+            f"there are {'records of both kinds' if kinds else 'no records'}; expected records of one kind"
+        )
     columns = PREFERENCE_COLUMNS if kinds.pop() else PERFORMANCE_COLUMNS
     rows = [_row(record, columns) for record in records]
     write_rows(rows, columns, path)
@@ -55,10 +61,10 @@ def write_records(records: Sequence[Record], path: str | Path) -> Path:
 
 
 def write_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
-    """Write rows as parquet, jsonl or csv, by the suffix, atomically.
+    """Write rows as parquet, jsonl or csv, whole or not at all. The suffix of the path decides.
 
     Raises:
-        InputError: another suffix.
+        InputError: the suffix is another one.
     """
     writers = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
     writer = writers.get(path.suffix.lower())

@@ -1,1 +1,1 @@
-"""What was decided, and whether it still fits."""
+"""Watches what routers and cascades decide, and whether traffic and outcomes still fit the router."""

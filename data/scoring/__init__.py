@@ -1,1 +1,1 @@
-"""Score tables of queries: a file, a folder, a cluster."""
+"""Scores tables of queries: one file, a folder of parts, or a folder of parts on a cluster."""

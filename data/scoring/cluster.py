@@ -1,19 +1,20 @@
-"""The same batch job on many machines: Ray Data hands the parts to a pool of actors, each with a router of its own.
+"""Scores a folder of parts on many machines: Ray Data hands the parts to a pool of actors, each with its own router.
 
-A part is scored and written by the same code as on one machine, so the files are the same bit for bit. Sources and
-folder must be where every machine of the cluster can reach them.
+An actor scores and writes a part with the same code as one machine, so the files have the same bytes. Every machine of
+the cluster must reach the sources and the folder under the same paths.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...routers.base import Router
 from ...routers.errors import InputError, require
-from .folder import BatchResult, claim, existing, finished, score_part
+from .engine import ScoringResult
+from .folder import claim, existing, finished, score_part
 from .parts import Part, expand, is_parquet, parquet_chunks, parquet_parts
 from .selection import BatchOptions
 
@@ -27,79 +28,96 @@ def score_with_ray(
     identity: str,
     workers: int,
     on_rows: Callable[[int], object] | None = None,
-) -> BatchResult:
-    """Score parquet files into a folder of parts with Ray; see `score_folder`.
+) -> ScoringResult:
+    """Score parquet files into a folder of parts with Ray, as `score_folder` does on one machine.
 
-    On the cluster that Ray is connected to or that `RAY_ADDRESS` names, else on one of this machine.
+    The job runs on the cluster that Ray is connected to, or on the one that `RAY_ADDRESS` names. Otherwise it starts a
+    cluster on this machine.
 
     Args:
-        open_router: makes a router in each worker; it is sent there.
+        open_router: opens the router; it is sent to each worker and called there.
         sources: parquet files, or folders of them.
-        folder: the parts.
-        options: what is done with each row.
-        identity: of the router.
-        workers: actors, of one CPU each.
-        on_rows: called with the rows that were just done, after each part.
+        folder: the folder for the parts.
+        options: what the job does with each row.
+        identity: text that identifies the router, so that parts of two routers never mix.
+        workers: number of actors, which use one CPU each.
+        on_rows: called after each part with its number of rows.
+
+    Returns:
+        The counts of all parts.
 
     Raises:
         InputError: a source is no parquet file, the folder holds something else, or the cluster has too few CPUs.
-        DataError: a row has no query (unless skipped).
+        DataError: a row has no query, and bad rows are not skipped.
         MissingExtraError: Ray is not installed.
     """
     ray: Any = require("ray", "ray")
-    ray_data: Any = require("ray.data", "ray")
     folder = Path(folder).resolve()
     files = expand([str(Path(source).resolve()) for source in sources])
     others = [file for file in files if not is_parquet(file)]
     if others:
-        raise InputError(f"{others[:5]}: with Ray, parts are read alone; expected parquet files")
+        raise InputError(f"{others[:5]} are read from their start; expected parquet files, whose parts Ray reads alone")
     claim(folder, files, options, identity)
-    parts = [part for number, file in enumerate(files) for part in parquet_parts(file, number, options.rows_per_part)]
-    result = BatchResult()
+    result = ScoringResult()
+
+    def count(part: ScoringResult) -> None:
+        result.add(part)
+        if on_rows is not None:
+            on_rows(part.rows)
+
     missing: list[Part] = []
-    for part in parts:
-        done = finished(folder, part)
-        if done is None:
-            missing.append(part)
-        else:
-            result.add(done)
-            _tell(on_rows, done)
-    if not missing:
-        return result
+    for number, file in enumerate(files):
+        for part in parquet_parts(file, number, options.rows_per_part):
+            written = finished(folder, part)
+            if written is None:
+                missing.append(part)
+            else:
+                count(written)
+    if missing:
+        _connect(ray, workers)
+        for scored in _score_parts(open_router, missing, folder, options, workers):
+            count(scored)
+    return result
+
+
+def _connect(ray: Any, workers: int) -> None:
+    """Connect to a cluster, or start one, and check that it has room for the workers."""
     if not ray.is_initialized():
-        # One CPU more than the actors take, or Ray Data's own tasks would wait for them for ever.
-        here = None if os.environ.get("RAY_ADDRESS") else workers + 1
-        ray.init(num_cpus=here, include_dashboard=False, log_to_driver=False)
-    cpus = int(ray.cluster_resources().get("CPU", 0))
-    if cpus <= workers:
-        raise InputError(f"{workers} workers and {cpus} CPUs in the Ray cluster; expected at least one CPU more")
-    context = ray_data.DataContext.get_current()
-    context.enable_progress_bars = False
-    items = [{"number": number} for number in range(len(missing))]
-    # A block a part, so that every actor gets some.
+        # One CPU more than the actors take. Without it, Ray Data's own tasks would wait for ever.
+        cpus = None if os.environ.get("RAY_ADDRESS") else workers + 1
+        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+    available = int(ray.cluster_resources().get("CPU", 0))
+    if available <= workers:
+        raise InputError(
+            f"workers is {workers}, and the Ray cluster has {available} CPUs; expected at least one CPU more than "
+            "there are workers"
+        )
+
+
+def _score_parts(
+    open_router: Callable[[], Router], parts: list[Part], folder: Path, options: BatchOptions, workers: int
+) -> Iterator[ScoringResult]:
+    """Score parts on a cluster; yields the counts of each part when it is written."""
+    ray_data: Any = require("ray.data", "ray")
+    ray_data.DataContext.get_current().enable_progress_bars = False
+    items = [{"number": number} for number in range(len(parts))]
+    # One block for each part, so that every actor gets some.
     numbers = ray_data.from_items(items, override_num_blocks=len(items))
     outcomes = numbers.map_batches(
         _Worker,
-        fn_constructor_args=(open_router, missing, folder, options),
+        fn_constructor_args=(open_router, parts, folder, options),
         batch_size=1,
-        concurrency=min(workers, len(missing)),
+        concurrency=min(workers, len(parts)),
         num_cpus=1,
     )
     for row in outcomes.iter_rows():
         if row["error"] is not None:
             raise row["error"]
-        result.add(row["result"])
-        _tell(on_rows, row["result"])
-    return result
-
-
-def _tell(on_rows: Callable[[int], object] | None, done: BatchResult) -> None:
-    if on_rows is not None:
-        on_rows(done.rows)
+        yield row["result"]
 
 
 class _Worker:
-    """An actor: loads a router once, then scores parts."""
+    """An actor: it opens a router once, then scores parts."""
 
     def __init__(
         self, open_router: Callable[[], Router], parts: Sequence[Part], folder: Path, options: BatchOptions
@@ -117,7 +135,7 @@ class _Worker:
                 chunks = parquet_chunks(part, existing(part.source, self._options))
                 outcomes["result"].append(score_part(self._router, part, chunks, self._folder, self._options))
                 outcomes["error"].append(None)
-            except Exception as error:  # noqa: BLE001 - raised again where the user is, without Ray's own traceback
+            except Exception as error:  # noqa: BLE001 - raised again in the user's process, without Ray's traceback
                 outcomes["result"].append(None)
                 outcomes["error"].append(error)
         return outcomes

@@ -1,4 +1,4 @@
-"""Score a file: the rows as they are, with the score, the chosen model and the source added; in constant memory."""
+"""Scores one file into one file: each row as it is, with its score, its model and the source of the decision added."""
 
 from __future__ import annotations
 
@@ -7,34 +7,20 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ...routers.base import Policy, Router
+from ...routers.base import Router
 from ...routers.errors import DataError, InputError, require
-from ...routers.query import Query
-from ..queries import check_columns, query_of
 from ..rows import SUFFIXES, Row, Table, open_table
 from ..writers import atomic_path
+from .engine import ADDED, ROWS_PER_CHUNK, ScoringResult, check_table, score_chunk, usable_rows
 
-#: Rows scored at a time.
-ROWS_PER_CHUNK = 8_192
-ADDED = ("score", "model", "source")
+#: As an input: standard input. As an output: standard output.
 STANDARD = "-"
 
 Item = tuple[int, Row | DataError]
-
-
-@dataclass
-class Scored:
-    """What was done: rows scored, how many went to strong, how many were answered by which source, and bad rows."""
-
-    rows: int = 0
-    to_strong: int = 0
-    sources: dict[str, int] = field(default_factory=dict)
-    bad: list[DataError] = field(default_factory=list)
 
 
 def score_file(
@@ -42,69 +28,51 @@ def score_file(
     source: str,
     output: str | None,
     *,
-    policy: Policy | None = None,
+    threshold: float | None = None,
     columns: dict[str, str] | None = None,
     prefix: str = "",
     skip_bad: bool = False,
     on_rows: Callable[[int], object] | None = None,
-) -> Scored:
-    """Score every row of a file and write it with ``score``, ``model`` and ``source`` added.
+) -> ScoringResult:
+    """Score every row of a file and write the rows with the columns ``score``, ``model`` and ``source`` added.
+
+    Memory does not grow with the file.
 
     Args:
-        router: any router; a `FallbackRouter` says where it answered by rules.
-        source: txt (a query a line), jsonl, csv, tsv or parquet; "-" reads stdin, as jsonl when its
-            lines are objects, else as text.
-        output: a path, written under a temporary name and renamed at the end; its suffix is the format
-            (jsonl, csv, parquet). None or "-": jsonl to stdout.
-        policy: the threshold; None: the router's own.
-        columns: their column for ours, for ``prompt`` and ``messages``.
-        prefix: put before the three added names, for tables that have such columns.
-        skip_bad: leave bad rows out; they are counted and returned.
-        on_rows: called with the number of rows that were just done, after each chunk.
+        router: any router. A `FallbackRouter` names its source, so one sees which rows the rules answered.
+        source: a txt (one query a line), jsonl, csv, tsv or parquet file. "-" reads standard input: jsonl when its
+            first line starts an object, otherwise text.
+        output: the file to write; its suffix is the format (jsonl, csv or parquet). It is written under a temporary
+            name and renamed at the end. None or "-": jsonl to standard output.
+        threshold: a score at or above it goes to strong; None: the router's own threshold.
+        columns: the table's name of our columns ``prompt`` and ``messages``.
+        prefix: text before the names of the three added columns, for tables that have such columns already.
+        skip_bad: leave bad rows out; the result counts them.
+        on_rows: called after each chunk with the number of rows that were scored in it.
 
     Raises:
-        DataError: a row has no query (unless skipped).
-        InputError: no such file, an unknown format, or a column that is there already.
+        DataError: a row has no query, and `skip_bad` is false.
+        InputError: there is no such file, its format is unknown, or a column is there already.
     """
     table = _standard_input() if source == STANDARD else open_table(source)
     names = columns or {}
     added = [prefix + name for name in ADDED]
-    taken = [name for name in added if name in table.columns]
-    if taken:
-        raise InputError(f"{table.name} has columns {taken} already; choose other names with --prefix routed_")
-    check_columns(table.name, table.columns, names)
-    scored = Scored()
+    check_table(table.name, table.columns, names, added)
+    threshold = router.threshold if threshold is None else threshold
+    models = (router.weak, router.strong)
+    result = ScoringResult()
     with _writer(output, table, added) as write:
         rows = iter(table.rows)
         while chunk := list(islice(rows, ROWS_PER_CHUNK)):
-            kept, queries = _queries(table.name, chunk, names, skip_bad=skip_bad, bad=scored.bad)
-            for row, decision in zip(kept, router.route_batch(queries, policy), strict=True):
-                write({**row, **dict(zip(added, (decision.score, decision.model, decision.source), strict=True))})
-                scored.sources[decision.source] = scored.sources.get(decision.source, 0) + 1
-                scored.to_strong += decision.model == router.strong
-            scored.rows += len(kept)
+            usable, queries = usable_rows(table.name, chunk, names, result.skip if skip_bad else None)
+            scored = score_chunk(router, queries, threshold)
+            values = zip(scored.scores.tolist(), scored.to_strong.tolist(), scored.sources, strict=True)
+            for row, (score, to_strong, decided_by) in zip(usable.values(), values, strict=True):
+                write({**row, **dict(zip(added, (score, models[to_strong], decided_by), strict=True))})
+            result.add(scored.result())
             if on_rows is not None:
-                on_rows(len(kept))
-    return scored
-
-
-def _queries(
-    name: str, chunk: list[Item], columns: dict[str, str], *, skip_bad: bool, bad: list[DataError]
-) -> tuple[list[Row], list[Query]]:
-    kept: list[Row] = []
-    queries: list[Query] = []
-    for number, row in chunk:
-        try:
-            if isinstance(row, DataError):
-                raise row
-            queries.append(query_of(name, number, row, columns))
-        except DataError as error:
-            if not skip_bad:
-                raise
-            bad.append(error)
-        else:
-            kept.append(row)
-    return kept, queries
+                on_rows(len(usable))
+    return result
 
 
 def _standard_input() -> Table:
@@ -157,7 +125,7 @@ def _writer(output: str | None, table: Table, added: list[str]) -> Iterator[Call
 
 
 def _json(row: dict[str, Any]) -> str:
-    return json.dumps(row, default=str)  # ASCII: lone surrogates survive
+    return json.dumps(row, default=str)  # as ASCII, so that lone surrogates can be written
 
 
 @contextmanager

@@ -1,16 +1,16 @@
-"""Score tables larger than memory into a folder of parts: constant memory, every core, and a kill costs one part.
+"""Scores tables larger than memory into a folder of parts, in constant memory and on every core.
 
-A part is written under a temporary name and renamed, so what has its name is whole: a job that is started again goes
-on with the parts that are not there. The same part gives the same bytes, whoever scores it and when.
+A part is written under a temporary name and renamed when it is whole. A job that is killed loses at most one part; when
+it is started again, it scores only the parts that are missing. A part has the same bytes wherever it is scored.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from ...routers.base import Router
 from ...routers.errors import DataError, InputError, require
 from ...routers.query import Query
 from ..writers import atomic_path
+from .engine import ROWS_PER_CHUNK, ScoringResult, score_chunk
 from .parts import (
-    ROWS_PER_CHUNK,
     Chunk,
     Part,
     expand,
@@ -34,55 +34,13 @@ from .parts import (
 )
 from .selection import BatchOptions, prepare
 
-#: Describes the job in its folder. Readers of parquet folders pass over names that begin with an underscore.
+#: The file that describes the job in its folder. Readers of parquet folders ignore names that begin with "_".
 STATE = "_scored.json"
-#: Bad rows whose errors are kept; the rest is counted.
-MAX_ERRORS = 20
-#: Chunks in a row group of the output.
+#: Number of chunks in a row group of the output.
 _CHUNKS_PER_GROUP = 8
-#: Chunks that are scored at a time: while Python prepares one, the tokenizer and the graph have the other.
+#: Number of chunks that are scored at a time: Python prepares one while the tokenizer and the graph run on the other.
 _SCORING = 2
 _METADATA = b"routelearn"
-
-
-@dataclass
-class BatchResult:
-    """What was done, over parts of this run and of earlier ones.
-
-    Attributes:
-        rows: scored.
-        to_strong: how many went to strong.
-        sources: how many were answered by whom.
-        skipped: rows left out because they have no query.
-        parts: written, in all.
-        reused: of them, by earlier runs.
-        errors: of the first bad rows of this run.
-    """
-
-    rows: int = 0
-    to_strong: int = 0
-    sources: dict[str, int] = field(default_factory=dict)
-    skipped: int = 0
-    parts: int = 0
-    reused: int = 0
-    errors: list[DataError] = field(default_factory=list)
-
-    def skip(self, error: DataError) -> None:
-        """Count a bad row."""
-        self.skipped += 1
-        if len(self.errors) < MAX_ERRORS:
-            self.errors.append(error)
-
-    def add(self, other: BatchResult) -> None:
-        """Count in another result."""
-        self.rows += other.rows
-        self.to_strong += other.to_strong
-        self.skipped += other.skipped
-        self.parts += other.parts
-        self.reused += other.reused
-        for name, count in other.sources.items():
-            self.sources[name] = self.sources.get(name, 0) + count
-        self.errors += other.errors[: MAX_ERRORS - len(self.errors)]
 
 
 def score_folder(
@@ -93,25 +51,40 @@ def score_folder(
     *,
     identity: str,
     on_rows: Callable[[int], object] | None = None,
-) -> BatchResult:
-    """Score files, folders of parquet files or hub ids into a folder of parquet parts; go on where a run ended.
+) -> ScoringResult:
+    """Score files, folders of parquet files or hub ids into a folder of parquet parts.
+
+    Parts that an earlier run of the same job wrote are not scored again.
 
     Args:
         router: any router.
-        sources: parquet files are read part by part; what else there is, from its start.
-        folder: made if need be; it may hold parts of the same job only.
-        options: what is done with each row.
-        identity: of the router, so that parts of two routers never mix.
-        on_rows: called with the rows that were just done, after each chunk.
+        sources: files, folders of parquet files, or hub ids. A part of a parquet file is read alone; other formats are
+            read from their start.
+        folder: the folder for the parts. It is created if it is missing; it may hold only parts of the same job.
+        options: what the job does with each row.
+        identity: text that identifies the router, so that parts of two routers never mix.
+        on_rows: called after each chunk with the number of rows that were scored in it.
+
+    Returns:
+        The counts of all parts.
 
     Raises:
-        DataError: a row has no query (unless skipped), or a file cannot be read. Finished parts stay.
+        DataError: a row has no query, and bad rows are not skipped; or a file cannot be read. Finished parts stay.
         InputError: the folder holds something else, or the options do not fit the tables.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.data import BatchOptions, score_folder
+        >>> router = routelearn.load("router/")
+        >>> options = BatchOptions(threshold=router.threshold)
+        >>> result = score_folder(router, ["queries.txt"], "parts-example", options, identity="router 1")
+        >>> result.parts, result.skipped
+        (1, 0)
     """
     folder = Path(folder)
     files = expand(sources)
     claim(folder, files, options, identity)
-    result = BatchResult()
+    result = ScoringResult()
     for number, source in enumerate(files):
         for part, chunks in _parts(source, number, options, result.skip):
             done = finished(folder, part)
@@ -126,7 +99,7 @@ def score_folder(
 def _parts(
     source: str, file: int, options: BatchOptions, on_bad: Callable[[DataError], object]
 ) -> Iterator[tuple[Part, Iterable[Chunk]]]:
-    """The parts of a source in order, with their rows."""
+    """The parts of a source in order, with the chunks of each."""
     if is_parquet(source):
         columns = existing(source, options)
         for part in parquet_parts(source, file, options.rows_per_part):
@@ -139,7 +112,7 @@ def _parts(
 
 
 def existing(source: str, options: BatchOptions) -> list[str] | None:
-    """The columns to read of a parquet file, of those that it has; None: all."""
+    """The columns of a parquet file that the job reads; None: all columns."""
     if options.needed is None:
         return None
     there = parquet_shape(source)[0].names
@@ -153,13 +126,13 @@ def score_part(
     folder: Path,
     options: BatchOptions,
     on_rows: Callable[[int], object] | None = None,
-) -> BatchResult:
-    """Score one part and write it: one thread reads ahead, two score, this one writes."""
-    result = BatchResult(parts=1)
-    prepared = (prepare(part.source, first, table, options, result.skip) for first, table in chunks)
+) -> ScoringResult:
+    """Score one part and write it. One thread reads ahead, two threads score, and the calling thread writes."""
+    result, left_out = ScoringResult(parts=1), ScoringResult()
+    prepared = (prepare(part.source, first, table, options, left_out.skip) for first, table in chunks)
     path = folder / part.name
     with _PartWriter(path) as write, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(_SCORING) as scorers:
-        scoring: deque[Future[tuple[Any, BatchResult]]] = deque()
+        scoring: deque[Future[tuple[Any, ScoringResult]]] = deque()
 
         def take() -> None:
             table, counts = scoring.popleft().result()
@@ -176,16 +149,17 @@ def score_part(
                 take()
         while scoring:
             take()
+        result.add(left_out)
         write.finish(asdict(replace(result, errors=[])))
     return result if path.exists() else replace(result, parts=0)
 
 
 class _PartWriter:
-    """Writes one part under a temporary name, which `finish` makes its own."""
+    """Writes one part under a temporary name; `finish` renames it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._staging = path.with_name(f".{path.name}.tmp")  # a kill leaves it, and the next run writes it anew
+        self._staging = path.with_name(f".{path.name}.tmp")  # a kill leaves this file, and the next run overwrites it
         self._waiting: list[Any] = []
         self._writer: Any = None
 
@@ -212,7 +186,7 @@ class _PartWriter:
         self._writer.write_table(group, row_group_size=group.num_rows or None)
 
     def finish(self, content: dict[str, Any]) -> None:
-        """The part is whole; without a single table there is none."""
+        """Add the counts to the file and rename it. When no table was written, there is no file."""
         if self._waiting:
             self._flush()
         if self._writer is None:
@@ -223,21 +197,20 @@ class _PartWriter:
         self._staging.replace(self._path)
 
 
-def _score(router: Router, table: Any, queries: list[Query], options: BatchOptions) -> tuple[Any, BatchResult]:
-    """The table with score, model and source, and what to count of it."""
+def _score(router: Router, table: Any, queries: list[Query], options: BatchOptions) -> tuple[Any, ScoringResult]:
+    """The chunk with the columns score, model and source, and its counts."""
     arrow: Any = require("pyarrow", "data")
-    assessment = router.assess(queries)
-    scores, to_strong, _ = router.goes_to_strong(assessment, options.threshold)
+    scored = score_chunk(router, queries, options.threshold)
     names = arrow.array([router.weak, router.strong])
-    models = names.take(arrow.array(np.asarray(to_strong, np.int8)))
-    added = (arrow.array(np.asarray(scores, np.float32)), models, arrow.array(assessment.sources, arrow.string()))
+    models = names.take(arrow.array(np.asarray(scored.to_strong, np.int8)))
+    added = (arrow.array(np.asarray(scored.scores, np.float32)), models, arrow.array(scored.sources, arrow.string()))
     for name, column in zip(options.added, added, strict=True):
         table = table.append_column(name, column)
-    return table, BatchResult(len(queries), int(np.count_nonzero(to_strong)), dict(Counter(assessment.sources)))
+    return table, scored.result()
 
 
-def finished(folder: Path, part: Part) -> BatchResult | None:
-    """What an earlier run wrote of a part; None: nothing."""
+def finished(folder: Path, part: Part) -> ScoringResult | None:
+    """The counts of a part that an earlier run wrote; None when the part is missing."""
     parquet: Any = require("pyarrow.parquet", "data")
     path = folder / part.name
     if not path.is_file():
@@ -245,15 +218,15 @@ def finished(folder: Path, part: Part) -> BatchResult | None:
     try:
         content = json.loads(parquet.read_metadata(path).metadata[_METADATA])
     except Exception as error:  # pyarrow raises several unrelated classes
-        raise InputError(f"{path} is no part of this job ({error}); remove it, and it is scored again") from error
-    return replace(BatchResult(**content), reused=1)
+        raise InputError(f"{path} is no part of this job ({error}); remove the file to score the part again") from error
+    return replace(ScoringResult(**content), reused=1)
 
 
 def claim(folder: Path, files: Sequence[str], options: BatchOptions, identity: str) -> None:
-    """Make a folder this job's, or find that it is.
+    """Take a folder for this job: describe the job in it, or check that it holds this same job.
 
     Raises:
-        InputError: it holds another job's parts, or something else.
+        InputError: the folder holds the parts of another job, or something else.
     """
     job = {"router": identity, "options": asdict(options), "files": [_fingerprint(file) for file in files]}
     job = json.loads(json.dumps(job))

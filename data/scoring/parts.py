@@ -1,4 +1,4 @@
-"""Tables larger than memory, in parts that a job can do again alone; each part comes as Arrow tables of few rows."""
+"""Splits tables larger than memory into parts, which a job can redo one by one, and reads each part in chunks."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 
 from ...routers.errors import DataError, InputError, require
 from ..rows import SUFFIXES, Row, open_table
+from .engine import ROWS_PER_CHUNK
 
-#: Rows of a chunk: enough for batches of like length, and a few megabytes.
-ROWS_PER_CHUNK = 8_192
-#: Rows of a part, about: what is done again after a kill.
+#: Approximate number of rows of a part. A job that is killed loses at most one part.
 ROWS_PER_PART = 131_072
-#: Bytes read at a time from a column of a parquet file, in the place of whole row groups.
+#: Number of bytes that are read at a time from a column of a parquet file, instead of whole row groups.
 _BUFFER = 1 << 20
 
-Chunk = tuple[int, Any]  # number of the first row, from 1; pyarrow.Table
+#: The number of the first row, from 1, and the rows as a pyarrow.Table.
+Chunk = tuple[int, Any]
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some consecutive rows of a source.
+    """A range of consecutive rows of a source.
 
     Attributes:
         source: the file or hub id, as the user named it.
-        file: its place among the sources.
-        number: of the part within the source.
-        first_row: number of its first row, from 1.
-        groups: of a parquet file, its row groups, from and before.
+        file: place of the source among all sources, from 0.
+        number: place of the part within the source, from 0.
+        first_row: number of the first row of the part, from 1.
+        groups: for a parquet file, the first row group of the part and the one after its last; otherwise None.
     """
 
     source: str
@@ -41,36 +41,36 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Of the file that holds what became of it."""
+        """Name of the output file of the part."""
         return f"{self.file:04d}-{self.number:05d}.parquet"
 
 
 def expand(sources: Sequence[str]) -> list[str]:
-    """The files meant: of a folder of parquet files, each of them, by name.
+    """Replace each folder of parquet files by its files, sorted by name.
 
     Raises:
-        InputError: none, or one of them twice.
+        InputError: there is no file, or a file is named twice.
     """
-    found: list[str] = []
+    files: list[str] = []
     for source in sources:
         path = Path(source)
         inside = sorted(path.rglob("*.parquet")) if path.is_dir() else []
-        found += [str(file) for file in inside] or [source]
-    if not found or len(set(found)) != len(found):
-        raise InputError(f"expected distinct files, got {found[:20]}")
-    return found
+        files += [str(file) for file in inside] or [source]
+    if not files or len(set(files)) != len(files):
+        raise InputError(f"the sources are {files[:20]}; expected one or more distinct files")
+    return files
 
 
 def is_parquet(source: str) -> bool:
-    """Whether parts of it can be read alone."""
+    """Whether the source is a parquet file, whose parts can be read alone."""
     return SUFFIXES.get(Path(source).suffix.lower()) == "parquet" and Path(source).is_file()
 
 
 def parquet_parts(source: str, file: int, rows_per_part: int = ROWS_PER_PART) -> list[Part]:
-    """The parts of a parquet file: as many whole row groups as make `rows_per_part` rows.
+    """The parts of a parquet file. Each part is as many whole row groups as make `rows_per_part` rows.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     metadata = _open(source).metadata
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
@@ -85,24 +85,24 @@ def parquet_parts(source: str, file: int, rows_per_part: int = ROWS_PER_PART) ->
 
 
 def parquet_shape(source: str) -> tuple[Any, int]:
-    """The pyarrow schema of a parquet file, and how many rows it has.
+    """The pyarrow schema of a parquet file, and its number of rows.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     file = _open(source)
     return file.schema_arrow, file.metadata.num_rows
 
 
 def parquet_chunks(part: Part, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
-    """The rows of a part of a parquet file.
+    """Read the chunks of a part of a parquet file.
 
     Args:
-        part: with row groups.
-        columns: those to read; None: all.
+        part: a part with row groups, from `parquet_parts`.
+        columns: names of the columns to read; None: all columns.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     arrow: Any = require("pyarrow", "data")
     assert part.groups is not None
@@ -119,18 +119,18 @@ def parquet_chunks(part: Part, columns: Sequence[str] | None = None) -> Iterator
 
 
 def stream_chunks(source: str, on_bad: Callable[[DataError], object] | None = None) -> Iterator[Chunk]:
-    """The rows of a source that can only be read from its start.
+    """Read the chunks of a source that can only be read from its start.
 
-    Text files through our own readers, which know the true row of an error; hub ids through the `datasets` library.
-    Columns and their types are those of the first chunk.
+    Text files are read by our own readers, which know the row number of an error, and hub ids by the `datasets`
+    library. The first chunk decides the columns and their types.
 
     Args:
         source: a csv, tsv, jsonl or txt file, or a hub id.
-        on_bad: called for each row that cannot be read; None: the first of them is raised.
+        on_bad: called with the error of each row that cannot be read; None: the first such row raises.
 
     Raises:
-        DataError: a row cannot be read, or has other types than the rows before.
-        InputError: no such file.
+        DataError: a row cannot be read, or its types differ from those of the rows before.
+        InputError: there is no such file.
     """
     arrow: Any = require("pyarrow", "data")
     table = open_table(source)
@@ -154,11 +154,11 @@ def stream_chunks(source: str, on_bad: Callable[[DataError], object] | None = No
 
 
 def _schema(arrow: Any, rows: list[Row]) -> Any:
-    """Every column of the rows; one without a value is text."""
+    """The schema of the rows, with every column. A column without a value has the type text."""
     names = dict.fromkeys(name for row in rows for name in row)
-    found = arrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
+    schema = arrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
     return arrow.schema(
-        [field.with_type(arrow.string()) if arrow.types.is_null(field.type) else field for field in found]
+        [field.with_type(arrow.string()) if arrow.types.is_null(field.type) else field for field in schema]
     )
 
 

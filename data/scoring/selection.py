@@ -1,4 +1,4 @@
-"""The rows of a batch job: which are wanted, what their queries are, and what stays of their columns."""
+"""Prepares the rows of a batch job: selects rows, reads their queries, and keeps the wanted columns."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from ...routers.errors import DataError, InputError, require
 from ...routers.query import Query
-from ..queries import MESSAGES, PROMPT, check_columns, query_of
-from .file import ADDED
+from ..queries import MESSAGES, PROMPT
+from .engine import ADDED, check_table, usable_rows
 from .parts import ROWS_PER_PART
 
 _COMPARISON = re.compile(r"\s*(.+?)\s*(==|!=|<=|>=|<|>| in | not in )\s*(.+?)\s*")
@@ -21,16 +21,24 @@ _COMPARISON = re.compile(r"\s*(.+?)\s*(==|!=|<=|>=|<|>| in | not in )\s*(.+?)\s*
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a job does with each row.
+    """Settings of a batch job.
 
     Attributes:
         threshold: a score at or above it goes to strong.
-        columns: their column for ours, for ``prompt`` and ``messages``.
-        keep: the columns to write beside the three added ones; None: all.
-        where: comparisons "column == value", of which all must hold; the other rows are left out.
-        prefix: put before the three added names.
+        columns: the table's name of our columns ``prompt`` and ``messages``.
+        keep: names of the columns to write beside the three added ones; None: all columns.
+        where: comparisons such as "language == en". Rows for which one of them does not hold are left out.
+        prefix: text before the names of the three added columns.
         skip_bad: leave rows without a query out, and count them.
-        rows_per_part: about; of a parquet file, whole row groups.
+        rows_per_part: approximate number of rows of a part. A part of a parquet file is whole row groups.
+
+    Example:
+        >>> from routelearn.data import BatchOptions
+        >>> options = BatchOptions(threshold=0.5, keep=("id",), where=("language == en",), prefix="routed_")
+        >>> options.added
+        ['routed_score', 'routed_model', 'routed_source']
+        >>> options.needed
+        ['id', 'language', 'prompt', 'messages']
     """
 
     threshold: float
@@ -43,12 +51,12 @@ class BatchOptions:
 
     @property
     def added(self) -> list[str]:
-        """Names of the three added columns."""
+        """The names of the three added columns."""
         return [self.prefix + name for name in ADDED]
 
     @property
     def needed(self) -> list[str] | None:
-        """The columns to read; None: all."""
+        """The names of the columns to read; None: all columns."""
         if self.keep is None:
             return None
         compared = [comparison(text)[0] for text in self.where]
@@ -57,15 +65,15 @@ class BatchOptions:
 
 
 def comparison(text: str) -> tuple[str, str, Any]:
-    """Column, operator and value of "column == value"; the value is JSON, or else the text itself.
+    """Split "column == value" into column, operator and value. The value is read as JSON, or else taken as text.
 
     Raises:
-        InputError: it is no comparison.
+        InputError: the text is no comparison.
     """
-    found = _COMPARISON.fullmatch(text)
-    if found is None:
+    match = _COMPARISON.fullmatch(text)
+    if match is None:
         raise InputError(f"--where {text!r}; expected a comparison as 'language == en' or 'turns in [1, 2]'")
-    column, operator, value = found.groups()
+    column, operator, value = match.groups()
     try:
         return column, operator.strip(), json.loads(value)
     except ValueError:
@@ -75,23 +83,23 @@ def comparison(text: str) -> tuple[str, str, Any]:
 def prepare(
     name: str, first: int, table: Any, options: BatchOptions, on_bad: Callable[[DataError], object]
 ) -> tuple[Any, list[Query]]:
-    """The rows of a chunk that are wanted and usable, and their queries.
+    """Select the rows of a chunk that are wanted and usable, and read their queries.
 
     Args:
-        name: of the source, for messages.
-        first: number of the chunk's first row.
-        table: a pyarrow table.
-        options: of the job.
-        on_bad: called for each row that is skipped.
+        name: name of the source, for messages.
+        first: number of the first row of the chunk, from 1.
+        table: the chunk, a pyarrow table.
+        options: settings of the job.
+        on_bad: called with the error of each row that is skipped.
+
+    Returns:
+        The chunk with the selected rows and columns, and the query of each row.
 
     Raises:
-        DataError: a row has no query (unless skipped).
+        DataError: a row has no query, and bad rows are not skipped.
         InputError: the options do not fit the table.
     """
-    check_columns(name, table.column_names, options.columns)
-    taken = [column for column in options.added if column in table.column_names]
-    if taken:
-        raise InputError(f"{name} has columns {taken} already; choose other names with --prefix routed_")
+    check_table(name, table.column_names, options.columns, options.added)
     numbers = np.arange(first, first + table.num_rows)
     if options.where:
         table, numbers = _filtered(name, table, numbers, options.where)
@@ -99,21 +107,14 @@ def prepare(
     queries = _plain(table, prompt, messages)
     if queries is None:
         rows = table.select([column for column in (prompt, messages) if column in table.column_names]).to_pylist()
-        queries, kept = [], []
-        for place, row in enumerate(rows):
-            try:
-                queries.append(query_of(name, int(numbers[place]), row, options.columns))
-                kept.append(place)
-            except DataError as error:
-                if not options.skip_bad:
-                    raise
-                on_bad(error)
-        if len(kept) < len(rows):
-            table = table.take(kept)
+        numbered = zip(numbers.tolist(), rows, strict=True)
+        usable, queries = usable_rows(name, numbered, options.columns, on_bad if options.skip_bad else None)
+        if len(usable) < len(rows):
+            table = table.take(list(usable))
     if options.keep is not None:
         missing = [column for column in options.keep if column not in table.column_names]
         if missing:
-            raise InputError(f"{name} has no columns {missing}; there are {table.column_names}")
+            raise InputError(f"{name} has no columns {missing}; expected some of {table.column_names}")
         table = table.select(list(options.keep))
     return table, queries
 
@@ -130,7 +131,7 @@ def _filtered(name: str, table: Any, numbers: Any, where: Sequence[str]) -> tupl
 
 
 def _plain(table: Any, prompt: str, messages: str) -> list[Query] | None:
-    """The prompts, where every row has one and none is a chat: the quick way."""
+    """The prompts as one column, which is fast; None when a row has no prompt or is a chat."""
     arrow: Any = require("pyarrow", "data")
     if prompt not in table.column_names:
         return None

@@ -20,7 +20,8 @@ import pyarrow.parquet
 import pytest
 
 from routelearn.data.sample import generate_sample
-from routelearn.data.scoring.folder import STATE, BatchResult, score_folder
+from routelearn.data.scoring.engine import ScoringResult
+from routelearn.data.scoring.folder import STATE, score_folder
 from routelearn.data.scoring.selection import BatchOptions, comparison
 from routelearn.policies.threshold import Threshold
 from routelearn.routers.errors import DataError, InputError
@@ -51,12 +52,12 @@ def options(**changes: object) -> BatchOptions:
     return BatchOptions(**{"threshold": 0.5, "rows_per_part": 400, **changes})  # type: ignore[arg-type]
 
 
-Job = Callable[..., tuple[BatchResult, pandas.DataFrame]]
+Job = Callable[..., tuple[ScoringResult, pandas.DataFrame]]
 
 
 @pytest.fixture
 def job(router: LearnedRouter, tmp_path: Path) -> Job:
-    def run(*sources: object, out: str = "out", **changes: object) -> tuple[BatchResult, pandas.DataFrame]:
+    def run(*sources: object, out: str = "out", **changes: object) -> tuple[ScoringResult, pandas.DataFrame]:
         names = [str(source) for source in sources]
         found = score_folder(FallbackRouter(router), names, tmp_path / out, options(**changes), identity="a router")
         return found, pandas.read_parquet(tmp_path / out)
