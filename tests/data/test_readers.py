@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from routelearn.cli.opening import parse_pairs
 from routelearn.data.parser import ReadOptions, RecordParser
-from routelearn.data.readers import parse_source, read_many, read_records
+from routelearn.data.readers import parse_source, read_all, read_many, read_records
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
 from routelearn.data.writers import write_records
 from routelearn.routers.errors import DataError, InputError
@@ -360,3 +360,14 @@ def test_the_real_arena_file_keeps_its_censored_rows(real_data: Path) -> None:
 def test_the_real_wide_file_is_read(real_data: Path) -> None:
     found = read_records(real_data / "mmlu_pro" / "performance_wide.parquet")
     assert (found.kind, found.rows, len({r.models for r in found.records})) == ("wide", 9410, 14)
+
+
+def test_several_sources_are_read_into_one_list_without_their_weights(tmp_path: Path) -> None:
+    records = [PerformanceRecord("hi", "a", 0.5), PerformanceRecord("ho", "b", 1.0)]
+    for name in ("one.jsonl", "two.csv"):
+        write_records(records, tmp_path / name)
+    read = read_all([f"{tmp_path}/one.jsonl@0.5", tmp_path / "two.csv"])
+    assert [(record.query, record.models, record.weight) for record in read] == [
+        ("hi", ("a",), 1.0),
+        ("ho", ("b",), 1.0),
+    ] * 2

@@ -20,7 +20,8 @@ import pyarrow.parquet
 import pytest
 
 from routelearn.data.sample import generate_sample
-from routelearn.data.scoring.engine import ScoringResult
+from routelearn.data.scoring.engine import MAX_ERRORS, ScoringResult
+from routelearn.data.scoring.file import score_file
 from routelearn.data.scoring.folder import STATE, score_folder
 from routelearn.data.scoring.selection import BatchOptions, comparison
 from routelearn.policies.threshold import Threshold
@@ -79,6 +80,27 @@ def test_rows_and_decisions_are_those_of_the_router(job: Job, big: Path, router:
     assert (result.rows, result.parts, result.reused) == (N, 3, 0)
     assert result.to_strong == sum(decision.model == router.strong for decision in decisions)
     assert result.sources == found["source"].value_counts().to_dict()
+
+
+def test_a_file_and_a_folder_are_scored_by_one_engine(
+    job: Job, big: Path, router: LearnedRouter, tmp_path: Path
+) -> None:
+    in_parts, parts = job(big)
+    result = score_file(FallbackRouter(router), str(big), str(tmp_path / "out.parquet"), threshold=0.5)
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "out.parquet"), parts)
+    assert (result.rows, result.to_strong, result.sources) == (in_parts.rows, in_parts.to_strong, in_parts.sources)
+    assert (result.parts, result.reused, result.skipped, result.errors) == (0, 0, 0, [])
+
+
+def test_bad_rows_of_a_file_are_counted_and_the_first_errors_kept(router: LearnedRouter, tmp_path: Path) -> None:
+    lines = ["not JSON" if row % 2 else json.dumps({"prompt": f"What is {row} plus 2?"}) for row in range(60)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    result = score_file(router, str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), skip_bad=True)
+    assert (result.rows, result.skipped, len(result.errors)) == (30, 30, MAX_ERRORS)
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 30
+    with pytest.raises(DataError, match="row 2"):
+        score_file(router, str(tmp_path / "in.jsonl"), str(tmp_path / "no.jsonl"))
+    assert not (tmp_path / "no.jsonl").exists()
 
 
 def test_columns_and_rows_can_be_chosen(job: Job, big: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from routelearn.data.readers import read_records
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, record_key
 from routelearn.data.sample import POOL, generate_sample, write_sample
-from routelearn.data.splits import check_leaks, deduplicate, find_leaks, split_by_prompt
+from routelearn.data.splits import check_leaks, deduplicate, find_leaks, split_by_prompt, without_leaks
 from routelearn.routers.errors import InputError, LeakError
 
 LONG = (
@@ -93,3 +93,14 @@ def test_the_sample_is_what_it_says() -> None:
         [record for record in sample.performances if record.split != "test"],
         [record for record in sample.performances if record.split == "test"],
     )
+
+
+def test_leaked_records_are_left_out_or_refused() -> None:
+    records = [
+        PerformanceRecord(text, "a", 1.0) for text in ("What is 2 plus 2?", "Name a city.", "what is 2  plus 2?")
+    ]
+    training = records[:1]
+    assert without_leaks(records, training, drop=True) == ([records[1]], 1)
+    assert without_leaks(records[1:2], training, drop=False) == ([records[1]], 0)
+    with pytest.raises(LeakError, match="expected none"):
+        without_leaks(records, training, drop=False)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from routelearn.monitoring import alarms, decision_log, escalation, routing
 from routelearn.monitoring.alarms import DriftAlarm
 from routelearn.monitoring.drift import DriftMonitor
 from routelearn.monitoring.escalation import EscalationMonitor
@@ -290,3 +291,17 @@ def test_everything_is_plain_data(router: LearnedRouter) -> None:
     json.dumps(monitor.as_dict(), allow_nan=False)
     monitor.observe_batch(router.route_batch(["hi"] * 600), router.assess(["hi"] * 600), 0.1)
     json.dumps(monitor.as_dict(), allow_nan=False)
+
+
+def test_only_monitors_and_availabilities_have_metrics() -> None:
+    with pytest.raises(
+        InputError, match="got a dict; expected an EscalationMonitor, a RouteMonitor or an Availability"
+    ):
+        register({}, CollectorRegistry())  # type: ignore[arg-type]
+
+
+def test_every_monitor_logs_under_the_documented_name() -> None:
+    documented = (Path(__file__).resolve().parents[2] / "docs" / "monitoring.md").read_text()
+    assert "`routelearn.monitoring`" in documented
+    for module in (alarms, decision_log, escalation, routing):
+        assert module.logger.name == "routelearn.monitoring"
