@@ -1,10 +1,15 @@
-"""Fixtures: tiny encoders, a sample, trained bundles, and where the real data is."""
+"""Fixtures: tiny encoders, a sample, trained bundles, and where the real data is.
+
+Encoders and bundles are made once in a run for all its processes (helpers/built_once.py). They are not kept from run
+to run: they take some 30 seconds of two cores, and whoever changes the training wants to see them trained.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if (
     "PYTEST_XDIST_WORKER" in os.environ
@@ -13,10 +18,9 @@ if (
 
 import numpy as np
 import pytest
-import torch
-import transformers
+from helpers.built_once import built_once
+from helpers.quick import count_processes, mark_slow_tests, pytest_runtest_protocol, refuse_unless_slow
 from hypothesis import HealthCheck, settings
-from model2vec import StaticModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from routelearn.data.records import PerformanceRecord
@@ -24,20 +28,39 @@ from routelearn.data.sample import Sample, generate_sample
 from routelearn.data.sample_text import TOPICS
 from routelearn.routers.golden import GOLDEN_QUERIES
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.training.bert.config import BertConfig
-from routelearn.training.bert.train import train_bert
-from routelearn.training.frozen.config import FrozenConfig
-from routelearn.training.frozen.train import train_frozen
-from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
-from routelearn.training.similarity.train import SimilarityConfig, train_similarity
-from routelearn.training.verifier.config import VerifierConfig
-from routelearn.training.verifier.train import train_verifier
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import; fixtures do it when they need them
+    from routelearn.training.bert.config import BertConfig
+    from routelearn.training.frozen.config import FrozenConfig
+    from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
+    from routelearn.training.verifier.config import VerifierConfig
+
+__all__ = ["pytest_runtest_protocol"]
 
 ROOT = Path(__file__).resolve().parent.parent
 # A busy machine is no reason to fail: nothing here is asserted of time.
 settings.register_profile("routelearn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("routelearn")
 DATA = Path(os.environ.get("ROUTELEARN_DATA") or ROOT / ".." / "shared" / "data").resolve()
+
+
+def pytest_configure() -> None:
+    count_processes()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest picks tests by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests, and let their files come first: two processes then end at about the same time."""
+    mark_slow_tests(items)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all processes of this run."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -62,13 +85,17 @@ def tiny_tokenizer(*special: str) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_encoder(shared: Path) -> Path:
     """A model2vec folder with random vectors."""
-    tokenizer = tiny_tokenizer()
-    vectors = np.random.default_rng(0).standard_normal((tokenizer.get_vocab_size(), 64)).astype(np.float32)
-    folder = tmp_path_factory.mktemp("encoder") / "tiny"
-    StaticModel(vectors, tokenizer, normalize=True).save_pretrained(folder)
-    return folder
+
+    def build(folder: Path) -> None:
+        from model2vec import StaticModel
+
+        tokenizer = tiny_tokenizer()
+        vectors = np.random.default_rng(0).standard_normal((tokenizer.get_vocab_size(), 64)).astype(np.float32)
+        StaticModel(vectors, tokenizer, normalize=True).save_pretrained(folder)
+
+    return built_once(shared / "encoder" / "tiny", build)
 
 
 TINY = {
@@ -82,6 +109,10 @@ TINY = {
 
 def save_transformer(folder: Path, kind: str) -> Path:
     """A randomly initialised "bert", "mpnet" or Llama-style decoder ("llama") with its tokenizer, as a local folder."""
+    refuse_unless_slow("makes a transformer")
+    import torch
+    import transformers
+
     torch.manual_seed(0)
     special = [] if kind == "llama" else ["[CLS]", "[SEP]"]
     tokenizer = tiny_tokenizer(*special)
@@ -102,14 +133,26 @@ def save_transformer(folder: Path, kind: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_transformer(tmp_path_factory.mktemp("transformer") / "bert", "bert")
+def tiny_bert(shared: Path) -> Path:
+    return built_once(shared / "transformer" / "bert", lambda folder: save_transformer(folder, "bert"))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def own_cache(shared: Path) -> None:
     """Encoders made from the tiny folder do not end up in the user's cache."""
-    os.environ.setdefault("ROUTELEARN_CACHE", str(tmp_path_factory.getbasetemp().parent / "routelearn-cache"))
+    os.environ.setdefault("ROUTELEARN_CACHE", str(shared / "cache"))
+
+
+@pytest.fixture(scope="session")
+def packaged_encoder(shared: Path, own_cache: None) -> None:
+    """The packaged MiniLM is distilled and in the cache; that takes 20 seconds, and `evaluate` needs it."""
+
+    def build(folder: Path) -> None:
+        from routelearn.training.encoders.static import static_encoder
+
+        static_encoder()
+
+    built_once(shared / "packaged" / "encoder", build)
 
 
 @pytest.fixture(scope="session")
@@ -118,73 +161,105 @@ def sample() -> Sample:
 
 
 def tiny_config(encoder: Path, **settings: object) -> MatrixFactorizationConfig:
+    from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
+
     return MatrixFactorizationConfig(
         **{"encoder": str(encoder), "strong": "sim-max", "weak": "sim-small", "path_steps": 8, **settings}  # type: ignore[arg-type]
     )
 
 
 @pytest.fixture(scope="session")
-def bundle(tiny_encoder: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory, own_cache: None) -> Path:
+def bundle(shared: Path, tiny_encoder: Path, sample: Sample, own_cache: None) -> Path:
     """A trained bundle; tests that change it copy it first."""
-    out = tmp_path_factory.mktemp("bundle") / "router"
-    return train_matrix_factorization(sample.performances, out, tiny_config(tiny_encoder))
+
+    def build(folder: Path) -> None:
+        from routelearn.training.matrix_factorization.train import train_matrix_factorization
+
+        train_matrix_factorization(sample.performances, folder, tiny_config(tiny_encoder))
+
+    return built_once(shared / "mf" / "router", build)
 
 
 PAIR = {"strong": "sim-max", "weak": "sim-small"}
 
 
 @pytest.fixture(scope="session")
-def similarity_bundle(
-    tiny_encoder: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory, own_cache: None
-) -> Path:
-    config = SimilarityConfig(encoder=str(tiny_encoder), **PAIR)
-    return train_similarity(sample.performances, tmp_path_factory.mktemp("bundle") / "similarity", config)
+def similarity_bundle(shared: Path, tiny_encoder: Path, sample: Sample, own_cache: None) -> Path:
+    def build(folder: Path) -> None:
+        from routelearn.training.similarity.train import SimilarityConfig, train_similarity
+
+        train_similarity(sample.performances, folder, SimilarityConfig(encoder=str(tiny_encoder), **PAIR))
+
+    return built_once(shared / "similarity" / "similarity", build)
 
 
 @pytest.fixture(scope="session")
-def ranking_bundle(
-    tiny_encoder: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory, own_cache: None
-) -> Path:
-    config = SimilarityConfig(encoder=str(tiny_encoder), method="bradley-terry", **PAIR)
-    return train_similarity(sample.preferences, tmp_path_factory.mktemp("bundle") / "ranking", config)
+def ranking_bundle(shared: Path, tiny_encoder: Path, sample: Sample, own_cache: None) -> Path:
+    def build(folder: Path) -> None:
+        from routelearn.training.similarity.train import SimilarityConfig, train_similarity
+
+        config = SimilarityConfig(encoder=str(tiny_encoder), method="bradley-terry", **PAIR)
+        train_similarity(sample.preferences, folder, config)
+
+    return built_once(shared / "ranking" / "ranking", build)
 
 
 def bert_config(encoder: Path, **settings: object) -> BertConfig:
+    from routelearn.training.bert.config import BertConfig
+
     rates = {"learning_rate": 2e-3, "head_learning_rate": 1e-2, "epochs": 2, "precision": "float32"}
     return BertConfig(encoder=str(encoder), **{**PAIR, **rates, **settings})  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="session")
-def bert_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_bert(sample.performances, tmp_path_factory.mktemp("bundle") / "bert", bert_config(tiny_bert))
+def build_bert(folder: Path, sample: Sample, config: BertConfig) -> Path:
+    from routelearn.training.bert.train import train_bert
+
+    return built_once(folder, lambda folder: train_bert(sample.performances, folder, config))
 
 
 def frozen_config(encoder: Path, **settings: object) -> FrozenConfig:
+    from routelearn.training.frozen.config import FrozenConfig
+
     return FrozenConfig(encoder=str(encoder), **{**PAIR, "precision": "float32", **settings})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
-def frozen_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = frozen_config(tiny_bert, landmarks=256)
-    return train_frozen(sample.performances, tmp_path_factory.mktemp("bundle") / "frozen", config)
+def bert_bundle(shared: Path, tiny_bert: Path, sample: Sample) -> Path:
+    return build_bert(shared / "bert" / "bert", sample, bert_config(tiny_bert))
 
 
 @pytest.fixture(scope="session")
-def int8_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = bert_config(tiny_bert, quantise="int8")
-    return train_bert(sample.performances, tmp_path_factory.mktemp("bundle") / "bert-int8", config)
+def frozen_bundle(shared: Path, tiny_bert: Path, sample: Sample) -> Path:
+    def build(folder: Path) -> None:
+        from routelearn.training.frozen.train import train_frozen
+
+        train_frozen(sample.performances, folder, frozen_config(tiny_bert, landmarks=256))
+
+    return built_once(shared / "frozen" / "frozen", build)
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(shared: Path, tiny_bert: Path, sample: Sample) -> Path:
+    return build_bert(shared / "int8" / "bert-int8", sample, bert_config(tiny_bert, quantise="int8"))
 
 
 def verifier_config(encoder: Path, **settings: object) -> VerifierConfig:
+    from routelearn.training.verifier.config import VerifierConfig
+
     rates = {"learning_rate": 2e-3, "head_learning_rate": 1e-2, "epochs": 2, "precision": "float32"}
     sizes = {"max_tokens": 96, "query_tokens": 32}
     return VerifierConfig(encoder=str(encoder), **{**rates, **sizes, **settings})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
-def verifier_bundle(tiny_bert: Path, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = verifier_config(tiny_bert, models=("sim-small", "sim-large"), weak="sim-small", strong="sim-max")
-    return train_verifier(sample.performances, tmp_path_factory.mktemp("bundle") / "verifier", config)
+def verifier_bundle(shared: Path, tiny_bert: Path, sample: Sample) -> Path:
+    def build(folder: Path) -> None:
+        from routelearn.training.verifier.train import train_verifier
+
+        config = verifier_config(tiny_bert, models=("sim-small", "sim-large"), weak="sim-small", strong="sim-max")
+        train_verifier(sample.performances, folder, config)
+
+    return built_once(shared / "verifier" / "verifier", build)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ from routelearn.data.sample import Sample
 from routelearn.routers.golden import GOLDEN_QUERIES
 from routelearn.routers.learned import load
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "node"
 
 

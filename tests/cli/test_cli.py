@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a second process, its files, and its exit codes."""
+"""The command line as a user meets it: what it writes, its files, and its exit codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.cli import QUERIES, run
+from helpers.cli import QUERIES, run, run_process
 
 from routelearn.data.readers import read_records
 from routelearn.data.sample import write_sample
@@ -84,19 +84,20 @@ def test_a_column_that_is_empty_at_first_keeps_its_type(bundle: Path, tmp_path: 
     assert not (tmp_path / "out2.parquet").exists()
 
 
-def test_leaked_prompts_can_be_left_out(bundle: Path, files: Path) -> None:
+def test_leaked_prompts_can_be_left_out(bundle: Path, packaged_encoder: None, files: Path) -> None:
     data = files / "performance.jsonl"
     done = run("evaluate", bundle, "--data", data, "--train", data, "--drop-leaks", "--bootstrap", 20)
     assert done.returncode == 0, done.stderr
     assert "left out" in done.stderr
 
 
+@pytest.mark.slow
 def test_score_reads_stdin_and_writes_stdout(bundle: Path) -> None:
-    done = run("score", bundle, "-", stdin="Say hello to Ana.\nProve it step by step.\n")
+    done = run_process("score", bundle, "-", stdin="Say hello to Ana.\nProve it step by step.\n")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["prompt"] for row in rows] == ["Say hello to Ana.", "Prove it step by step."]
     chat = json.dumps({"messages": [{"role": "user", "content": "Say hello to Ana."}]})
-    again = json.loads(run("score", bundle, "-", stdin=chat + "\n").stdout)
+    again = json.loads(run_process("score", bundle, "-", stdin=chat + "\n").stdout)
     assert again["score"] == pytest.approx(rows[0]["score"], abs=1e-6)
 
 
@@ -165,6 +166,14 @@ def test_bad_input_exits_with_2_and_one_line(bundle: Path, files: Path, argument
     assert done.stderr.strip()
 
 
+@pytest.mark.slow
+def test_the_process_ends_with_the_code_and_without_a_traceback() -> None:
+    refused = run_process("score", "nowhere", "in.txt")
+    assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
+    assert refused.stderr.startswith("error: ")
+    assert run_process("--help").returncode == 0
+
+
 def test_route_prints_a_decision_as_json(bundle: Path) -> None:
     decision = json.loads(run("route", bundle, "Prove it step by step.").stdout)
     assert set(decision) == {field.name for field in dataclasses.fields(Decision)}
@@ -191,7 +200,7 @@ def test_a_broken_bundle_fails_unless_a_fallback_is_asked_for(bundle: Path, tmp_
     assert "BundleCorruptError" in decision["reason"]
 
 
-def test_train_evaluate_inspect(files: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_train_evaluate_inspect(files: Path, tiny_encoder: Path, packaged_encoder: None, tmp_path: Path) -> None:
     out = tmp_path / "router"
     (tmp_path / "mf.toml").write_text(f'encoder = "{tiny_encoder}"\npath_steps = 3\nweak = "sim-nano"\n')
     data = files / "performance.jsonl"

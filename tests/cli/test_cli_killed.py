@@ -2,63 +2,48 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from helpers.cli import COMMAND, QUERIES, run
+import pytest
+from helpers.cli import QUERIES
+from helpers.killed import Forks
 
 from routelearn.data.sample import write_sample
 from routelearn.routers.errors import BundleError
 from routelearn.routers.learned import load
 
-
-def kill_at(arguments: list[object], delay: float) -> float | None:
-    """Start a command, kill -9 it after a delay; None, or the seconds it took if it ended before."""
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        process.wait(delay)
-        return time.monotonic() - started
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return None
+pytestmark = pytest.mark.slow
 
 
-def kill_near_the_end(
-    arguments: list[object], seconds: float, prepare: Callable[[int], object], check: Callable[[], object]
-) -> None:
-    """Kill a command that takes some seconds five times, prepared and checked each time."""
-    killed = 0
-    for step in range(5):
-        prepare(step)
-        # Dense at the end of the run, where the output is written.
-        ended = kill_at(arguments, seconds * (0.5 + 0.11 * step))
-        killed += ended is None
-        seconds = ended or seconds  # it was too late: the machine was busier before
-        check()
-    assert killed >= 2
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks() as running:
+        yield running
 
 
-def test_kill_9_during_train_leaves_no_half_written_bundle(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_kill_9_during_train_leaves_no_half_written_bundle(forks: Forks, tiny_encoder: Path, tmp_path: Path) -> None:
+    """At every step of writing the bundle, where there is an older one and, by turns, where there is none."""
     write_sample(tmp_path / "sample", 400, seed=2)
-    out = tmp_path / "router"
+    (tmp_path / "mf.toml").write_text("path_steps = 2\n")
+    out, staging = tmp_path / "router", tmp_path / ".router"
     arguments: list[object] = ["train", "mf", "--data", tmp_path / "sample" / "performance.jsonl", "--out", out,
-                               "--strong", "sim-max", "--weak", "sim-small", "--encoder", tiny_encoder]  # fmt: skip
-    started = time.monotonic()
-    assert run(*arguments).returncode == 0
-    whole = time.monotonic() - started
+                               "--strong", "sim-max", "--weak", "sim-small", "--encoder", tiny_encoder,
+                               "--config", tmp_path / "mf.toml"]  # fmt: skip
+    code, steps = forks.run(arguments, staging)
+    assert (code, steps >= 4) == (0, True)
     expected = load(out).score(QUERIES)
-
-    def check() -> None:
+    code, steps_of_replacing = forks.run(arguments, staging)
+    assert (code, steps_of_replacing > steps) == (0, True)
+    older = shutil.copytree(out, tmp_path / "older")
+    for step in range(steps_of_replacing):
+        shutil.rmtree(out, ignore_errors=True)
+        if step % 2 == 0 or step >= steps:
+            shutil.copytree(older, out)
+        assert forks.run(arguments, staging, kill_at=step) == (-signal.SIGKILL, step)
         try:
             scores = load(out).score(QUERIES)
         except BundleError:
@@ -66,20 +51,20 @@ def test_kill_9_during_train_leaves_no_half_written_bundle(tiny_encoder: Path, t
         else:
             assert np.array_equal(scores, expected)
 
-    kill_near_the_end(arguments, whole, lambda step: step % 2 and shutil.rmtree(out, ignore_errors=True), check)
 
-
-def test_kill_9_during_score_leaves_no_half_written_output(bundle: Path, tmp_path: Path) -> None:
+def test_kill_9_during_score_leaves_no_half_written_output(forks: Forks, bundle: Path, tmp_path: Path) -> None:
+    """Before the output is opened, in the middle of it, and before it gets its name."""
     source = tmp_path / "in.txt"
-    source.write_text("".join(f"Prove lemma {i} step by step.\n" for i in range(150_000)))
-    out = tmp_path / "out.jsonl"
+    source.write_text("".join(f"Prove lemma {i} step by step.\n" for i in range(30_000)))
+    out, staging = tmp_path / "out.jsonl", tmp_path / ".out.jsonl"
     arguments: list[object] = ["score", bundle, source, "-o", out]
-    started = time.monotonic()
-    assert run(*arguments).returncode == 0
-    whole = time.monotonic() - started
+    code, steps = forks.run(arguments, staging)
+    assert (code, steps >= 2) == (0, True)
     expected = out.read_bytes()
-
-    def check() -> None:
-        assert not out.exists() or out.read_bytes() == expected
-
-    kill_near_the_end(arguments, whole, lambda step: out.unlink(missing_ok=True), check)
+    for step in range(steps):
+        assert forks.run(arguments, staging, kill_at=step) == (-signal.SIGKILL, step)
+        assert out.read_bytes() == expected  # what was there before
+    out.unlink()
+    for tenths in (1, 4, 7):
+        assert forks.run(arguments, staging, kill_beyond=len(expected) * tenths // 10)[0] == -signal.SIGKILL
+        assert not out.exists()

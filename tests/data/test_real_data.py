@@ -25,7 +25,9 @@ STRONG, WEAK = "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"
 
 
 @pytest.fixture(scope="module")
-def mmlu(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LearnedRouter, list, Path]:
+def mmlu(
+    real_data: Path, packaged_encoder: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[LearnedRouter, list, Path]:
     """A router trained on 10 % of RouteLLM's MMLU questions with the packaged MiniLM, and the other 90 %."""
     records = read_records(real_data / "routellm_eval" / "mmlu.parquet").records
     training, held_out = split_by_prompt(records, (0.1, 0.9), 0)
@@ -68,7 +70,7 @@ def test_arena_prompts_are_unlike_mmlu_questions(mmlu: tuple[LearnedRouter, list
     assert np.mean([source != "learned" for source in sources]) > 4 * np.mean([s != "learned" for s in at_home])
 
 
-def test_the_encoder_is_distilled_once(real_data: Path) -> None:
+def test_the_encoder_is_distilled_once(packaged_encoder: None) -> None:
     first, second = static_encoder(), static_encoder()
     assert first.fingerprint == second.fingerprint
     assert torch.equal(torch.from_numpy(first.table), torch.from_numpy(second.table))

@@ -18,6 +18,7 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
+from helpers.cli import run
 
 from routelearn.data.sample import generate_sample
 from routelearn.data.scoring.engine import MAX_ERRORS, ScoringResult
@@ -215,6 +216,7 @@ def test_columns_that_do_not_fit_are_named(job: Job, big: Path, tmp_path: Path) 
     assert "routed_score" in job(tmp_path / "c", out="e", prefix="routed_")[1]
 
 
+@pytest.mark.slow
 def test_nothing_but_whole_parts_survives_a_kill(bundle: Path, tmp_path: Path) -> None:
     """kill -9 at random moments until the job is done: the same bytes as in one go."""
     source = tmp_path / "in.parquet"
@@ -246,6 +248,7 @@ def test_nothing_but_whole_parts_survives_a_kill(bundle: Path, tmp_path: Path) -
     assert contents(out) == expected
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_would_do_and_what_it_did(bundle: Path, big: Path, tmp_path: Path) -> None:
     command = [*COMMAND, str(bundle), str(big), "-o", str(tmp_path / "out") + "/", "--threshold", "0.5"]
     told = subprocess.run([*command, "--dry-run"], check=True, capture_output=True, text=True).stderr
@@ -272,12 +275,13 @@ def test_what_cannot_be_done_is_said_in_a_line(
     bundle: Path, big: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     words = [argument.format(big=big) for argument in arguments]
-    done = subprocess.run([*COMMAND, str(bundle), *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = run("score", bundle, *words, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_two_ray_workers_write_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.parquet"
     rows = pandas.concat([table().to_pandas()] * 84, ignore_index=True)  # 100,800
@@ -306,7 +310,8 @@ def test_the_recipe_of_the_documentation_runs(bundle: Path, tmp_path: Path) -> N
     words = shlex.split(command)[2:]
     place = words.index("data/*.parquet")
     words[place : place + 1] = sorted(str(path) for path in (tmp_path / "data").glob("*.parquet"))
-    subprocess.run([*COMMAND, *words], cwd=tmp_path, check=True, capture_output=True)
+    done = run("score", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     found = pandas.read_parquet(tmp_path / "scored")
     assert found["id"].to_list() == [row for row in range(N) if row % 3]
     assert list(found) == ["id", "score", "model", "source"]

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.cli import run
 
 from routelearn.data.sample import Sample, generate_sample
 from routelearn.data.writers import write_records
@@ -20,22 +21,16 @@ PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = re.findall(r"^routelearn .*$", "".join(re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)), re.MULTILINE)
 
 
-def run(code: str, folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{arguments}\n{done.stderr}"
-    return done.stdout
-
-
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_the_python_blocks_run(code: str, bundle: Path, bert_bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "router")
     shutil.copytree(bert_bundle, tmp_path / "bert")
-    assert run(code, tmp_path).strip()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
-def test_the_commands_run_in_order(bundle: Path, sample: Sample, tmp_path: Path) -> None:
+def test_the_commands_run_in_order(bundle: Path, packaged_encoder: None, sample: Sample, tmp_path: Path) -> None:
     """On the synthetic sample under the document's file names, with a loss that its size allows."""
     shutil.copytree(bundle, tmp_path / "router")
     fresh = generate_sample(800, seed=12)
@@ -49,7 +44,8 @@ def test_the_commands_run_in_order(bundle: Path, sample: Sample, tmp_path: Path)
     for command in COMMANDS:
         arguments = shlex.split(command.replace("--max-quality-loss 0.02", "--max-quality-loss 0.15"))[1:]
         arguments += ["--drop-leaks"] if "--train" in arguments else []
-        shown = run("from routelearn.cli.main import main; main()", tmp_path, *arguments)
-    assert "loss at most 0.15" in " ".join(shown.split())
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert "loss at most 0.15" in " ".join(done.stdout.split())
     assert (tmp_path / "calibrated" / "router.json").is_file()
     assert (tmp_path / "report" / "calibration.html").is_file()

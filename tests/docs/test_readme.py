@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.cli import run
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -46,10 +47,7 @@ def test_the_shell_commands_run_in_order(tiny_encoder: Path, tiny_bert: Path, tm
             verifier = arguments[1] == "verifier"
             arguments += ["--encoder", str(tiny_bert if verifier else tiny_encoder)]
             arguments += ["--max-tokens", "96", "--query-tokens", "32"] if verifier else []
-        code = "from routelearn.cli.main import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = run(*arguments, cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert {"score", "model", "source"} <= set(pd.read_parquet(tmp_path / "scored.parquet").columns)
 

@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 from helpers.serve import ADMIN, ROOT, Server
 
 from routelearn.service.defaults import RequestLimits
@@ -22,6 +23,7 @@ ENDPOINTS = list(dict.fromkeys(re.findall(r"`(GET|POST) (/\S*)`", TEXT)))
 OPTIONS = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)))
 
 
+@pytest.mark.slow
 def test_the_recipe_answers(bundle: Path) -> None:
     (options,) = [command[3:] for command in COMMANDS if command[:2] == ["routelearn", "serve"]]
     asked = [command for command in COMMANDS if command[0] == "curl"]
@@ -39,6 +41,7 @@ def test_the_recipe_answers(bundle: Path) -> None:
     assert decision["threshold"] == same["threshold"]  # the option is what decided
 
 
+@pytest.mark.slow
 def test_every_endpoint_is_there(bundle: Path) -> None:
     assert len(ENDPOINTS) == 10
     with Server(bundle, ROUTELEARN_ADMIN_TOKEN=ADMIN, ROUTELEARN_TOKEN="a-token-for-users-of-it") as server:

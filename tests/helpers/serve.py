@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from helpers.quick import refuse_unless_slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-for-the-tests"
 ADMIN = "an-admin-token-for-the-tests"
@@ -32,6 +34,7 @@ class Server:
     """
 
     def __init__(self, router: str | Path, *options: str, **environment: str) -> None:
+        refuse_unless_slow("starts a server")
         command = [sys.executable, "-m", "routelearn", "serve", str(router), "--port", "0", *options]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}, cwd=ROOT

@@ -52,8 +52,9 @@ BUNDLES = {
 TOLERANCE = {"bert": 2e-6, "bert-int8": 2e-3, "frozen": 2e-5, "similarity-bradley-terry": 2e-6}
 
 
-@pytest.fixture(
-    params=[
+ROUTERS = [
+    pytest.param(name, marks=pytest.mark.slow) if "bert" in name else name
+    for name in [
         *BUNDLES,
         "rules",
         "mf-one-thread",
@@ -65,7 +66,10 @@ TOLERANCE = {"bert": 2e-6, "bert-int8": 2e-3, "frozen": 2e-5, "similarity-bradle
         "fallback-timeout",
         "fallback-bert",
     ]
-)
+]
+
+
+@pytest.fixture(params=ROUTERS)
 def any_router(request: pytest.FixtureRequest, router: LearnedRouter, bundle: object) -> Router:
     makers = {
         **{name: lambda fixture=fixture: load(request.getfixturevalue(fixture)) for name, fixture in BUNDLES.items()},

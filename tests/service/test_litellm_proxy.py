@@ -33,6 +33,8 @@ from helpers.litellm_proxy import (
 from routelearn.data.sample import generate_sample
 from routelearn.routers.fallback import FallbackRouter
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "examples" / "litellm"
 BUNDLE = ROOT / "tests" / "bundles" / "version-1"
 STRONG, WEAK = "sim-max", "sim-small"

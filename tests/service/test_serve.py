@@ -6,14 +6,13 @@ import hashlib
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from helpers.serve import ADMIN, ROOT, TOKEN, Server, wait_for
+from helpers.cli import run
+from helpers.serve import ADMIN, TOKEN, Server, wait_for
 
 from routelearn.data.sample import Sample
 from routelearn.monitoring.decision_log import read_log
@@ -22,6 +21,8 @@ from routelearn.policies.threshold import StrongShare, Threshold
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.query import Query
+
+pytestmark = pytest.mark.slow
 
 CHAT = [{"role": "user", "content": "Prove it."}, {"role": "assistant", "content": None}]
 QUERIES: list[Query] = ["What is 2 plus 2?", "Prove that the square root of 2 is irrational.", CHAT]
@@ -344,13 +345,6 @@ def test_a_body_that_comes_too_slowly_is_given_up(guarded: Server) -> None:
     assert b"connection: close" in reply
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "routelearn", "serve", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT, env={"PATH": "", **environment}
-    )
-
-
 def test_what_cannot_be_served_ends_with_code_2_and_a_line(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     for arguments, words in (
@@ -362,7 +356,7 @@ def test_what_cannot_be_served_ends_with_code_2_and_a_line(bundle: Path, tmp_pat
         ([str(bundle), "--max-waiting", "0"], "max_waiting"),
         ([str(bundle), "--guaranteed"], "no guaranteed threshold"),
     ):
-        done = run(*arguments, "--port", "0")
+        done = run("serve", *arguments, "--port", "0")
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr
         assert "Traceback" not in done.stderr
 

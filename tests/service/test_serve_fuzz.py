@@ -20,6 +20,8 @@ from helpers.serve import Server, wait_for
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
+pytestmark = pytest.mark.slow
+
 CASES = int(os.environ.get("ROUTELEARN_FUZZ", "300"))
 PATHS = ("/v1/score", "/v1/route", "/v1/outcomes")
 BODY = b'{"queries":["Hello"]}'

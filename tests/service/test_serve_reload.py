@@ -20,6 +20,8 @@ from helpers.serve import ADMIN, TOKEN, Server, wait_for
 from routelearn.routers.bundle import read_bundle, save_bundle
 from routelearn.routers.fallback import FallbackRouter
 
+pytestmark = pytest.mark.slow
+
 QUERIES = ["Prove that every group of order 15 is cyclic.", "Say hello to Ana."]
 
 

@@ -86,6 +86,7 @@ def page(driver: Any) -> Page:
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_page_shows_what_the_service_counts(page: Page, bundle: Path) -> None:
     with Server(bundle) as server:
         page.driver.get(server.url + "/")
@@ -108,6 +109,7 @@ def test_the_page_shows_what_the_service_counts(page: Page, bundle: Path) -> Non
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_page_shows_what_callers_report(page: Page, bundle: Path) -> None:
     with Server(bundle) as server:
         page.driver.get(server.url + "/")
@@ -124,6 +126,7 @@ def test_the_page_shows_what_callers_report(page: Page, bundle: Path) -> None:
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_page_says_when_the_server_is_gone(page: Page, bundle: Path) -> None:
     with Server(bundle) as server:
         page.driver.get(server.url + "/")
@@ -135,6 +138,7 @@ def test_the_page_says_when_the_server_is_gone(page: Page, bundle: Path) -> None
 
 
 @needs_browser
+@pytest.mark.slow
 def test_names_are_text_whatever_is_in_them(page: Page, bundle: Path, tmp_path: Path) -> None:
     """A model may be called like an element with a handler; the page's policy would not run it either."""
     manifest, contents = read_bundle(bundle)
@@ -153,6 +157,7 @@ def test_names_are_text_whatever_is_in_them(page: Page, bundle: Path, tmp_path: 
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_token_is_asked_for_kept_and_sent(page: Page, bundle: Path) -> None:
     with Server(bundle, ROUTELEARN_TOKEN=TOKEN) as server:
         page.driver.get(server.url + "/")
@@ -170,6 +175,7 @@ def test_the_token_is_asked_for_kept_and_sent(page: Page, bundle: Path) -> None:
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_page_is_readable_in_the_dark_and_on_a_phone(page: Page, bundle: Path) -> None:
     with Server(bundle) as server:
         page.driver.get(server.url + "/")

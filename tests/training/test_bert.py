@@ -144,6 +144,7 @@ def test_a_quantised_graph_that_routes_otherwise_is_refused() -> None:
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])
+@pytest.mark.slow
 def test_a_decoder_goes_through_the_same_pipeline(
     lora_rank: int, sample: Sample, tmp_path: Path, tested: list[PerformanceRecord]
 ) -> None:
@@ -166,6 +167,7 @@ def test_lower_layers_can_stay_as_they_are(tiny_bert: Path) -> None:
     assert all(parameter.requires_grad for parameter in everything.parameters())
 
 
+@pytest.mark.slow
 def test_position_biases_that_frozen_layers_share_stay_too(tmp_path: Path) -> None:
     """MPNet declares them after the layers; a gradient for them would run through all of those."""
     model, _, _ = load_transformer(str(save_transformer(tmp_path / "mpnet", "mpnet")), 0.1, 0, 0.5)
@@ -173,6 +175,7 @@ def test_position_biases_that_frozen_layers_share_stay_too(tmp_path: Path) -> No
     assert trained and all(name.startswith("encoder.layer.1.") for name in trained)
 
 
+@pytest.mark.slow
 def test_an_encoder_with_position_biases_goes_through_the_pipeline(sample: Sample, tmp_path: Path) -> None:
     config = bert_config(save_transformer(tmp_path / "mpnet", "mpnet"), layers=1, epochs=1, quantise="int8")
     router = load(train_bert(sample.performances, tmp_path / "r", config))
@@ -308,6 +311,7 @@ def test_prediction_does_not_depend_on_the_order(tiny_bert: Path) -> None:
         (lambda folder: (folder / "tokenizer.json").unlink(), "no fast tokenizer"),
     ],
 )
+@pytest.mark.slow
 def test_a_folder_that_is_no_transformer_is_a_clear_error(
     break_it: Callable[[Path], object], message: str, sample: Sample, tmp_path: Path
 ) -> None:
