@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import re
@@ -21,6 +20,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
+from helpers.built_once import built_once
+
 ROOT = Path(__file__).resolve().parents[2]
 #: The newest release, and one from before routing plug-ins.
 NEWEST, OLDER = "1.110.2", "1.80.17"
@@ -34,25 +35,21 @@ START_LIMIT = 240.0
 
 def python_of(version: str) -> Path:
     """The interpreter of a version's environment, which is made once (a minute) and lies in .venv/litellm."""
-    home = ROOT / ".venv" / "litellm" / version
-    python, marker = home / "bin" / "python", home / "installed.txt"
     pins = ROOT / "tests" / "helpers" / f"litellm-{version}.txt"
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with (home.parent / f"{version}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may want it
-        if marker.is_file() and marker.read_text() == pins.read_text():
-            return python
-        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-compile"]
+
+    def build(home: Path) -> None:
+        python = str(home / "bin" / "python")
+        pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-compile"]
         for command in (
-            [sys.executable, "-m", "venv", "--clear", "--without-pip", str(home)],
+            [sys.executable, "-m", "venv", "--without-pip", str(home)],
             [*pip, "--requirement", str(pins)],
             [*pip, "--no-build-isolation", "--editable", str(ROOT)],
         ):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"{' '.join(command)}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-        marker.write_text(pins.read_text())
-    return python
+
+    return built_once(ROOT / ".venv" / "litellm" / version / "env", build, pins.read_text()) / "bin" / "python"
 
 
 def block(language: str, word: str) -> str:
@@ -116,6 +113,9 @@ class Proxy:
         return (self.folder / "proxy.log").read_text(errors="replace")
 
     def __enter__(self) -> Proxy:
+        from helpers.quick import refuse_unless_slow  # not above: an upstream runs this file, and needs no pytest
+
+        refuse_unless_slow("starts a server")
         (line,) = re.findall("^litellm .*", block("console", "litellm --config"), re.MULTILINE)
         name, *arguments = shlex.split(line.replace("--port 4000", f"--port {self.port}"))
         command = [str(python_of(self.version).with_name(name)), *arguments]

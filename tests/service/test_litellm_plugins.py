@@ -14,6 +14,8 @@ from test_litellm_proxy import EXAMPLES, HELLO, STRONG, WEAK, prompts, variables
 
 __all__ = ["prompts"]
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Setup:
