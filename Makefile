@@ -1,9 +1,12 @@
-# make demo: from nothing to a trained router and a scored file. make test: the tests. make check: lint and types.
+# make demo: from nothing to a trained router and a scored file. make test: the tests. make quick: those for a commit. make check: lint and types.
 PYTHON ?= python3.11
 BIN = .venv/bin
 EXTRAS = fast,data,train,lora,availability,metrics,serve,ray,portable,minilm,dev
 
-.PHONY: demo test check bench bench-peers clean
+# A file at a time; the order is conftest's: files with slow tests first.
+WORKERS = -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test quick check bench bench-peers clean
 
 # Installed once; again when the dependencies change.
 .venv/installed: pyproject.toml constraints.txt
@@ -23,8 +26,13 @@ demo: .venv/installed
 	$(BIN)/routelearn score .demo/router .demo/sample/queries.txt -o .demo/scored.csv --strong-share 0.4
 	head -n 6 .demo/scored.csv
 
+# Prints what costs the time.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(WORKERS) --durations 25 --durations-min 2
+
+# For a commit: every room, but no transformer, no server, and at most one process a test (the mark slow).
+quick: .venv/installed
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 # The same here and in CI. .venv/typing holds this checkout under the name that it is imported by.
 check: .venv/installed

@@ -18,8 +18,19 @@ CONSOLE = "".join(re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL))
 COMMANDS = re.findall(r"^routelearn .*$", CONSOLE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_the_python_blocks_run(code: str, bundle: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def trains(code: str) -> bool:
+    """A block that trains takes the packaged encoder, which is slow to make."""
+    return "train_" in code
+
+
+@pytest.mark.parametrize(
+    "code",
+    [pytest.param(code, marks=pytest.mark.slow if trains(code) else ()) for code in PYTHON],
+    ids=range(len(PYTHON)),
+)
+def test_the_python_blocks_run(code: str, bundle: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if trains(code):
+        request.getfixturevalue("packaged_encoder")
     shutil.copytree(bundle, tmp_path / "router")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
