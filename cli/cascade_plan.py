@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,53 +12,131 @@ from rich.table import Table
 
 from ..data.readers import read_all
 from ..data.splits import find_leaks, refuse_leaks
-from ..evaluation.cascade_plan.latency_tail import Latency
-from ..evaluation.cascade_plan.plan import CascadePlan
 from ..routers.base import Model
 from ..routers.errors import InputError, require
-from .data import Alias, Kind, Map, Models, SkipBad, Split, read_options
+from .flags import with_flags
+from .options import (
+    DATA,
+    LEAKS,
+    OUTPUT,
+    POOL,
+    Bootstrap,
+    RandomSeed,
+    Reading,
+    check_report_folder,
+    table_console,
+)
 from .settings import read_pool
 
+if TYPE_CHECKING:
+    from ..evaluation.cascade_plan.latency_tail import Latency
+    from ..evaluation.cascade_plan.plan import CascadePlan
 
+#: Headings of `--help`.
+CASCADE, LATENCY = "Cascade", "Latency"
+
+
+@with_flags
 def cascade_plan_command(
-    verifier: Annotated[Path, typer.Option(help="A verifier's bundle.")],
-    data: Annotated[list[str], typer.Option(help="Records that verifier and router were not trained on, repeatable.")],
-    prices: Annotated[
-        Path, typer.Option(help="JSON or TOML with prices: name, input_price, output_price, USD per million tokens.")
+    verifier: Annotated[Path, typer.Option(help="Folder of the verifier's bundle.", rich_help_panel=CASCADE)],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="Files or hub ids of records with scores of both models and responses of the weak one. Neither "
+            "verifier nor router may be trained on them. Can be repeated.",
+            rich_help_panel=DATA,
+        ),
     ],
+    prices: Annotated[
+        Path,
+        typer.Option(
+            help="JSON or TOML file with name, input_price and output_price of both models, in USD per million tokens.",
+            rich_help_panel=POOL,
+        ),
+    ],
+    reading: Reading,
     train: Annotated[
         list[str] | None,
-        typer.Option(help="What verifier and router were trained on: refuses prompts that stand there."),
+        typer.Option(
+            help="Files or hub ids that verifier and router were trained on. Prompts that stand there are refused in "
+            "--data. Can be repeated.",
+            rich_help_panel=LEAKS,
+        ),
     ] = None,
-    router: Annotated[Path | None, typer.Option(help="A router's bundle, to compare with and to combine with.")] = None,
+    router: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a router's bundle, to compare the cascade with routing and with both together.",
+            rich_help_panel=CASCADE,
+        ),
+    ] = None,
     strong: Annotated[
-        str | None, typer.Option(help="The strong model; default: the router's, or the verifier's.")
+        str | None,
+        typer.Option(help="The strong model. Without it: the router's, or else the verifier's.", rich_help_panel=POOL),
     ] = None,
-    weak: Annotated[str | None, typer.Option(help="The weak model; default: the verifier's, or the router's.")] = None,
-    target: Annotated[float, typer.Option(help="Share of strong's mean score that has to be reached.")] = 0.95,
+    weak: Annotated[
+        str | None,
+        typer.Option(help="The weak model. Without it: the verifier's, or else the router's.", rich_help_panel=POOL),
+    ] = None,
+    target: Annotated[
+        float,
+        typer.Option(
+            help="Quality to reach, as a share of the strong model's mean score: above 0, to 1.",
+            rich_help_panel=CASCADE,
+        ),
+    ] = 0.95,
     joint: Annotated[
         bool,
-        typer.Option("--joint", help="Escalate by what strong would gain over the answer, by router and verifier."),
+        typer.Option(
+            "--joint",
+            help="Escalate when the strong model would gain enough over the answer at hand, as router and verifier "
+            "together expect it. Needs --router.",
+            rich_help_panel=CASCADE,
+        ),
     ] = False,
     output_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Length of strong's answers where the data has none; default: as weak's.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Length in tokens of the strong model's answers, where the data holds none. Without it: the length of "
+            "the weak model's answers.",
+            rich_help_panel=POOL,
+        ),
     ] = None,
-    verifier_usd_per_hour: Annotated[float, typer.Option(min=0, help="Price of the machine that verifies.")] = 0.0,
+    verifier_usd_per_hour: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Price in USD of an hour of the machine that runs the verifier.", rich_help_panel=POOL
+        ),
+    ] = 0.0,
     latency: Annotated[
-        list[str] | None, typer.Option(help="MODEL=P50/P95 in seconds, of both models; for the latency tail.")
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL=P50/P95",
+            help="Median and 95th percentile of a model's latency in seconds, as in --latency small=0.8/2.5. Give both "
+            "models, to see how long an escalated user waits.",
+            rich_help_panel=LATENCY,
+        ),
     ] = None,
-    max_latency: Annotated[float | None, typer.Option(help="Longest P95 (s) that an escalated user may wait.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for plan.json and plan.html.")] = None,
-    bootstrap: Annotated[int, typer.Option(min=2, help="Resamples of the 95 % intervals.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
-    columns: Map = None,
-    alias: Alias = None,
-    kind: Kind = "auto",
-    models: Models = None,
-    split: Split = None,
-    skip_bad: SkipBad = False,
+    max_latency: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Longest 95th percentile of the latency that an escalated user may see, in seconds.",
+            rich_help_panel=LATENCY,
+        ),
+    ] = None,
+    bootstrap: Bootstrap = 300,
+    seed: RandomSeed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the report: plan.html and plan.json.", rich_help_panel=OUTPUT),
+    ] = None,
 ) -> None:
-    """Say whether to route, to cascade, or both: expected cost, break-even, sensitivity and latency, with the curve.
+    """Say whether a cascade is worth it: to route, to ask the weak model first and verify its answer, or to do both.
+
+    It compares cost and quality on your records, and says how sensitive both are to the threshold, and how long users
+    wait.
 
     Example: routelearn cascade-plan --verifier verifier/ --router router/ --data test.parquet --prices pool.json
     """
@@ -68,17 +146,18 @@ def cascade_plan_command(
     from ..evaluation.cascade_plan.report import write_plan
     from ..routers.learned import load
 
+    check_report_folder(output)
     console = Console(stderr=True)
     loaded = load(router) if router else None
     judge = load_verifier(verifier)
     strong = strong or (loaded.strong if loaded else judge.manifest.strong)
     weak = weak or judge.manifest.weak or (loaded.weak if loaded else "")
     if not strong or not weak:
-        raise InputError("name the strong and the weak model: --strong, --weak")
+        raise InputError("neither verifier nor router names a strong and a weak model; give --strong and --weak")
     with console.status("reading"):
-        options = read_options(columns, alias, kind, models, split, skip_bad=skip_bad)
+        options = reading.options()
         records = read_all(data, options)
-        if split is None and any(record.split == "test" for record in records):
+        if reading.split is None and any(record.split == "test" for record in records):
             records = [record for record in records if record.split == "test"]
             console.print(f"planning on the {len(records):,} records marked test; --split takes others")
         if train:
@@ -111,17 +190,19 @@ def cascade_plan_command(
 
 def _priced(priced: dict[str, Model], name: str, source: Path) -> Model:
     if name not in priced:
-        raise InputError(f"{source}: no prices of {name!r}; there are {sorted(priced)}")
+        raise InputError(f"{source}: no prices of {name!r}; expected them beside those of {sorted(priced)}")
     return priced[name]
 
 
 def parse_latencies(values: list[str]) -> dict[str, Latency]:
-    """``["model=0.8/2.5"]`` by model.
+    """``["model=0.8/2.5"]`` as latencies by model.
 
     Raises:
-        InputError: not of that form, or P95 below P50.
+        InputError: a value is not of that form, or its P95 is below its P50.
     """
-    found = {}
+    from ..evaluation.cascade_plan.latency_tail import Latency
+
+    latencies = {}
     for value in values:
         name, _, numbers = value.rpartition("=")
         try:
@@ -129,24 +210,18 @@ def parse_latencies(values: list[str]) -> dict[str, Latency]:
         except ValueError:
             raise InputError(f"--latency {value!r}; expected MODEL=P50/P95 in seconds, such as small=0.8/2.5") from None
         if not name or not 0 < p50 <= p95 < math.inf:
-            raise InputError(f"--latency {value!r}; expected 0 < P50 <= P95")
-        found[name] = Latency(p50, p95)
-    return found
+            raise InputError(f"--latency {value!r}; expected 0 < P50 <= P95 in seconds, such as small=0.8/2.5")
+        latencies[name] = Latency(p50, p95)
+    return latencies
 
 
 def show(plan: CascadePlan) -> None:
     """Print a plan."""
-    console = Console() if Console().is_terminal else Console(width=150)
+    from ..evaluation.cascade_plan.report import sentences
+
+    console = table_console()
     table = Table(title=f"{plan.weak}, then {plan.strong}: {plan.queries} queries", title_justify="left")
-    for heading in (
-        "policy",
-        "strong share",
-        "escalated",
-        "mean score",
-        "USD per 1,000 queries",
-        "direct at",
-        "confidence below",
-    ):
+    for heading in ("policy", "strong share", "escalated", "mean score", "USD per 1,000 queries", "direct at", "confidence below"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     table.add_row("weak alone", "0 %", "", f"{plan.quality[0]:.4f}", f"{plan.cost[0]:.4f}", "", "")
     for name, point in plan.best.items():
@@ -162,19 +237,17 @@ def show(plan: CascadePlan) -> None:
             "" if point.direct_threshold is None else f"{point.direct_threshold:.4f}",
             "" if point.threshold is None else f"{point.threshold:.4f}",
         )
-    for name, found in plan.cross_fitted.items():
+    for name, crossed in plan.cross_fitted.items():
         table.add_row(
             f"{name}, thresholds picked on other queries",
-            f"{found.strong_share:.1%}",
-            f"{found.escalation_rate:.1%}" if name != "route" else "",
-            f"{found.quality:.4f}",
-            f"{found.cost:.4f}",
+            f"{crossed.strong_share:.1%}",
+            f"{crossed.escalation_rate:.1%}" if name != "route" else "",
+            f"{crossed.quality:.4f}",
+            f"{crossed.cost:.4f}",
             "",
             "",
         )
     table.add_row("strong alone", "100 %", "", f"{plan.quality[1]:.4f}", f"{plan.cost[1]:.4f}", "", "")
     console.print(table)
-    from ..evaluation.cascade_plan.report import sentences
-
     for line in sentences(plan):
         console.print(line, markup=False, highlight=False)

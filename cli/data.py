@@ -11,83 +11,43 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ..data.parser import KINDS, ReadOptions
-from ..data.parser import Kind as TableKind
+from ..data.parser import ReadOptions
 from ..data.readers import RecordSet, parse_source, read_records
 from ..data.records import PreferenceRecord, Record
 from ..data.sample import write_sample
 from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
 from ..routers.errors import InputError
-from .opening import parse_pairs
+from .flags import with_flags
+from .options import Reading
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Look at records, convert them, or make a sample.\n\nExample: routelearn data validate battles.parquet",
+    help="Look at records before training on them, convert them, or make a sample to try things on.\n\n"
+    "Example: routelearn data validate battles.parquet",
 )
-
-Map = Annotated[list[str] | None, typer.Option("--map", help="Their column for ours: --map prompt=question.")]
-Alias = Annotated[list[str] | None, typer.Option(help="Rename a model: --alias THEIRS=OURS.")]
-Kind = Annotated[str, typer.Option(help=f"What the table holds: auto, {', '.join(KINDS)}.")]
-Models = Annotated[
-    str | None, typer.Option(help="Read these models only, separated by commas: score columns, or values of model.")
-]
-Split = Annotated[str | None, typer.Option(help="Read only rows of this split (column split or split_hint).")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip bad rows; they are counted and listed.")]
-TieShare = Annotated[
-    float | None, typer.Option(help="Share of ties where a row says only that strong did not win; default: estimated.")
-]
 
 _SHOWN_BAD = 20
 
 
-def read_options(
-    columns: list[str] | None = None,
-    aliases: list[str] | None = None,
-    kind: str = "auto",
-    models: str | None = None,
-    split: str | None = None,
-    *,
-    tie_share: float | None = None,
-    skip_bad: bool = False,
-) -> ReadOptions:
-    """The options of a command as `ReadOptions`.
-
-    Raises:
-        InputError: an option cannot be read.
-    """
-    known: TableKind | None = next((name for name in KINDS if name == kind), None)
-    if known is None and kind != "auto":
-        raise InputError(f"--kind {kind!r}; expected auto, {', '.join(KINDS)}")
-    return ReadOptions(
-        kind=known,
-        columns=parse_pairs(columns or [], "--map"),
-        aliases=parse_pairs(aliases or [], "--alias"),
-        models=tuple(name.strip() for name in models.split(",")) if models else None,
-        split=split,
-        tie_share=tie_share,
-        skip_bad=skip_bad,
-    )
-
-
 @app.command()
+@with_flags
 def validate(
-    files: Annotated[list[str], typer.Argument(help="Files or hub ids.")],
-    against: Annotated[str | None, typer.Option(help="Check for prompts that also stand in this file.")] = None,
-    columns: Map = None,
-    alias: Alias = None,
-    kind: Kind = "auto",
-    models: Models = None,
-    split: Split = None,
-    tie_share: TieShare = None,
-    skip_bad: SkipBad = False,
+    files: Annotated[list[str], typer.Argument(help="Files or hub ids of records.")],
+    reading: Reading,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Fail when prompts of this file also stand in FILES, so that it can be a test."
+        ),
+    ] = None,
 ) -> None:
-    """Read every row and say what is there; a bad row is named with its file, row and column.
+    """Read every row of your data, and say what is there. A row that cannot be read is named: file, row and column.
 
     Example: routelearn data validate battles.parquet --map prompt=question --against eval.jsonl
     """
     console = Console()
-    options = read_options(columns, alias, kind, models, split, tie_share=tie_share, skip_bad=skip_bad)
+    options = reading.options()
     records: list[Record] = []
     for file in files:
         result = _read(parse_source(file)[0], options)
@@ -106,9 +66,9 @@ def validate(
 def sample(
     folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
     queries: Annotated[int, typer.Option(min=20, max=1_000_000, help="Number of queries.")] = 4000,
-    seed: Annotated[int, typer.Option(min=0, help="One seed gives one sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same sample.")] = 0,
 ) -> None:
-    """Write the synthetic sample: performance and preference records of four imaginary models.
+    """Make data to try routelearn on: performance and preference records of four imaginary models, and their prices.
 
     Example: routelearn data sample sample/ --queries 4000 --seed 0
     """
@@ -120,26 +80,24 @@ def sample(
 
 
 @app.command()
+@with_flags
 def convert(
-    sources: Annotated[list[str], typer.Argument(help="Files or hub ids to read, then the file to write.")],
-    columns: Map = None,
-    alias: Alias = None,
-    kind: Kind = "auto",
-    models: Models = None,
-    split: Split = None,
-    tie_share: TieShare = None,
-    skip_bad: SkipBad = False,
-    dedupe: Annotated[bool, typer.Option("--dedupe", help="Drop records that repeat another.")] = False,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT... OUTPUT", help="Files or hub ids to read; the last is the file to write."),
+    ],
+    reading: Reading,
+    dedupe: Annotated[bool, typer.Option("--dedupe", help="Drop records that repeat another record.")] = False,
 ) -> None:
-    """Write any readable tables as one long table: parquet, jsonl or csv, by the suffix.
+    """Write tables of any readable form as one table with a record a row: parquet, jsonl or csv, by the suffix.
 
     Example: routelearn data convert wide.csv more.jsonl records.parquet --dedupe
     """
     if len(sources) < 2:
-        raise InputError("convert needs at least one file to read and one to write")
+        raise InputError(f"convert was given {sources[0]!r} alone; expected a file to read and a file to write")
     *inputs, output = sources
     console = Console(stderr=True)
-    options = read_options(columns, alias, kind, models, split, tie_share=tie_share, skip_bad=skip_bad)
+    options = reading.options()
     records: list[Record] = []
     for source in track(inputs, "reading", console=console):
         result = _read(source, options)

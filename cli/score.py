@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from enum import Enum
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -22,110 +21,114 @@ from ..data.scoring.folder import existing, score_folder
 from ..data.scoring.parts import ROWS_PER_PART, expand, is_parquet, parquet_parts, parquet_shape
 from ..data.scoring.parts import parquet_chunks as read
 from ..data.scoring.selection import BatchOptions, prepare
-from ..policies.threshold import policy_of
 from ..routers.base import Policy, Router, ThresholdPolicy
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import manifest_of
-from .data import Map, SkipBad
-from .opening import RULES, open_router, parse_pairs
+from .flags import with_flags
+from .options import OUTPUT, RULES, Map, PolicyChoice, RouterChoice, RouterName, SkipBad, Threads, parse_pairs
 
-#: Arguments and options that mean the same in `score` and in `route`.
-RouterName = Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")]
-Strong = Annotated[str | None, typer.Option(help="The strong model; needed for rules or with --fallback.")]
-Weak = Annotated[str | None, typer.Option(help="The weak model; needed for rules or with --fallback.")]
-Rules = Annotated[Path | None, typer.Option(help="TOML file of rules; default: the built-in ones.")]
-AtThreshold = Annotated[float | None, typer.Option(help="A score at or above it goes to strong.")]
-AtShare = Annotated[float | None, typer.Option(help="Send this share of queries like the calibration's to strong.")]
-Guaranteed = Annotated[
-    bool, typer.Option("--guaranteed", help="The bundle's guaranteed threshold; refused where it has none.")
-]
-Threads = Annotated[int | None, typer.Option(min=1, help="Batches in flight; default: every CPU of this process.")]
-Fallback = Annotated[
-    bool, typer.Option("--fallback", help="Answer by rules when the bundle does not load, instead of failing.")
-]
+PARTS = "Many files to a folder of parts"
 
 
-class Engine(str, Enum):
-    """What runs the job."""
-
-    local = "local"
-    ray = "ray"
-
-
+@with_flags
 def score_command(
     router: RouterName,
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="txt, jsonl, csv, tsv, parquet, a folder of them, a dataset's id, or - (stdin)."
+            metavar="INPUT...",
+            help="Files of queries (txt, jsonl, csv, tsv, parquet), a folder of such files, the hub id of a dataset, "
+            'or "-" for standard input.',
         ),
     ],
+    policy: PolicyChoice,
+    choice: RouterChoice,
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", help="jsonl, csv or parquet, by the suffix, or a folder; default: jsonl on stdout."
+            "--output",
+            "-o",
+            help="File to write (jsonl, csv or parquet, by its suffix), or folder for parts. Without it: jsonl on "
+            "standard output.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    threshold: AtThreshold = None,
-    strong_share: AtShare = None,
-    guaranteed: Guaranteed = False,
-    strong: Strong = None,
-    weak: Weak = None,
-    rules: Rules = None,
-    fallback: Fallback = False,
+    prefix: Annotated[
+        str, typer.Option(help="Text to put before the names of the added columns.", rich_help_panel=OUTPUT)
+    ] = "",
     columns: Map = None,
+    skip_bad: SkipBad = False,
+    threads: Threads = None,
     keep: Annotated[
         str | None,
-        typer.Option(help="Into a folder: write these columns only, separated by commas, and the added ones."),
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Write only these columns and the added ones. Without it: all columns.",
+            rich_help_panel=PARTS,
+        ),
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(help="Into a folder: score only rows where this holds: --where 'language == en'."),
+        typer.Option(
+            metavar="COMPARISON",
+            help="Score only the rows where this holds, as in --where 'language == en'. Can be repeated.",
+            rich_help_panel=PARTS,
+        ),
     ] = None,
-    prefix: Annotated[str, typer.Option(help="Put before the added column names.")] = "",
-    skip_bad: SkipBad = False,
-    threads: Threads = None,
-    engine: Annotated[
-        Engine, typer.Option(help="Into a folder: ray scores on a Ray cluster ($RAY_ADDRESS).")
-    ] = Engine.local,
-    workers: Annotated[int, typer.Option(min=1, help="Of Ray: actors, of one CPU each.")] = 2,
     rows_per_part: Annotated[
-        int, typer.Option(min=1, help="Into a folder: rows of a part, about: what is done again after a kill.")
+        int,
+        typer.Option(
+            min=1,
+            help="Rows of a part, roughly. After a kill at most one part of each worker is scored again.",
+            rich_help_panel=PARTS,
+        ),
     ] = ROWS_PER_PART,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="Where to score: on this machine, or on the Ray cluster that $RAY_ADDRESS names.",
+            rich_help_panel=PARTS,
+        ),
+    ] = "local",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Workers on the Ray cluster, of one CPU each.", rich_help_panel=PARTS)
+    ] = 2,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Into a folder: say how long it would take; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Say how long it would take, and write nothing.", rich_help_panel=PARTS),
     ] = False,
 ) -> None:
-    """Score every row: adds the columns score, model and source.
+    """Score files of queries: every row gets a score, the model that should answer, and what decided.
 
-    One file to one file, or files larger than memory to a folder of parquet parts; the same command again goes on
-    where a killed one ended.
+    One file is written to one file. Many files, or files larger than memory, are written to a folder of parquet parts:
+    a command that was killed goes on where it ended when it is typed again.
 
     Example: routelearn score router/ queries.txt -o scored.jsonl --strong-share 0.3
+
     Example: routelearn score router/ data/*.parquet -o scored/ --keep id --where 'language == en'
     """
     console = Console(stderr=True)
-    words = partial(open_router, router, strong=strong, weak=weak, rules=rules, fallback=fallback)
-    chosen = words(threads=threads)
-    policy = policy_of(threshold, strong_share, guaranteed)
+    chosen = choice.open(router, threads=threads)
+    threshold = _threshold(chosen, policy.policy())
     names = parse_pairs(columns or [], "--map")
     if output is None or not _is_folder(output):
-        given = [name for name, value in (("--keep", keep), ("--where", where), ("--dry-run", dry_run)) if value]
-        if given or engine is not Engine.local:
-            raise InputError(f"{', '.join(given) or '--engine ray'} is for a folder of parts: -o scored/")
+        of_parts = {"--keep": keep, "--where": where, "--dry-run": dry_run, "--engine ray": engine == "ray"}
+        given = [name for name, value in of_parts.items() if value]
+        if given:
+            raise InputError(f"{', '.join(given)}: expected a folder for the parts as well, as in -o scored/")
         if len(sources) != 1:
-            raise InputError(f"{len(sources)} inputs; expected a folder for the parts: -o scored/")
+            raise InputError(f"{len(sources)} inputs for one output; expected a folder for the parts, as in -o scored/")
         bar, on_rows = _progress(console, None)
         with bar:
             result = score_file(
-                chosen, sources[0], output, threshold=_threshold(chosen, policy), columns=names, prefix=prefix,
-                skip_bad=skip_bad, on_rows=on_rows,
+                chosen, sources[0], output, threshold=threshold, columns=names, prefix=prefix, skip_bad=skip_bad,
+                on_rows=on_rows,
             )  # fmt: skip
         _report(console, chosen, result, in_parts=False)
         return
     options = BatchOptions(
-        threshold=_threshold(chosen, policy),
+        threshold=threshold,
         columns=names,
         keep=None if keep is None else tuple(filter(None, (name.strip() for name in keep.split(",")))),
         where=tuple(where or ()),
@@ -136,13 +139,13 @@ def score_command(
     if dry_run:
         console.print(_estimate(chosen, sources, options), markup=False)
         return
-    identity = _identity(chosen, rules)
+    identity = _identity(chosen, choice.rules)
     files = expand(sources)
     total = sum(parquet_shape(file)[1] for file in files) if all(map(is_parquet, files)) else None
     bar, on_rows = _progress(console, None if where else total)
     with bar:
-        if engine is Engine.ray:
-            opened = partial(words, threads=1)
+        if engine == "ray":
+            opened = partial(choice.open, router, threads=1)
             result = score_with_ray(opened, files, output, options, identity=identity, workers=workers, on_rows=on_rows)
         else:
             result = score_folder(chosen, files, output, options, identity=identity, on_rows=on_rows)
@@ -155,14 +158,14 @@ def _is_folder(output: str) -> bool:
 
 
 def _identity(router: Router, rules: Path | None) -> str:
-    """What tells the decisions of one router from another's: the bundle, the two models, the rules."""
+    """Text that differs between routers that decide differently: the bundle, the two models, the rules."""
     manifest = manifest_of(router)
     words = [RULES if manifest is None else manifest.digest(), router.strong, router.weak]
     return " ".join([*words, *([hashlib.sha256(rules.read_bytes()).hexdigest()] if rules else [])])
 
 
 def _threshold(router: Router, policy: Policy | None) -> float:
-    """The one threshold of a command; rules alone have their own."""
+    """The threshold of a command. Rules without a bundle have a threshold of their own."""
     rules_alone = isinstance(router, FallbackRouter) and router.learned is None
     if isinstance(policy, ThresholdPolicy) and not rules_alone:
         return policy.threshold_of(router)
@@ -197,11 +200,13 @@ def _report(console: Console, router: Router, result: ScoringResult, *, in_parts
 
 
 def _estimate(router: Router, sources: list[str], options: BatchOptions) -> str:
-    """Rows, parts and time of a job, from some chunks of its first file."""
+    """Rows, parts and time of a job, estimated from the first chunks of its first file."""
     files = expand(sources)
     others = [file for file in files if not is_parquet(file)]
     if others:
-        raise InputError(f"{others[:5]}: how many rows there are is known of parquet files only")
+        raise InputError(
+            f"--dry-run counts rows, and {others[:5]} do not say how many they have; expected parquet files alone"
+        )
     parts = [part for number, file in enumerate(files) for part in parquet_parts(file, number, options.rows_per_part)]
     rows = sum(parquet_shape(file)[1] for file in files)
     done, seconds = 0, 0.0

@@ -6,97 +6,120 @@ import ipaddress
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..monitoring.decision_log import DecisionLog
-from ..policies.threshold import policy_of
+from ..policies.composed import ByContext, Explore
+from ..policies.threshold import StrongShare
+from ..routers.base import Policy
 from ..routers.errors import InputError, require
-from ..service.defaults import LogLevel, RequestLimits, ServerSettings
+from ..service.defaults import RequestLimits, ServerSettings
 from ..service.wire_names import ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
-from .opening import open_router, parse_pairs, policy_by_context
+from .flags import FlagsOf, with_flags
+from .options import DECISION, PolicyChoice, RouterChoice, RouterName, Threads, parse_pairs
 
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
 #: decided keep the event loop waiting as long.
 SWITCH_INTERVAL_S = 0.0005
 
-_LIMITS, _SERVER = RequestLimits(), ServerSettings()
+#: Headings of `--help`.
+SERVER, LIMITS, ACCESS, BUNDLE = "Server", "Limits of a request", "Access", "Bundle"
 
 
+@with_flags
 def serve_command(
-    router: Annotated[str, typer.Argument(help="A bundle folder, or the word rules.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = _SERVER.host,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = _SERVER.port,
-    threshold: Annotated[float | None, typer.Option(help="A score at or above it goes to strong.")] = None,
-    strong_share: Annotated[
-        float | None, typer.Option(help="Send this share of queries like the calibration's to strong.")
-    ] = None,
-    guaranteed: Annotated[
-        bool, typer.Option("--guaranteed", help="The bundle's guaranteed threshold; refused where it has none.")
-    ] = False,
-    strong: Annotated[str | None, typer.Option(help="The strong model; needed for rules or with --fallback.")] = None,
-    weak: Annotated[str | None, typer.Option(help="The weak model; needed for rules or with --fallback.")] = None,
-    rules: Annotated[Path | None, typer.Option(help="TOML file of rules; default: the built-in ones.")] = None,
-    fallback: Annotated[
-        bool, typer.Option("--fallback", help="Answer by rules when the bundle does not load, instead of failing.")
-    ] = False,
+    router: RouterName,
+    policy: PolicyChoice,
+    choice: RouterChoice,
+    server: Annotated[ServerSettings, FlagsOf(panel=SERVER)],
+    limits: Annotated[RequestLimits, FlagsOf(panel=LIMITS)],
     tier_share: Annotated[
-        list[str] | None, typer.Option(help="Strong share of a tier of users: --tier-share pro=0.8; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SHARE",
+            help="Strong share for the users of a user tier, as in --tier-share pro=0.8. Can be repeated.",
+            rich_help_panel=DECISION,
+        ),
     ] = None,
     use_case_share: Annotated[
-        list[str] | None, typer.Option(help="Strong share of a use case: --use-case-share code=0.5; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SHARE",
+            help="Strong share for a use case, as in --use-case-share code=0.5. Can be repeated.",
+            rich_help_panel=DECISION,
+        ),
     ] = None,
     explore: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of queries whose model is drawn, to learn from the decision log.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the queries whose model is drawn at random, so that other policies can be judged by the "
+            "decision log.",
+            rich_help_panel=DECISION,
+        ),
     ] = 0.0,
+    decision_log: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to append each decision to, as a line of JSON. It holds hashes of the prompts, not the prompts.",
+            rich_help_panel=DECISION,
+        ),
+    ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds a run of the router may take before rules answer; default: no limit.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Longest that the router may take for a batch, in seconds; then rules decide. Without it: no limit.",
+            rich_help_panel=LIMITS,
+        ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Batches in flight; default: every CPU of this process.")
-    ] = None,
+    threads: Threads = None,
     watch: Annotated[
-        float | None, typer.Option(help="Look for a newer bundle every so many seconds; default: only on SIGHUP.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Look for a newer bundle in the folder so often, in seconds. Without it: only on the signal SIGHUP.",
+            rich_help_panel=SERVER,
+        ),
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(help=f"File with the bearer token that callers have to send; or the variable {TOKEN_VARIABLE}."),
+        typer.Option(
+            help=f"File with the bearer token that callers must send. The variable {TOKEN_VARIABLE} can hold it instead.",
+            rich_help_panel=ACCESS,
+        ),
     ] = None,
     admin_token_file: Annotated[
-        Path | None, typer.Option(help=f"File with the token that also allows reloads; or {ADMIN_TOKEN_VARIABLE}.")
+        Path | None,
+        typer.Option(
+            help="File with the bearer token that may also reload the bundle. The variable "
+            f"{ADMIN_TOKEN_VARIABLE} can hold it instead.",
+            rich_help_panel=ACCESS,
+        ),
     ] = None,
     insecure_no_token: Annotated[
-        bool, typer.Option("--insecure-no-token", help="Listen beyond this machine without a token.")
+        bool,
+        typer.Option(
+            "--insecure-no-token",
+            help="Let other machines call the service without a token. Without it: a --host that they can reach needs "
+            "a token.",
+            rich_help_panel=ACCESS,
+        ),
     ] = False,
-    decision_log: Annotated[Path | None, typer.Option(help="Write each decision to this file, prompts hashed.")] = None,
-    max_body: Annotated[int, typer.Option(help="Bytes of a request body; beyond it 413.")] = _LIMITS.max_body,
-    max_queries: Annotated[int, typer.Option(help="Queries in a request; beyond it 422.")] = _LIMITS.max_queries,
-    max_characters: Annotated[int, typer.Option(help="Characters of a query; beyond it 422.")] = _LIMITS.max_characters,
-    max_waiting: Annotated[
-        int, typer.Option(help="Requests in the service at a time; beyond it 429.")
-    ] = _LIMITS.max_waiting,
-    max_batch: Annotated[int, typer.Option(help="Queries in one run of the router.")] = _LIMITS.max_batch,
-    body_timeout: Annotated[
-        float, typer.Option(help="Seconds in which a body has to arrive; beyond it 408.")
-    ] = _LIMITS.body_timeout_s,
-    request_timeout: Annotated[
-        float, typer.Option(help="Seconds in which a request is answered; beyond it 503.")
-    ] = _LIMITS.request_timeout_s,
-    keep_alive: Annotated[int, typer.Option(help="Seconds that an idle connection is kept.")] = _SERVER.keep_alive_s,
-    shutdown_timeout: Annotated[
-        int, typer.Option(help="Seconds that requests in flight get on SIGTERM.")
-    ] = _SERVER.shutdown_timeout_s,
-    log_level: Annotated[LogLevel, typer.Option(help="What to log, on stderr.")] = _SERVER.log_level,
 ) -> None:
-    """Serve a router over HTTP: POST /v1/route and /v1/score, a status page at /, metrics at /metrics.
+    """Run a router as an HTTP service: POST /v1/route and /v1/score, a status page at /, metrics at /metrics.
 
-    One process; SIGTERM lets requests in flight finish, SIGHUP reloads the bundle without dropping one.
+    The service is one process. SIGTERM lets requests in flight finish; SIGHUP loads the bundle again, and no request
+    is dropped.
 
-    Examples:
-      routelearn serve router/ --strong-share 0.3
-      curl -s localhost:8000/v1/route -H 'content-type: application/json' -d '{"queries": ["What is 2 plus 2?"]}'
+    Example: routelearn serve router/ --strong-share 0.3
+
+    Example: curl -s localhost:8000/v1/route -H 'content-type: application/json' -d '{"queries": ["What is 2 plus 2?"]}'
     """
     for module in ("fastapi", "httptools", "uvicorn", "prometheus_client"):
         require(module, "serve")
@@ -106,41 +129,23 @@ def serve_command(
     from ..service.http.slot import RouterSlot
 
     logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=server.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     tokens = Tokens(_token(token_file, TOKEN_VARIABLE), _token(admin_token_file, ADMIN_TOKEN_VARIABLE))
-    if not _is_loopback(host) and tokens.user is None and not insecure_no_token:
+    if not _is_loopback(server.host) and tokens.user is None and not insecure_no_token:
         raise InputError(
-            f"{host} can be reached from other machines: give --token-file or {TOKEN_VARIABLE}, "
-            "or say --insecure-no-token"
+            f"other machines can reach {server.host}: give --token-file or {TOKEN_VARIABLE}, or --insecure-no-token to allow "
+            "calls without a token"
         )
     if watch is not None and not watch > 0:
-        raise InputError(f"--watch is {watch}; expected seconds above 0")
-    limits = RequestLimits(
-        max_body=max_body,
-        max_queries=max_queries,
-        max_characters=max_characters,
-        max_waiting=max_waiting,
-        max_batch=max_batch,
-        body_timeout_s=body_timeout,
-        request_timeout_s=request_timeout,
-    )
-    settings = ServerSettings(
-        host=host,
-        port=port,
-        keep_alive_s=keep_alive,
-        shutdown_timeout_s=shutdown_timeout,
-        log_level=log_level,
-    )
-    listening = listen(settings.host, settings.port)
+        raise InputError(f"--watch is {watch}; expected a number of seconds above 0")
+    listening = listen(server.host, server.port)
     slot = RouterSlot(
         router,
-        lambda: open_router(
-            router, strong=strong, weak=weak, rules=rules, fallback=fallback, threads=threads, timeout_s=timeout
-        ),
+        lambda: choice.open(router, threads=threads, timeout_s=timeout),
         policy_by_context(
-            policy_of(threshold, strong_share, guaranteed),
+            policy.policy(),
             parse_pairs(tier_share or [], "--tier-share"),
             parse_pairs(use_case_share or [], "--use-case-share"),
             explore,
@@ -148,7 +153,35 @@ def serve_command(
     )
     log = DecisionLog(decision_log, context_keys=(USER_TIER, USE_CASE)) if decision_log else None
     app = create_app(slot, limits=limits, tokens=tokens, decision_log=log, watch_s=watch)
-    run(app, listening, slot, settings)
+    run(app, listening, slot, server)
+
+
+def policy_by_context(
+    base: Policy | None, tier_shares: Mapping[str, str], use_case_shares: Mapping[str, str], explore: float
+) -> Policy | None:
+    """The policy of a service: by user tier, else by use case, else the same for all.
+
+    Args:
+        base: for everybody else; None: the router's own threshold.
+        tier_shares: strong share by user tier, as it was typed.
+        use_case_shares: strong share by use case, as it was typed.
+        explore: share of the queries whose model is drawn at random.
+
+    Raises:
+        InputError: a share is not a number from 0 to 1.
+    """
+    policy = base
+    for key, shares in ((USE_CASE, use_case_shares), (USER_TIER, tier_shares)):
+        if shares:
+            policy = ByContext(key, {name: StrongShare(_number(share)) for name, share in shares.items()}, policy)
+    return Explore(policy, explore) if explore else policy
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"strong share is {text!r}; expected a number from 0 to 1") from None
 
 
 def _token(path: Path | None, variable: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Settings and prices from TOML or JSON files."""
+"""Settings of a recipe, and prices of models, from TOML or JSON files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_settings(path: Path | None, config: type[Any]) -> dict[str, Any]:
     """Settings of a config dataclass from a TOML file.
 
     Raises:
-        InputError: no such file, no TOML, or a setting that there is not.
+        InputError: no such file, no TOML, or a setting that the config does not have.
     """
     if path is None:
         return {}
@@ -29,7 +29,7 @@ def read_settings(path: Path | None, config: type[Any]) -> dict[str, Any]:
     known = {item.name for item in fields(config)}
     unknown = sorted(set(content) - known)
     if unknown:
-        raise InputError(f"{path}: unknown settings {unknown}; there are {sorted(known)}")
+        raise InputError(f"{path}: unknown settings {unknown}; expected settings among {sorted(known)}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
@@ -46,14 +46,15 @@ def read_pool(path: Path | None) -> list[Model]:
     try:
         return [Model(**entry) for entry in entries or []]
     except TypeError as error:
-        raise InputError(f"{path}: {error}; expected name, input_price, output_price for each model") from error
+        raise InputError(f"{path}: {error}; expected name, input_price and output_price for each model") from error
 
 
 def _read_structured(path: Path) -> Any:
+    is_json = path.suffix == ".json"
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return json.loads(text) if is_json else tomllib.loads(text)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (ValueError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}; expected {'JSON' if is_json else 'TOML'}") from error

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from routelearn.cli.opening import parse_pairs
+from routelearn.cli.options import parse_pairs
 from routelearn.data.parser import ReadOptions, RecordParser
 from routelearn.data.readers import parse_source, read_all, read_many, read_records
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record

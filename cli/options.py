@@ -1,0 +1,345 @@
+"""Options that several commands share: what each is called, what `--help` says of it, and what it stands for.
+
+Options that belong together are a dataclass with one field an option. `with_flags` (cli/flags.py) turns a parameter of
+that type into flags of the command. Some of these dataclasses do what their options ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from ..data.parser import ReadOptions
+from ..data.readers import read_all
+from ..data.records import Record
+from ..data.splits import without_leaks
+from ..policies.threshold import policy_of
+from ..routers.base import Policy, Router
+from ..routers.errors import InputError
+from ..routers.fallback import FallbackRouter
+from ..routers.learned import load
+from ..routers.rules import RulesRouter, load_rules
+
+#: The name of the router that consists of rules alone.
+RULES = "rules"
+#: Headings of `--help`.
+DATA, LEAKS, POOL, DECISION, OUTPUT = "Data", "Leak check", "Models and prices", "Decision", "Output"
+#: Columns of a table that is not printed on a terminal.
+_WIDTH = 150
+
+_PRICES = "JSON or TOML file with name, input_price and output_price of each model, in USD per million tokens."
+
+Bundle = Annotated[Path, typer.Argument(help="Folder of a router's bundle.")]
+RouterName = Annotated[str, typer.Argument(help='Folder of a bundle, or the word "rules".')]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle to write.", rich_help_panel=OUTPUT)]
+Pool = Annotated[Path | None, typer.Option(help=f"{_PRICES} The bundle keeps them.", rich_help_panel=POOL)]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="OURS=THEIRS",
+        help="Read a column under another name, as in --map prompt=question. Can be repeated.",
+        rich_help_panel=DATA,
+    ),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad", help="Skip rows that cannot be read, and list them, instead of failing.", rich_help_panel=DATA
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Batches that are scored at the same time. Without it: one for each CPU of the process."),
+]
+Bootstrap = Annotated[int, typer.Option(min=2, help="Resamples from which the 95 % intervals come.")]
+RandomSeed = Annotated[int, typer.Option(help="Seed of all that is drawn at random: the same seed, the same figures.")]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read records."""
+
+    columns: Map = None
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="THEIRS=OURS",
+            help="Rename a model, as in --alias gpt4_1106_preview=gpt-4-1106-preview. Can be repeated.",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    kind: Annotated[
+        Literal["auto", "preference", "performance", "wide"],
+        typer.Option(
+            help="What a row is: a preference between two models, the performance of one model, or wide, with one "
+            "column of scores for each model. auto: the names of the columns tell.",
+            rich_help_panel=DATA,
+        ),
+    ] = "auto"
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Read the records of these models only. In a wide table these are the columns of scores.",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Read only the rows of this split: train, val or test, in the column split or split_hint.",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    tie_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of ties, from 0 to 1, among rows that say only that the strong model did not win. Without it: "
+            "estimated from the other rows.",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    skip_bad: SkipBad = False
+
+    def options(self) -> ReadOptions:
+        """These options, parsed.
+
+        Raises:
+            InputError: a pair of names has no "=".
+        """
+        return ReadOptions(
+            kind=None if self.kind == "auto" else self.kind,
+            columns=parse_pairs(self.columns or [], "--map"),
+            aliases=parse_pairs(self.alias or [], "--alias"),
+            models=tuple(name.strip() for name in self.models.split(",")) if self.models else None,
+            split=self.split,
+            tie_share=self.tie_share,
+            skip_bad=self.skip_bad,
+        )
+
+    def training_options(self) -> ReadOptions:
+        """The options for training files beside the data proper: they have the same columns and all their splits."""
+        return Reading(self.columns, self.alias, self.kind, self.models).options()
+
+    def given_for_records(self) -> list[str]:
+        """The options given that concern records alone, not queries without labels."""
+        values = (self.alias, self.kind != "auto", self.models, self.split, self.tie_share is not None)
+        flags = ("--alias", "--kind", "--models", "--split", "--tie-share")
+        return [flag for flag, value in zip(flags, values, strict=True) if value]
+
+
+@dataclass(frozen=True)
+class LeakCheck:
+    """Whether prompts that a router was trained on may stand in data that judges the router."""
+
+    train: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Files or hub ids that the router was trained on. Prompts that stand there are refused in --data. Can "
+            "be repeated.",
+            rich_help_panel=LEAKS,
+        ),
+    ] = None
+    no_leak_check: Annotated[
+        bool,
+        typer.Option(
+            "--no-leak-check",
+            help="Go on without a check whether prompts were trained on. The output says that there was none.",
+            rich_help_panel=LEAKS,
+        ),
+    ] = False
+    drop_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--drop-leaks",
+            help="Leave out prompts that were trained on, and say how many, instead of failing.",
+            rich_help_panel=LEAKS,
+        ),
+    ] = False
+
+    def given(self) -> list[str]:
+        """The options given."""
+        values = {"--train": self.train, "--no-leak-check": self.no_leak_check, "--drop-leaks": self.drop_leaks}
+        return [flag for flag, value in values.items() if value]
+
+    def require_answer(self, command: str) -> None:
+        """Refuse a command that says neither what was trained on nor that the check is not wanted.
+
+        Raises:
+            InputError: neither was given.
+        """
+        if not self.train and not self.no_leak_check:
+            raise InputError(
+                f"{command} checks that no prompt of --data was trained on: give the training files with --train, or "
+                "--no-leak-check to go on without the check"
+            )
+
+    def training(self, reading: Reading) -> list[Record]:
+        """What was trained on, of the files given: all but the rows marked "test"."""
+        records = read_all(self.train or [], reading.training_options())
+        return [record for record in records if record.split != "test"]
+
+    def check(self, records: list[Record], training: list[Record], console: Console) -> tuple[list[Record], int]:
+        """The records whose prompts were not trained on, and how many prompts were left out.
+
+        Raises:
+            LeakError: prompts were trained on, and --drop-leaks was not given.
+        """
+        if not self.train or self.no_leak_check:
+            return records, 0
+        with console.status("checking for leaks"):
+            return without_leaks(records, training, drop=self.drop_leaks)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What costs in USD are computed from."""
+
+    pool: Annotated[
+        Path | None, typer.Option(help=f"{_PRICES} Without it: the prices in the bundle.", rich_help_panel=POOL)
+    ] = None
+    output_tokens: Annotated[
+        int, typer.Option(min=1, help="Length of an answer that costs assume, in tokens.", rich_help_panel=POOL)
+    ] = 300
+
+
+@dataclass(frozen=True)
+class PolicyChoice:
+    """What decides between strong and weak; at most one is given."""
+
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Send a query to strong when its score is at or above this, from 0 to 1. Without any of these three "
+            "options the bundle's threshold decides.",
+            rich_help_panel=DECISION,
+        ),
+    ] = None
+    strong_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Send this share of the queries to strong, from 0 to 1. The share is met on queries like those that "
+            "the bundle was calibrated on.",
+            rich_help_panel=DECISION,
+        ),
+    ] = None
+    guaranteed: Annotated[
+        bool,
+        typer.Option(
+            "--guaranteed",
+            help="Use the threshold with a guaranteed quality that routelearn calibrate stored in the bundle. Fails "
+            "when the bundle has none.",
+            rich_help_panel=DECISION,
+        ),
+    ] = False
+
+    def policy(self) -> Policy | None:
+        """The policy that was chosen; None: the router's own threshold decides.
+
+        Raises:
+            InputError: more than one was given, or a value is out of its range.
+        """
+        return policy_of(self.threshold, self.strong_share, self.guaranteed)
+
+
+@dataclass(frozen=True)
+class RouterChoice:
+    """Which two models a router decides between, and what answers when it cannot."""
+
+    strong: Annotated[
+        str | None,
+        typer.Option(
+            help='The strong model. Without it: the bundle\'s. Needed for "rules" and for --fallback.',
+            rich_help_panel=POOL,
+        ),
+    ] = None
+    weak: Annotated[
+        str | None,
+        typer.Option(
+            help='The weak model. Without it: the bundle\'s. Needed for "rules" and for --fallback.',
+            rich_help_panel=POOL,
+        ),
+    ] = None
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of rules. They decide where the router cannot. Without it: the built-in rules.",
+            rich_help_panel=DECISION,
+        ),
+    ] = None
+    fallback: Annotated[
+        bool,
+        typer.Option(
+            "--fallback",
+            help="Let rules decide when the bundle does not load, instead of failing.",
+            rich_help_panel=DECISION,
+        ),
+    ] = False
+
+    def open(
+        self, name: str, *, threads: int | None = None, timeout_s: float | None = None
+    ) -> FallbackRouter | RulesRouter:
+        """Open the router that a command names.
+
+        Args:
+            name: folder of a bundle, or the word "rules".
+            threads: batches in flight; None: one for each CPU of this process.
+            timeout_s: seconds after which rules decide a batch; None: no limit.
+
+        Raises:
+            BundleError: the bundle cannot be trusted, and --fallback was not given.
+            InputError: the bundle lacks a model, or a file of rules cannot be read, and --fallback was not given.
+        """
+        rules = RulesRouter(
+            self.strong or "strong", self.weak or "weak", rules=load_rules(self.rules) if self.rules else None
+        )
+        if name == RULES:
+            return rules
+        learned: Router | str = name
+        try:
+            learned = load(name, threads=threads)
+        except Exception:
+            if not self.fallback:
+                raise
+        router = FallbackRouter(learned, strong=self.strong, weak=self.weak, rules=rules, timeout_s=timeout_s)
+        if router.unavailable and not self.fallback:
+            raise InputError(f"{router.unavailable}; give --fallback to let rules decide instead")
+        return router
+
+
+def parse_pairs(values: Sequence[str], option: str) -> dict[str, str]:
+    """``["a=b"]`` as a mapping.
+
+    Raises:
+        InputError: a value without "=".
+    """
+    pairs = {}
+    for value in values:
+        key, separator, target = value.partition("=")
+        if not separator or not key or not target:
+            raise InputError(f"{option} {value!r}; expected two names, as in {option} name=name")
+        pairs[key] = target
+    return pairs
+
+
+def check_report_folder(path: Path | None) -> None:
+    """Refuse a file where the folder of a report should be.
+
+    Raises:
+        InputError: the path is a file.
+    """
+    if path is not None and path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; expected a folder for the report")
+
+
+def table_console() -> Console:
+    """A console for tables on stdout; where stdout is no terminal it is wide enough for every column."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
