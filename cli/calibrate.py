@@ -80,7 +80,7 @@ class Bound:
         str,
         typer.Option(
             metavar="betting|clopper-pearson",
-            help="How the bound is computed. betting fits all scores; clopper-pearson fits scores of 0 and 1 alone.",
+            help="How the bound is computed. betting suits all scores; clopper-pearson suits scores of 0 and 1 alone.",
             rich_help_panel=BOUND,
         ),
     ] = "betting"
@@ -92,6 +92,7 @@ def calibrate_command(
     data: Annotated[
         list[str],
         typer.Option(
+            metavar="FILE",
             help="Files or hub ids of your queries; with --max-quality-loss of records, which hold scores or "
             "preferences. Can be repeated.",
             rich_help_panel=DATA,

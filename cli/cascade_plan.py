@@ -42,6 +42,7 @@ def cascade_plan_command(
     data: Annotated[
         list[str],
         typer.Option(
+            metavar="FILE",
             help="Files or hub ids of records with scores of both models and responses of the weak one. Neither "
             "verifier nor router may be trained on them. Can be repeated.",
             rich_help_panel=DATA,
@@ -58,6 +59,7 @@ def cascade_plan_command(
     train: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="FILE",
             help="Files or hub ids that verifier and router were trained on. Prompts that stand there are refused in "
             "--data. Can be repeated.",
             rich_help_panel=LEAKS,
@@ -89,8 +91,8 @@ def cascade_plan_command(
         bool,
         typer.Option(
             "--joint",
-            help="Escalate when the strong model would gain enough over the answer at hand, as router and verifier "
-            "together expect it. Needs --router.",
+            help="Escalate by the gain in quality that is expected from the strong model, instead of by the verifier's "
+            "confidence alone. Needs --router.",
             rich_help_panel=CASCADE,
         ),
     ] = False,

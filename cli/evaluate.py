@@ -50,7 +50,7 @@ def evaluate_command(
     routers: Annotated[list[str], typer.Argument(help="Folders of the bundles to compare.")],
     data: Annotated[
         list[str],
-        typer.Option(help="Files or hub ids of test records. Can be repeated.", rich_help_panel=DATA),
+        typer.Option(metavar="FILE", help="Files or hub ids of test records. Can be repeated.", rich_help_panel=DATA),
     ],
     reading: Reading,
     leaks: LeakCheck,

@@ -19,7 +19,8 @@ from .train import read_and_describe, require_training
 def extend_command(
     router: Annotated[Path, typer.Argument(help="Folder of a bundle that train similarity wrote.")],
     data: Annotated[
-        list[str], typer.Option(help="Files or hub ids of new records. Can be repeated.", rich_help_panel=DATA)
+        list[str],
+        typer.Option(metavar="FILE", help="Files or hub ids of new records. Can be repeated.", rich_help_panel=DATA),
     ],
     reading: Reading,
     pool: Pool = None,

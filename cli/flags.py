@@ -24,6 +24,9 @@ import typer
 
 from ..training.config import Config, attribute_texts, settings_of
 
+#: A default with more characters than this is rounded in `--help`.
+_LONG = 8
+
 
 @dataclass(frozen=True)
 class FlagsOf:
@@ -129,6 +132,7 @@ def _described_flag(name: str, annotation: Any, default: Any, text: str, marker:
     option = typer.Option(
         f"{flag}/--no-{flag[2:]}" if annotation is bool else flag,
         metavar="SECONDS" if name.endswith("_s") else None,
+        show_default=f"{default:.3g}" if isinstance(default, float) and len(str(default)) > _LONG else True,
         help=text,
         rich_help_panel=marker.panels.get(name, marker.panel),
     )
@@ -147,7 +151,7 @@ def _with_range(text: str, expected: str) -> str:
     match = re.fullmatch(r"a (?:whole )?number (.*?)(?:, or None)?", expected)
     if match is None:
         return text
-    bounds = re.sub(r"^from (\S+)$", r"\1 or more", match[1])
+    bounds = re.sub(r"^from (\S+)(?= and|$)", r"\1 or more", match[1])
     return f"{text} Range: {bounds.removeprefix('from ')}."
 
 

@@ -142,6 +142,7 @@ class LeakCheck:
     train: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="FILE",
             help="Files or hub ids that the router was trained on. Prompts that stand there are refused in --data. Can "
             "be repeated.",
             rich_help_panel=LEAKS,

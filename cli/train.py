@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from ..data.parser import ReadOptions
 from ..data.readers import RecordSet, read_many
@@ -24,20 +25,16 @@ from .flags import FlagsOf, with_flags
 from .options import DATA, OUTPUT, POOL, Out, Pool, Reading
 from .settings import read_pool, read_settings
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Train a router on your records, for a pool of models, and export it as a bundle.\n\n"
-    "Begin with mf. Take frozen when quality is worth some milliseconds a query. Take similarity to add records and "
-    "models later without training again. A verifier is no router: it judges answers, for a cascade.\n\n"
-    "Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
-)
-
 #: Settings of the configs that have no flag, and why.
 WITHOUT_FLAG = {"models": "--models reads only the records of these models, so that no other model is learned about"}
-_PANELS: dict[str, str] = dict.fromkeys(("strong", "weak", "models"), POOL) | dict.fromkeys(
-    ("strong_share", "escalation_rate", "quantise"), OUTPUT
-)
-_ROUTER = {"panels": _PANELS, "without": tuple(WITHOUT_FLAG)}
+_PANELS = {
+    "strong": POOL,
+    "weak": POOL,
+    "models": POOL,
+    "strong_share": OUTPUT,
+    "escalation_rate": OUTPUT,
+    "quantise": OUTPUT,
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,7 @@ class Run:
     data: Annotated[
         list[str],
         typer.Option(
+            metavar="FILE",
             help="Files or hub ids of records. Can be repeated: the router is for queries like those of the first "
             "file, and the other files help to learn. FILE@0.2 gives the records of a file the weight 0.2.",
             rich_help_panel=DATA,
@@ -71,10 +69,12 @@ class Run:
     ] = False
 
 
-@app.command("mf")
-@with_flags
 def matrix_factorization(
-    run: Run, settings: Annotated[dict[str, Any], FlagsOf(MatrixFactorizationConfig, **_ROUTER)], reading: Reading
+    run: Run,
+    settings: Annotated[
+        dict[str, Any], FlagsOf(MatrixFactorizationConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))
+    ],
+    reading: Reading,
 ) -> None:
     """Train the router to begin with: matrix factorization. Seconds to train, microseconds to score.
 
@@ -88,10 +88,10 @@ def matrix_factorization(
     _train(train_matrix_factorization, MatrixFactorizationConfig, run, settings, reading)
 
 
-@app.command("similarity")
-@with_flags
 def similarity(
-    run: Run, settings: Annotated[dict[str, Any], FlagsOf(SimilarityConfig, **_ROUTER)], reading: Reading
+    run: Run,
+    settings: Annotated[dict[str, Any], FlagsOf(SimilarityConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))],
+    reading: Reading,
 ) -> None:
     """Train a router that grows: it looks up similar queries in an index, which routelearn extend adds to.
 
@@ -105,12 +105,15 @@ def similarity(
     _train(train_similarity, SimilarityConfig, run, settings, reading)
 
 
-@app.command("frozen")
-@with_flags
-def frozen(run: Run, settings: Annotated[dict[str, Any], FlagsOf(FrozenConfig, **_ROUTER)], reading: Reading) -> None:
-    """Train the most exact router that needs no GPU: a transformer that stays as it is, and a kernel machine on it.
+def frozen(
+    run: Run,
+    settings: Annotated[dict[str, Any], FlagsOf(FrozenConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))],
+    reading: Reading,
+) -> None:
+    """Train a router on the vectors of a transformer that stays as it is: slower than mf, and better.
 
-    Minutes to train on two cores, milliseconds to score. Larger encoders give better routers (docs/results.md).
+    Minutes to train on two cores, milliseconds to score. A larger encoder gives a better router; docs/results.md
+    compares some.
 
     Example: routelearn train frozen --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
@@ -120,9 +123,11 @@ def frozen(run: Run, settings: Annotated[dict[str, Any], FlagsOf(FrozenConfig, *
     _train(train_frozen, FrozenConfig, run, settings, reading)
 
 
-@app.command("bert")
-@with_flags
-def bert(run: Run, settings: Annotated[dict[str, Any], FlagsOf(BertConfig, **_ROUTER)], reading: Reading) -> None:
+def bert(
+    run: Run,
+    settings: Annotated[dict[str, Any], FlagsOf(BertConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))],
+    reading: Reading,
+) -> None:
     """Fine-tune a transformer of Hugging Face as a router: for ten thousand queries or more.
 
     An hour to train on two cores, minutes on a GPU, milliseconds to score. To train with two GPUs, start the command
@@ -137,8 +142,6 @@ def bert(run: Run, settings: Annotated[dict[str, Any], FlagsOf(BertConfig, **_RO
     _train(train_bert, BertConfig, run, settings, reading)
 
 
-@app.command("verifier")
-@with_flags
 def verifier(
     run: Run,
     settings: Annotated[dict[str, Any], FlagsOf(VerifierConfig, panels=_PANELS, renamed={"models": "--answers"})],
@@ -169,6 +172,43 @@ def verifier(
         return train_verifier(*arguments, prior=router, **options)
 
     _train(train, VerifierConfig, run, settings, reading)
+
+
+#: The commands by their names.
+_RECIPES: dict[str, Callable[..., None]] = {
+    "mf": matrix_factorization,
+    "similarity": similarity,
+    "frozen": frozen,
+    "bert": bert,
+    "verifier": verifier,
+}
+
+
+class _Recipes(TyperGroup):
+    """The commands of `_RECIPES`. Their many flags are made when one of them is asked for, not at every start."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands."""
+        return list(_RECIPES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, if any."""
+        if cmd_name not in _RECIPES:
+            return None
+        one = typer.Typer(add_completion=False)
+        one.command(cmd_name)(with_flags(_RECIPES[cmd_name]))
+        return typer.main.get_command(one)
+
+
+app = typer.Typer(
+    cls=_Recipes,
+    no_args_is_help=True,
+    help="Train a router on your records, for a pool of models, and export it as a bundle.\n\n"
+    "Begin with mf. Take frozen when a better choice is worth some milliseconds a query, and bert when there are ten "
+    "thousand queries and a GPU. Take similarity to add records and models later without training again. A verifier is "
+    "not a router: it judges answers in a cascade.\n\n"
+    "Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
+)
 
 
 def require_training() -> None:
