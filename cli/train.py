@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +25,10 @@ from ..training.verifier.config import VerifierConfig
 from .flags import FlagsOf, with_flags
 from .options import DATA, OUTPUT, POOL, Out, Pool, Reading
 from .settings import read_pool, read_settings
+
+if TYPE_CHECKING:
+    from ..training.pipeline import Plan
+    from ..training.verifier.job import VerifierPlan
 
 #: Settings of the configs that have no flag, and why.
 WITHOUT_FLAG = {"models": "--models reads only the records of these models, so that no other model is learned about"}
@@ -83,9 +88,9 @@ def matrix_factorization(
     Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
     require_training()
-    from ..training.matrix_factorization.train import train_matrix_factorization
+    from ..training.matrix_factorization.train import check_matrix_factorization, train_matrix_factorization
 
-    _train(train_matrix_factorization, MatrixFactorizationConfig, run, settings, reading)
+    _train(train_matrix_factorization, check_matrix_factorization, MatrixFactorizationConfig, run, settings, reading)
 
 
 def similarity(
@@ -100,9 +105,9 @@ def similarity(
     Example: routelearn train similarity --data scores.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
     require_training()
-    from ..training.similarity.train import train_similarity
+    from ..training.similarity.train import check_similarity, train_similarity
 
-    _train(train_similarity, SimilarityConfig, run, settings, reading)
+    _train(train_similarity, check_similarity, SimilarityConfig, run, settings, reading)
 
 
 def frozen(
@@ -118,9 +123,9 @@ def frozen(
     Example: routelearn train frozen --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
     require_training()
-    from ..training.frozen.train import train_frozen
+    from ..training.frozen.train import check_frozen, train_frozen
 
-    _train(train_frozen, FrozenConfig, run, settings, reading)
+    _train(train_frozen, check_frozen, FrozenConfig, run, settings, reading)
 
 
 def bert(
@@ -137,9 +142,9 @@ def bert(
     """
     require_training()
     require("accelerate", "train")
-    from ..training.bert.train import train_bert
+    from ..training.bert.train import check_bert, train_bert
 
-    _train(train_bert, BertConfig, run, settings, reading)
+    _train(train_bert, check_bert, BertConfig, run, settings, reading)
 
 
 def verifier(
@@ -164,14 +169,11 @@ def verifier(
     require_training()
     require("accelerate", "train")
     from ..routers.learned import load
-    from ..training.verifier.train import train_verifier
+    from ..training.verifier.train import check_verifier, train_verifier
 
     router = load(prior) if prior else None
-
-    def train(*arguments: Any, **options: Any) -> Path:
-        return train_verifier(*arguments, prior=router, **options)
-
-    _train(train, VerifierConfig, run, settings, reading)
+    train, check = partial(train_verifier, prior=router), partial(check_verifier, prior=router)
+    _train(train, check, VerifierConfig, run, settings, reading)
 
 
 #: The commands by their names.
@@ -217,21 +219,44 @@ def require_training() -> None:
         require(module, "train")
 
 
-def _train(train: Callable[..., Path], config: type[Any], run: Run, typed: dict[str, Any], reading: Reading) -> None:
-    """Run one trainer with the settings that were typed, over those of the settings file."""
+def _train(
+    train: Callable[..., Path],
+    check: Callable[..., Plan | VerifierPlan],
+    config: type[Any],
+    run: Run,
+    typed: dict[str, Any],
+    reading: Reading,
+) -> None:
+    """Run one trainer, or the checks that it makes, with the settings that were typed over those of the file."""
     main = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=True, quiet=not main)
     prices = read_pool(run.pool)
     configuration = config(**{**read_settings(run.config, config), **typed})
     records = read_and_describe(console, run.data, reading.options())
     if run.dry_run:
-        preview = _preview_answers if config is VerifierConfig else _preview_queries
-        trainable = [record for record in records if record.split != "test"]
-        console.print(f"dry run: {preview(trainable, configuration)}", markup=False)
+        plan = check(records, run.out, configuration, pool=prices)
+        console.print(f"dry run: {_preview(plan)}. Nothing was written.", markup=False, highlight=False)
         return
     path = train(records, run.out, configuration, pool=prices, progress=main and console.is_terminal)
     if main:
         _say_end(console, path, run, configuration, records)
+
+
+def _preview(plan: Plan | VerifierPlan) -> str:
+    """What a planned run would learn from."""
+    from ..training.pipeline import Plan
+
+    examples = plan.examples
+    held_out = sum(any(fold[row] for fold in plan.folds) for row in range(len(examples.queries)))
+    if isinstance(plan, Plan):
+        models = ", ".join(examples.models)
+        return f"{len(examples.queries):,} queries to learn from, {held_out:,} of them held out; models {models}"
+    models = ", ".join(sorted({answer.model for answer in plan.answers}))
+    good = sum(answer.good for answer in plan.answers) / len(plan.answers)
+    return (
+        f"{len(plan.answers):,} answers to learn from, {held_out:,} of them held out, {good:.1%} good enough; "
+        f"answers of {models}"
+    )
 
 
 def _say_end(console: Console, path: Path, run: Run, configuration: Any, records: list[Record]) -> None:
@@ -249,24 +274,6 @@ def _say_end(console: Console, path: Path, run: Run, configuration: Any, records
     )
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _preview_queries(records: list[Record], config: Any) -> str:
-    from ..training.examples import examples_of
-
-    examples = examples_of(records, config.models)
-    return f"{len(examples.queries):,} queries, models {list(examples.models)}"
-
-
-def _preview_answers(records: list[Record], config: Any) -> str:
-    from ..training.verifier.judged_answers import answer_examples, judged_answers
-    from ..training.verifier.train import held_out
-
-    answers = judged_answers(records, config.models, config.good_at)
-    rows, _ = held_out(answer_examples(answers), answers, config)
-    good = sum(answer.good for answer in answers) / len(answers)
-    models = sorted({answer.model for answer in answers})
-    return f"{len(answers):,} answers of {models}, {good:.1%} good enough; {len(rows):,} held out"
 
 
 def read_and_describe(console: Console, data: list[str], options: ReadOptions) -> list[Record]:
