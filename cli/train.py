@@ -235,7 +235,7 @@ def _train(
     records = read_and_describe(console, run.data, reading.options())
     if run.dry_run:
         plan = check(records, run.out, configuration, pool=prices)
-        console.print(f"dry run: {_preview(plan)}. Nothing was written.", markup=False, highlight=False)
+        console.print(f"dry run: {_preview(plan)}. Nothing was written.", markup=False, highlight=False, soft_wrap=True)
         return
     path = train(records, run.out, configuration, pool=prices, progress=main and console.is_terminal)
     if main:
@@ -265,6 +265,9 @@ def _say_end(console: Console, path: Path, run: Run, configuration: Any, records
 
     manifest = read_manifest(path)
     lines = [f"wrote {path}; log and curve in {path}.training/"]
+    flips = manifest.training.get("flips")
+    if flips is not None:
+        lines.append(f"int8 changes {flips:.2%} of the decisions that float32 makes on held-out data.")
     lines += summary(
         manifest,
         run.out,

@@ -264,28 +264,3 @@ def test_data_commands(files: Path, tmp_path: Path) -> None:
     kept, dropped = deduplicate(read_records(files / "preferences.jsonl").records)
     assert len(pd.read_parquet(tmp_path / "p.parquet")) == len(kept) == 800 - dropped
     assert run("data", "sample", tmp_path / "s", "--queries", 50).returncode == 0
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        (),
-        ("train",),
-        ("train", "mf"),
-        ("train", "similarity"),
-        ("train", "bert"),
-        ("train", "frozen"),
-        ("extend",),
-        ("score",),
-        ("route",),
-        ("inspect",),
-        ("evaluate",),
-        ("data",),
-        ("data", "validate"),
-    ],
-)
-def test_help_teaches(command: tuple[str, ...]) -> None:
-    done = run(*command, "--help")
-    assert done.returncode == 0
-    if command:
-        assert "Example: routelearn" in done.stdout

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from routelearn.cli.main import main
 
 QUERIES = ["Prove it step by step.", "Say hello to Ana.", "", "Translate 'library' into Dutch.", "🙂 \x85 naïve"]
-COMMAND = [sys.executable, "-c", "from routelearn.cli.main import main; main()"]
+COMMAND = [sys.executable, "-m", "routelearn"]
 
 
 def run(*arguments: object, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
