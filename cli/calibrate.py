@@ -192,7 +192,9 @@ def _labelled(data: list[str], reading: Reading, leaks: LeakCheck, console: Cons
     return records, notes
 
 
-def _write(calibrated: ThresholdCalibration, router: Path, target: Path | None, report: Path | None, console: Console) -> None:
+def _write(
+    calibrated: ThresholdCalibration, router: Path, target: Path | None, report: Path | None, console: Console
+) -> None:
     from ..evaluation.thresholds.calibrate import save_calibrated
     from ..evaluation.thresholds.report import write_calibration
 

@@ -223,7 +223,15 @@ def show(plan: CascadePlan) -> None:
 
     console = table_console()
     table = Table(title=f"{plan.weak}, then {plan.strong}: {plan.queries} queries", title_justify="left")
-    for heading in ("policy", "strong share", "escalated", "mean score", "USD per 1,000 queries", "direct at", "confidence below"):
+    for heading in (
+        "policy",
+        "strong share",
+        "escalated",
+        "mean score",
+        "USD per 1,000 queries",
+        "direct at",
+        "confidence below",
+    ):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     table.add_row("weak alone", "0 %", "", f"{plan.quality[0]:.4f}", f"{plan.cost[0]:.4f}", "", "")
     for name, point in plan.best.items():

@@ -14,7 +14,6 @@ from ..data.readers import read_all
 from ..routers.base import Router
 from ..routers.errors import require
 from ..routers.learned import load
-from ..training.fit.metrics import APGR_IN_WORDS
 from .flags import with_flags
 from .options import (
     DATA,

@@ -90,7 +90,8 @@ def serve_command(
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help=f"File with the bearer token that callers must send. The variable {TOKEN_VARIABLE} can hold it instead.",
+            help="File with the bearer token that callers must send. The variable "
+            f"{TOKEN_VARIABLE} can hold it instead.",
             rich_help_panel=ACCESS,
         ),
     ] = None,
@@ -135,8 +136,8 @@ def serve_command(
     tokens = Tokens(_token(token_file, TOKEN_VARIABLE), _token(admin_token_file, ADMIN_TOKEN_VARIABLE))
     if not _is_loopback(server.host) and tokens.user is None and not insecure_no_token:
         raise InputError(
-            f"other machines can reach {server.host}: give --token-file or {TOKEN_VARIABLE}, or --insecure-no-token to allow "
-            "calls without a token"
+            f"other machines can reach {server.host}: give --token-file or {TOKEN_VARIABLE}, or "
+            "--insecure-no-token to allow calls without a token"
         )
     if watch is not None and not watch > 0:
         raise InputError(f"--watch is {watch}; expected a number of seconds above 0")

@@ -229,7 +229,7 @@ class Setting:
 
 def settings_of(config: type[Config]) -> list[Setting]:
     """Every setting of a config class, those of its bases first."""
-    types, texts = get_type_hints(config), _helps(config)
+    types, texts = get_type_hints(config), attribute_texts(config)
     return [
         Setting(
             name=item.name,
@@ -261,7 +261,7 @@ def ranges_of(config: type[Config]) -> dict[str, Range]:
     return ranges
 
 
-def _helps(config: type[Config]) -> dict[str, str]:
+def attribute_texts(config: type[Any]) -> dict[str, str]:
     """The help of each setting by its name: the entries of "Attributes" in the docstrings, a subclass's own first."""
     texts: dict[str, str] = {}
     for base in reversed(config.__mro__):
