@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from ..routers.base import Decision
 from ..routers.checks import OTHER, clean_name, usable
+from ..routers.decision import Decision
 from ..routers.errors import InputError, require
 from .breaker import BreakerLimits, BreakerState, describe, is_failure
 from .model_health import Change, ModelHealth, ModelStatus

@@ -16,7 +16,7 @@ from routelearn.data.records import PerformanceRecord, Record
 from routelearn.data.splits import split_by_prompt
 from routelearn.evaluation.cascade_plan.answered_queries import answered_queries
 from routelearn.evaluation.cascade_plan.plan import plan_cascade
-from routelearn.routers.base import Model
+from routelearn.routers.decision import Model
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.query import Query
 

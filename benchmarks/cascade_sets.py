@@ -13,7 +13,7 @@ from routelearn.cascade.verifier import Verifier, load_verifier
 from routelearn.data.readers import read_records
 from routelearn.data.records import Record
 from routelearn.data.splits import split_by_prompt
-from routelearn.routers.base import Model
+from routelearn.routers.decision import Model
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity

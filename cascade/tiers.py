@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from ..policies.cost import call_cost, query_tokens
-from ..routers.base import Model
 from ..routers.checks import check_seconds
+from ..routers.decision import Model
 from ..routers.errors import InputError, RoutelearnError
 from ..routers.query import Query
 from .backends import Backend, as_backend

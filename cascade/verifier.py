@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..routers.base import Floats
 from ..routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
+from ..routers.decision import Floats
 from ..routers.errors import BundleCorruptError, GoldenScoreError, InputError
 from ..routers.golden import GOLDEN_PRIOR, check_golden, golden_ids_match
 from ..routers.query import Query, turns

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..data.readers import read_all
 from ..data.splits import find_leaks, refuse_leaks
-from ..routers.base import Model
+from ..routers.decision import Model
 from ..routers.errors import InputError, require
 from .flags import with_flags
 from .options import (

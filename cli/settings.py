@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..routers.base import Model
+from ..routers.decision import Model
 from ..routers.errors import InputError
 
 if sys.version_info >= (3, 11):

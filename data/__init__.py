@@ -1,1 +1,5 @@
-"""Records in, scored rows out: readers, labels, splits, the embedded sample, and the scoring of tables."""
+"""Data: records in, scored rows out."""
+
+from ..routers.public_names import public_names
+
+__getattr__, __dir__ = public_names(__name__, __file__)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.records import PerformanceRecord, Record
-from ..routers.base import Floats, Model, Router
+from ..routers.base import Router
 from ..routers.bundle import Truncation
+from ..routers.decision import Floats, Model
 from ..routers.query import Query
 from ..training.config import PACKAGED_ENCODER
 from ..training.encoders.static import StaticEncoder, static_encoder

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_key
 from ..policies.cost import check_prices
-from ..routers.base import Model, Router, win_rate
+from ..routers.base import Router, win_rate
+from ..routers.decision import Model
 from ..routers.errors import InputError
 from ..routers.query import Query
 from ..routers.rules import RulesRouter

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from ..data.records import PerformanceRecord, Record, record_key
 from ..policies.cost import query_costs
-from ..routers.base import Floats, Model, Router
+from ..routers.base import Router
+from ..routers.decision import Floats, Model
 from ..routers.query import Query
 from ..training.fit.metrics import (
     Array,

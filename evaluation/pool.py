@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..policies.cost import query_costs
-from ..routers.base import Floats, Model
+from ..routers.decision import Floats, Model
 from ..routers.query import Query
 from ..training.fit.metrics import Array, percentile_interval, resamples
 

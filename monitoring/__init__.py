@@ -1,1 +1,5 @@
-"""Watches what routers and cascades decide, and whether traffic and outcomes still fit the router."""
+"""Monitoring: what was decided, and whether the router still fits the traffic."""
+
+from ..routers.public_names import public_names
+
+__getattr__, __dir__ = public_names(__name__, __file__)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..routers.base import Decision
 from ..routers.checks import as_number
+from ..routers.decision import Decision
 from ..routers.errors import InputError
 from ..routers.query import Query, turns
 

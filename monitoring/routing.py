@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from ..routers.base import Assessment, Decision, Router
+from ..routers.assessment import Assessment
+from ..routers.base import Router
 from ..routers.checks import OTHER, as_number, clean_name, usable
+from ..routers.decision import Decision
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackCause
 from ..routers.rules import RulesRouter

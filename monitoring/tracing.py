@@ -6,7 +6,7 @@ import importlib
 from functools import cache
 from typing import Any
 
-from ..routers.base import Decision
+from ..routers.decision import Decision
 
 PREFIX = "routelearn."
 #: The name of the requested model in OpenTelemetry's semantic conventions for generative AI.

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..routers.base import Assessment, Context, Decision, Policy, Router, decide_by, learned_rows
+from ..routers.assessment import Assessment
+from ..routers.base import Policy, Router, decide_by, learned_rows
+from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
 
 

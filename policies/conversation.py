@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from ..routers.base import THRESHOLD, Decision, Model, Source
 from ..routers.checks import check_seconds
+from ..routers.decision import THRESHOLD, Decision, Model, Source
 from ..routers.errors import InputError
 from .composed import EXPLORE
 

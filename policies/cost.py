@@ -14,7 +14,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..routers.base import Model, Router, ThresholdPolicy
+from ..routers.base import Router, ThresholdPolicy
+from ..routers.decision import Model
 from ..routers.errors import InputError
 from ..routers.query import Query, estimate_tokens, transcript
 from .threshold import StrongShare, Threshold

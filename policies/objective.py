@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..routers.base import Assessment, Context, Decision, Model, Router, learned_rows
+from ..routers.assessment import Assessment
+from ..routers.base import Router, learned_rows
+from ..routers.decision import Context, Decision, Model
 from ..routers.errors import InputError
 from .cost import Array, OutputTokens, priced, token_costs
 

@@ -1,13 +1,13 @@
-from .base import Assessment as Assessment
-from .base import Context as Context
-from .base import Decision as Decision
-from .base import Model as Model
+from .assessment import Assessment as Assessment
 from .base import Policy as Policy
 from .base import Router as Router
 from .base import ThresholdPolicy as ThresholdPolicy
 from .base import win_rate as win_rate
 from .combined import AverageRouter as AverageRouter
 from .combined import TwoStageRouter as TwoStageRouter
+from .decision import Context as Context
+from .decision import Decision as Decision
+from .decision import Model as Model
 from .errors import BundleCorruptError as BundleCorruptError
 from .errors import BundleError as BundleError
 from .errors import BundleMissingError as BundleMissingError

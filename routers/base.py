@@ -4,187 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from .assessment import Assessment
+from .decision import Context, Decision, Flags, Floats, Model
 from .errors import InputError
 from .query import Query
-
-Floats = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
-Context = Mapping[str, str]
 
 #: The formula that makes a win rate of two qualities; see `win_rate`.
 Link = Literal["difference", "bradley-terry"]
 LINKS: tuple[str, ...] = get_args(Link)
 
-#: What made a decision. "default": neither the learned router nor a rule had a say, so the strong model answers.
-Source = Literal["learned", "rules", "default"]
-
-#: The `Decision.cause` when the score was compared with the threshold and nothing else decided.
-THRESHOLD = "threshold"
-
-_NONE_GIVEN: npt.NDArray[np.float64] = np.empty(0)
 _ONE, _HALF, _TINY = np.float32(1), np.float32(0.5), np.float32(1e-7)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One candidate model of the pool.
-
-    Attributes:
-        name: the model's name.
-        input_price: USD per million input tokens; None: not known.
-        output_price: USD per million output tokens; None: not known.
-
-    Example:
-        >>> from routelearn import Model
-        >>> Model("gpt-4o-mini", input_price=0.15, output_price=0.60).output_price
-        0.6
-    """
-
-    name: str
-    input_price: float | None = None
-    output_price: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The model chosen for one query, and why.
-
-    Attributes:
-        model: the chosen model.
-        score: expected win rate of strong over weak, ties one half, in [0, 1].
-        threshold: score at or above it goes to strong.
-        candidates: every model of the pool: the chosen model first, then the others from the best quality down.
-        source: what decided: "learned" (the learned router), "rules", or "default" (no rule fired: the strong model).
-        reason: one readable sentence.
-        truncated: the router did not read all of the query, because it is longer than the token budget.
-        cause: one word for the kind of reason, to count decisions by: "threshold", or the word of the fallback,
-            policy or session that decided.
-        propensity: the probability with which this model was chosen; below 1 only when a policy explores.
-        targets: the models to ask when several answer together; empty: ask `model` alone.
-
-    Example:
-        >>> from routelearn import RulesRouter
-        >>> decision = RulesRouter("gpt-4o", "gpt-4o-mini").route("Hello!")
-        >>> decision.model, decision.source
-        ('gpt-4o-mini', 'rules')
-    """
-
-    model: str
-    score: float
-    threshold: float
-    candidates: tuple[str, ...]
-    source: Source
-    reason: str
-    truncated: bool = False
-    cause: str = THRESHOLD
-    propensity: float = 1.0
-    targets: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the decision as plain data for JSON."""
-        return asdict(self)
-
-
-@dataclass(slots=True)
-class Assessment:
-    """What a router says about n queries and the m models of its pool; every list has n rows.
-
-    Attributes:
-        quality: float32 (n, m), expected score of each model's answer, in [0, 1].
-        truncated: bool (n,), true when the router did not read all of the query.
-        novelty: float32 (n,), distance from the training queries; None: not measured.
-        vectors: float32 (n, k), a sketch of each query's encoding, to watch for drift; None: not measured.
-        sources: what each row comes from; "learned" unless given.
-        reasons: one sentence a row; an empty one (the default) means that score and threshold were compared.
-        causes: the `Decision.cause` of each row; "threshold" unless given.
-        thresholds: float64 (n,), a threshold that holds for this row alone; NaN (the default): the policy's.
-
-    Raises:
-        ValueError: a list or an array has another number of rows than `quality`.
-
-    Example:
-        >>> import routelearn
-        >>> assessment = routelearn.load("router/").assess(["What is 2 + 2?", "Prove Fermat's last theorem."])
-        >>> assessment.quality.shape[0], assessment.sources
-        (2, ['learned', 'learned'])
-        >>> assessment.rows([1]).quality.shape[0]
-        1
-    """
-
-    quality: Floats
-    truncated: Flags
-    novelty: Floats | None = None
-    vectors: Floats | None = None
-    sources: list[Source] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    causes: list[str] = field(default_factory=list)
-    thresholds: npt.NDArray[np.float64] = field(default_factory=lambda: _NONE_GIVEN)
-
-    def __post_init__(self) -> None:
-        """Fill what was not given, and refuse what has another number of rows."""
-        n = len(self.quality)
-        self.sources = self.sources or ["learned"] * n
-        self.reasons = self.reasons or [""] * n
-        self.causes = self.causes or [THRESHOLD] * n
-        if self.thresholds is _NONE_GIVEN:
-            self.thresholds = np.full(n, np.nan)
-        if not len(self.truncated) == len(self.sources) == len(self.reasons) == len(self.causes) == n:
-            raise ValueError(f"an assessment of {n} queries has a list of another length")
-        if len(self.thresholds) != n or not all(
-            column is None or len(column) == n for column in (self.novelty, self.vectors)
-        ):
-            raise ValueError(f"an assessment of {n} queries has an array of another length")
-
-    def has_own_thresholds(self) -> bool:
-        """Whether every row has a threshold of its own, so that a policy's threshold decides nothing."""
-        return len(self.thresholds) > 0 and not np.isnan(self.thresholds).any()
-
-    def rows(self, indices: Sequence[int]) -> Assessment:
-        """The assessment of some of the queries, in the order of the indices."""
-        rows = np.asarray(indices, np.intp)
-        return Assessment(
-            self.quality[rows],
-            self.truncated[rows],
-            None if self.novelty is None else self.novelty[rows],
-            None if self.vectors is None else self.vectors[rows],
-            [self.sources[row] for row in indices],
-            [self.reasons[row] for row in indices],
-            [self.causes[row] for row in indices],
-            self.thresholds[rows],
-        )
-
-    def replaced(self, indices: Sequence[int], other: Assessment) -> Assessment:
-        """A copy in which another router's assessment stands in some rows.
-
-        Novelty and vectors stay as they are: they describe the query as this router's encoder saw it.
-
-        Args:
-            indices: k distinct rows to replace.
-            other: the assessment of these k queries, its columns in the same order of models.
-        """
-        rows = np.asarray(indices, np.intp)
-        copy = replace(
-            self,
-            quality=self.quality.copy(),
-            truncated=self.truncated.copy(),
-            sources=list(self.sources),
-            reasons=list(self.reasons),
-            causes=list(self.causes),
-            thresholds=self.thresholds.copy(),
-        )
-        copy.quality[rows], copy.truncated[rows] = other.quality, other.truncated
-        copy.thresholds[rows] = other.thresholds
-        for place, row in enumerate(indices):
-            copy.sources[row] = other.sources[place]
-            copy.reasons[row] = other.reasons[place]
-            copy.causes[row] = other.causes[place]
-        return copy
 
 
 def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:

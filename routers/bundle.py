@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .base import LINKS, Link, Model
+from .base import LINKS, Link
+from .decision import Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
 from .folder import read_file, write_folder
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text

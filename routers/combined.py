@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from .base import Assessment, Context, Decision, Floats, Policy, Router, ThresholdPolicy, decide_by, learned_rows
+from .assessment import Assessment
+from .base import Policy, Router, ThresholdPolicy, decide_by, learned_rows
+from .decision import Context, Decision, Floats
 from .errors import InputError
 from .query import Query
 from .threshold_table import threshold_table

@@ -13,7 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from .base import Assessment, Context, Flags, Floats, Link, Model, Router
+from .assessment import Assessment
+from .base import Link, Router
+from .decision import Context, Flags, Floats, Model
 from .errors import InputError
 from .query import Query
 from .rules import RulesRouter

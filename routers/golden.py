@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .base import Floats
 from .bundle import Golden
+from .decision import Floats
 from .errors import BundleCorruptError, GoldenScoreError, InferenceError
 from .query import Query
 from .tokenizer import Ids

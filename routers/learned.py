@@ -9,9 +9,11 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from .base import Assessment, Context, Floats, Link, Router, win_rate
+from .assessment import Assessment
+from .base import Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
+from .decision import Context, Floats
 from .errors import GoldenScoreError, InputError, MissingExtraError
 from .golden import check_golden, golden_ids_match
 from .query import Query

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .base import Assessment, Context, Floats, Model, Router, Source
+from .assessment import Assessment
+from .base import Router
+from .decision import Context, Floats, Model, Source
 from .errors import InputError
 from .query import Query, query_text, turns
 

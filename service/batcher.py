@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from ..routers.base import Context, Decision, Policy, Router, decide_by
+from ..routers.base import Policy, Router, decide_by
+from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .defaults import BatchLimits

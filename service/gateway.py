@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..availability.availability import Availability, Choice
-from ..routers.base import Context, Decision, Policy, Router
+from ..routers.base import Policy, Router
+from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Batcher, safe_decision

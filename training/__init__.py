@@ -1,1 +1,5 @@
-"""Training: torch, transformers, scikit-learn; ends in a bundle that the runtime loads."""
+"""Training: from records to a bundle, one folder a recipe."""
+
+from ..routers.public_names import public_names
+
+__getattr__, __dir__ = public_names(__name__, __file__)

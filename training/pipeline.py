@@ -14,8 +14,9 @@ import torch
 
 from ..data.records import Record
 from ..policies.threshold import StrongShare
-from ..routers.base import Floats, Link, Model, win_rate
+from ..routers.base import Link, win_rate
 from ..routers.bundle import Manifest, Truncation, check_replaceable
+from ..routers.decision import Floats, Model
 from ..routers.errors import InputError
 from ..routers.threshold_table import threshold_table
 from .config import RouterConfig

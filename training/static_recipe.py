@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.records import Record
-from ..routers.base import Floats, Model
 from ..routers.bundle import Truncation
+from ..routers.decision import Floats, Model
 from ..routers.errors import InputError
 from .config import DIMENSIONS, StaticRouterConfig
 from .encoders.static import StaticEncoder, static_encoder

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from ..data.records import Record
-from ..routers.base import Floats, Model
 from ..routers.bundle import Truncation
+from ..routers.decision import Floats, Model
 from .encoders.config import TransformerRouterConfig
 from .encoders.transformer import Backbone, TokenIds
 from .encoders.transformer_network import TransformerNetwork, export_network, quantised_network, torch_quality

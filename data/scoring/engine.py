@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...routers.base import Flags, Floats, Router, Source
+from ...routers.base import Router
+from ...routers.decision import Flags, Floats, Source
 from ...routers.errors import DataError, InputError
 from ...routers.query import Query
 from ..queries import check_columns, query_of

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...data.records import PerformanceRecord, Record, record_key
 from ...policies.cost import call_cost, check_all_priced, query_tokens
-from ...routers.base import Model
+from ...routers.decision import Model
 from ...routers.errors import InputError
 from ...routers.query import Query, estimate_tokens
 from ...training.fit.metrics import Array

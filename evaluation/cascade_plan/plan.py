@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from ...cascade.verifier import Verifier
 from ...data.records import Record
-from ...routers.base import Model, Router
+from ...routers.base import Router
+from ...routers.decision import Model
 from ...routers.errors import InputError
 from ...training.fit.metrics import (
     Array,

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from ...data.records import Record
 from ...policies.cost import check_prices, priced, query_costs, threshold_within
 from ...policies.threshold import StrongShare
-from ...routers.base import Model, Router
+from ...routers.base import Router
 from ...routers.bundle import CARD, read_bundle, save_bundle
+from ...routers.decision import Model
 from ...routers.errors import InputError
 from ...routers.learned import LearnedRouter
 from ...routers.query import Query

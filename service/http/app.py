@@ -16,7 +16,8 @@ from ...monitoring.decision_log import DecisionLog
 from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
-from ...routers.base import Assessment, Context, Decision
+from ...routers.assessment import Assessment
+from ...routers.decision import Context, Decision
 from ...routers.query import Query
 from ..defaults import RequestLimits
 from ..wire_names import OUTCOMES, ROUTE, SCORE

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import NotRequired, TypedDict
 
-from ...routers.base import Decision, Source
+from ...routers.decision import Decision, Source
 from ..wire_names import ErrorType
 
 _IGNORE = ConfigDict(extra="ignore", strict=True)

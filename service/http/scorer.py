@@ -15,7 +15,9 @@ from pydantic_core import to_json
 
 from ...monitoring.tracing import annotate
 from ...policies.threshold import policy_of
-from ...routers.base import Assessment, Context, Decision, Policy, Router, decide_by
+from ...routers.assessment import Assessment
+from ...routers.base import Policy, Router, decide_by
+from ...routers.decision import Context, Decision
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..defaults import RequestLimits

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ...routers.base import Policy, Router, Source, ThresholdPolicy
+from ...routers.base import Policy, Router, ThresholdPolicy
 from ...routers.bundle import Manifest
+from ...routers.decision import Source
 from ...routers.errors import BundleError, RoutelearnError
 from ...routers.fallback import FallbackRouter
 from ...routers.golden import GOLDEN_QUERIES

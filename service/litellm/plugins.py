@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ...routers.base import Decision
+from ...routers.decision import Decision
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..batcher import safe_decision

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...policies.threshold import Threshold
-from ...routers.base import Context, Policy
+from ...routers.base import Policy
+from ...routers.decision import Context
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..wire_names import METADATA_SELECTION, METADATA_THRESHOLD, METADATA_USER_TIER, USER_TIER

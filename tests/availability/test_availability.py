@@ -20,8 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from routelearn.availability.availability import Availability, Choice
 from routelearn.availability.breaker import BreakerLimits
 from routelearn.monitoring.prometheus import register
-from routelearn.routers.base import Decision
 from routelearn.routers.checks import MAX_NAME
+from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError
 
 NAMES = st.lists(st.sampled_from("abcde"), min_size=1, max_size=5, unique=True)

@@ -21,7 +21,7 @@ from routelearn.cascade.cascade import Cascade
 from routelearn.cascade.confidence import SelfConsistency
 from routelearn.cascade.self_evaluation import SelfEvaluation
 from routelearn.cascade.tiers import CascadeError, CascadeResult, Tier, UseCase
-from routelearn.routers.base import Model
+from routelearn.routers.decision import Model
 from routelearn.routers.errors import InputError, RoutelearnError
 from routelearn.routers.query import Query
 

@@ -16,7 +16,7 @@ from routelearn.cascade.backends import from_client
 from routelearn.cascade.cascade import Cascade
 from routelearn.cascade.self_evaluation import SelfEvaluation
 from routelearn.cascade.tiers import CascadeError, CascadeResult, Tier
-from routelearn.routers.base import Model
+from routelearn.routers.decision import Model
 
 REQUESTS = 1000
 MODELS = {"weak": Model("weak", 1e6, 4e6), "strong": Model("strong", 8e6, 32e6)}  # a token costs whole dollars

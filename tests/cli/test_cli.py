@@ -15,7 +15,7 @@ from helpers.cli import QUERIES, run, run_process
 from routelearn.data.readers import read_records
 from routelearn.data.sample import write_sample
 from routelearn.data.splits import deduplicate
-from routelearn.routers.base import Decision
+from routelearn.routers.decision import Decision
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import load
 

@@ -33,7 +33,8 @@ from routelearn.evaluation.cascade_plan.latency_tail import Latency, latency_tai
 from routelearn.evaluation.cascade_plan.plan import CascadePlan, plan_cascade
 from routelearn.evaluation.cascade_plan.recommendation import conditions
 from routelearn.evaluation.cascade_plan.report import sentences, write_plan
-from routelearn.routers.base import Link, Model, Router
+from routelearn.routers.base import Link, Router
+from routelearn.routers.decision import Model
 from routelearn.routers.errors import InputError
 from routelearn.routers.query import Query
 

@@ -14,7 +14,8 @@ from routelearn.evaluation.cascade_plan.answered_queries import answered_queries
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.evaluation.thresholds.calibrate import calibrate_by_budget, calibrate_by_strong_share
 from routelearn.policies.cost import CostPerThousand, budget_threshold, call_cost, query_costs, query_tokens
-from routelearn.routers.base import Floats, Model, Router
+from routelearn.routers.base import Router
+from routelearn.routers.decision import Floats, Model
 from routelearn.routers.errors import InputError
 from routelearn.routers.query import Query
 

@@ -19,7 +19,8 @@ from routelearn.evaluation.pool import average_quality, evaluate_pool, hull, rou
 from routelearn.evaluation.report import html_page, write_report
 from routelearn.evaluation.results import Report
 from routelearn.policies.cost import query_costs
-from routelearn.routers.base import Floats, Model, Router
+from routelearn.routers.base import Router
+from routelearn.routers.decision import Floats, Model
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import LearnedRouter
 from routelearn.training.fit.metrics import Curve, auroc, expected_calibration_error, reliability

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from routelearn.availability.availability import Availability
 from routelearn.availability.breaker import BreakerLimits
-from routelearn.routers.base import Decision, Source
+from routelearn.routers.decision import Decision, Source
 
 
 class Clock:

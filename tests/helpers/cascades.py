@@ -14,7 +14,8 @@ from routelearn.cascade.backends import Answer
 from routelearn.cascade.cascade import Cascade
 from routelearn.cascade.confidence import Ask, Estimate
 from routelearn.cascade.tiers import CascadeError, CascadeResult, Tier
-from routelearn.routers.base import Floats, Model, Router
+from routelearn.routers.base import Router
+from routelearn.routers.decision import Floats, Model
 from routelearn.routers.query import Query
 
 PRICES = {"weak": (1.0, 2.0), "middle": (3.0, 6.0), "strong": (10.0, 30.0)}

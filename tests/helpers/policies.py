@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from routelearn.routers.base import Assessment, Context, Floats, Model, Policy, Router
+from routelearn.routers.assessment import Assessment
+from routelearn.routers.base import Policy, Router
+from routelearn.routers.decision import Context, Floats, Model
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.query import Query
 from routelearn.routers.threshold_table import threshold_table

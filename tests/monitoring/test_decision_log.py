@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from routelearn.monitoring.decision_log import DecisionLog, read_log
-from routelearn.routers.base import Decision
+from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError
 
 DECISION = Decision(

@@ -10,7 +10,7 @@ import pytest
 
 from routelearn.monitoring.decision_log import DecisionLog, read_log
 from routelearn.monitoring.off_policy import off_policy_value
-from routelearn.routers.base import Decision
+from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError
 
 MODELS = ("big", "small")

@@ -25,8 +25,8 @@ from routelearn.monitoring.prometheus import register
 from routelearn.monitoring.reference import Reference
 from routelearn.monitoring.routing import FALLBACKS, MAX_KEYS, ROUTE_BOUNDS, RouteMonitor
 from routelearn.policies.threshold import StrongShare
-from routelearn.routers.base import Decision
 from routelearn.routers.checks import MAX_NAME
+from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter, load

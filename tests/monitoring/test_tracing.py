@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from routelearn.monitoring.tracing import annotate
-from routelearn.routers.base import Decision
+from routelearn.routers.decision import Decision
 from routelearn.routers.learned import LearnedRouter
 
 DECISION = Decision("big", 0.7, 0.5, ("big", "small"), "learned", "why", cause="threshold", propensity=0.5)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.policies.conversation import DIVERTED, KEPT, Conversations
-from routelearn.routers.base import Source
+from routelearn.routers.decision import Source
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=60)
 MARGINS = st.floats(0.01, 0.5)

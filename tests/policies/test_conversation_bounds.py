@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from routelearn.policies.composed import Explore
 from routelearn.policies.conversation import KEPT, Conversations, margin_of_cost, switch_cost
-from routelearn.routers.base import Floats, Model, Router
+from routelearn.routers.base import Router
+from routelearn.routers.decision import Floats, Model
 from routelearn.routers.errors import InputError
 from routelearn.routers.query import Query
 

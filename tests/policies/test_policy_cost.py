@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from routelearn.policies.cost import CostPerThousand, budget_threshold, query_costs, threshold_within
 from routelearn.policies.threshold import Threshold
-from routelearn.routers.base import Model
+from routelearn.routers.decision import Model
 from routelearn.routers.errors import InputError
 
 #: 400 tokens in, 100 out, a thousand times: 7 USD at large, 0.3 USD at small.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from routelearn.policies.composed import Explore, TopK
 from routelearn.policies.objective import Objective
 from routelearn.policies.threshold import Threshold
-from routelearn.routers.base import Decision
+from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError
 
 ONE = TableRouter([[0.9, 0.5, 0.2]])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.policies.objective import Objective, cost_aware
-from routelearn.routers.base import Model
+from routelearn.routers.decision import Model
 from routelearn.routers.errors import InputError
 
 COST = {"large": 10.0 * 500 + 30.0 * 300, "medium": 2.0 * 500 + 6.0 * 300, "small": 0.5 * 500 + 1.0 * 300}

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.policies.threshold import StrongShare
-from routelearn.routers.base import Floats, Model, Router
+from routelearn.routers.base import Router
 from routelearn.routers.combined import AverageRouter
+from routelearn.routers.decision import Floats, Model
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import load
 from routelearn.routers.query import Query

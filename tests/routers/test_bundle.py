@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routelearn.data.sample import Sample
-from routelearn.routers.base import Model
 from routelearn.routers.bundle import (
     FORMAT_VERSION,
     VERIFIER,
@@ -24,6 +23,7 @@ from routelearn.routers.bundle import (
     read_bundle,
     save_bundle,
 )
+from routelearn.routers.decision import Model
 from routelearn.routers.errors import (
     BundleCorruptError,
     BundleError,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from routelearn.policies.threshold import Threshold
-from routelearn.routers.base import Decision, Router
+from routelearn.routers.base import Router
 from routelearn.routers.combined import AverageRouter
+from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter, load

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from routelearn.policies.threshold import Threshold
-from routelearn.routers.base import Floats, Link, Model, Router, win_rate
+from routelearn.routers.base import Link, Router, win_rate
+from routelearn.routers.decision import Floats, Model
 from routelearn.routers.errors import BundleCorruptError, InputError
 from routelearn.routers.fallback import WORKERS, FallbackRouter
 from routelearn.routers.learned import LearnedRouter

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from routelearn.cascade.verifier import load_verifier
-from routelearn.routers.base import Floats
 from routelearn.routers.bundle import Golden, read_bundle, save_bundle
+from routelearn.routers.decision import Floats
 from routelearn.routers.errors import BundleCorruptError, GoldenScoreError, InferenceError
 from routelearn.routers.golden import GOLDEN_PAIRS, GOLDEN_QUERIES, check_golden, golden_ids_match
 from routelearn.routers.learned import load

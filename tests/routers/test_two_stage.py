@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.policies.threshold import StrongShare, Threshold
-from routelearn.routers.base import Floats, Model, Router
+from routelearn.routers.base import Router
 from routelearn.routers.combined import SECOND, TwoStageRouter
+from routelearn.routers.decision import Floats, Model
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter, load

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.policies.threshold import Threshold
-from routelearn.routers.base import Assessment, Context, Decision, Floats, Model, Policy, Router
+from routelearn.routers.assessment import Assessment
+from routelearn.routers.base import Policy, Router
+from routelearn.routers.decision import Context, Decision, Floats, Model
 from routelearn.routers.errors import InferenceError, InputError
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.query import Query, turns

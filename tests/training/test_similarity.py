@@ -17,8 +17,8 @@ from routelearn.data.records import PerformanceRecord, PreferenceRecord
 from routelearn.data.sample import Sample
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.policies.threshold import StrongShare
-from routelearn.routers.base import Model
 from routelearn.routers.bundle import read_manifest
+from routelearn.routers.decision import Model
 from routelearn.routers.errors import BundleCorruptError, InputError
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.examples import Outcomes

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from routelearn.routers.base import Model
 from routelearn.routers.bundle import VERIFIER, Manifest, Truncation, read_manifest
+from routelearn.routers.decision import Model
 from routelearn.training.summary import summary
 
 OLD_BUNDLES = Path(__file__).parents[1] / "bundles"

@@ -25,8 +25,8 @@ from routelearn.cli.main import app
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, record_key
 from routelearn.data.sample import POOL, Sample
 from routelearn.data.writers import write_records
-from routelearn.routers.base import Model
 from routelearn.routers.bundle import Truncation, read_manifest
+from routelearn.routers.decision import Model
 from routelearn.routers.errors import BundleCorruptError, GoldenScoreError, InputError, LeakError
 from routelearn.routers.learned import LearnedRouter, load
 from routelearn.routers.query import Query

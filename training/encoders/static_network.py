@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...routers.base import Floats
 from ...routers.bundle import Truncation
+from ...routers.decision import Floats
 from ...routers.query import Query
 from ...routers.tokenizer import encode
 from ..export.gate import TorchQuality

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ...routers.base import Floats
 from ...routers.bundle import Truncation
+from ...routers.decision import Floats
 from ...routers.query import Query
 from ...routers.tokenizer import HuggingFaceBackend, encode
 from ..export.gate import TorchQuality

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...routers.base import Floats, Link, win_rate
+from ...routers.base import Link, win_rate
 from ...routers.bundle import Manifest, Truncation
+from ...routers.decision import Floats
 from ...routers.errors import ExportError
 from ...routers.golden import GOLDEN_QUERIES
 from ...routers.query import Query

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...routers.base import Floats, win_rate
+from ...routers.base import win_rate
 from ...routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
+from ...routers.decision import Floats
 from ...routers.errors import InputError, require
 from ...routers.golden import check_golden
 

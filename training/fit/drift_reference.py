@@ -20,8 +20,9 @@ import numpy.typing as npt
 import torch
 
 from ...monitoring.reference import LEAST_REFERENCE, Moments, Reference
-from ...routers.base import Floats, win_rate
+from ...routers.base import win_rate
 from ...routers.bundle import Manifest
+from ...routers.decision import Floats
 from ...routers.query import Query
 from ...routers.session import Session
 

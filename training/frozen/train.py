@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ...data.records import Record
-from ...routers.base import Model
+from ...routers.decision import Model
 from ...routers.errors import InputError
 from ..encoders.transformer import (
     Backbone,

@@ -21,7 +21,7 @@ class MatrixFactorizationConfig(StaticRouterConfig):
         finetune_epochs: Most epochs of fine-tuning the token table before the fit. 0 keeps the table as it is.
 
     Example:
-        >>> from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
+        >>> from routelearn.training import MatrixFactorizationConfig
         >>> MatrixFactorizationConfig(strong="gpt-4o", weak="gpt-4o-mini", rank=16).rank
         16
         >>> MatrixFactorizationConfig(rank=0)

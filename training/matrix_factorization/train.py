@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from ...data.records import Record
-from ...routers.base import Model
+from ...routers.decision import Model
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import OUTPUTS, EncodedQueries, encode_queries, example_inputs
 from ..examples import Examples

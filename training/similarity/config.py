@@ -24,7 +24,7 @@ class SimilarityConfig(StaticRouterConfig):
         tiers: Number of groups of equally good models. It is used by the method bradley-terry alone.
 
     Example:
-        >>> from routelearn.training.similarity.config import SimilarityConfig
+        >>> from routelearn.training import SimilarityConfig
         >>> SimilarityConfig(strong="gpt-4o", weak="gpt-4o-mini").method
         'kernel'
         >>> SimilarityConfig(method="cosine")

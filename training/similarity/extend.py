@@ -14,7 +14,7 @@ import torch
 from ...data.records import Record
 from ...monitoring.reference import LEAST_REFERENCE, Moments, Reference
 from ...policies.threshold import StrongShare
-from ...routers.base import Floats, Model
+from ...routers.decision import Floats, Model
 from ...routers.errors import InputError
 from ...routers.threshold_table import threshold_table
 from ..encoders.static_network import encode_queries, static_quality

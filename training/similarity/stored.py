@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...routers.base import Floats, win_rate
+from ...routers.base import win_rate
 from ...routers.bundle import MODEL, TOKENIZER, Manifest, read_bundle
+from ...routers.decision import Floats
 from ...routers.errors import BundleCorruptError, InputError
 from ..encoders.static import StaticEncoder
 from ..export.to_onnx import stored_arrays

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 
 from ...data.records import Record
-from ...routers.base import Floats, Model, win_rate
+from ...routers.base import win_rate
+from ...routers.decision import Floats, Model
 from ...routers.errors import InputError
 from ..encoders.static_network import OUTPUTS, EncodedQueries, encode_queries, example_inputs
 from ..export.to_onnx import export_onnx, store_as_float16

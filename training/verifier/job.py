@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from ...cascade.verifier import PRIOR, feature_rows
 from ...data.records import Record
-from ...routers.base import Floats, Model, Router
+from ...routers.base import Router
 from ...routers.bundle import check_replaceable
+from ...routers.decision import Floats, Model
 from ...routers.errors import InputError
 from ..encoders.transformer import TokenIds
 from ..examples import Examples, validation_folds

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ...cascade.verifier import PairEncoder, feature_rows, joined
-from ...routers.base import Floats
 from ...routers.bundle import Golden
+from ...routers.decision import Floats
 from ...routers.golden import GOLDEN_PAIRS, GOLDEN_PRIOR
 from ...routers.session import Session
 from ..encoders.transformer import TOKENS_PER_RUN, Backbone, TokenIds, padded

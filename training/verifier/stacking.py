@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...routers.base import Floats
+from ...routers.decision import Floats
 from ..fit.metrics import Array, auroc, expected_calibration_error, log_loss
 
 #: Folds of the held-out answers over which this step is cross-fitted, for its metrics.

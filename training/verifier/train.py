@@ -22,8 +22,9 @@ from torch import nn
 
 from ...cascade.verifier import PairEncoder
 from ...data.records import Record
-from ...routers.base import Model, Router
+from ...routers.base import Router
 from ...routers.bundle import CARD, MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, save_bundle
+from ...routers.decision import Model
 from ...routers.errors import require
 from ...routers.session import Session
 from ...routers.tokenizer import HuggingFaceBackend

@@ -1,0 +1,17 @@
+from .cascade_plan.plan import CascadePlan as CascadePlan
+from .cascade_plan.plan import plan_cascade as plan_cascade
+from .pool import PoolReport as PoolReport
+from .pool import PoolResult as PoolResult
+from .pool import evaluate_pool as evaluate_pool
+from .report import write_report as write_report
+from .results import Difference as Difference
+from .results import Report as Report
+from .results import Result as Result
+from .thresholds.ab_test import ABTest as ABTest
+from .thresholds.calibrate import ThresholdCalibration as ThresholdCalibration
+from .thresholds.calibrate import calibrate_by_budget as calibrate_by_budget
+from .thresholds.calibrate import calibrate_by_quality_loss as calibrate_by_quality_loss
+from .thresholds.calibrate import calibrate_by_strong_share as calibrate_by_strong_share
+from .thresholds.calibrate import save_calibrated as save_calibrated
+from .thresholds.guarantee import Guarantee as Guarantee
+from .thresholds.report import ThresholdReport as ThresholdReport

@@ -1,0 +1,17 @@
+from .alarms import DriftAlarm as DriftAlarm
+from .alarms import EscalationAlarm as EscalationAlarm
+from .calibration_drift import CalibrationMonitor as CalibrationMonitor
+from .calibration_drift import CalibrationStatus as CalibrationStatus
+from .decision_log import DecisionLog as DecisionLog
+from .decision_log import read_log as read_log
+from .drift import DriftMonitor as DriftMonitor
+from .drift import DriftStatus as DriftStatus
+from .escalation import EscalationMonitor as EscalationMonitor
+from .escalation import EscalationStatus as EscalationStatus
+from .off_policy import PolicyValue as PolicyValue
+from .off_policy import off_policy_value as off_policy_value
+from .prometheus import register as register
+from .reference import Reference as Reference
+from .routing import RouteMonitor as RouteMonitor
+from .routing import RouteStatus as RouteStatus
+from .tracing import annotate as annotate

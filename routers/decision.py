@@ -1,0 +1,80 @@
+"""The candidate models, the decision for one query, and the types that all routers share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+Context = Mapping[str, str]
+
+#: What made a decision. "default": neither the learned router nor a rule had a say, so the strong model answers.
+Source = Literal["learned", "rules", "default"]
+
+#: The `Decision.cause` when the score was compared with the threshold and nothing else decided.
+THRESHOLD = "threshold"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One candidate model of the pool.
+
+    Attributes:
+        name: the model's name.
+        input_price: USD per million input tokens; None: not known.
+        output_price: USD per million output tokens; None: not known.
+
+    Example:
+        >>> from routelearn import Model
+        >>> Model("gpt-4o-mini", input_price=0.15, output_price=0.60).output_price
+        0.6
+    """
+
+    name: str
+    input_price: float | None = None
+    output_price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The model chosen for one query, and why.
+
+    Attributes:
+        model: the chosen model.
+        score: expected win rate of strong over weak, ties one half, in [0, 1].
+        threshold: score at or above it goes to strong.
+        candidates: every model of the pool: the chosen model first, then the others from the best quality down.
+        source: what decided: "learned" (the learned router), "rules", or "default" (no rule fired: the strong model).
+        reason: one readable sentence.
+        truncated: the router did not read all of the query, because it is longer than the token budget.
+        cause: one word for the kind of reason, to count decisions by: "threshold", or the word of the fallback,
+            policy or session that decided.
+        propensity: the probability with which this model was chosen; below 1 only when a policy explores.
+        targets: the models to ask when several answer together; empty: ask `model` alone.
+
+    Example:
+        >>> from routelearn import RulesRouter
+        >>> decision = RulesRouter("gpt-4o", "gpt-4o-mini").route("Hello!")
+        >>> decision.model, decision.source
+        ('gpt-4o-mini', 'rules')
+    """
+
+    model: str
+    score: float
+    threshold: float
+    candidates: tuple[str, ...]
+    source: Source
+    reason: str
+    truncated: bool = False
+    cause: str = THRESHOLD
+    propensity: float = 1.0
+    targets: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the decision as plain data for JSON."""
+        return asdict(self)
