@@ -15,7 +15,7 @@ from ..routers.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class ByContext:
+class ByContext(Policy):
     """Chooses the policy by one value of the request's context, such as the user's tier.
 
     Policies may be nested: ``ByContext("tier", {"pro": ByContext("use_case", {...})})``.
@@ -64,7 +64,7 @@ class ByContext:
 
 
 @dataclass(frozen=True, slots=True)
-class TopK:
+class TopK(Policy):
     """Takes the decisions of another policy, and names the first k candidates as targets.
 
     Where rules answered, only strong and weak are targets, because rules know nothing about other models.
@@ -115,7 +115,7 @@ class TopK:
 EXPLORE = "explore"
 
 
-class Explore:
+class Explore(Policy):
     """Epsilon-greedy exploration: draws a model at random with probability epsilon, else follows another policy.
 
     The `propensity` of a decision is the probability with which its model was chosen. With k candidates it is

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..routers.assessment import Assessment
-from ..routers.base import Router, learned_rows
+from ..routers.base import Policy, Router, learned_rows
 from ..routers.decision import Context, Decision, Model
 from ..routers.errors import InputError
 from .cost import Array, OutputTokens, priced, token_costs
@@ -24,7 +24,7 @@ Latencies = Mapping[str, float] | Callable[[str], float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Objective:
+class Objective(Policy):
     """Chooses the model with the largest utility: ``quality - cost_weight * cost - latency_weight * P95``.
 
     With a cost weight alone this is the cost-aware choice of RouterBench (arXiv 2403.12031, section 4): weight 0

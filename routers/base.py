@@ -267,6 +267,7 @@ class ThresholdPolicy(ABC):
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
     ) -> list[Decision]:
+        """Decide every row by the threshold; a row with a threshold of its own keeps it."""
         del contexts
         if assessment.has_own_thresholds():
             # No row needs the policy's threshold, and a FallbackRouter without a bundle has no table to take it from.

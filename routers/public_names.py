@@ -55,7 +55,9 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     def get(name: str) -> Any:
         if name == "__all__":
             return sorted(listed())
-        if name.startswith("__") or name not in listed():
+        if name.startswith("__"):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if name not in listed():
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {sorted(listed())}")
         import importlib
 

@@ -12,7 +12,6 @@ from .similarity.config import SimilarityConfig as SimilarityConfig
 from .similarity.extend import extend_similarity as extend_similarity
 from .similarity.train import check_similarity as check_similarity
 from .similarity.train import train_similarity as train_similarity
-from .summary import summary as summary
 from .verifier.config import VerifierConfig as VerifierConfig
 from .verifier.train import check_verifier as check_verifier
 from .verifier.train import train_verifier as train_verifier
