@@ -57,7 +57,8 @@ def number(
 ) -> Range:
     """Finite numbers within bounds; `least` and `most` belong to the range, `above` and `below` do not."""
     start = [f"{word} {bound:g}" for word, bound in (("from", least), ("above", above)) if bound is not None]
-    end = [f"{word} {bound:g}" for word, bound in (("to", most), ("and below", below)) if bound is not None]
+    last = "to" if above is None else "and at most"
+    end = [f"{word} {bound:g}" for word, bound in ((last, most), ("and below", below)) if bound is not None]
     words = " ".join(["a number", *start, *end])
 
     def fits(value: Any) -> bool:

@@ -159,6 +159,7 @@ def test_a_range_says_in_words_what_it_accepts() -> None:
     assert whole(8, 9).expected == "a whole number from 8 to 9"
     assert number(least=0, most=1).expected == "a number from 0 to 1"
     assert number(above=0, below=1).expected == "a number above 0 and below 1"
+    assert number(above=0, most=9).expected == "a number above 0 and at most 9"
     assert one_of("a", "b").or_none().expected == "one of 'a', 'b', or None"
     assert not number().fits(float("nan"))
     assert not name_list(among=("a", "b")).fits(["c"])

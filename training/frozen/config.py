@@ -31,7 +31,7 @@ class FrozenConfig(TransformerRouterConfig):
         >>> FrozenConfig(kernel_scale=0)
         Traceback (most recent call last):
         ...
-        routelearn.routers.errors.InputError: kernel_scale is 0; expected a number above 0 and up to 100
+        routelearn.routers.errors.InputError: kernel_scale is 0; expected a number above 0 and at most 100
     """
 
     folds: Annotated[int, whole(2)] = 10

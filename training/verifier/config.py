@@ -43,7 +43,7 @@ class VerifierConfig(FinetuneConfig):
         >>> VerifierConfig(good_at=0)
         Traceback (most recent call last):
         ...
-        routelearn.routers.errors.InputError: good_at is 0; expected a number above 0 and up to 1
+        routelearn.routers.errors.InputError: good_at is 0; expected a number above 0 and at most 1
     """
 
     max_tokens: Annotated[int, whole(8, 8192)] = 256
