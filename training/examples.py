@@ -1,4 +1,4 @@
-"""Records as arrays: distinct queries, and who answered which how well."""
+"""Records as arrays: the distinct queries, and how well each model answered them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """k outcomes over n queries and m models; one kind of record a set.
+    """k outcomes over n queries and m models, all of one kind of record.
 
-    A preference has two columns of models and the win rate of the first as its
-    target; a performance has one column and the score as its target.
+    A preference has two columns of models, and its target is the win rate of the first model. A performance has one
+    column, and its target is the score.
 
     Attributes:
         query: int64 (k,), row of the query.
-        model: int64 (k, 2) or (k, 1), columns of the models.
+        model: int64 (k, 2) or (k, 1), numbers of the models.
         target: float32 (k,) in [0, 1].
         weight: float32 (k,), > 0.
-        source: int64 (k,), number of the record's source; 0 is the first, the one that a router is for.
+        source: int64 (k,), number of the record's source; 0 is the primary source, the one that the router is for.
     """
 
     query: Ints
@@ -44,7 +44,7 @@ class Outcomes:
         return len(self.target)
 
     def of_queries(self, kept: npt.NDArray[np.bool_]) -> Outcomes:
-        """The outcomes of the queries that bool (n,) keeps; rows still count in all n."""
+        """The outcomes of the queries that bool (n,) keeps; queries keep their numbers."""
         rows = kept[self.query]
         return self._rows(rows)
 
@@ -64,17 +64,17 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Examples:
-    """Everything a router learns from.
+    """Everything that a router learns from.
 
     Attributes:
         queries: the n distinct queries.
         keys: n normalised prompts; queries of one key never straddle a split.
-        splits: n names of the split that the data itself asks for, or None.
+        splits: for each query the split that the data asks for, or None.
         models: the m model names.
-        preferences: preference records.
-        performances: performance records.
+        preferences: the outcomes of preference records.
+        performances: the outcomes of performance records.
         sources: names of the sources, in the order of their numbers.
-        tasks: n names of the queries' tasks, or None; empty where nothing is to be learned from them.
+        tasks: for each query the name of its task, or None; empty where tasks are not learned from.
     """
 
     queries: list[Query]
@@ -129,20 +129,19 @@ def examples_of(
 
     Args:
         records: preference and performance records, mixed as they come.
-        models: the pool; None for every model of the records, by name.
-        informative: refuse outcomes that are all the same, and records of one model.
+        models: the pool; None: every model of the records, sorted by name.
+        informative: refuse records that teach nothing: of one model, or with outcomes that are all the same.
 
     Raises:
-        InputError: no records, a model of the pool that no record mentions, or outcomes
-            that are all the same, from which nothing can be learned.
+        InputError: there are no records, no record mentions a model of the pool, or the records teach nothing.
     """
     if not records:
-        raise InputError("no records to learn from")
+        raise InputError("no records to learn from; expected at least one")
     seen = {name for record in records for name in record.models}
     names = tuple(sorted(seen)) if models is None else tuple(models)
     unseen = [name for name in names if name not in seen]
     if unseen:
-        raise InputError(f"no record mentions {unseen}; the records know {sorted(seen)}")
+        raise InputError(f"no record mentions {unseen}; expected models of the records, {sorted(seen)}")
     column = {name: i for i, name in enumerate(names)}
     rows: dict[tuple[str, str | None], int] = {}
     queries: list[Query] = []
@@ -184,37 +183,36 @@ def _check_informative(examples: Examples) -> None:
     preferences, performances = examples.preferences, examples.performances
     if len(performances) and not len(preferences) and np.ptp(performances.target) == 0:
         raise InputError(
-            f"every performance record has the score {performances.target[0]:g}; a router needs good and bad answers"
+            f"every performance record has the score {performances.target[0]:g}; expected good and bad answers"
         )
     if len(preferences) and not len(performances):
         if np.all(preferences.target == 0.5):
-            raise InputError("every preference record is a tie; a router needs wins")
+            raise InputError("every preference record is a tie; expected wins")
         first = preferences.model.min(axis=1) == preferences.model[:, 0]
         towards_first = np.where(first, preferences.target, 1 - preferences.target)
         pairs = np.unique(np.sort(preferences.model, axis=1), axis=0)
         if len(pairs) == 1 and np.ptp(towards_first) == 0:
             winner = examples.models[pairs[0][0 if towards_first[0] > 0.5 else 1]]
-            raise InputError(f"{winner!r} wins every preference record; a router needs wins of both models")
+            raise InputError(f"{winner!r} wins every preference record; expected wins of both models")
     if len(examples.models) < 2:
         raise InputError(f"the records know one model, {list(examples.models)}; a router needs two")
 
 
 def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDArray[np.bool_]]:
-    """Which queries validate, fold by fold: bool (n,) each.
+    """The queries that each validation fold holds out: bool (n,) each.
 
-    Where the first source marks queries "val", all so marked, as the one fold.
-    Else a seeded partition of the prompts into folds, grouped, so that one prompt never
-    stands on both sides.
+    Where the primary source marks queries "val", there is one fold: all queries that are marked so. Else the prompts
+    are dealt into folds by the seed. Queries with the same prompt are in the same fold.
 
     Raises:
-        InputError: fewer distinct prompts than folds.
+        InputError: there are fewer than two distinct prompts for each fold.
     """
     marked = np.asarray([split == "val" for split in examples.splits])
     if (marked & examples.primary_queries()).any():
         return [marked]
     keys = sorted(set(examples.keys))
     if len(keys) < 2 * folds:
-        raise InputError(f"{len(keys)} distinct prompts are too few for {folds} validation folds")
+        raise InputError(f"{len(keys)} distinct prompts are too few for {folds} validation folds; expected {2 * folds}")
     order = np.random.default_rng(seed).permutation(len(keys))
     fold_of = {keys[i]: place % folds for place, i in enumerate(order.tolist())}
     fold = np.asarray([fold_of[key] for key in examples.keys])
@@ -222,7 +220,7 @@ def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDAr
 
 
 def data_fingerprint(examples: Examples) -> str:
-    """sha256 over the queries' keys, tasks and every outcome, in order: names the training data, reveals nothing."""
+    """The sha256 of all keys, tasks and outcomes, in order: it names the training data and reveals nothing."""
     named = [examples.tasks] if any(task is not None for task in examples.tasks) else []
     digest = hashlib.sha256(json.dumps([examples.keys, examples.models, *named]).encode("utf-8", "surrogatepass"))
     for outcomes in (examples.preferences, examples.performances):

@@ -1,4 +1,4 @@
-"""What the HTML reports share: one page that needs nothing else, with tables and inline pictures."""
+"""Helpers of the HTML reports: one page that needs no other file, with tables and inline pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ small { color: #57606a; font-weight: 400; white-space: nowrap; } svg { max-width
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """A whole page from its parts."""
+    """A whole HTML page, from the HTML of its parts."""
     body = "\n".join(parts)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -33,7 +33,7 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def write_pages(folder: Path, data: tuple[str, Any], page: tuple[str, str]) -> None:
-    """Write a report into a folder, which is made: its data as JSON and its page, each as (file name, content)."""
+    """Write a report into a folder, which is made: `data` as JSON, and `page`; each is (file name, content)."""
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(plain(data[1]), indent=1, allow_nan=False) + "\n"
     for name, text in ((data[0], content), page):
@@ -42,7 +42,7 @@ def write_pages(folder: Path, data: tuple[str, Any], page: tuple[str, str]) -> N
 
 
 def plain(value: Any) -> Any:
-    """JSON has no NaN: what is not defined is null."""
+    """The value with None in the place of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -51,7 +51,7 @@ def plain(value: Any) -> Any:
 
 
 def new_figure() -> tuple[Any, Any]:
-    """A matplotlib figure and its axes."""
+    """A new matplotlib figure and its axes."""
     require("matplotlib", "train")
     from matplotlib.figure import Figure
 
@@ -60,7 +60,7 @@ def new_figure() -> tuple[Any, Any]:
 
 
 def svg(figure: Any, axes: Any) -> str:
-    """A figure as an inline picture."""
+    """A figure as SVG for a page."""
     import matplotlib as mpl
 
     axes.legend(fontsize=8)
@@ -73,12 +73,12 @@ def svg(figure: Any, axes: Any) -> str:
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table from cells that are HTML."""
+    """An HTML table, from headings and cells that are HTML."""
     head = "".join(f"<th>{heading}</th>" for heading in headings)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def escaped(value: str) -> str:
-    """Text for HTML."""
+    """Text with the characters escaped that mean something in HTML."""
     return html.escape(value)

@@ -1,4 +1,4 @@
-"""The training log: metrics.jsonl as it happens, a progress bar, and a curve at the end."""
+"""The training log: metrics.jsonl, written step by step, a progress bar, and a curve at the end."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CURVE = "curve.png"
 
 
 class TrainingLog:
-    """Writes a training run's metrics to a folder and shows its progress on stderr.
+    """Writes the metrics of a training run to a folder and shows its progress on stderr.
 
-    Use as a context manager. Steps of a run land in ``metrics.jsonl`` at once, so
-    that a run that was killed still tells how far it came.
+    Use it as a context manager. Each step is written to ``metrics.jsonl`` at once, so that a run that was killed still
+    tells how far it came.
     """
 
     def __init__(self, folder: Path, *, show_progress: bool, resume: bool = False) -> None:
-        """Start an empty log in a folder, which is made, or go on with the one that is there."""
+        """Start an empty log in a folder, which is made; with `resume` go on with the log that is there."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         file = folder / METRICS
@@ -57,11 +57,11 @@ class TrainingLog:
         self._file.close()
 
     def phase(self, description: str, total: int | None = None) -> TaskID:
-        """Begin a phase of `total` steps; returns its number for `advance`."""
+        """Begin a phase of `total` steps; returns the number that `advance` takes."""
         return self._progress.add_task(description, total=total)
 
     def advance(self, phase: TaskID, count: int = 1, *, done: bool = False) -> None:
-        """Steps of a phase are done, or with `done` all of them (early stopping)."""
+        """Count steps of a phase as done; with `done` the phase ends early."""
         if not done:
             self._progress.advance(phase, count)
             return
@@ -69,13 +69,13 @@ class TrainingLog:
         self._progress.update(phase, total=completed, completed=completed)
 
     def step(self, **metrics: Any) -> None:
-        """Log one line of metrics."""
+        """Write one line of metrics."""
         self.steps.append(metrics)
         self._file.write(json.dumps(metrics) + "\n")
         self._file.flush()
 
     def curve(self, x: str, title: str, baseline: float | None = None) -> Path:
-        """Draw train and validation log loss of the steps that have them, against `x`; returns the picture."""
+        """Draw the training and validation log loss (nats) of the steps against their metric `x`; the picture."""
         require("matplotlib", "train")
         from matplotlib.figure import Figure
 
@@ -88,7 +88,7 @@ class TrainingLog:
             axes.axhline(baseline, color="grey", linestyle="--", label="global ranking (validation)")
         best = min(rows, key=lambda row: row["validation_log_loss"])
         axes.axvline(best[x], color="black", linestyle=":", label=f"chosen: {best[x]:.3g}")
-        if x == "l2":  # a path runs from strong penalties to weak ones
+        if x == "l2":  # a path goes from strong penalties to weak ones
             axes.set_xscale("log")
             axes.invert_xaxis()
         axes.set(xlabel=x.replace("_", " "), ylabel="log loss (nats)", title=title)

@@ -1,4 +1,4 @@
-"""From an exported graph to a bundle: gate, golden queries, manifest, model card."""
+"""Make a bundle from an exported graph: pass the gate, complete the manifest, write the model card."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _golden(session: Session, backend: HuggingFaceBackend, truncation: Truncatio
 
 
 def model_card(manifest: Manifest, name: str) -> str:
-    """The README.md of a bundle."""
+    """The README.md of a router's bundle."""
     training = manifest.training
     metrics = training.get("metrics", {})
     rows = "\n".join(f"| {key.replace('_', ' ')} | {shown(value)} |" for key, value in metrics.items())
@@ -106,8 +106,8 @@ print(router.route("Prove that the square root of 2 is irrational."))
 
 {training.get("records", "?")} records, {training.get("queries", "?")} distinct queries. Seed
 {training.get("config", {}).get("seed", "?")}. Data fingerprint `{training.get("data_fingerprint", "?")[:16]}`.
-A score says nothing about queries unlike these: beyond a novelty of {shown(manifest.novelty_bound)}
-`routelearn.FallbackRouter` answers by rules.
+A score says nothing about queries unlike these. Where the novelty of a query exceeds {shown(manifest.novelty_bound)}
+`routelearn.FallbackRouter` decides by rules.
 
 ## Measured on queries held out of the fit
 
@@ -174,7 +174,7 @@ Default threshold: {manifest.threshold:.4f}.
 
 
 def _guaranteed(manifest: Manifest) -> str:
-    """The section of the guaranteed threshold; empty where there is none."""
+    """The section on the guaranteed threshold; empty where there is no guarantee."""
     guarantee = manifest.guarantee
     if guarantee is None:
         return ""
@@ -194,5 +194,5 @@ def _price(value: float | None) -> str:
 
 
 def shown(value: Any) -> str:
-    """A number with four decimals, anything else as it is."""
+    """A float with four decimals, any other value as it is."""
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,1 +1,1 @@
-"""Mathematics that the recipes share."""
+"""Mathematics that several recipes share."""

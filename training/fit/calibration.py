@@ -1,4 +1,4 @@
-"""Calibration: make utilities mean probabilities, on queries that the fit did not see."""
+"""Calibration: scale utilities so that their sigmoids are probabilities, on queries that the fit did not see."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ METHODS: tuple[Method, ...] = ("none", "temperature", "platt")
 
 @dataclass(frozen=True)
 class Calibration:
-    """u becomes ``slope * u + intercept``; an intercept cancels in a Bradley-Terry win rate.
+    """A utility u becomes ``slope * u + intercept``; the intercept cancels in a Bradley-Terry win rate.
 
     Attributes:
-        method: "none"; "temperature" (Guo et al. 2017): a slope; "platt" (Platt 1999): both.
-        slope: > 0.
-        intercept: in utility units (logits).
-        log_loss: cross-fitted log loss (nats) of each method tried, by its name.
+        method: "none", "temperature" (a slope: Guo et al. 2017) or "platt" (slope and intercept: Platt 1999).
+        slope: above 0.
+        intercept: in units of utility (logits).
+        log_loss: cross-fitted log loss (nats) of each method that was tried, by its name.
     """
 
     method: Method
@@ -34,11 +34,11 @@ class Calibration:
 def calibrate(utilities: torch.Tensor, batches: list[Batch], seed: int) -> Calibration:
     """Choose and fit a calibration on held-out outcomes.
 
-    The method is chosen by log loss cross-fitted over two halves of the queries,
-    simplest first, so that two parameters win only where they generalise.
+    Each method is fitted on one half of the queries and measured on the other, both ways. A method with more parameters
+    is chosen only where its log loss is clearly lower.
 
     Args:
-        utilities: (n, m) of held-out queries.
+        utilities: float64 (n, m), of held-out queries.
         batches: their outcomes.
         seed: of the halves.
     """
@@ -53,8 +53,7 @@ def calibrate(utilities: torch.Tensor, batches: list[Batch], seed: int) -> Calib
                 total += float(batch.losses(slope * utilities + intercept)[rows].sum())
                 weight += float(batch.weight[rows].sum())
         losses[method] = total / max(weight, 1e-12)
-    # One more parameter must gain more than one nat over all outcomes, as in Akaike's criterion:
-    # less is noise, and an intercept that cancels gains nothing.
+    # One more parameter must gain more than one nat over all outcomes, as in Akaike's criterion: less is noise.
     least_gain = 1 / max(sum(float(batch.weight.sum()) for batch in batches), 1e-12)
     chosen: Method = "none"
     for method in METHODS:
@@ -75,7 +74,7 @@ def _fit(utilities: torch.Tensor, batches: list[Batch], kept: torch.Tensor, meth
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
         calibrated = log_slope.exp() * utilities + intercept
-        # A weak prior (one pseudo-outcome) keeps separable halves from an infinite slope.
+        # A weak prior, worth one outcome, keeps the slope finite where a half is separable.
         loss = (log_slope.square() + intercept.square()) / 2
         for batch in batches:
             loss = loss + batch.losses(calibrated)[kept[batch.query]].sum()

@@ -1,12 +1,12 @@
-"""The reference of a bundle: how the router sees queries like those to come; and the vector that it sketches.
+"""The drift reference of a bundle: scores, novelties and vectors of queries like those to come.
 
-Scores must be those of the exported router: the folds' fits, from which calibration and thresholds come, stop
-elsewhere on the path (measured on 886 new arena prompts: KS distance 0.15, and 0.035 from what the exported matrix
-factorization says of its own training queries; on MMLU 0.02 to 0.04). A similarity router knows its training queries
-too well: it is asked with each of them left out. A transformer has a fold that it was not fitted to.
+The scores must come from the exported router. Calibration and thresholds come from fits without a fold, whose scores
+differ: measured on 886 new arena prompts, their KS distance from the scores of new prompts is 0.15, and that of the
+exported matrix factorization on its own training queries is 0.035 (on MMLU 0.02 to 0.04). A similarity router knows its
+training queries too well, so that each is scored without itself. A transformer has a fold that it was not fitted to.
 
-The encoder's vector is brought to a few numbers by principal components of unit variance (PCA whitening), inside the
-graph: drift of what is asked shows in their mean, at the price of one small product.
+The graph reduces the encoder's vector to a few principal components of unit variance (PCA whitening), which costs one
+small product. A change of what users ask shows in their means.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ...routers.decision import Floats
 from ...routers.query import Query
 from ...routers.session import Session
 
-#: Components of the sketch, and the queries that each needs.
+#: Most components of the sketch, and the queries that each component needs.
 COMPONENTS = 16
 QUERIES_PER_COMPONENT = 10
-#: Queries that the graph is asked about: more would tell little more of a window of hundreds.
+#: Most queries that the graph scores for the reference. More would add little, since a window holds some hundreds.
 MOST_QUERIES = 4000
 
 #: Weight (d, k) and offset (k,), float32: the sketch of vectors v (n, d) is ``v @ weight + offset``.
@@ -37,7 +37,10 @@ Projection = tuple[torch.Tensor, torch.Tensor]
 
 
 def projection_of(vectors: torch.Tensor) -> Projection:
-    """The first principal components of vectors (n, d), each scaled to unit variance; an even number of them."""
+    """The projection onto the first principal components of vectors (n, d), each scaled to unit variance.
+
+    The number of components is even.
+    """
     values = vectors.double()
     n, d = values.shape
     count = max(2, min(COMPONENTS, d, n // QUERIES_PER_COMPONENT) // 2 * 2)
@@ -45,7 +48,7 @@ def projection_of(vectors: torch.Tensor) -> Projection:
     centred = values - mean
     variance, directions = torch.linalg.eigh(centred.T @ centred / max(1, n - 1))
     variance, directions = variance.flip(0)[:count], directions.flip(1)[:, :count]
-    # An eigenvector has no sign of its own: its largest entry is made positive.
+    # The sign of an eigenvector is arbitrary: make its largest entry positive.
     largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
     scale = torch.where(variance > 1e-9 * variance[0].clamp_min(1e-30), variance.clamp_min(1e-30).rsqrt(), 0.0)
     weight = directions * largest.sign() * scale
@@ -54,13 +57,13 @@ def projection_of(vectors: torch.Tensor) -> Projection:
 
 @dataclass(frozen=True)
 class ReferenceSample:
-    """What is known of queries as they will come, all of the router's own source.
+    """Queries of the primary source, as a router sees queries that it was not fitted to.
 
     Attributes:
-        queries: that the encoder was not fitted to; the exported graph is asked for their vectors.
-        scores: (n,), as if each query were new; None: what the graph says of the queries.
-        novelties: (n',), from centroids of other queries.
-        novelty_bound: a query beyond it is unfamiliar.
+        queries: n queries that the encoder was not fitted to; the exported graph gives their vectors.
+        scores: float32 (n',), scores as if each query were new; None: the exported graph scores the queries.
+        novelties: float32 (n'',), distances from centroids of other queries.
+        novelty_bound: a query with a larger novelty is unfamiliar.
     """
 
     queries: Sequence[Query]
@@ -69,7 +72,7 @@ class ReferenceSample:
     novelty_bound: float | None
 
     def reference(self, session: Session, manifest: Manifest) -> dict[str, Any] | None:
-        """The reference for the manifest; None: too few queries."""
+        """The drift reference for the manifest; None: there are too few queries."""
         texts = [manifest.truncation.read(query).text for query in self.queries]
         outputs = session.run(texts)[0]
         strong, weak = manifest.columns
@@ -82,13 +85,13 @@ class ReferenceSample:
 
 
 def some_queries(queries: Sequence[Query], rows: npt.NDArray[np.bool_], seed: int) -> list[Query]:
-    """Those that bool (n,) marks, at most `MOST_QUERIES`, drawn by a seed."""
+    """The queries that bool (n,) marks; of more than `MOST_QUERIES` a random sample."""
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(rows))[:MOST_QUERIES]
     return [queries[row] for row in np.sort(drawn)]
 
 
 def blended(before: Moments, after: Moments, share: float) -> Moments:
-    """Moments of a mixture of two kinds of queries, of which `share` are of the second."""
+    """Moments of a mixture of two kinds of queries, where `share` of them are of the second kind."""
     difference = after.mean - before.mean
     return Moments(
         before.n + after.n,

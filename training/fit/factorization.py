@@ -1,9 +1,8 @@
 """Fit utilities u = bias + features · Q · Mᵀ to outcomes: the mathematics of the matrix factorization.
 
-The penalty ``l2/2 (|Q|² + |M|²)`` is the variational form of the nuclear norm of
-QMᵀ (Srebro, Rennie and Jaakkola 2004), so that its strength chooses the rank.
-Preferences are Bradley-Terry, ``P(a wins) = sigmoid(u[a] - u[b])`` with ties as
-one half; performances are Bernoulli, ``quality = sigmoid(u)``.
+The penalty ``l2/2 (|Q|² + |M|²)`` is the variational form of the nuclear norm of QMᵀ (Srebro, Rennie and Jaakkola
+2004), so that its strength chooses the rank. A preference follows Bradley-Terry, ``P(a wins) = sigmoid(u[a] - u[b])``,
+where a tie counts as one half. A performance is Bernoulli with ``quality = sigmoid(u)``.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from ..examples import Outcomes
 
 Tensor = torch.Tensor
 
-#: Penalties on the deviations of the biases, tried by validation; in records, as a prior's weight.
+#: Penalties on the deviations of the biases that validation tries. A penalty of 1 weighs as much as one record.
 BIAS_PENALTIES = (0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Outcomes as tensors: see `Outcomes`."""
+    """Outcomes as tensors, with the fields of `Outcomes`."""
 
     query: Tensor
     model: Tensor
@@ -36,7 +35,7 @@ class Batch:
 
     @classmethod
     def of(cls, outcomes: Outcomes) -> Batch:
-        """Tensors of the outcomes, float64."""
+        """The outcomes as tensors; targets and weights are float64."""
         return cls(
             torch.from_numpy(outcomes.query),
             torch.from_numpy(outcomes.model),
@@ -46,7 +45,7 @@ class Batch:
         )
 
     def logits(self, utilities: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Logit of each outcome's expected target: (k,), from utilities (n, m) and offsets (sources, m)."""
+        """The logit of the expected target of each outcome, (k,), from utilities (n, m) and offsets (sources, m)."""
         picked = utilities[self.query.unsqueeze(1), self.model]
         if offsets is not None:
             picked = picked + offsets[self.source.unsqueeze(1), self.model]
@@ -66,7 +65,7 @@ class Factors:
         bias: (m,), the query-independent utility of each model.
         query_factors: (f, rank).
         model_factors: (m, rank).
-        offsets: (sources, m), how sources other than the first rank the models differently; row 0 is zero.
+        offsets: (sources, m), how much each source differs from the primary source; row 0 is zero.
     """
 
     bias: Tensor
@@ -76,16 +75,16 @@ class Factors:
 
     @property
     def weight(self) -> Tensor:
-        """(f, m): utilities are ``features @ weight + bias``."""
+        """The weight (f, m): utilities are ``features @ weight + bias``."""
         return self.query_factors @ self.model_factors.T
 
     def utilities(self, features: Tensor) -> Tensor:
-        """(n, m) from features (n, f)."""
+        """Utilities (n, m) from features (n, f)."""
         return features @ self.weight + self.bias
 
     @classmethod
     def start(cls, features: int, models: int, rank: int, sources: int, seed: int) -> Factors:
-        """Zero biases and small random factors."""
+        """A start with zero biases and small random factors."""
         generator = torch.Generator().manual_seed(seed)
         return cls(
             torch.zeros(models, dtype=torch.float64),
@@ -97,7 +96,7 @@ class Factors:
 
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
-    """Sums in a fixed order, so that a seed gives the same bytes twice."""
+    """Make torch add in a fixed order, so that a seed gives the same bytes twice."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     try:
@@ -121,9 +120,9 @@ def fit(
         features: float64 (n, f).
         batches: outcomes over these n queries.
         start: where to start.
-        l2: penalty of both factors; infinity keeps them at zero: a global ranking.
+        l2: penalty of both factors; infinity keeps them at zero, which fits a global ranking.
         bias_l2: penalty of the biases' deviations from their mean, and of the offsets.
-        iterations: at most.
+        iterations: most iterations of L-BFGS.
     """
     global_only = not np.isfinite(l2)
     bias = start.bias.clone().requires_grad_()

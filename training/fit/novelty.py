@@ -1,4 +1,4 @@
-"""Novelty: how unlike the training queries a query is, as distance to the nearest of some centroids."""
+"""Novelty: how much a query differs from the training queries, as its distance to the nearest of some centroids."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32]
 
-#: Share of like queries that the bound calls unfamiliar all the same.
+#: Share of familiar queries that the bound calls unfamiliar by mistake.
 FALSE_ALARMS = 0.005
 _MAX_CENTROIDS = 32
 _QUERIES_PER_CENTROID = 20
 
 
 def centroids_of(vectors: Vectors, seed: int) -> Vectors:
-    """Unit centroids (k, d) of unit vectors (n, d), by k-means; k grows with n up to 32."""
+    """Unit centroids (k, d) of unit vectors (n, d), by k-means; k grows with n, up to 32."""
     from sklearn.cluster import MiniBatchKMeans
 
     count = int(np.clip(len(vectors) // _QUERIES_PER_CENTROID, 1, _MAX_CENTROIDS))
@@ -24,7 +24,7 @@ def centroids_of(vectors: Vectors, seed: int) -> Vectors:
 
 
 def novelty(vectors: Vectors, centroids: Vectors) -> Vectors:
-    """1 - cosine to the nearest centroid: (n,) in [0, 2]; 1 for a query without a known token."""
+    """The novelty of vectors (n, d), 1 - cosine to the nearest centroid: (n,) in [0, 2]; 1 without a known token."""
     return np.asarray(1 - (vectors @ centroids.T).max(axis=1), np.float32)
 
 
@@ -33,15 +33,15 @@ def held_out_novelty(vectors: Vectors, fold: npt.NDArray[np.bool_], seed: int) -
 
     Args:
         vectors: (n, d) unit vectors of the training queries.
-        fold: (n,), the held-out ones; the centroids come from the others.
+        fold: bool (n,), the held-out queries; the centroids come from the others.
         seed: of the clustering.
 
     Returns:
-        (n',), in the order of the held-out queries.
+        float32 (n',), in the order of the held-out queries.
     """
     return novelty(vectors[fold], centroids_of(vectors[~fold], seed))
 
 
 def novelty_bound(held_out: Vectors) -> float:
-    """The novelty that `FALSE_ALARMS` of held-out queries exceed, from theirs (n',)."""
+    """The novelty that a share of `FALSE_ALARMS` of the held-out queries exceeds, from their novelties (n',)."""
     return float(np.quantile(held_out, 1 - FALSE_ALARMS, method="higher"))

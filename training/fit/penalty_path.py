@@ -1,4 +1,7 @@
-"""The regularisation path: from the global ranking to ever freer factors, stopped early on held-out prompts."""
+"""The penalty path: fit factors with a falling penalty, and stop when the log loss on held-out prompts rises.
+
+The path starts where all factors are zero, at the global ranking.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ..log import TrainingLog
 from .factorization import Batch, Factors, fit, path_start
 from .ranking import Ranking, mean_loss, primary_outcomes
 
-#: The penalty falls by this factor a step.
+#: Each penalty is this factor times the one before.
 PATH_FACTOR = 0.8
 #: The validation log loss (nats) must fall by more than this to count as better.
 _LEAST_GAIN = 1e-5
@@ -24,8 +27,9 @@ class PenaltyPath:
 
     Attributes:
         l2: the penalty that validation chose.
-        folds: the factors fitted there without each fold.
-        held_out: (n, m), what they predict for the queries of their fold.
+        folds: the factors at that penalty, fitted without each fold.
+        held_out: float64 (n, m), the utilities that they predict for the queries of their fold.
+        bias_l2: penalty of the biases.
     """
 
     def __init__(self, features: torch.Tensor, batches: list[Batch], start: Factors, bias_l2: float) -> None:
@@ -55,7 +59,20 @@ def follow_path(
     patience: int,
     seed: int,
 ) -> PenaltyPath:
-    """Choose the penalty of the factors by log loss on the held-out queries of the first source."""
+    """Choose the penalty of the factors by log loss on the held-out queries of the primary source.
+
+    Args:
+        features: float64 (n, f).
+        examples: outcomes over the n queries.
+        folds: bool (n,) each, the queries that each fold holds out.
+        ranking: where the path starts.
+        log: gets a line for each penalty.
+        rank: largest rank of the factors.
+        l2: the only penalty; None: penalties along the path.
+        steps: most penalties of the path.
+        patience: stop after so many penalties without a lower log loss.
+        seed: of the start of the factors.
+    """
     outcomes = [batch for batch in (examples.preferences, examples.performances) if len(batch)]
     every = [Batch.of(batch) for batch in outcomes]
     training = [[Batch.of(batch.of_queries(~fold)) for batch in outcomes] for fold in folds]
@@ -64,7 +81,7 @@ def follow_path(
     rank = min(rank, len(examples.models), features.shape[1])
     start = Factors.start(features.shape[1], len(examples.models), rank, len(examples.sources), seed)
     bias_l2 = ranking.bias_l2
-    # The fits start at the global ranking, so that it is right before the first step.
+    # The fits start at the global ranking.
     current = [replace(start, bias=one.bias, offsets=one.offsets) for one in ranking.folds]
     overall = replace(start, bias=ranking.overall.bias, offsets=ranking.overall.offsets)
     path = PenaltyPath(features, every, overall, bias_l2)
@@ -96,7 +113,7 @@ def follow_path(
 
 
 def _unstick(current: Factors, start: Factors) -> Factors:
-    """Continue from the last penalty; directions that are zero there get a small random start to grow from."""
+    """The start of the next fit: the last factors, with a little noise, so that directions that are zero can grow."""
     return replace(
         current,
         query_factors=current.query_factors + 0.1 * start.query_factors,

@@ -1,4 +1,4 @@
-"""The global ranking: what the models are worth whatever the query. Every router starts there and must beat it."""
+"""The global ranking: one utility of each model for all queries. Every router starts from it and must beat it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .factorization import BIAS_PENALTIES, Batch, Factors, fit
 
 @dataclass(frozen=True)
 class Ranking:
-    """Query-independent utilities.
+    """Utilities of the models that do not depend on the query.
 
     Attributes:
         overall: fitted on every query.
         folds: fitted without the queries of each fold.
         bias_l2: the penalty, chosen by validation.
-        loss: log loss (nats) on the held-out queries of the first source.
+        loss: log loss (nats) on the held-out queries of the primary source.
     """
 
     overall: Factors
@@ -35,7 +35,7 @@ def fit_ranking(examples: Examples, folds: list[npt.NDArray[np.bool_]], log: Tra
     """Fit the biases of the models, and of each source, with the penalty that held-out queries choose.
 
     Raises:
-        InputError: the folds hold out no outcome of the first source.
+        InputError: the folds hold out no outcome of the primary source.
     """
     check_held_out(examples, folds)
     outcomes = [part for part in (examples.preferences, examples.performances) if len(part)]
@@ -44,7 +44,7 @@ def fit_ranking(examples: Examples, folds: list[npt.NDArray[np.bool_]], log: Tra
     nothing = torch.zeros(len(examples.queries), 1, dtype=torch.float64)
     start = Factors.start(1, len(examples.models), 1, len(examples.sources), 0)
     phase = log.phase("global ranking", len(BIAS_PENALTIES))
-    found: dict[float, tuple[float, list[Factors]]] = {}
+    fits: dict[float, tuple[float, list[Factors]]] = {}
     for bias_l2 in BIAS_PENALTIES:
         fitted = [
             fit(
@@ -57,16 +57,16 @@ def fit_ranking(examples: Examples, folds: list[npt.NDArray[np.bool_]], log: Tra
             for fold in folds
         ]
         losses = [mean_loss(held, one.utilities(nothing)) for held, one in zip(validation, fitted, strict=True)]
-        found[bias_l2] = (float(np.average(losses, weights=weights)), fitted)
-        log.step(phase="ranking", bias_l2=bias_l2, ranking_log_loss=found[bias_l2][0])
+        fits[bias_l2] = (float(np.average(losses, weights=weights)), fitted)
+        log.step(phase="ranking", bias_l2=bias_l2, ranking_log_loss=fits[bias_l2][0])
         log.advance(phase)
-    bias_l2 = min(found, key=lambda penalty: found[penalty][0])
+    bias_l2 = min(fits, key=lambda penalty: fits[penalty][0])
     overall = fit(nothing, [Batch.of(part) for part in outcomes], start, l2=float("inf"), bias_l2=bias_l2)
-    return Ranking(overall, found[bias_l2][1], bias_l2, found[bias_l2][0])
+    return Ranking(overall, fits[bias_l2][1], bias_l2, fits[bias_l2][0])
 
 
 def mean_loss(batches: list[Batch], utilities: torch.Tensor, offsets: torch.Tensor | None = None) -> float:
-    """Weighted mean log loss (nats)."""
+    """Weighted mean log loss (nats) of outcomes, from utilities (n, m) and offsets (sources, m)."""
     total = sum(float(batch.losses(utilities, offsets).sum()) for batch in batches)
     return total / max(sum(float(batch.weight.sum()) for batch in batches), 1e-12)
 

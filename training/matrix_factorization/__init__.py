@@ -1,1 +1,1 @@
-"""The mf recipe."""
+"""The matrix-factorization recipe: seconds to train, microseconds to score."""

@@ -1,8 +1,8 @@
-"""What a query's task says of the models: a guess at the task, and how well each model does such tasks.
+"""The expert on tasks: it guesses the task of a query, and knows how well each model does each task.
 
-A label of one query says little, the mean over a task says a lot: where records name their task, a router learns to
-tell tasks apart, and averages the utilities of the likely tasks with those it fits query by query: a logarithmic
-opinion pool of two experts (Genest and Zidek 1986). Tasks are needed in training alone; a router reads text.
+The label of one query says little; the mean over a task says a lot. Where records name their task, a router learns to
+tell tasks apart. It averages the utilities of the likely tasks with those that it fits query by query: a logarithmic
+opinion pool of two experts (Genest and Zidek 1986). Only training needs the names of tasks; a router reads text.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ..fit.factorization import Batch, Factors, deterministic
 from ..fit.ranking import primary_outcomes
 from ..log import TrainingLog
 
-#: A task of fewer queries is none.
+#: Fewest queries of a task; smaller tasks are left out.
 LEAST_QUERIES = 10
-#: Queries that tasks are told from: more teach nothing, and cost time.
+#: Most queries that the guess is fitted to; more would cost time and teach nothing.
 MOST_QUERIES = 20_000
-#: Ridge penalty of the guess, on unit vectors, and of what a task is worth (a prior of some 20 outcomes), in nats.
+#: Ridge penalties in nats: of the guess, on unit vectors, and of a task's utilities, like a prior of some 20 outcomes.
 GUESS_L2, OFFSET_L2 = 0.01, 4.0
-#: Nats over all held-out outcomes: a gain below this is chance.
+#: Nats over all held-out outcomes: a smaller gain is within chance.
 LEAST_GAIN = 2.0
-#: Of the utilities fitted query by query in the average with those of the tasks.
+#: Weight of the per-query utilities in the average with those of the tasks.
 SHARE = 0.5
 #: Label of a query without a task.
 UNKNOWN = -1
@@ -41,7 +41,7 @@ class TaskExpert(nn.Module):
     worth: torch.Tensor
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, worth: torch.Tensor) -> None:
-        """Keep the guess at the task, (d, t) and (t,), and the models' utilities at each task, (t, m)."""
+        """Keep weight (d, t) and bias (t,) of the guess, and the models' utilities at each task, (t, m)."""
         super().__init__()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
@@ -52,16 +52,16 @@ class TaskExpert(nn.Module):
         return torch.softmax(torch.addmm(self.bias, features, self.weight), dim=1) @ self.worth
 
     def exported(self, worth: torch.Tensor) -> TaskExpert:
-        """The same guess in float32, with other utilities."""
+        """An expert with the same guess in float32 and with other utilities (t, m)."""
         return TaskExpert(self.weight.float(), self.bias.float(), worth.float())
 
 
 def task_labels(examples: Examples, kept: npt.NDArray[np.bool_]) -> tuple[int, npt.NDArray[np.int64]]:
-    """How many tasks there are among some queries, and that of each query: int64 (n,), `UNKNOWN` where there is none.
+    """The number of tasks among some queries, and the task of each query: int64 (n,), `UNKNOWN` where it has none.
 
     Args:
         examples: n queries.
-        kept: bool (n,), those that count; of the first source alone, whose tasks the router is for.
+        kept: bool (n,), the queries that count; of these only queries of the primary source do.
     """
     labels = np.full(len(examples.queries), UNKNOWN, np.int64)
     rows = np.flatnonzero(kept & examples.primary_queries()).tolist() if examples.tasks else []
@@ -79,7 +79,7 @@ def task_labels(examples: Examples, kept: npt.NDArray[np.bool_]) -> tuple[int, n
 def fit_guess(
     features: torch.Tensor, labels: npt.NDArray[np.int64], count: int, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (d, t) and bias (t,) of multinomial logistic regression, float64; rows without a task are left out."""
+    """Weight (d, t) and bias (t,), float64, of a multinomial logistic regression on the queries that have a task."""
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(labels != UNKNOWN))[:MOST_QUERIES]
     x, y = features[torch.from_numpy(rows)].double(), torch.from_numpy(labels[rows])
     weight = torch.zeros(features.shape[1], count, dtype=torch.float64, requires_grad=True)
@@ -100,14 +100,14 @@ def fit_guess(
 def fit_worth(
     labels: npt.NDArray[np.int64], count: int, examples: Examples, kept: npt.NDArray[np.bool_], ranking: Factors
 ) -> torch.Tensor:
-    """The models' utilities at each task, float64 (t, m): penalised maximum likelihood, around the global ranking.
+    """The models' utilities at each task, float64 (t, m), by penalised maximum likelihood around the global ranking.
 
     Args:
-        labels: int64 (n,), the tasks.
-        count: t.
+        labels: int64 (n,), the task of each query.
+        count: the number t of tasks.
         examples: outcomes over the n queries.
         kept: bool (n,), the queries whose outcomes count.
-        ranking: fitted to the same outcomes.
+        ranking: the global ranking of the same outcomes.
     """
     outcomes = [Batch.of(part.of_queries(kept)) for part in (examples.preferences, examples.performances) if len(part)]
     shape = (count + 1, len(examples.models))  # the last row: no task
@@ -131,7 +131,7 @@ def fit_worth(
 def fit_expert(
     features: torch.Tensor, examples: Examples, kept: npt.NDArray[np.bool_], ranking: Factors, seed: int
 ) -> TaskExpert | None:
-    """An expert on features (n, d), float64, fitted to the queries of bool (n,); None where they name no two tasks."""
+    """An expert fitted to the queries that bool (n,) keeps, on features float64 (n, d); None: fewer than two tasks."""
     count, labels = task_labels(examples, kept)
     if not count:
         return None
@@ -147,7 +147,7 @@ def helps(
     seed: int,
     log: TrainingLog,
 ) -> bool:
-    """Whether utilities (n, m) pooled with those of the tasks tell held-out outcomes better, both calibrated."""
+    """Whether utilities (n, m) pooled with those of the tasks predict held-out outcomes better; both are calibrated."""
     batches = primary_outcomes(examples, held_out)
     losses = [min(calibrate(one, batches, seed).log_loss.values()) for one in (fitted, pooled)]
     gain = (losses[0] - losses[1]) * sum(float(batch.weight.sum()) for batch in batches)

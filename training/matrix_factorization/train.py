@@ -1,12 +1,10 @@
 """The matrix-factorization router: a static encoder, and utilities linear in the query's vector.
 
-``u(query) = bias + W · [v / |v| ; -log |v|]`` with v the sum of the vectors of the
-query's distinct tokens (less its mean over the dimensions, which lets one layer
-normalisation do it all) and W of low rank (RouteLLM, arXiv 2406.18665, section 4.2, with N models, ties,
-soft labels and performance records). The length enters because hard queries are
-longer, and the norm of v is already there. The whole training is a convex-like
-problem of a few thousand numbers: full-batch L-BFGS along a path of penalties,
-stopped early on held-out prompts, takes seconds and needs no learning rate.
+The utilities are ``u(query) = bias + W · [v / |v| ; -log |v|]``. Here v is the sum of the vectors of the query's
+distinct tokens, minus its mean over the dimensions, so that one layer normalisation computes both parts. W has low rank
+(RouteLLM, arXiv 2406.18665, section 4.2, here with N models, ties, soft labels and performance records). The length of
+v enters because hard queries are longer. Training fits a few thousand numbers by full-batch L-BFGS along a path of
+penalties, and stops early by held-out prompts. This takes seconds and needs no learning rate.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from .network import MatrixFactorization, Standard
 from .tasks import SHARE, TaskExpert, fit_expert, helps
 
 KIND = "matrix-factorization"
-#: Weight of the length against the unit vector: one standard deviation of log |v| counts as this much.
+#: One standard deviation of log |v| becomes this much, beside the entries of a unit vector.
 LENGTH_SCALE = 0.3
 
 

@@ -1,1 +1,1 @@
-"""The similarity recipe."""
+"""The similarity recipe: an index of training queries, to which records and models can be added."""

@@ -174,14 +174,14 @@ def _reference(stored: StoredRouter, network: Network, additions: _Additions, sc
 
 
 def _over_pool(examples: Examples, names: Sequence[str]) -> Examples:
-    """The examples with the columns of a whole pool, also of models that they do not mention."""
+    """The examples over a whole pool, which may hold models that they do not mention."""
     column = np.asarray([names.index(name) for name in examples.models])
     parts = [replace(part, model=column[part.model]) for part in (examples.preferences, examples.performances)]
     return replace(examples, models=tuple(names), preferences=parts[0], performances=parts[1])
 
 
 def _ranking(base: torch.Tensor, examples: Examples, known: int) -> torch.Tensor:
-    """Utilities (m,) of all models: those known stay as they are, the new ones are fitted against them."""
+    """Utilities (m,) of all models: the known ones keep theirs, and the new ones are fitted against them."""
     ranking = torch.zeros(len(examples.models), dtype=torch.float64)
     ranking[:known] = base
     if len(examples.models) == known:

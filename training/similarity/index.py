@@ -1,4 +1,4 @@
-"""The index of a similarity router: unit vectors of its training queries, as int8, and how many it keeps."""
+"""The index of a similarity router: int8 unit vectors of training queries, and the choice of those that it keeps."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ..encoders.static_network import StaticNetwork
 from ..export.int8 import BITS, rounded
 from ..export.to_onnx import embedding_sum, int8_linear
 
-#: Similarities of one run of the graph: as many rows as fit some 16 MB of them.
+#: Most similarities that one run of the graph computes: some 16 MB.
 SIMILARITIES_PER_RUN = 4_000_000
 _QUERIES_PER_REGION = 50
 _MOST_REGIONS = 256
 
 
 class IndexedNetwork(StaticNetwork):
-    """A static network with an index of unit vectors, int8 with a scale each."""
+    """A static network with an index of unit vectors: each is int8 with a scale of its own."""
 
     vectors: torch.Tensor
     vector_scale: torch.Tensor
 
     def __init__(self, encoder: StaticEncoder, epsilon: float, unit: torch.Tensor) -> None:
-        """Index unit vectors (n, d)."""
+        """Make an index of unit vectors, float32 (n, d)."""
         super().__init__(encoder, epsilon)
         vectors, scale = rounded(unit, BITS)
         self.register_buffer("vectors", vectors.T.contiguous())
@@ -34,7 +34,7 @@ class IndexedNetwork(StaticNetwork):
         """Unit vectors (k, d) of a batch, and their cosines (k, n) to the index."""
         total = embedding_sum(self.table, input_ids, attention_mask)
         unit, inverse = self.normalised(total)
-        # Whole numbers are rounded to 8 bits, not the unit vector, in whose last digit torch and the graph differ.
+        # What is rounded to 8 bits are whole numbers: in the last digit of a unit vector torch and the graph differ.
         dimensions = self.table.shape[1]
         centred = total * dimensions - total.sum(dim=1, keepdim=True)
         return unit, int8_linear(centred, self.vectors, self.vector_scale) * (inverse * dimensions**-1.5)
@@ -43,7 +43,8 @@ class IndexedNetwork(StaticNetwork):
 def index_sums(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Weighted sums (k, m) over an index, of weights (k, n) and values (n, m).
 
-    Torch's float32 product of so tall a matrix is 1e-4 off (measured on 11,000 rows), the graph's is not.
+    Torch computes in float64, because its float32 product of so tall a matrix is 1e-4 off (measured on 11,000 rows).
+    The product of the graph is not.
     """
     if torch.compiler.is_exporting():
         return weight @ values
@@ -51,7 +52,7 @@ def index_sums(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def rows_per_run(size: int) -> int:
-    """Queries in one run of a graph over an index of `size` rows."""
+    """The most queries of one run of a graph whose index has `size` rows."""
     return max(1, SIMILARITIES_PER_RUN // max(1, size))
 
 
@@ -60,18 +61,18 @@ def subsample(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Choose rows of an index so that every region and every model stays covered.
 
-    Regions are k-means clusters. Each keeps rows in proportion to the square root of what it has,
-    so that rare kinds of query keep more of their own; every model keeps at least an even share.
+    Regions are k-means clusters. Each keeps rows in proportion to the square root of its size, so that rare kinds of
+    query keep a larger part of their rows. Every model keeps at least an even share.
 
     Args:
         vectors: (n, d) unit vectors.
-        answered: bool (n, m), whether a row knows something of a model.
+        answered: bool (n, m), whether a row says something of a model.
         size: rows to keep.
         seed: of the clusters and the draw.
 
     Returns:
-        The kept rows, rising, and the weight of each: rows of its region for every row kept, so that
-        sums over the index keep their expectation.
+        The kept rows in rising order, and the weight of each: the size of its region divided by the rows that the
+        region keeps, so that sums over the index keep their expectation.
     """
     count = len(vectors)
     if count <= size:

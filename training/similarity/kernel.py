@@ -1,10 +1,9 @@
-"""Kernel-weighted nearest neighbours: a query's models do as they did on queries like it.
+"""Kernel-weighted nearest neighbours: models do on a query as they did on similar queries.
 
-Nadaraya-Watson regression (Nadaraya 1964, Watson 1964) with weights
-``exp(bandwidth (cosine - 1))`` on the residuals of the global ranking, shrunk towards
-it by a prior worth ``prior`` neighbours. Of performances it is the local mean score;
-of preferences, where a model's utility is not observed, one Newton step of a locally
-weighted Bradley-Terry fit (Loader 1999, section 4) from the global ranking.
+This is Nadaraya-Watson regression (Nadaraya 1964, Watson 1964) on the residuals of the global ranking, with the weights
+``exp(bandwidth (cosine - 1))``. A prior that is worth ``prior`` neighbours shrinks it towards the global ranking. With
+performances it is the local mean score. With preferences, which do not show a model's utility, it is one Newton step of
+a locally weighted Bradley-Terry fit (Loader 1999, section 4) that starts from the global ranking.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from ..log import TrainingLog
 from .index import IndexedNetwork, index_sums
 from .stored import KernelIndex
 
-#: Tried by validation. A bandwidth of 16 halves the weight of a neighbour every 0.043 of cosine.
+#: Bandwidths that validation tries. With 16, the weight of a neighbour halves with every 0.043 of cosine.
 BANDWIDTHS = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
-#: Tried by validation, as parts of the evidence that a typical query finds.
+#: Priors that validation tries, as parts of the evidence that a typical query meets.
 PRIORS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-#: Held-out queries that choose between them.
+#: Most held-out queries that choose between them.
 VALIDATION_QUERIES = 4000
 _ROWS = 512
 _EDGE = 1e-3
@@ -37,12 +36,12 @@ _EDGE = 1e-3
 
 @dataclass(frozen=True)
 class Evidence:
-    """What each of n queries says of each of m models, against the global ranking.
+    """What each of n queries says of each of m models beyond the global ranking.
 
     Attributes:
-        base: (m,) quality (performances alone) or utility of each model, whatever the query.
+        base: float64 (m,), quality of each model where all records are performances, else its utility, for any query.
         residual: float32 (n, m), sum of weighted (target - expected).
-        amount: float32 (n, m), weight of the evidence: its count, or for preferences its information.
+        amount: float32 (n, m), weight of the evidence: its count, or its information where there are preferences.
         of_quality: base and residuals are qualities, not utilities.
     """
 
@@ -58,7 +57,7 @@ class Evidence:
 
 
 def evidence_of(examples: Examples, ranking: Factors) -> Evidence:
-    """The evidence of every query: see `Evidence`."""
+    """The evidence of every query of some examples, against a global ranking."""
     of_quality = not len(examples.preferences)
     shape = (len(examples.queries), len(examples.models))
     residual, amount = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
@@ -79,7 +78,14 @@ def evidence_of(examples: Examples, ranking: Factors) -> Evidence:
 
 @dataclass(frozen=True)
 class KernelFit:
-    """Bandwidth and prior that validation chose, and what they predict for held-out queries."""
+    """Bandwidth and prior that validation chose, and what they predict for held-out queries.
+
+    Attributes:
+        bandwidth: see the module.
+        prior: see the module; for the whole index.
+        held_out: bool (n,), the held-out queries that were predicted.
+        utilities: float64 (n, m); only the rows of `held_out` are set.
+    """
 
     bandwidth: float
     prior: float
@@ -96,7 +102,7 @@ def fit_kernel(
     seed: int,
     log: TrainingLog,
 ) -> KernelFit:
-    """Choose bandwidth and prior by log loss on held-out queries of the first source.
+    """Choose bandwidth and prior by log loss on held-out queries of the primary source.
 
     Args:
         unit: float32 (n, d) unit vectors of the queries.
@@ -120,7 +126,7 @@ def fit_kernel(
     best_loss = float("inf")
     others = [np.flatnonzero(~fold) for fold in folds]
     per_fold = [evidence_of(examples, one) for one in ranking.folds]
-    # The folds see a part of the index; evidence, and so the prior, grows with the whole.
+    # Each fold sees a part of the index. The evidence grows with the index, and so must the prior.
     grown = float(np.mean([len(unit) / max(1, len(index)) for index in others]))
     for bandwidth in BANDWIDTHS:
         sums = [
@@ -155,7 +161,7 @@ def kernel_sums(
 
 
 class KernelNetwork(IndexedNetwork):
-    """The exported graph: similarities to an int8 index, kernel sums, utilities, calibration."""
+    """The exported network: similarities to an int8 index, kernel sums, utilities, calibration."""
 
     residual: torch.Tensor
     amount: torch.Tensor
@@ -180,7 +186,7 @@ class KernelNetwork(IndexedNetwork):
             calibration: slope and intercept of the utilities.
         """
         super().__init__(encoder, index.epsilon, unit)
-        # float16 as it will be stored, so that torch and the graph compute with the same numbers.
+        # Rounded to float16, as they are stored, so that torch and the graph compute with the same numbers.
         self.register_buffer("residual", evidence.residual.half().float())
         self.register_buffer("amount", evidence.amount.half().float())
         self.evidence = replace(evidence, base=evidence.base.float())
@@ -192,9 +198,11 @@ class KernelNetwork(IndexedNetwork):
         self.centre = index.centre
 
     def left_out(self, unit: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Quality (k, m) of some rows of the index, whose unit vectors (n, d) are given, each without its own evidence.
+        """Quality (k, m) of some rows of the index, each computed without its own evidence, whose weight is 1.
 
-        A query's weight on itself is 1.
+        Args:
+            unit: float32 (n, d), the unit vectors of the index.
+            rows: int64 (k,).
         """
         residual, amount = kernel_sums(unit[rows], unit, self.residual, self.amount, self.bandwidth)
         return self._quality(residual - self.residual[rows], amount - self.amount[rows])
@@ -208,7 +216,7 @@ class KernelNetwork(IndexedNetwork):
         return torch.sigmoid(calibrated)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
-        """See `StaticNetwork`."""
+        """Quality (n, m), novelty (n,) and vector (n, k) of token ids and their mask, (n, length) each."""
         unit, similarity = self.similarities(input_ids, attention_mask)
         weight = torch.exp(self.bandwidth * (similarity - 1))
         residual, amount = (index_sums(weight, values) for values in (self.residual, self.amount))

@@ -1,9 +1,8 @@
-"""The similarity router: an index of training queries, and what they say of the models on queries like them.
+"""The similarity router: it scores a query by what similar training queries say of the models.
 
-Two methods over one index: ``kernel`` (`kernel.py`), for performances, preferences or
-both, and ``bradley-terry`` (`weighted_ranking.py`), RouteLLM's similarity-weighted
-ranking, for preferences. Nothing is fitted to the queries themselves, so that records
-and models can be added later (`extend.py`).
+One index of training queries serves two methods. The method ``kernel`` (kernel.py) takes performances, preferences or
+both. The method ``bradley-terry`` (weighted_ranking.py) is RouteLLM's similarity-weighted ranking and takes
+preferences. No weights are fitted to the queries, so that records and models can be added later (extend.py).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from .weighted_ranking import (
     weighted_counts,
 )
 
-#: Held-out queries that calibrate a similarity-weighted ranking, a fold.
+#: Most held-out queries of each fold that calibrate a similarity-weighted ranking.
 _CALIBRATION_QUERIES = 800
 #: Most queries of the index whose scores, each computed without itself, make the drift reference.
 REFERENCE_QUERIES = 2000
@@ -235,7 +234,7 @@ def _fit_ranking_of_tiers(job: Job, config: SimilarityConfig, unit: torch.Tensor
 
 
 def export_similarity(network: KernelNetwork | WeightedRankingNetwork) -> bytes:
-    """The graph of a similarity router: index in int8, evidence in float16, runs bounded by the index's size."""
+    """The graph of a similarity router: index in int8, evidence in float16, and a bound on the rows of a run."""
     size = int(network.vectors.shape[1])
     model = export_onnx(network, example_inputs(), OUTPUTS, {"rows_per_run": str(rows_per_run(size))})
     return store_as_float16(model, ("residual", "amount", "counts"))

@@ -1,15 +1,13 @@
-"""Similarity-weighted ranking (RouteLLM, arXiv 2406.18665, section 4.2), exactly and in one graph.
+"""RouteLLM's similarity-weighted ranking (arXiv 2406.18665, section 4.2), computed exactly in one graph.
 
-Models are grouped into tiers. For every query, Bradley-Terry is fitted to all battles,
-each weighted by ``10 * 10^(cosine / largest cosine)``. RouteLLM refits a logistic regression
-over all battles (half a second for 55k); but battles of one pair of tiers and one outcome are
-alike, so that their weights add up to a small count matrix, on which a few steps of Newton's
-method give the same answer.
+Models are grouped into tiers. For every query, Bradley-Terry is fitted to all battles; the weight of a battle is ``10 *
+10^(cosine / largest cosine)``. RouteLLM fits a logistic regression over all battles again for each query, which takes
+half a second for 55k battles. Here the weights of all battles between the same two tiers with the same outcome are
+added up. This gives a small count matrix, on which a few steps of Newton's method find the same ratings.
 
-Where both models of a battle are of one tier, RouteLLM's design matrix holds one entry
-instead of two: such a battle counts as one against a player of rating zero. That draws the
-ratings of tiers with many inner battles towards zero, and is kept here, because its scores
-depend on it.
+Where both models of a battle are in one tier, RouteLLM's design matrix holds one entry instead of two. Such a battle
+counts as one against a player of rating zero, and draws the tier's rating towards zero. This is kept here, because
+RouteLLM's scores depend on it.
 """
 
 from __future__ import annotations
@@ -30,25 +28,25 @@ from .config import TIERS
 from .index import IndexedNetwork, index_sums
 from .stored import RankingIndex
 
-#: Steps of Newton's method from equal ratings; quadratic, so that the last two change nothing (tested).
+#: Steps of Newton's method from equal ratings. It converges quadratically: the last two steps change nothing (tested).
 NEWTON_STEPS = 12
-#: Differences of ratings in the graph come this near those of Newton's method.
+#: Largest error of a difference of ratings in the graph, against Newton's method.
 TOLERANCE = 1e-4
 MOST_STEPS = 80
-#: Ridge of the Newton matrix: only a tier without battles feels it.
+#: Ridge of the Newton matrix. It matters only for a tier without battles.
 _RIDGE = 1e-7
 _ROWS = 256
 
 
 def tiers_of(ratings: npt.NDArray[np.float64], count: int = TIERS) -> npt.NDArray[np.int64]:
-    """Group models into tiers of like rating: the grouping with the least sum of variances, by dynamic programming.
+    """Group models with similar ratings into tiers, so that the sum of the tiers' variances is least.
 
     Args:
-        ratings: (m,).
-        count: tiers; no more than models are made.
+        ratings: float64 (m,).
+        count: number of tiers; with fewer models, there is one tier for each model.
 
     Returns:
-        (m,), the tier of each model, 0 the best.
+        int64 (m,), the tier of each model, 0 the best.
     """
     order = np.argsort(-ratings, kind="stable")
     ranked = ratings[order]
@@ -79,13 +77,13 @@ def battle_counts(
 ) -> torch.Tensor:
     """Weighted wins on each query: float32 (n, (t + 1)^2), entry [i, j] of each matrix the wins of i over j.
 
-    Player t is the one of rating zero that battles within a tier are played against; see the module.
+    Player t has the rating zero; battles within a tier count as battles against it (see the module).
 
     Args:
         preferences: the battles.
         queries: n.
         tier: (m,), the tier of each model.
-        tiers: t; None: as many as the models fill.
+        tiers: t; None: as many tiers as the models fill.
     """
     size = (int(tier.max()) + 1 if tiers is None else tiers) + 1
     counts = np.zeros((queries, size, size), np.float32)
@@ -112,7 +110,7 @@ def weighted_counts(
         queries: (k, d).
         index: (n, d).
         counts: (n, (t + 1)^2).
-        own: (k,), the row of the index that is each query itself, and is left out; None: none is.
+        own: int64 (k,), the row of the index that is the query itself and is left out; None: leave no row out.
     """
     parts = []
     for start in range(0, len(queries), _ROWS):
@@ -121,7 +119,7 @@ def weighted_counts(
             weights = similarity_weights(similarity)
         else:
             place = torch.arange(len(similarity)), torch.from_numpy(own[start : start + _ROWS])
-            similarity[place] = -1.0  # nor may it be the largest cosine
+            similarity[place] = -1.0  # so that it is not the largest cosine
             weights = similarity_weights(similarity)
             weights[place] = 0.0
         parts.append(weights @ counts)
@@ -130,7 +128,7 @@ def weighted_counts(
 
 
 def tier_ratings(counts: torch.Tensor, steps: int = NEWTON_STEPS) -> torch.Tensor:
-    """Bradley-Terry ratings (n, t + 1), natural units, from weighted wins (n, t + 1, t + 1); the last is zero."""
+    """Bradley-Terry ratings (n, t + 1) in nats, from weighted wins (n, t + 1, t + 1); the last rating is zero."""
     counts = (counts / counts.sum(dim=(1, 2), keepdim=True).clamp_min(1e-12)).double()
     rating = torch.zeros_like(counts[:, :, 0])
     for _ in range(steps):
@@ -148,7 +146,7 @@ def _derivatives(counts: torch.Tensor, rating: torch.Tensor) -> tuple[torch.Tens
     information = games * expected * (1 - expected)
     curvature = torch.diag_embed(information.sum(dim=2)) - information
     tiers = counts.shape[1] - 1
-    # Without a battle against the fixed player nothing sets the level of the ratings: it stays where it starts.
+    # Without battles against the fixed player nothing sets the level of the ratings: the level stays at its start.
     floating = (games[:, -1].sum(dim=1) == 0).to(counts.dtype).reshape(-1, 1, 1)
     ridge = _RIDGE * torch.eye(tiers, dtype=counts.dtype) + floating / tiers
     return gradient, curvature[:, :tiers, :tiers] + ridge
@@ -158,13 +156,13 @@ def _derivatives(counts: torch.Tensor, rating: torch.Tensor) -> tuple[torch.Tens
 class Start:
     """Where the graph's iteration starts, and its fixed inverse Hessian.
 
-    The weights of two queries differ little once they are summed over many battles. So
-    the inverse Hessian of the unweighted fit serves all queries (the chord method: Ortega and
-    Rheinboldt 1970, section 7.1), which spares the graph a solver that ONNX does not have.
+    Summed over many battles, the weights of two queries differ little. So the inverse Hessian of the unweighted fit
+    serves all queries (the chord method: Ortega and Rheinboldt 1970, section 7.1). ONNX has no linear solver, and this
+    method needs none.
 
     Attributes:
-        rating: (t + 1,), of the unweighted fit.
-        inverse: (t + 1, t + 1), zero for the fixed player.
+        rating: float32 (t + 1,), ratings of the unweighted fit.
+        inverse: float32 (t + 1, t + 1), its inverse Hessian, zero for the fixed player.
     """
 
     rating: torch.Tensor
@@ -172,7 +170,7 @@ class Start:
 
     @classmethod
     def of(cls, counts: torch.Tensor) -> Start:
-        """From the battles (n, (t + 1)^2) of an index."""
+        """The start for the battles (n, (t + 1)^2) of an index."""
         players = math.isqrt(counts.shape[1])
         total = counts.double().sum(dim=0).reshape(1, players, players)
         rating = tier_ratings(total)
@@ -182,7 +180,7 @@ class Start:
         return cls(rating[0], inverse)
 
     def ratings(self, counts: torch.Tensor, steps: int) -> torch.Tensor:
-        """What `tier_ratings` computes, by the chord method."""
+        """Ratings (n, t + 1) as `tier_ratings` computes them, but by the chord method."""
         counts = counts / counts.sum(dim=(1, 2), keepdim=True)
         games = counts + counts.transpose(1, 2)
         rating = self.rating.expand(counts.shape[0], -1)
@@ -192,7 +190,7 @@ class Start:
         return rating
 
     def steps_for(self, counts: torch.Tensor) -> int:
-        """Steps after which the ratings of these count matrices (n, t + 1, t + 1) are right.
+        """The number of steps after which the ratings of count matrices (n, t + 1, t + 1) are right.
 
         Raises:
             ExportError: they do not come within `TOLERANCE` of Newton's method in `MOST_STEPS`.
@@ -204,12 +202,13 @@ class Start:
             if float((error - error[:, :1]).abs().max()) < TOLERANCE / 10:
                 return min(steps + 4, MOST_STEPS)
         raise ExportError(
-            "the similarity-weighted ranking does not converge on so few battles; use the method 'kernel'"
+            f"the similarity-weighted ranking does not converge in {MOST_STEPS} steps on so few battles; "
+            "use the method 'kernel'"
         )
 
 
 class WeightedRankingNetwork(IndexedNetwork):
-    """The exported graph: similarities, weights, count matrix, ratings, one a model."""
+    """The exported network: similarities, weights, a count matrix, ratings, and a quality for each model."""
 
     counts: torch.Tensor
     rating: torch.Tensor
@@ -245,7 +244,7 @@ class WeightedRankingNetwork(IndexedNetwork):
         self.players = math.isqrt(counts.shape[1])
 
     def left_out(self, unit: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Quality (k, m) of some rows of the index, given its unit vectors (n, d), each without its own battles."""
+        """Quality (k, m) of some rows of the index, each without its own battles, given the index's vectors (n, d)."""
         return self._quality(tier_ratings(weighted_counts(unit[rows], unit, self.counts, rows)))
 
     def _quality(self, ratings: torch.Tensor) -> torch.Tensor:
@@ -254,7 +253,7 @@ class WeightedRankingNetwork(IndexedNetwork):
         return torch.sigmoid(utilities - utilities.mean(dim=1, keepdim=True))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
-        """See `StaticNetwork`."""
+        """Quality (n, m), novelty (n,) and vector (n, k) of token ids and their mask, (n, length) each."""
         unit, similarity = self.similarities(input_ids, attention_mask)
         counts = index_sums(similarity_weights(similarity), self.counts)
         start = Start(self.rating, self.inverse)
