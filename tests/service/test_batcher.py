@@ -227,7 +227,7 @@ def test_one_query_that_fails_does_not_decide_for_its_neighbours(slow: Lengths) 
 
 
 def test_an_unusable_query_is_the_callers_error() -> None:
-    with pytest.raises(InputError, match="no mapping"):
+    with pytest.raises(InputError, match="expected a mapping"):
         asyncio.run(Batcher(Lengths()).route([{"role": "user"}]))
 
 
