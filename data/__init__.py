@@ -1,4 +1,4 @@
-"""Data: records in, scored rows out."""
+"""Records in, scored rows out: readers, labels, splits, the embedded sample, and the scoring of tables."""
 
 from ..routers.public_names import public_names
 

@@ -1,3 +1,4 @@
+from .labels import CensoredPreference as CensoredPreference
 from .parser import ReadOptions as ReadOptions
 from .queries import read_queries as read_queries
 from .readers import RecordSet as RecordSet
@@ -6,9 +7,15 @@ from .readers import read_many as read_many
 from .readers import read_records as read_records
 from .records import PerformanceRecord as PerformanceRecord
 from .records import PreferenceRecord as PreferenceRecord
+from .records import Record as Record
+from .rows import Table as Table
+from .rows import open_table as open_table
+from .sample import POOL as POOL
 from .sample import Sample as Sample
+from .sample import SampleModel as SampleModel
 from .sample import generate_sample as generate_sample
 from .sample import write_sample as write_sample
+from .scoring.cluster import score_with_ray as score_with_ray
 from .scoring.engine import ScoringResult as ScoringResult
 from .scoring.file import score_file as score_file
 from .scoring.folder import score_folder as score_folder
@@ -20,4 +27,3 @@ from .splits import find_leaks as find_leaks
 from .splits import split_by_prompt as split_by_prompt
 from .splits import without_leaks as without_leaks
 from .writers import write_records as write_records
-from .writers import write_rows as write_rows

@@ -49,7 +49,7 @@ class SampleModel:
         skills: skill by topic, on the scale of the difficulties.
 
     Example:
-        >>> from routelearn.data.sample import POOL
+        >>> from routelearn.data import POOL
         >>> [model.name for model in POOL]
         ['sim-nano', 'sim-small', 'sim-large', 'sim-max']
     """

@@ -1,4 +1,4 @@
-"""Monitoring: what was decided, and whether the router still fits the traffic."""
+"""Watches what routers and cascades decide, and whether traffic and outcomes still fit the router."""
 
 from ..routers.public_names import public_names
 

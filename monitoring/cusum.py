@@ -34,7 +34,7 @@ class Cusum:
         escalated: how many of these requests were escalated.
 
     Example:
-        >>> from routelearn.monitoring.cusum import Cusum
+        >>> from routelearn.monitoring import Cusum
         >>> chart = Cusum(reference=0.1)
         >>> changes = [chart.update(escalated=True) for _ in range(20)]
         >>> changes.index(True), chart.alarmed
