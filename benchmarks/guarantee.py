@@ -23,7 +23,7 @@ from scipy.stats import binom, norm
 from routelearn.data.records import Record
 from routelearn.evaluation.thresholds.guarantee import LEAST_SAVED, lowest_cost_threshold
 from routelearn.evaluation.thresholds.losses import losses_of
-from routelearn.evaluation.thresholds.risk_bounds import METHODS, PValues
+from routelearn.evaluation.thresholds.p_values import METHODS, PValues
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import load
 from routelearn.training.fit.metrics import Array

@@ -17,8 +17,8 @@ from ..routers.bundle import check_replaceable
 from ..routers.errors import InputError, require
 from ..routers.learned import load
 from .flags import with_flags
+from .input_files import read_pool
 from .options import DATA, OUTPUT, Bundle, Costs, LeakCheck, Reading, check_report_folder, table_console
-from .settings import read_pool
 
 if TYPE_CHECKING:
     from ..evaluation.thresholds.calibrate import ThresholdCalibration

@@ -15,6 +15,7 @@ from ..data.splits import find_leaks, refuse_leaks
 from ..routers.decision import Model
 from ..routers.errors import InputError, require
 from .flags import with_flags
+from .input_files import read_pool
 from .options import (
     DATA,
     LEAKS,
@@ -26,7 +27,6 @@ from .options import (
     check_report_folder,
     table_console,
 )
-from .settings import read_pool
 
 if TYPE_CHECKING:
     from ..evaluation.cascade_plan.latency_tail import Latency

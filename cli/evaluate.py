@@ -15,6 +15,7 @@ from ..routers.base import Router
 from ..routers.errors import require
 from ..routers.learned import load
 from .flags import with_flags
+from .input_files import read_pool
 from .options import (
     DATA,
     OUTPUT,
@@ -27,7 +28,6 @@ from .options import (
     check_report_folder,
     table_console,
 )
-from .settings import read_pool
 
 if TYPE_CHECKING:
     from ..evaluation.results import Report, Result

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from ..routers.bundle import read_manifest
 from .flags import with_flags
+from .input_files import read_pool
 from .options import DATA, OUTPUT, Pool, Reading
-from .settings import read_pool
 from .train import read_and_describe, require_training
 
 

@@ -23,8 +23,8 @@ from ..training.matrix_factorization.config import MatrixFactorizationConfig
 from ..training.similarity.config import SimilarityConfig
 from ..training.verifier.config import VerifierConfig
 from .flags import FlagsOf, with_flags
+from .input_files import read_pool, read_settings
 from .options import DATA, OUTPUT, POOL, Out, Pool, Reading
-from .settings import read_pool, read_settings
 
 if TYPE_CHECKING:
     from ..training.pipeline import Plan

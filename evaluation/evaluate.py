@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_key
-from ..policies.cost import check_prices
 from ..routers.base import Router, win_rate
 from ..routers.decision import Model
 from ..routers.errors import InputError
@@ -17,6 +16,7 @@ from ..routers.query import Query
 from ..routers.rules import RulesRouter
 from ..training.fit.metrics import Array, log_loss, percentile_interval, resamples
 from .baselines import learned_baselines
+from .costs import priced_models
 from .pair import Assumptions, groups_of, paired, routing_results
 from .pool import PoolReport, evaluate_pool
 from .results import Difference, Report, Result
@@ -78,7 +78,7 @@ def evaluate(
     assumptions = Assumptions(
         strong=strong or first.strong,
         weak=weak or first.weak,
-        prices=_known_prices(prices or first.pool),
+        prices=priced_models(prices or first.pool),
         output_tokens=output_tokens,
         bootstrap=bootstrap,
         seed=seed,
@@ -219,12 +219,6 @@ def _pool_report(
         seed=assumptions.seed,
     )
     return report, ""
-
-
-def _known_prices(models: Sequence[Model]) -> dict[str, Model]:
-    """The models that have both prices, by name."""
-    check_prices(models)
-    return {m.name: m for m in models if m.input_price is not None and m.output_price is not None}
 
 
 def _first_turn(query: Query) -> Query:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.records import PerformanceRecord, Record, record_key
-from ..policies.cost import query_costs
 from ..routers.base import Router
 from ..routers.decision import Floats, Model
 from ..routers.query import Query
@@ -25,6 +24,7 @@ from ..training.fit.metrics import (
     routing_curve,
 )
 from .baselines import best_by_task
+from .costs import pair_costs
 from .results import Difference, Result
 
 #: Shares of the strong model's quality; an evaluation states the strong calls that each of them needs.
@@ -234,7 +234,7 @@ def _contest(
     assumptions: Assumptions,
 ) -> _Contest:
     """Score the pairs by every router, and add the choices that need no router."""
-    strong, weak, prices = assumptions.strong, assumptions.weak, assumptions.prices
+    strong, weak = assumptions.strong, assumptions.weak
     count = len(pairs.queries)
     scores = {name: router.win_rate(pairs.queries, strong, weak) for name, router in {**routers, **baselines}.items()}
     scores["random"] = np.random.default_rng(assumptions.seed).random(count).astype(np.float32)
@@ -244,7 +244,6 @@ def _contest(
     by_task = best_by_task(training, pairs.tasks, strong, weak)
     if by_task is not None:
         choices["best single by task"] = by_task
-    priced = strong in prices and weak in prices
     roles = dict.fromkeys([*scores, *choices], "baseline") | {"oracle": "bound"} | dict.fromkeys(routers, "router")
     return _Contest(
         pairs=pairs,
@@ -252,7 +251,7 @@ def _contest(
         scores=scores,
         choices=choices,
         probabilistic=set(routers) | (set(baselines) - {"rules"}),
-        cost=query_costs([prices[strong], prices[weak]], pairs.queries, assumptions.output_tokens) if priced else None,
+        cost=pair_costs(assumptions.prices, strong, weak, pairs.queries, assumptions.output_tokens),
     )
 
 

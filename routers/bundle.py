@@ -2,7 +2,7 @@
 
 The folder holds ``router.json`` (the manifest below), ``model.onnx``, ``tokenizer.json`` and ``README.md``. At load
 every file is read once, so that the bytes that were hashed are the bytes that run. A bundle from a stranger is refused
-before anything outside its folder is read: it may hold only these four names, and `folder.py` opens its files.
+before anything outside its folder is read: it may hold only these four names, and `bundle_files.py` opens its files.
 
 To change the format: raise FORMAT_VERSION, keep reading the older versions in `Manifest.from_json`, and add a bundle of
 the older version to the tests.
@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from .base import LINKS, Link
+from .bundle_files import read_file, write_folder
 from .decision import Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
-from .folder import read_file, write_folder
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .tokenizer import Ids, keep_ends
 

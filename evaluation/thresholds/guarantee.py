@@ -27,7 +27,7 @@ import numpy.typing as npt
 from ...routers.errors import InputError
 from ...training.fit.metrics import Array
 from .losses import Losses
-from .risk_bounds import PValues, betting, fewest, p_values_of, upper_limit
+from .p_values import PValues, betting, fewest, p_values_of, upper_limit
 
 #: The thresholds that are tested, rising; a query with a score below the threshold goes to weak.
 GRID: Array = np.append(np.arange(1, 10_001) / 10_000, math.nextafter(1.0, 2.0))
@@ -62,7 +62,7 @@ class Guarantee:
         strong_share: share of the sample that goes to strong.
         loss: mean loss of the sample.
         unit: unit of the losses, "score" or "win rate".
-        method: how the p-values were computed, "betting" or "clopper-pearson" (see `risk_bounds`).
+        method: how the p-values were computed, "betting" or "clopper-pearson" (see `p_values.py`).
         strong: the strong model.
         weak: the weak model.
         data_fingerprint: fingerprint of the sample.

@@ -22,7 +22,7 @@ from routelearn.evaluation.thresholds.guarantee import (
     lowest_cost_threshold,
 )
 from routelearn.evaluation.thresholds.losses import Losses, losses_of
-from routelearn.evaluation.thresholds.risk_bounds import METHODS, PValues, betting, clopper_pearson, fewest, upper_limit
+from routelearn.evaluation.thresholds.p_values import METHODS, PValues, betting, clopper_pearson, fewest, upper_limit
 from routelearn.routers.errors import InputError
 
 Array = npt.NDArray[np.float64]

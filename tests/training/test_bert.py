@@ -27,7 +27,7 @@ from routelearn.routers.errors import ExportError, InputError, MissingExtraError
 from routelearn.routers.learned import load
 from routelearn.training.bert.train import train_bert
 from routelearn.training.encoders import finetune
-from routelearn.training.encoders.trainer import QueryDataset, collate
+from routelearn.training.encoders.outcome_loss import QueryDataset, collate
 from routelearn.training.encoders.transformer import Backbone, load_transformer, predict
 from routelearn.training.examples import examples_of
 from routelearn.training.export import gate

@@ -28,7 +28,7 @@ from ..fit.ranking import Ranking
 from ..log import TrainingLog
 from ..pipeline import training_folder
 from .config import FinetuneConfig
-from .trainer import LogCallback, OutcomeTrainer, QueryDataset, collate
+from .outcome_loss import LogCallback, OutcomeTrainer, QueryDataset, collate
 from .transformer import PREDICTION_BATCH, Backbone, TokenIds, chosen_precision, predict, quiet
 
 #: Queries, beside the held-out ones, that the heads are first fitted to.

@@ -1,4 +1,4 @@
-"""Settings of a recipe, and prices of models, from TOML or JSON files."""
+"""Read the files that commands take beside records: settings of a recipe, and prices of models (TOML or JSON)."""
 
 from __future__ import annotations
 
