@@ -45,9 +45,9 @@ def test_every_format_gives_the_same_records(tmp_path: Path, suffix: str) -> Non
         {**BATTLE, "preference": 0.5, "split_hint": "test"},
         {**BATTLE, "prompt": "a\nb", "preference": 1.0, "split_hint": "train"},
     ]
-    found = read_records(table(tmp_path / f"t{suffix}", rows))
-    assert found.kind == "preference"
-    assert found.records == [
+    result = read_records(table(tmp_path / f"t{suffix}", rows))
+    assert result.kind == "preference"
+    assert result.records == [
         PreferenceRecord("Why?", "x", "y", 0.5, split="test"),
         PreferenceRecord("a\nb", "x", "y", 1.0, split="train"),
     ]
@@ -112,9 +112,9 @@ def test_messages_win_over_the_prompt(tmp_path: Path) -> None:
 
 def test_wide_tables_hold_a_score_column_a_model(tmp_path: Path) -> None:
     rows = [{"query_id": "7", "prompt": "q", "x": 1.0, "y": None}, {"query_id": "8", "prompt": "r", "x": 0.0, "y": 0.5}]
-    found = read_records(jsonl(tmp_path / "t.jsonl", *rows))
-    assert found.kind == "wide"
-    assert [(r.query, *r.models, r.score) for r in found.records if isinstance(r, PerformanceRecord)] == [
+    result = read_records(jsonl(tmp_path / "t.jsonl", *rows))
+    assert result.kind == "wide"
+    assert [(r.query, *r.models, r.score) for r in result.records if isinstance(r, PerformanceRecord)] == [
         ("q", "x", 1.0),
         ("r", "x", 0.0),
         ("r", "y", 0.5),
@@ -131,11 +131,11 @@ def test_a_wide_column_that_is_no_score_says_to_name_the_models(tmp_path: Path) 
 def test_models_select_the_records_of_a_long_table(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "model": name, "score": 1} for name in ("x", "y", "Z")]
     path = jsonl(tmp_path / "t.jsonl", *rows)
-    found = read_records(path, ReadOptions(models=("x", "z"), aliases={"Z": "z"})).records
-    assert [record.models for record in found] == [("x",), ("z",)]
+    result = read_records(path, ReadOptions(models=("x", "z"), aliases={"Z": "z"})).records
+    assert [record.models for record in result] == [("x",), ("z",)]
     battles = [{"prompt": "q", "model_a": a, "model_b": b, "preference": 1} for a, b in ("xy", "yz", "xz")]
-    found = read_records(jsonl(tmp_path / "b.jsonl", *battles), ReadOptions(models=("x", "y"))).records
-    assert [record.models for record in found] == [("x", "y")]
+    result = read_records(jsonl(tmp_path / "b.jsonl", *battles), ReadOptions(models=("x", "y"))).records
+    assert [record.models for record in result] == [("x", "y")]
     with pytest.raises(DataError, match=r"\['w'\].*some of \['Z', 'x', 'y'\]"):
         read_records(path, ReadOptions(models=("w",)))
 
@@ -249,9 +249,9 @@ def censored(n_known: int) -> list[dict[str, Any]]:
 
 
 def test_rows_that_say_only_who_did_not_win_get_a_soft_label(tmp_path: Path) -> None:
-    found = read_records(jsonl(tmp_path / "t.jsonl", *censored(40)))
-    assert (found.censored, found.tie_share) == (2, 0.5)
-    assert [r.preference for r in found.records[-2:] if isinstance(r, PreferenceRecord)] == [0.25, 0.75]
+    result = read_records(jsonl(tmp_path / "t.jsonl", *censored(40)))
+    assert (result.censored, result.tie_share) == (2, 0.5)
+    assert [r.preference for r in result.records[-2:] if isinstance(r, PreferenceRecord)] == [0.25, 0.75]
 
 
 def test_too_few_known_outcomes_ask_for_the_share_of_ties(tmp_path: Path) -> None:
@@ -350,16 +350,16 @@ def test_writing_refuses_a_mixture_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_real_arena_file_keeps_its_censored_rows(real_data: Path) -> None:
-    found = read_records(real_data / "arena_human" / "arena_pairs.parquet")
-    assert (found.rows, len(found.records), found.censored) == (7432, 7432, 2851)
-    assert found.tie_share == pytest.approx(0.57, abs=0.01)
-    assert len({name for record in found.records for name in record.models}) == 60
-    assert Counter(record.split for record in found.records)["test"] == 914
+    result = read_records(real_data / "arena_human" / "arena_pairs.parquet")
+    assert (result.rows, len(result.records), result.censored) == (7432, 7432, 2851)
+    assert result.tie_share == pytest.approx(0.57, abs=0.01)
+    assert len({name for record in result.records for name in record.models}) == 60
+    assert Counter(record.split for record in result.records)["test"] == 914
 
 
 def test_the_real_wide_file_is_read(real_data: Path) -> None:
-    found = read_records(real_data / "mmlu_pro" / "performance_wide.parquet")
-    assert (found.kind, found.rows, len({r.models for r in found.records})) == ("wide", 9410, 14)
+    result = read_records(real_data / "mmlu_pro" / "performance_wide.parquet")
+    assert (result.kind, result.rows, len({r.models for r in result.records})) == ("wide", 9410, 14)
 
 
 def test_several_sources_are_read_into_one_list_without_their_weights(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_real_prompts_get_the_same_scores_but_for_some_of_other_scripts(
     prompts = pandas.read_parquet(real_data / "arena_human" / "arena_pairs.parquet")["prompt"]
     texts = [text for text in prompts.drop_duplicates() if isinstance(text, str) and len(text) < 4000][:1000]
     expected = router.quality(texts)
-    found = np.concatenate([graph.run(["quality"], {"text": np.array([text], object)})[0] for text in texts])
-    other = np.flatnonzero(np.abs(found - expected).max(axis=1) > 1e-5)
+    quality = np.concatenate([graph.run(["quality"], {"text": np.array([text], object)})[0] for text in texts])
+    other = np.flatnonzero(np.abs(quality - expected).max(axis=1) > 1e-5)
     assert len(other) <= 20
     assert not [texts[row] for row in other if texts[row].isascii() and "[" not in texts[row]]

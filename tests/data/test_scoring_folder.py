@@ -61,8 +61,8 @@ Job = Callable[..., tuple[ScoringResult, pandas.DataFrame]]
 def job(router: LearnedRouter, tmp_path: Path) -> Job:
     def run(*sources: object, out: str = "out", **changes: object) -> tuple[ScoringResult, pandas.DataFrame]:
         names = [str(source) for source in sources]
-        found = score_folder(FallbackRouter(router), names, tmp_path / out, options(**changes), identity="a router")
-        return found, pandas.read_parquet(tmp_path / out)
+        result = score_folder(FallbackRouter(router), names, tmp_path / out, options(**changes), identity="a router")
+        return result, pandas.read_parquet(tmp_path / out)
 
     return run
 
@@ -72,15 +72,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_rows_and_decisions_are_those_of_the_router(job: Job, big: Path, router: LearnedRouter) -> None:
-    result, found = job(big)
+    result, frame = job(big)
     decisions = FallbackRouter(router).route_batch(QUERIES, Threshold(0.5))
-    assert found[["id", "language", "prompt"]].equals(table().to_pandas())
-    assert found["score"].to_list() == pytest.approx([decision.score for decision in decisions], abs=1e-6)
-    assert found["model"].to_list() == [decision.model for decision in decisions]
-    assert found["source"].to_list() == [decision.source for decision in decisions]
+    assert frame[["id", "language", "prompt"]].equals(table().to_pandas())
+    assert frame["score"].to_list() == pytest.approx([decision.score for decision in decisions], abs=1e-6)
+    assert frame["model"].to_list() == [decision.model for decision in decisions]
+    assert frame["source"].to_list() == [decision.source for decision in decisions]
     assert (result.rows, result.parts, result.reused) == (N, 3, 0)
     assert result.to_strong == sum(decision.model == router.strong for decision in decisions)
-    assert result.sources == found["source"].value_counts().to_dict()
+    assert result.sources == frame["source"].value_counts().to_dict()
 
 
 def test_a_file_and_a_folder_are_scored_by_one_engine(
@@ -105,9 +105,9 @@ def test_bad_rows_of_a_file_are_counted_and_the_first_errors_kept(router: Learne
 
 
 def test_columns_and_rows_can_be_chosen(job: Job, big: Path) -> None:
-    result, found = job(big, keep=("id",), where=("language == en", "id < 600"), prefix="routed_")
-    assert list(found) == ["id", "routed_score", "routed_model", "routed_source"]
-    assert found["id"].to_list() == [row for row in range(600) if row % 3]
+    result, frame = job(big, keep=("id",), where=("language == en", "id < 600"), prefix="routed_")
+    assert list(frame) == ["id", "routed_score", "routed_model", "routed_source"]
+    assert frame["id"].to_list() == [row for row in range(600) if row % 3]
     assert result.rows == 400
 
 
@@ -136,8 +136,8 @@ def test_many_files_folders_and_formats_come_in_one_order(job: Job, tmp_path: Pa
     pyarrow.parquet.write_table(table(300, 500), tmp_path / "in" / "deeper" / "b.parquet")
     table(500, 800).to_pandas().to_csv(tmp_path / "c.csv", index=False)
     table(800, 1200).to_pandas().to_json(tmp_path / "d.jsonl", orient="records", lines=True)
-    _, found = job(tmp_path / "in", tmp_path / "c.csv", tmp_path / "d.jsonl", keep=("prompt",))
-    assert found["prompt"].to_list() == QUERIES
+    _, frame = job(tmp_path / "in", tmp_path / "c.csv", tmp_path / "d.jsonl", keep=("prompt",))
+    assert frame["prompt"].to_list() == QUERIES
 
 
 def test_a_folder_that_only_the_datasets_library_knows_streams(job: Job, tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_chats_are_scored_as_everywhere(job: Job, tmp_path: Path, router: Learne
     chat = [{"role": "user", "content": "Prove it."}, {"role": "assistant", "content": "What?"}]
     rows = [{"prompt": None, "messages": chat}, {"prompt": "What is 2 plus 2?", "messages": None}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "chats.parquet")
-    found = job(tmp_path / "chats.parquet")[1]
+    frame = job(tmp_path / "chats.parquet")[1]
     expected = [decision.score for decision in FallbackRouter(router).route_batch([chat, "What is 2 plus 2?"])]
-    assert found["score"].to_list() == pytest.approx(expected, abs=1e-6)
+    assert frame["score"].to_list() == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_bad_row_is_named_or_skipped(job: Job, tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_a_bad_row_is_named_or_skipped(job: Job, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad.parquet.*row 778.*prompt"):
         job(tmp_path / "bad.parquet")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0000-00000.parquet", STATE]
-    result, found = job(tmp_path / "bad.parquet", skip_bad=True, out="skipped")
+    result, frame = job(tmp_path / "bad.parquet", skip_bad=True, out="skipped")
     assert (result.rows, result.skipped, len(result.errors)) == (N - 1, 1, 1)
-    assert found["prompt"].to_list() == [text for text in texts if text]
+    assert frame["prompt"].to_list() == [text for text in texts if text]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -289,13 +289,13 @@ def test_two_ray_workers_write_the_same_bytes(bundle: Path, tmp_path: Path) -> N
     rows.to_parquet(source, row_group_size=10_000)
     command = [*COMMAND, str(bundle), str(source), "--rows-per-part", "20000", "-o"]
     subprocess.run([*command, str(tmp_path / "local")], check=True, capture_output=True)
-    with_ray = [*command, str(tmp_path / "ray"), "--engine", "ray", "--workers", "2"]
-    told = subprocess.run(with_ray, check=True, capture_output=True, text=True).stderr
+    on_ray = [*command, str(tmp_path / "ray"), "--engine", "ray", "--workers", "2"]
+    told = subprocess.run(on_ray, check=True, capture_output=True, text=True).stderr
     assert "100,800 rows in 6 parts" in told.replace("\n", " ")
     state = json.loads((tmp_path / "ray" / STATE).read_text())
     assert state["files"][0]["bytes"] == source.stat().st_size
-    expected, found = contents(tmp_path / "local"), contents(tmp_path / "ray")
-    assert {name: data for name, data in found.items() if name != STATE} == {
+    expected, with_ray = contents(tmp_path / "local"), contents(tmp_path / "ray")
+    assert {name: data for name, data in with_ray.items() if name != STATE} == {
         name: data for name, data in expected.items() if name != STATE
     }
 
@@ -312,6 +312,6 @@ def test_the_recipe_of_the_documentation_runs(bundle: Path, tmp_path: Path) -> N
     words[place : place + 1] = sorted(str(path) for path in (tmp_path / "data").glob("*.parquet"))
     done = run("score", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = pandas.read_parquet(tmp_path / "scored")
-    assert found["id"].to_list() == [row for row in range(N) if row % 3]
-    assert list(found) == ["id", "score", "model", "source"]
+    frame = pandas.read_parquet(tmp_path / "scored")
+    assert frame["id"].to_list() == [row for row in range(N) if row % 3]
+    assert list(frame) == ["id", "score", "model", "source"]

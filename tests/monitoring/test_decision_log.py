@@ -29,11 +29,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_a_line_holds_the_decision_and_no_prompt(tmp_path: Path) -> None:
     log = DecisionLog(tmp_path / "log", context_keys=["tier"], clock=lambda: 5.0)
-    found = log.write(
+    request_id = log.write(
         SECRET, DECISION, id="r1", policy="share 0.3", latency_s=2e-4, context={"tier": "free", "user": "ana"}
     )
     log.close()
-    assert found == "r1"
+    assert request_id == "r1"
     (row,) = lines(tmp_path / "log")
     assert len(row.pop("query_hash")) == 32
     assert row == {

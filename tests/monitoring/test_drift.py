@@ -124,18 +124,18 @@ def test_the_window_holds_the_newest_queries_and_nothing_else(seed: int, n: int,
     feed(monitor, scores, novelties, vectors)
     last = n // step * step
     newest = slice(last - window, last)
-    found = monitor.status()
+    status = monitor.status()
     spread = monitor.reference
     assert spread is not None
     at_points = (scores[newest, None] <= spread.scores.values).mean(axis=0)
-    assert found.signals["score"].value == pytest.approx(np.abs(at_points - spread.scores.shares).max())
+    assert status.signals["score"].value == pytest.approx(np.abs(at_points - spread.scores.shares).max())
     assert spread.vectors is not None
     difference = vectors[newest].mean(axis=0) - spread.vectors.mean
     distance = np.sqrt(difference @ np.linalg.inv(spread.vectors.covariance) @ difference)
-    assert found.signals["vector"].value == pytest.approx(distance, rel=1e-5)
+    assert status.signals["vector"].value == pytest.approx(distance, rel=1e-5)
     assert spread.novelty_bound is not None
-    assert found.unfamiliar == pytest.approx((novelties[newest] > spread.novelty_bound).mean())
-    assert found.queries == window
+    assert status.unfamiliar == pytest.approx((novelties[newest] > spread.novelty_bound).mean())
+    assert status.queries == window
 
 
 def test_the_psi_is_that_of_the_tenths_once_the_window_is_full() -> None:

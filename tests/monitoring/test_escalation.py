@@ -430,9 +430,9 @@ def scrape(monitor: EscalationMonitor) -> dict[tuple[str, frozenset[tuple[str, s
     register(monitor, registry)
     text = generate_latest(registry).decode()
     samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
-    found = {(s.name, frozenset(s.labels.items())): s.value for s in samples}
-    assert len(found) == len(samples)  # no series twice
-    return found
+    values = {(s.name, frozenset(s.labels.items())): s.value for s in samples}
+    assert len(values) == len(samples)  # no series twice
+    return values
 
 
 def labels(**values: str) -> frozenset[tuple[str, str]]:
@@ -458,9 +458,9 @@ def test_scraped_metrics_equal_the_monitors_counts(requests: list[tuple]) -> Non
         monitor.observe(
             model=model, use_case=use_case, escalated=escalated, latency_s=latency, cost_usd=cost, degraded=degraded
         )
-    found = scrape(monitor)
+    values = scrape(monitor)
     sums: Counter[str] = Counter()
-    for (name, _), value in found.items():
+    for (name, _), value in values.items():
         sums[name] += value  # type: ignore[assignment]
     assert sums["routelearn_requests_total"] == 13 + len(requests)
     assert sums["routelearn_escalations_total"] == 13 + sum(r[2] for r in requests)
@@ -471,12 +471,12 @@ def test_scraped_metrics_equal_the_monitors_counts(requests: list[tuple]) -> Non
     assert sums["routelearn_latency_seconds_sum"] == pytest.approx(sum(r[3] or 0 for r in requests))
     for status in monitor.statuses():
         pair = {"model": str(status.model), "use_case": str(status.use_case)}
-        assert found["routelearn_requests_total", labels(**pair)] == status.totals.requests
-        assert found["routelearn_escalation_rate", labels(**pair)] == status.rate
-        assert found["routelearn_escalation_alarms_total", labels(**pair)] == status.totals.alarms
-        assert found["routelearn_escalation_alarm", labels(**pair)] == (status.alarm is not None)
+        assert values["routelearn_requests_total", labels(**pair)] == status.totals.requests
+        assert values["routelearn_escalation_rate", labels(**pair)] == status.rate
+        assert values["routelearn_escalation_alarms_total", labels(**pair)] == status.totals.alarms
+        assert values["routelearn_escalation_alarm", labels(**pair)] == (status.alarm is not None)
         for reason, count in status.totals.degraded.items():
-            assert found["routelearn_degraded_total", labels(**pair, reason=reason)] == count
+            assert values["routelearn_degraded_total", labels(**pair, reason=reason)] == count
 
 
 def test_the_state_is_one_hot() -> None:
@@ -490,12 +490,12 @@ def test_latency_buckets_are_cumulative_and_apart_by_escalated() -> None:
     monitor = EscalationMonitor()
     for latency, escalated in [(0.1, False), (0.11, False), (500.0, False), (3.0, True)]:
         monitor.observe(model="weak", escalated=escalated, latency_s=latency)
-    found = scrape(monitor)
+    values = scrape(monitor)
     expected = {"no": {"0.1": 1, "0.25": 2, "120.0": 2, "+Inf": 3}, "yes": {"2.5": 0, "5.0": 1, "+Inf": 1}}
     for escalated, counts in expected.items():
         for bound, count in counts.items():
             key = labels(model="weak", use_case="", escalated=escalated, le=bound)
-            assert found["routelearn_latency_seconds_bucket", key] == count
+            assert values["routelearn_latency_seconds_bucket", key] == count
 
 
 def test_labels_are_bounded_and_nothing_is_lost() -> None:

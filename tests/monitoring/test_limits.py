@@ -52,12 +52,12 @@ def test_vectors_of_one_distribution_exceed_the_mean_limit_as_rarely_as_it_says(
 
 
 @pytest.mark.parametrize("probability", [0.01, 1e-5])
-@pytest.mark.parametrize(("n", "found", "n_reference"), [(500, 4, 843), (100, 0, 60), (500, 30, 6000)])
+@pytest.mark.parametrize(("n", "successes", "n_reference"), [(500, 4, 843), (100, 0, 60), (500, 30, 6000)])
 def test_the_count_limit_is_the_first_count_that_is_rarer(
-    probability: float, n: int, found: int, n_reference: int
+    probability: float, n: int, successes: int, n_reference: int
 ) -> None:
-    limit = count_limit(probability, n, found, n_reference)
-    counts = stats.betabinom(n, found + 0.5, n_reference - found + 0.5)
+    limit = count_limit(probability, n, successes, n_reference)
+    counts = stats.betabinom(n, successes + 0.5, n_reference - successes + 0.5)
     assert counts.sf(limit - 1) <= probability < counts.sf(limit - 2)
 
 

@@ -46,14 +46,14 @@ def truth(threshold: float) -> float:
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.1])
 def test_the_estimates_are_unbiased_and_their_errors_right(threshold: float) -> None:
     random = np.random.default_rng(0)
-    found = [off_policy_value(logged(400, random), at(threshold)) for _ in range(250)]
+    estimates = [off_policy_value(logged(400, random), at(threshold)) for _ in range(250)]
     expected = truth(min(threshold, 1.0))
     for name in ("ips", "snips"):
-        values = np.asarray([getattr(one, name) for one in found])
-        errors = np.asarray([getattr(one, f"{name}_error") for one in found])
+        values = np.asarray([getattr(one, name) for one in estimates])
+        errors = np.asarray([getattr(one, f"{name}_error") for one in estimates])
         assert values.mean() == pytest.approx(expected, abs=4 * values.std() / np.sqrt(len(values)))
         assert errors.mean() == pytest.approx(values.std(), rel=0.2)
-    assert np.std([one.snips for one in found]) < np.std([one.ips for one in found])
+    assert np.std([one.snips for one in estimates]) < np.std([one.ips for one in estimates])
 
 
 def test_a_policy_of_probabilities_is_the_mixture_of_its_models() -> None:
@@ -66,17 +66,17 @@ def test_a_policy_of_probabilities_is_the_mixture_of_its_models() -> None:
 
 def test_the_logging_policy_itself_has_the_mean_of_its_outcomes() -> None:
     rows = [{"model": "big", "propensity": 1.0, "outcome": value} for value in (0.0, 1.0, 1.0, 0.5)]
-    found = off_policy_value(rows, lambda _: "big")
-    assert found.ips == found.snips == 0.625
-    assert found.ips_error == pytest.approx(np.std([0, 1, 1, 0.5], ddof=1) / 2)
-    assert (found.rows, found.matched, found.effective) == (4, 4, 4.0)
+    estimate = off_policy_value(rows, lambda _: "big")
+    assert estimate.ips == estimate.snips == 0.625
+    assert estimate.ips_error == pytest.approx(np.std([0, 1, 1, 0.5], ddof=1) / 2)
+    assert (estimate.rows, estimate.matched, estimate.effective) == (4, 4, 4.0)
 
 
 def test_decisions_that_were_never_made_are_not_known_of() -> None:
     rows = [{"model": "small", "propensity": 1.0, "outcome": 1.0}] * 5
-    found = off_policy_value(rows, lambda _: "big")
-    assert (found.matched, found.ips, found.effective) == (0, 0.0, 0.0)
-    assert np.isnan(found.snips)
+    value = off_policy_value(rows, lambda _: "big")
+    assert (value.matched, value.ips, value.effective) == (0, 0.0, 0.0)
+    assert np.isnan(value.snips)
 
 
 def test_rows_of_a_log_can_be_evaluated(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_rows_of_a_log_can_be_evaluated(tmp_path: Path) -> None:
     for number in range(40):
         model = "big" if number % 4 else "small"
         decision = Decision(model, 0.5, 0.5, MODELS, "learned", "", propensity=0.75 if number % 4 else 0.25)
-        found = log.write("x", decision)
+        request_id = log.write("x", decision)
         if number < 30:
-            log.write_outcome(found, float(model == "big"))
+            log.write_outcome(request_id, float(model == "big"))
     log.close()
     value = off_policy_value(read_log(tmp_path / "log"), lambda _: "big")
     assert value.rows == 30

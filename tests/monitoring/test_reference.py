@@ -185,8 +185,8 @@ def test_the_projection_is_that_of_the_largest_components() -> None:
     vectors = torch.from_numpy(normal(500, 40) * np.linspace(5, 0.1, 40))
     weight, offset = projection_of(vectors)
     assert weight.shape == (40, 16)
-    found = vectors.float() @ weight + offset
-    assert np.cov(found.numpy().T) == pytest.approx(np.eye(16), abs=1e-3)
+    projected = vectors.float() @ weight + offset
+    assert np.cov(projected.numpy().T) == pytest.approx(np.eye(16), abs=1e-3)
     kept = weight.square().sum(dim=1)
     assert kept[:16].mean() > 5 * kept[24:].mean() * (5 / 0.1) ** -2
     assert torch.equal(projection_of(vectors)[0], weight)
@@ -201,11 +201,11 @@ def test_queries_that_are_all_alike_have_a_sketch_of_zeros() -> None:
 
 def test_moments_of_a_mixture_are_those_of_all_its_vectors() -> None:
     one, two = normal(600, 3), normal(200, 3, seed=1) * 2 + 1
-    found = blended(Moments.of(one), Moments.of(two), 200 / 800)
+    moments = blended(Moments.of(one), Moments.of(two), 200 / 800)
     expected = Moments.of(np.concatenate([one, two]))
-    assert found.n == 800
-    assert found.mean == pytest.approx(expected.mean)
-    assert found.covariance == pytest.approx(expected.covariance, rel=0.01, abs=0.01)
+    assert moments.n == 800
+    assert moments.mean == pytest.approx(expected.mean)
+    assert moments.covariance == pytest.approx(expected.covariance, rel=0.01, abs=0.01)
 
 
 @pytest.mark.parametrize("fixture", ["similarity_bundle", "ranking_bundle"])

@@ -54,19 +54,19 @@ def test_counts_are_of_all_requests_and_shares_of_the_last_n(decisions: list[Dec
     monitor = RouteMonitor(RulesRouter("big", "small"), window=window)
     for decision in decisions:
         monitor.observe(decision)
-    found, recent = monitor.as_dict(), decisions[-window:]
+    content, recent = monitor.as_dict(), decisions[-window:]
     for name, key in (("models", "model"), ("sources", "source"), ("causes", "cause")):
-        assert found[name] == Counter(getattr(decision, key) for decision in decisions)
-    assert sum(row["count"] for row in found["decisions"]) == found["totals"]["requests"] == len(decisions)
-    assert found["window"] == len(recent)
+        assert content[name] == Counter(getattr(decision, key) for decision in decisions)
+    assert sum(row["count"] for row in content["decisions"]) == content["totals"]["requests"] == len(decisions)
+    assert content["window"] == len(recent)
     strong = sum(decision.model == "big" for decision in recent)
-    assert found["strong_share"] == (strong / len(recent) if recent else None)
-    assert tuple(found["strong_interval"]) == wilson(strong, len(recent))
-    assert found["truncated_share"] == (np.mean([d.truncated for d in recent]) if recent else None)
-    assert found["fallback_share"] == (np.mean([d.cause in FALLBACKS for d in recent]) if recent else None)
-    assert sum(found["scores"]) == len(recent)
-    assert sum(found["totals"]["scores"]) == len(decisions)
-    for place, count in enumerate(found["scores"]):
+    assert content["strong_share"] == (strong / len(recent) if recent else None)
+    assert tuple(content["strong_interval"]) == wilson(strong, len(recent))
+    assert content["truncated_share"] == (np.mean([d.truncated for d in recent]) if recent else None)
+    assert content["fallback_share"] == (np.mean([d.cause in FALLBACKS for d in recent]) if recent else None)
+    assert sum(content["scores"]) == len(recent)
+    assert sum(content["totals"]["scores"]) == len(decisions)
+    for place, count in enumerate(content["scores"]):
         assert count == sum(place / 20 < d.score <= (place + 1) / 20 or place == d.score == 0 for d in recent)
 
 
@@ -89,11 +89,11 @@ def test_bad_numbers_never_raise_and_are_counted_as_ignored(bad: Any) -> None:
     monitor.observe(replace(PLAIN, score=bad))
     latencies = int(bad not in {1.5, 10**400})
     monitor.observe(PLAIN, latency_s=None if not latencies else bad)
-    found = monitor.as_dict()
-    assert found["totals"]["ignored"] == 1 + latencies
-    assert found["totals"]["requests"] == 2
-    assert sum(found["scores"]) == 1
-    assert found["latency"] is None
+    content = monitor.as_dict()
+    assert content["totals"]["ignored"] == 1 + latencies
+    assert content["totals"]["requests"] == 2
+    assert sum(content["scores"]) == 1
+    assert content["latency"] is None
 
 
 def test_what_the_parts_ignore_is_counted_too() -> None:
@@ -108,10 +108,10 @@ def test_names_are_bounded_and_printable() -> None:
     monitor = RouteMonitor()
     for number in range(300):
         monitor.observe(replace(PLAIN, model=f"m{number}\n" + "x" * 300))
-    found = monitor.as_dict()
-    assert len(found["decisions"]) == MAX_KEYS + 1
-    assert found["models"]["other"] == 300 - MAX_KEYS
-    assert all(len(name) <= MAX_NAME and name.isprintable() for name in found["models"])
+    content = monitor.as_dict()
+    assert len(content["decisions"]) == MAX_KEYS + 1
+    assert content["models"]["other"] == 300 - MAX_KEYS
+    assert all(len(name) <= MAX_NAME and name.isprintable() for name in content["models"])
 
 
 def test_without_a_router_the_strong_share_is_not_known() -> None:
@@ -257,23 +257,23 @@ def test_a_scrape_equals_the_monitor(router: LearnedRouter, texts: list[str]) ->
     decisions = StrongShare(0.3).decide(router, assessment)
     monitor.observe_batch(decisions, assessment, latency_s=3e-4)
     monitor.outcome(0.5, 1)
-    found, status = scraped(registry), monitor.as_dict()
+    samples, status = scraped(registry), monitor.as_dict()
     for row in status["decisions"]:
         labels = tuple(sorted((name, row[name]) for name in ("model", "source", "cause")))
-        assert found["routelearn_decisions_total", labels] == row["count"]
-    assert found["routelearn_strong_share", ()] == status["strong_share"]
-    assert found["routelearn_score_count", ()] == 500
-    assert found["routelearn_score_sum", ()] == pytest.approx(sum(decision.score for decision in decisions))
-    assert found["routelearn_score_bucket", (("le", "0.5"),)] == sum(status["totals"]["scores"][:10])
-    assert found["routelearn_route_latency_seconds_bucket", (("le", "0.00025"),)] == 0
-    assert found["routelearn_route_latency_seconds_bucket", (("le", "0.0005"),)] == 500
-    assert found["routelearn_score_psi", ()] == status["drift"]["psi"]
+        assert samples["routelearn_decisions_total", labels] == row["count"]
+    assert samples["routelearn_strong_share", ()] == status["strong_share"]
+    assert samples["routelearn_score_count", ()] == 500
+    assert samples["routelearn_score_sum", ()] == pytest.approx(sum(decision.score for decision in decisions))
+    assert samples["routelearn_score_bucket", (("le", "0.5"),)] == sum(status["totals"]["scores"][:10])
+    assert samples["routelearn_route_latency_seconds_bucket", (("le", "0.00025"),)] == 0
+    assert samples["routelearn_route_latency_seconds_bucket", (("le", "0.0005"),)] == 500
+    assert samples["routelearn_score_psi", ()] == status["drift"]["psi"]
     for name, reading in status["drift"]["signals"].items():
-        assert found["routelearn_drift_value", (("signal", name),)] == reading["value"]
-        assert found["routelearn_drift_limit", (("signal", name),)] == reading["limit"]
-        assert found["routelearn_drift_state", (("signal", name), ("state", reading["state"]))] == 1
-        assert found["routelearn_drift_alarms_total", (("signal", name),)] == reading["alarms"]
-    assert found["routelearn_drift_state", (("signal", "calibration-bias"), ("state", "unknown"))] == 1
+        assert samples["routelearn_drift_value", (("signal", name),)] == reading["value"]
+        assert samples["routelearn_drift_limit", (("signal", name),)] == reading["limit"]
+        assert samples["routelearn_drift_state", (("signal", name), ("state", reading["state"]))] == 1
+        assert samples["routelearn_drift_alarms_total", (("signal", name),)] == reading["alarms"]
+    assert samples["routelearn_drift_state", (("signal", "calibration-bias"), ("state", "unknown"))] == 1
 
 
 def test_a_registry_takes_one_route_monitor_beside_an_escalation_monitor() -> None:
