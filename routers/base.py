@@ -269,7 +269,8 @@ class ThresholdPolicy(ABC):
     ) -> list[Decision]:
         """Decide every row by the threshold; a row with a threshold of its own keeps it."""
         del contexts
-        if assessment.has_own_thresholds():
+        if router.learned is None and assessment.has_own_thresholds():
             # No row needs the policy's threshold, and a FallbackRouter without a bundle has no table to take it from.
+            # Any other router is asked for its threshold, so that a policy that it cannot follow is an error always.
             return router.decide(assessment, router.threshold)
         return router.decide(assessment, self.threshold_of(router))

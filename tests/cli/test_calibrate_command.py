@@ -186,7 +186,7 @@ def test_score_and_route_take_the_guaranteed_threshold_whatever_the_default_is(
 
 
 def test_a_guarantee_for_a_larger_loss_or_another_pair_is_refused(guaranteed: Path, router: LearnedRouter) -> None:
-    with pytest.raises(InputError, match=r"guarantees a loss of at most 0\.15, not 0\.1"):
+    with pytest.raises(InputError, match=r"guarantees a loss of at most 0\.15, and 0\.1 was asked for"):
         load(guaranteed).route("x", GuaranteedThreshold(0.1))
     with pytest.raises(InputError, match="not for 'sim-small' over 'sim-max'"):
         FallbackRouter(guaranteed, strong="sim-small", weak="sim-max").route("Say hello.", GuaranteedThreshold())
