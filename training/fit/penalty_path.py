@@ -41,6 +41,13 @@ class PenaltyPath:
         self.held_out = torch.zeros(len(features), len(start.bias), dtype=torch.float64)
         self.folds: list[Factors] = []
 
+    def keep(self, l2: float, factors: list[Factors], folds: list[npt.NDArray[np.bool_]]) -> None:
+        """Keep a penalty as the best so far, with the factors that were fitted without each fold."""
+        self.l2, self.folds = l2, factors
+        for fold, one in zip(folds, factors, strict=True):
+            rows = torch.from_numpy(fold)
+            self.held_out[rows] = one.utilities(self._features[rows])
+
     def fit_all(self) -> Factors:
         """Fit all queries at the penalty that validation chose."""
         return fit(self._features, self._batches, self._start, l2=self.l2, bias_l2=self.bias_l2, iterations=300)
@@ -80,18 +87,16 @@ def follow_path(
     weights = np.asarray([sum(float(batch.weight.sum()) for batch in fold) for fold in validation]) + 1e-12
     rank = min(rank, len(examples.models), features.shape[1])
     start = Factors.start(features.shape[1], len(examples.models), rank, len(examples.sources), seed)
-    bias_l2 = ranking.bias_l2
-    # The fits start at the global ranking.
     current = [replace(start, bias=one.bias, offsets=one.offsets) for one in ranking.folds]
     overall = replace(start, bias=ranking.overall.bias, offsets=ranking.overall.offsets)
-    path = PenaltyPath(features, every, overall, bias_l2)
+    path = PenaltyPath(features, every, overall, ranking.bias_l2)
     largest = path_start(features, every, overall)
     penalties = [l2] if l2 is not None else [largest * PATH_FACTOR**step for step in range(1, steps + 1)]
     phase = log.phase("factors", len(penalties))
     best, since = float("inf"), 0
     for penalty in penalties:
         current = [
-            fit(features, batches, _unstick(one, start), l2=penalty, bias_l2=bias_l2)
+            fit(features, batches, _unstick(one, start), l2=penalty, bias_l2=ranking.bias_l2)
             for batches, one in zip(training, current, strict=True)
         ]
         train = [mean_loss(training[i], one.utilities(features), one.offsets) for i, one in enumerate(current)]
@@ -100,14 +105,12 @@ def follow_path(
         log.step(phase="factors", l2=penalty, train_log_loss=float(np.mean(train)), validation_log_loss=loss)
         log.advance(phase)
         if loss < best - _LEAST_GAIN:
-            best, since, path.l2, path.folds = loss, 0, penalty, current
-            for fold, one in zip(folds, current, strict=True):
-                rows = torch.from_numpy(fold)
-                path.held_out[rows] = one.utilities(features[rows])
-        else:
-            since += 1
-            if since >= patience:
-                break
+            best, since = loss, 0
+            path.keep(penalty, current, folds)
+            continue
+        since += 1
+        if since >= patience:
+            break
     log.advance(phase, done=True)
     return path
 
