@@ -41,7 +41,7 @@ def summary(
 
     Example:
         >>> from routelearn.routers.bundle import read_manifest
-        >>> from routelearn.training import summary
+        >>> from routelearn.training.summary import summary
         >>> summary(read_manifest("router"), "router")[-1]
         "routelearn route router 'Prove that the square root of 2 is irrational.'"
     """
