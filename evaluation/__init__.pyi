@@ -1,5 +1,11 @@
+from .cascade_plan.analysis import Point as Point
+from .cascade_plan.analysis import Sensitivity as Sensitivity
+from .cascade_plan.analysis import cheapest as cheapest
+from .cascade_plan.latency_tail import Latency as Latency
 from .cascade_plan.plan import CascadePlan as CascadePlan
 from .cascade_plan.plan import plan_cascade as plan_cascade
+from .cascade_plan.recommendation import Condition as Condition
+from .cascade_plan.report import write_plan as write_plan
 from .pool import PoolReport as PoolReport
 from .pool import PoolResult as PoolResult
 from .pool import evaluate_pool as evaluate_pool
@@ -14,4 +20,10 @@ from .thresholds.calibrate import calibrate_by_quality_loss as calibrate_by_qual
 from .thresholds.calibrate import calibrate_by_strong_share as calibrate_by_strong_share
 from .thresholds.calibrate import save_calibrated as save_calibrated
 from .thresholds.guarantee import Guarantee as Guarantee
+from .thresholds.guarantee import bound_loss as bound_loss
+from .thresholds.losses import Losses as Losses
+from .thresholds.losses import losses_of as losses_of
 from .thresholds.report import ThresholdReport as ThresholdReport
+from .thresholds.report import ThresholdRow as ThresholdRow
+from .thresholds.report import threshold_report as threshold_report
+from .thresholds.report import write_calibration as write_calibration

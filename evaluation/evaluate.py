@@ -48,10 +48,9 @@ def evaluate(
     scores and prices give the evaluation over the pool (RouterBench, arXiv 2403.12031).
 
     Example:
-        >>> from routelearn.evaluation import evaluate
         >>> records = routelearn.read_records("records.jsonl").records
         >>> test = [record for record in records if record.split == "test"]
-        >>> report = evaluate({"mf": routelearn.load("router/")}, test, bootstrap=20)
+        >>> report = routelearn.evaluate({"mf": routelearn.load("router/")}, test, bootstrap=20)
         >>> report["oracle"].values["apgr"] > report["mf"].values["apgr"] > 0.5
         True
 

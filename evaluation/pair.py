@@ -66,7 +66,7 @@ class Pairs:
     """Rows that have a score of both models.
 
     Example:
-        >>> from routelearn.evaluation import paired
+        >>> from routelearn.evaluation.pair import paired
         >>> records = [routelearn.PerformanceRecord("2 + 2?", model, score) for model, score in (("s", 1), ("w", 0))]
         >>> pairs = paired(records, "s", "w")
         >>> pairs.queries, float(pairs.strong[0] - pairs.weak[0])

@@ -13,9 +13,8 @@ class Result:
     """How one router does on the evaluation records.
 
     Example:
-        >>> from routelearn.evaluation import evaluate
         >>> records = [record for record in routelearn.read_records("records.jsonl").records if record.split == "test"]
-        >>> result = evaluate({"mf": routelearn.load("router/")}, records, bootstrap=20)["mf"]
+        >>> result = routelearn.evaluate({"mf": routelearn.load("router/")}, records, bootstrap=20)["mf"]
         >>> low, high = result.intervals["apgr"]
         >>> low < result.values["apgr"] < high
         True
@@ -69,9 +68,8 @@ class Report:
     """An evaluation of one or more routers; ``report[name]`` is the result of a router or a baseline.
 
     Example:
-        >>> from routelearn.evaluation import evaluate
         >>> records = [record for record in routelearn.read_records("records.jsonl").records if record.split == "test"]
-        >>> report = evaluate({"mf": routelearn.load("router/")}, records, bootstrap=20)
+        >>> report = routelearn.evaluate({"mf": routelearn.load("router/")}, records, bootstrap=20)
         >>> [result.router for result in report.results]
         ['mf', 'rules', 'random', 'always-weak', 'always-strong', 'oracle']
         >>> report["mf"].values["apgr"] > 0.5  # 0.5 is a random choice, 1 a perfect one

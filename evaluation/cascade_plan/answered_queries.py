@@ -22,7 +22,7 @@ class AnsweredQueries:
     """n queries that both models answered.
 
     Example:
-        >>> from routelearn.evaluation import answered_queries
+        >>> from routelearn.evaluation.cascade_plan.answered_queries import answered_queries
         >>> weak, strong = routelearn.Model("w", 1.0, 1.0), routelearn.Model("s", 10.0, 10.0)
         >>> records = [
         ...     routelearn.PerformanceRecord("12345678", "w", 0.0, response="abcd"),
