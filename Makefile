@@ -4,7 +4,7 @@ BIN = .venv/bin
 EXTRAS = fast,data,train,lora,availability,metrics,serve,ray,portable,minilm,dev
 
 # A file at a time; the order is conftest's: files with slow tests first.
-WORKERS = -n 2 --dist loadfile --no-loadscope-reorder
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick check bench bench-peers clean
 
