@@ -147,7 +147,7 @@ class Batcher:
             max_items=self._limits.max_batch,
             max_waiting=self._limits.max_waiting,
             name="routelearn-batcher",
-            on_result=self._report,
+            on_result=None if on_decision is None else self._report,
         )
 
     @property
@@ -186,7 +186,7 @@ class Batcher:
 
     def _work(self, requests: Sequence[_Request]) -> Sequence[_Verdict | Exception]:
         policy = requests[0].policy
-        if all(request.policy == policy for request in requests):
+        if all(request.policy is policy or request.policy == policy for request in requests):
             return self._verdicts(requests)
         groups: list[list[_Request]] = []  # by policy
         for request in requests:

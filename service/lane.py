@@ -183,7 +183,10 @@ class Lane(Generic[T, R]):
                 answers = list(zip(batch, results, strict=True))
             except Exception as error:  # noqa: BLE001 - the callers get it, and the thread goes on
                 answers = [(ticket, error) for ticket in batch]
-            answers = [answer for answer in answers if self._claim(answer[0])]
+            with self._lock:
+                answers = [answer for answer in answers if not answer[0].claimed]
+                for ticket, _ in answers:
+                    ticket.claimed = True
             if self._on_result is not None:
                 for ticket, result in answers:
                     self._on_result(ticket.item, result)
