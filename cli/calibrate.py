@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -16,40 +15,31 @@ from ..data.records import Record
 from ..routers.bundle import check_replaceable
 from ..routers.errors import InputError, require
 from ..routers.learned import load
-from .flags import with_flags
+from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import DATA, OUTPUT, Bundle, Costs, LeakCheck, Reading, check_report_folder, table_console
+from .options import DATA, OUTPUT, Costs, LeakCheck, Reading, check_report_folder, table_console
 
 if TYPE_CHECKING:
     from ..evaluation.thresholds.calibrate import ThresholdCalibration
     from ..evaluation.thresholds.report import ThresholdReport
 
-#: Headings of `--help`.
-AIM, BOUND = "What to aim at: give one", "Guaranteed quality"
-
 
 @dataclass(frozen=True)
-class Aim:
-    """What the threshold is chosen for; exactly one is given."""
+class Aim(Options):
+    """What the threshold is chosen for; exactly one is given.
 
-    strong_share: Annotated[
-        float | None, typer.Option(help="Send this share of your queries to strong, from 0 to 1.", rich_help_panel=AIM)
-    ] = None
-    usd_per_thousand: Annotated[
-        float | None,
-        typer.Option(
-            help="Spend at most this many USD on a thousand of your queries. Needs prices.", rich_help_panel=AIM
-        ),
-    ] = None
-    max_quality_loss: Annotated[
-        float | None,
-        typer.Option(
-            help="Lose at most this much quality against sending every query to strong, and spend as "
-            "little as possible. Quality lies between 0 and 1: 0.02 is two points of a "
-            "hundred. Needs records instead of queries.",
-            rich_help_panel=AIM,
-        ),
-    ] = None
+    Attributes:
+        strong_share: Send this share of your queries to strong, from 0 to 1.
+        usd_per_thousand: Spend at most this many USD on a thousand of your queries. Needs prices.
+        max_quality_loss: Lose at most this much quality against sending every query to strong, and spend as little as
+            possible. Quality lies between 0 and 1: 0.02 is two points of a hundred. Needs records instead of queries.
+    """
+
+    HEADING: ClassVar[str] = "What to aim at: give one"
+
+    strong_share: float | None = None
+    usd_per_thousand: float | None = None
+    max_quality_loss: float | None = None
 
     def require_one(self) -> None:
         """Refuse none, or more than one.
@@ -67,50 +57,59 @@ class Aim:
 
 
 @dataclass(frozen=True)
-class Bound:
-    """How the loss of quality is bounded."""
+class Bound(Options):
+    """How the loss of quality is bounded.
 
-    confidence: Annotated[
-        float,
-        typer.Option(
-            help="Probability, between 0 and 1, that the bound on the loss of quality holds.", rich_help_panel=BOUND
-        ),
-    ] = 0.95
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="betting|clopper-pearson",
-            help="How the bound is computed. betting suits all scores; clopper-pearson suits scores of 0 and 1 alone.",
-            rich_help_panel=BOUND,
-        ),
-    ] = "betting"
+    Attributes:
+        confidence: Probability, between 0 and 1, that the bound on the loss of quality holds.
+        method: How the bound is computed. betting suits all scores; clopper-pearson suits scores of 0 and 1 alone.
+    """
+
+    HEADING: ClassVar[str] = "Guaranteed quality"
+
+    confidence: float = 0.95
+    method: Annotated[str, Flag(metavar="betting|clopper-pearson")] = "betting"
+
+
+@dataclass(frozen=True)
+class CalibrateOptions(Options):
+    """What to read and to write.
+
+    Attributes:
+        router: Folder of a router's bundle.
+        data: Files or hub ids of your queries; with --max-quality-loss of records, which hold scores or preferences.
+            Can be repeated.
+        output: Folder of the bundle to write.
+        write: Replace the bundle itself.
+        report: Folder for the report: calibration.html and calibration.json.
+    """
+
+    HEADING: ClassVar[str] = OUTPUT
+
+    router: Annotated[Path, Flag(is_argument=True)]
+    data: Annotated[list[str], Flag(metavar="FILE", panel=DATA)]
+    output: Annotated[Path | None, Flag(short="-o")] = None
+    write: bool = False
+    report: Path | None = None
+
+    def target(self) -> Path | None:
+        """The bundle to write, if any, after a check that it and the report can be written.
+
+        Raises:
+            InputError: two bundles are to be written, or something else is in the place of the bundle or the report.
+        """
+        if self.output is not None and self.write:
+            raise InputError("--output and --write were both given; expected one of them, not both")
+        target = self.router if self.write else self.output
+        if target is not None:
+            check_replaceable(target)
+        check_report_folder(self.report)
+        return target
 
 
 @with_flags
 def calibrate_command(
-    router: Bundle,
-    data: Annotated[
-        list[str],
-        typer.Option(
-            metavar="FILE",
-            help="Files or hub ids of your queries; with --max-quality-loss of records, which hold scores or "
-            "preferences. Can be repeated.",
-            rich_help_panel=DATA,
-        ),
-    ],
-    reading: Reading,
-    aim: Aim,
-    bound: Bound,
-    leaks: LeakCheck,
-    costs: Costs,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the bundle to write.", rich_help_panel=OUTPUT)
-    ] = None,
-    write: Annotated[bool, typer.Option("--write", help="Replace the bundle itself.", rich_help_panel=OUTPUT)] = False,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the report: calibration.html and calibration.json.", rich_help_panel=OUTPUT),
-    ] = None,
+    options: CalibrateOptions, reading: Reading, aim: Aim, bound: Bound, leaks: LeakCheck, costs: Costs
 ) -> None:
     """Choose a router's threshold on your own queries: by share of strong calls, by cost, or by guaranteed quality.
 
@@ -122,8 +121,8 @@ def calibrate_command(
     """
     require("torch", "train")
     _refuse_without_effect(aim, bound, leaks, reading)
-    target = _target(router, output, write, report)
-    loaded = load(router)
+    target = options.target()
+    loaded = load(options.router)
     from ..evaluation.thresholds.calibrate import (
         calibrate_by_budget,
         calibrate_by_quality_loss,
@@ -133,7 +132,7 @@ def calibrate_command(
     console = Console(stderr=True)
     prices: dict[str, Any] = {"prices": read_pool(costs.pool), "output_tokens": costs.output_tokens}
     if aim.max_quality_loss is not None:
-        records, notes = _labelled(data, reading, leaks, console)
+        records, notes = _labelled(options.data, reading, leaks, console)
         with console.status("testing thresholds"):
             calibrated = calibrate_by_quality_loss(
                 loaded,
@@ -146,14 +145,14 @@ def calibrate_command(
             )
     else:
         with console.status("reading"):
-            sources = [parse_source(source)[0] for source in data]
-            queries = read_queries(sources, reading.options().columns, skip_bad=reading.skip_bad)
+            sources = [parse_source(source)[0] for source in options.data]
+            queries = read_queries(sources, reading.column_names(), skip_bad=reading.skip_bad)
         if aim.strong_share is not None:
             calibrated = calibrate_by_strong_share(loaded, queries, aim.strong_share, **prices)
         else:
             calibrated = calibrate_by_budget(loaded, queries, aim.usd_per_thousand or 0.0, **prices)
     show(calibrated)
-    _write(calibrated, router, target, report, console)
+    _write(calibrated, options.router, target, options.report, console)
 
 
 def _refuse_without_effect(aim: Aim, bound: Bound, leaks: LeakCheck, reading: Reading) -> None:
@@ -168,17 +167,6 @@ def _refuse_without_effect(aim: Aim, bound: Bound, leaks: LeakCheck, reading: Re
         raise InputError(
             f"{', '.join(ignored)}: no effect without --max-quality-loss; the other aims read queries alone"
         )
-
-
-def _target(router: Path, output: Path | None, write: bool, report: Path | None) -> Path | None:
-    """The bundle to write, if any, after a check that it and the report can be written."""
-    if output is not None and write:
-        raise InputError("--output and --write were both given; expected one of them, not both")
-    target = router if write else output
-    if target is not None:
-        check_replaceable(target)
-    check_report_folder(report)
-    return target
 
 
 def _labelled(data: list[str], reading: Reading, leaks: LeakCheck, console: Console) -> tuple[list[Record], list[str]]:

@@ -3,138 +3,79 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..cascade.verifier import load_verifier
 from ..data.readers import read_all
+from ..data.records import Record
 from ..data.splits import find_leaks, refuse_leaks
 from ..routers.decision import Model
 from ..routers.errors import InputError, require
-from .flags import with_flags
+from ..routers.learned import load
+from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import (
-    DATA,
-    LEAKS,
-    OUTPUT,
-    POOL,
-    Bootstrap,
-    RandomSeed,
-    Reading,
-    check_report_folder,
-    table_console,
-)
+from .options import DATA, LEAKS, OUTPUT, POOL, Reading, check_report_folder, table_console
 
 if TYPE_CHECKING:
     from ..evaluation.cascade_plan.latency_tail import Latency
     from ..evaluation.cascade_plan.plan import CascadePlan
 
-#: Headings of `--help`.
-CASCADE, LATENCY = "Cascade", "Latency"
+
+@dataclass(frozen=True)
+class CascadePlanOptions(Options):
+    """What to compare, on which records and at which prices.
+
+    Attributes:
+        verifier: Folder of the verifier's bundle.
+        router: Folder of a router's bundle, to compare the cascade with routing and with both together.
+        target: Quality to reach, as a share of the strong model's mean score: above 0, to 1.
+        joint: Escalate by the gain in quality that is expected from the strong model, instead of by the verifier's
+            confidence alone. Needs --router.
+        data: Files or hub ids of records with scores of both models and responses of the weak one. Neither verifier nor
+            router may be trained on them. Can be repeated.
+        train: Files or hub ids that verifier and router were trained on. Prompts that stand there are refused in
+            --data. Can be repeated.
+        prices: JSON or TOML file with name, input_price and output_price of both models, in USD per million tokens.
+        strong: The strong model. Without it: the router's, or else the verifier's.
+        weak: The weak model. Without it: the verifier's, or else the router's.
+        output_tokens: Length in tokens of the strong model's answers, where the data holds none. Without it: the length
+            of the weak model's answers.
+        verifier_usd_per_hour: Price in USD of an hour of the machine that runs the verifier.
+        latency: Median and 95th percentile of a model's latency in seconds, as in --latency small=0.8/2.5. Give both
+            models, to see how long an escalated user waits.
+        max_latency: Longest 95th percentile of the latency that an escalated user may see, in seconds.
+        bootstrap: Resamples from which the 95 % intervals come.
+        seed: Seed of all that is drawn at random: the same seed, the same figures.
+        output: Folder for the report: plan.html and plan.json.
+    """
+
+    HEADING: ClassVar[str] = "Cascade"
+
+    verifier: Path
+    data: Annotated[list[str], Flag(metavar="FILE", panel=DATA)]
+    prices: Annotated[Path, Flag(panel=POOL)]
+    router: Path | None = None
+    target: float = 0.95
+    joint: bool = False
+    train: Annotated[list[str] | None, Flag(metavar="FILE", panel=LEAKS)] = None
+    strong: Annotated[str | None, Flag(panel=POOL)] = None
+    weak: Annotated[str | None, Flag(panel=POOL)] = None
+    output_tokens: Annotated[int | None, Flag(least=1, panel=POOL)] = None
+    verifier_usd_per_hour: Annotated[float, Flag(least=0, panel=POOL)] = 0.0
+    latency: Annotated[list[str] | None, Flag(metavar="MODEL=P50/P95", panel="Latency")] = None
+    max_latency: Annotated[float | None, Flag(metavar="SECONDS", panel="Latency")] = None
+    bootstrap: Annotated[int, Flag(least=2, panel="Intervals")] = 300
+    seed: Annotated[int, Flag(panel="Intervals")] = 0
+    output: Annotated[Path | None, Flag(short="-o", panel=OUTPUT)] = None
 
 
 @with_flags
-def cascade_plan_command(
-    verifier: Annotated[Path, typer.Option(help="Folder of the verifier's bundle.", rich_help_panel=CASCADE)],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            metavar="FILE",
-            help="Files or hub ids of records with scores of both models and responses of the weak one. Neither "
-            "verifier nor router may be trained on them. Can be repeated.",
-            rich_help_panel=DATA,
-        ),
-    ],
-    prices: Annotated[
-        Path,
-        typer.Option(
-            help="JSON or TOML file with name, input_price and output_price of both models, in USD per million tokens.",
-            rich_help_panel=POOL,
-        ),
-    ],
-    reading: Reading,
-    train: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Files or hub ids that verifier and router were trained on. Prompts that stand there are refused in "
-            "--data. Can be repeated.",
-            rich_help_panel=LEAKS,
-        ),
-    ] = None,
-    router: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of a router's bundle, to compare the cascade with routing and with both together.",
-            rich_help_panel=CASCADE,
-        ),
-    ] = None,
-    strong: Annotated[
-        str | None,
-        typer.Option(help="The strong model. Without it: the router's, or else the verifier's.", rich_help_panel=POOL),
-    ] = None,
-    weak: Annotated[
-        str | None,
-        typer.Option(help="The weak model. Without it: the verifier's, or else the router's.", rich_help_panel=POOL),
-    ] = None,
-    target: Annotated[
-        float,
-        typer.Option(
-            help="Quality to reach, as a share of the strong model's mean score: above 0, to 1.",
-            rich_help_panel=CASCADE,
-        ),
-    ] = 0.95,
-    joint: Annotated[
-        bool,
-        typer.Option(
-            "--joint",
-            help="Escalate by the gain in quality that is expected from the strong model, instead of by the verifier's "
-            "confidence alone. Needs --router.",
-            rich_help_panel=CASCADE,
-        ),
-    ] = False,
-    output_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Length in tokens of the strong model's answers, where the data holds none. Without it: the length of "
-            "the weak model's answers.",
-            rich_help_panel=POOL,
-        ),
-    ] = None,
-    verifier_usd_per_hour: Annotated[
-        float,
-        typer.Option(
-            min=0, help="Price in USD of an hour of the machine that runs the verifier.", rich_help_panel=POOL
-        ),
-    ] = 0.0,
-    latency: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODEL=P50/P95",
-            help="Median and 95th percentile of a model's latency in seconds, as in --latency small=0.8/2.5. Give both "
-            "models, to see how long an escalated user waits.",
-            rich_help_panel=LATENCY,
-        ),
-    ] = None,
-    max_latency: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Longest 95th percentile of the latency that an escalated user may see, in seconds.",
-            rich_help_panel=LATENCY,
-        ),
-    ] = None,
-    bootstrap: Bootstrap = 300,
-    seed: RandomSeed = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder for the report: plan.html and plan.json.", rich_help_panel=OUTPUT),
-    ] = None,
-) -> None:
+def cascade_plan_command(options: CascadePlanOptions, reading: Reading) -> None:
     """Say whether a cascade is worth it: to route, to ask the weak model first and verify its answer, or to do both.
 
     It compares cost and quality on your records, and says how sensitive both are to the threshold, and how long users
@@ -143,51 +84,58 @@ def cascade_plan_command(
     Example: routelearn cascade-plan --verifier verifier/ --router router/ --data test.parquet --prices pool.json
     """
     require("scipy", "train")
-    from ..cascade.verifier import load_verifier
     from ..evaluation.cascade_plan.plan import plan_cascade
     from ..evaluation.cascade_plan.report import write_plan
-    from ..routers.learned import load
 
-    check_report_folder(output)
+    check_report_folder(options.output)
     console = Console(stderr=True)
-    loaded = load(router) if router else None
-    judge = load_verifier(verifier)
-    strong = strong or (loaded.strong if loaded else judge.manifest.strong)
-    weak = weak or judge.manifest.weak or (loaded.weak if loaded else "")
+    router = load(options.router) if options.router else None
+    verifier = load_verifier(options.verifier)
+    strong = options.strong or (router.strong if router else verifier.manifest.strong)
+    weak = options.weak or verifier.manifest.weak or (router.weak if router else "")
     if not strong or not weak:
         raise InputError("neither verifier nor router names a strong and a weak model; give --strong and --weak")
     with console.status("reading"):
-        options = reading.options()
-        records = read_all(data, options)
-        if reading.split is None and any(record.split == "test" for record in records):
-            records = [record for record in records if record.split == "test"]
-            console.print(f"planning on the {len(records):,} records marked test; --split takes others")
-        if train:
-            trained_on = [record for record in read_all(train, options) if record.split != "test"]
-            refuse_leaks(find_leaks(trained_on, records))
-    priced = {model.name: model for model in read_pool(prices)}
+        records = _records(options, reading, console)
+    priced = {model.name: model for model in read_pool(options.prices)}
     with console.status("verifying the weak model's answers"):
         plan = plan_cascade(
             records,
-            judge,
-            strong=_priced(priced, strong, prices),
-            weak=_priced(priced, weak, prices),
-            router=loaded,
-            target=target,
-            output_tokens=output_tokens,
-            verifier_usd_per_hour=verifier_usd_per_hour,
-            latencies=parse_latencies(latency or []),
-            max_latency_s=max_latency,
-            joint=joint,
-            bootstrap=bootstrap,
-            seed=seed,
+            verifier,
+            strong=_priced(priced, strong, options.prices),
+            weak=_priced(priced, weak, options.prices),
+            router=router,
+            target=options.target,
+            output_tokens=options.output_tokens,
+            verifier_usd_per_hour=options.verifier_usd_per_hour,
+            latencies=parse_latencies(options.latency or []),
+            max_latency_s=options.max_latency,
+            joint=options.joint,
+            bootstrap=options.bootstrap,
+            seed=options.seed,
         )
-    if not train:
+    if not options.train:
         plan.notes.append("no leak check was made: give the training files with --train")
     show(plan)
-    if output is not None:
-        write_plan(plan, output)
-        console.print(f"wrote {output / 'plan.html'} and {output / 'plan.json'}", markup=False)
+    if options.output is not None:
+        write_plan(plan, options.output)
+        console.print(f"wrote {options.output / 'plan.html'} and {options.output / 'plan.json'}", markup=False)
+
+
+def _records(options: CascadePlanOptions, reading: Reading, console: Console) -> list[Record]:
+    """The records to plan on: those marked "test" where there are any, unless --split names others.
+
+    Raises:
+        LeakError: prompts were trained on.
+    """
+    records = read_all(options.data, reading.options())
+    if reading.split is None and any(record.split == "test" for record in records):
+        records = [record for record in records if record.split == "test"]
+        console.print(f"planning on the {len(records):,} records marked test; --split takes others")
+    if options.train:
+        training = read_all(options.train, reading.options())
+        refuse_leaks(find_leaks([record for record in training if record.split != "test"], records))
+    return records
 
 
 def _priced(priced: dict[str, Model], name: str, source: Path) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from ..data.sample import write_sample
 from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
 from ..routers.errors import InputError
-from .flags import with_flags
+from .flags import Flag, Options, with_flags
 from .options import Reading
 
 app = typer.Typer(
@@ -30,81 +31,101 @@ app = typer.Typer(
 _SHOWN_BAD = 20
 
 
+@dataclass(frozen=True)
+class ValidateOptions(Options):
+    """What to check.
+
+    Attributes:
+        files: Files or hub ids of records.
+        against: Fail when prompts of this file also stand in FILES, so that it can be a test.
+    """
+
+    files: Annotated[list[str], Flag(is_argument=True)]
+    against: Annotated[str | None, Flag(metavar="FILE")] = None
+
+
 @app.command()
 @with_flags
-def validate(
-    files: Annotated[list[str], typer.Argument(help="Files or hub ids of records.")],
-    reading: Reading,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Fail when prompts of this file also stand in FILES, so that it can be a test."
-        ),
-    ] = None,
-) -> None:
+def validate(options: ValidateOptions, reading: Reading) -> None:
     """Read every row of your data, and say what is there. A row that cannot be read is named: file, row and column.
 
     Example: routelearn data validate battles.parquet --map prompt=question --against eval.jsonl
     """
     console = Console()
-    options = reading.options()
     records: list[Record] = []
-    for file in files:
-        result = _read(parse_source(file)[0], options)
+    for file in options.files:
+        result = _read(parse_source(file)[0], reading.options())
         records += result.records
         _describe(console, result)
-    if against is not None:
-        leaks = find_leaks(records, _read(against, options).records)
-        console.print(f"{len(leaks)} prompts of {against} also stand in the data above")
+    if options.against is not None:
+        leaks = find_leaks(records, _read(options.against, reading.options()).records)
+        console.print(f"{len(leaks)} prompts of {options.against} also stand in the data above")
         for leak in leaks[:5]:
             console.print(f"  similarity {leak.similarity:.2f}: {leak.prompt[:100]!r}", markup=False)
         if leaks:
             raise InputError(f"{len(leaks)} leaked prompts; remove them, or split by prompt")
 
 
+@dataclass(frozen=True)
+class SampleOptions(Options):
+    """What to make.
+
+    Attributes:
+        folder: Folder to write to.
+        queries: Number of queries.
+        seed: The same seed gives the same sample.
+    """
+
+    folder: Annotated[Path, Flag(is_argument=True)]
+    queries: Annotated[int, Flag(least=20, most=1_000_000)] = 4000
+    seed: Annotated[int, Flag(least=0)] = 0
+
+
 @app.command()
-def sample(
-    folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    queries: Annotated[int, typer.Option(min=20, max=1_000_000, help="Number of queries.")] = 4000,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same sample.")] = 0,
-) -> None:
+@with_flags
+def sample(options: SampleOptions) -> None:
     """Make data to try routelearn on: performance and preference records of four imaginary models, and their prices.
 
     Example: routelearn data sample sample/ --queries 4000 --seed 0
     """
     console = Console(stderr=True)
     with console.status("simulating"):
-        paths = write_sample(folder, queries, seed)
+        paths = write_sample(options.folder, options.queries, options.seed)
     for path in paths:
         console.print(f"wrote {path}", markup=False)
 
 
+@dataclass(frozen=True)
+class ConvertOptions(Options):
+    """What to convert.
+
+    Attributes:
+        sources: Files or hub ids to read; the last is the file to write.
+        dedupe: Drop records that repeat another record.
+    """
+
+    sources: Annotated[list[str], Flag(is_argument=True, metavar="INPUT... OUTPUT")]
+    dedupe: bool = False
+
+
 @app.command()
 @with_flags
-def convert(
-    sources: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT... OUTPUT", help="Files or hub ids to read; the last is the file to write."),
-    ],
-    reading: Reading,
-    dedupe: Annotated[bool, typer.Option("--dedupe", help="Drop records that repeat another record.")] = False,
-) -> None:
+def convert(options: ConvertOptions, reading: Reading) -> None:
     """Write tables of any readable form as one table with a record a row: parquet, jsonl or csv, by the suffix.
 
     Example: routelearn data convert wide.csv more.jsonl records.parquet --dedupe
     """
-    if len(sources) < 2:
-        raise InputError(f"convert was given {sources[0]!r} alone; expected a file to read and a file to write")
-    *inputs, output = sources
+    *inputs, output = options.sources
+    if not inputs:
+        raise InputError(f"convert was given {output!r} alone; expected a file to read and a file to write")
     console = Console(stderr=True)
-    options = reading.options()
     records: list[Record] = []
     for source in track(inputs, "reading", console=console):
-        result = _read(source, options)
+        result = _read(source, reading.options())
         records += result.records
         _list_bad(console, result)
     dropped = 0
-    if dedupe:
+    if options.dedupe:
         records, dropped = deduplicate(records)
     write_records(records, output)
     console.print(f"wrote {len(records)} records to {output} ({dropped} repeated ones dropped)", markup=False)

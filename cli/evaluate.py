@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -14,20 +14,9 @@ from ..data.readers import read_all
 from ..routers.base import Router
 from ..routers.errors import require
 from ..routers.learned import load
-from .flags import with_flags
+from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import (
-    DATA,
-    OUTPUT,
-    POOL,
-    Bootstrap,
-    Costs,
-    LeakCheck,
-    RandomSeed,
-    Reading,
-    check_report_folder,
-    table_console,
-)
+from .options import DATA, OUTPUT, POOL, Costs, LeakCheck, Reading, check_report_folder, table_console
 
 if TYPE_CHECKING:
     from ..evaluation.results import Report, Result
@@ -44,40 +33,33 @@ _SHOWN = (
 )
 
 
+@dataclass(frozen=True)
+class EvaluateOptions(Options):
+    """What to measure.
+
+    Attributes:
+        routers: Folders of the bundles to compare.
+        data: Files or hub ids of test records. Can be repeated.
+        strong: The strong model. Without it: that of the first bundle.
+        weak: The weak model. Without it: that of the first bundle.
+        first_turn: Decide from the first user turn of a chat; the scores of all turns count. MT-Bench is measured so.
+        bootstrap: Resamples from which the 95 % intervals come.
+        seed: Seed of all that is drawn at random: the same seed, the same figures.
+        output: Folder for the report: report.html and report.json.
+    """
+
+    routers: Annotated[list[str], Flag(is_argument=True)]
+    data: Annotated[list[str], Flag(metavar="FILE", panel=DATA)]
+    strong: Annotated[str | None, Flag(panel=POOL)] = None
+    weak: Annotated[str | None, Flag(panel=POOL)] = None
+    first_turn: bool = False
+    bootstrap: Annotated[int, Flag(least=2, panel="Intervals")] = 1000
+    seed: Annotated[int, Flag(panel="Intervals")] = 0
+    output: Annotated[Path | None, Flag(short="-o", panel=OUTPUT)] = None
+
+
 @with_flags
-def evaluate_command(
-    routers: Annotated[list[str], typer.Argument(help="Folders of the bundles to compare.")],
-    data: Annotated[
-        list[str],
-        typer.Option(metavar="FILE", help="Files or hub ids of test records. Can be repeated.", rich_help_panel=DATA),
-    ],
-    reading: Reading,
-    leaks: LeakCheck,
-    costs: Costs,
-    strong: Annotated[
-        str | None,
-        typer.Option(help="The strong model. Without it: that of the first bundle.", rich_help_panel=POOL),
-    ] = None,
-    weak: Annotated[
-        str | None,
-        typer.Option(help="The weak model. Without it: that of the first bundle.", rich_help_panel=POOL),
-    ] = None,
-    first_turn: Annotated[
-        bool,
-        typer.Option(
-            "--first-turn",
-            help="Decide from the first user turn of a chat; the scores of all turns count. MT-Bench is measured so.",
-        ),
-    ] = False,
-    bootstrap: Bootstrap = 1000,
-    seed: RandomSeed = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Folder for the report: report.html and report.json.", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-) -> None:
+def evaluate_command(options: EvaluateOptions, reading: Reading, leaks: LeakCheck, costs: Costs) -> None:
     """Measure routers on records that they were not trained on, beside the simple routers that they must beat.
 
     Give the training files as well: evaluate checks that no prompt stands in both, and trains the simple routers on
@@ -90,37 +72,37 @@ def evaluate_command(
     from ..evaluation.report import write_report
 
     leaks.require_answer("evaluate")
-    check_report_folder(output)
-    loaded = _by_name(routers)
+    check_report_folder(options.output)
+    routers = _by_name(options.routers)
     console = Console(stderr=True)
     with console.status("reading"):
-        records = read_all(data, reading.options())
+        records = read_all(options.data, reading.options())
         training = leaks.training(reading)
     records, dropped = leaks.check(records, training, console)
     if dropped:
         console.print(f"left out {dropped} prompts that stand in the training data")
     columns_of_bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns_of_bar, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("bootstrap", total=bootstrap)
+        bar = progress.add_task("bootstrap", total=options.bootstrap)
         report = evaluate(
-            loaded,
+            routers,
             records,
             training=training,
-            strong=strong,
-            weak=weak,
+            strong=options.strong,
+            weak=options.weak,
             prices=read_pool(costs.pool),
             output_tokens=costs.output_tokens,
-            first_turn=first_turn,
-            bootstrap=bootstrap,
-            seed=seed,
+            first_turn=options.first_turn,
+            bootstrap=options.bootstrap,
+            seed=options.seed,
             on_step=lambda: progress.advance(bar),
         )
     if leaks.no_leak_check:
         report.notes.append("the leak check was turned off")
     show(report)
-    if output is not None:
-        write_report(report, output)
-        console.print(f"wrote {output / 'report.html'} and {output / 'report.json'}", markup=False)
+    if options.output is not None:
+        write_report(report, options.output)
+        console.print(f"wrote {options.output / 'report.html'} and {options.output / 'report.json'}", markup=False)
 
 
 def _by_name(paths: list[str]) -> dict[str, Router]:

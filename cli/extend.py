@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from ..routers.bundle import read_manifest
-from .flags import with_flags
+from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import DATA, OUTPUT, Pool, Reading
+from .options import DATA, OUTPUT, POOL, Reading
 from .train import read_and_describe, require_training
 
 
+@dataclass(frozen=True)
+class ExtendOptions(Options):
+    """What to add to what.
+
+    Attributes:
+        router: Folder of a bundle that train similarity wrote.
+        data: Files or hub ids of new records. Can be repeated.
+        pool: JSON or TOML file with name, input_price and output_price of each new model, in USD per million tokens.
+        out: Folder of the extended bundle. Without it: the bundle itself is replaced.
+    """
+
+    router: Annotated[Path, Flag(is_argument=True)]
+    data: Annotated[list[str], Flag(metavar="FILE", panel=DATA)]
+    pool: Annotated[Path | None, Flag(panel=POOL)] = None
+    out: Annotated[Path | None, Flag(short="-o", panel=OUTPUT)] = None
+
+
 @with_flags
-def extend_command(
-    router: Annotated[Path, typer.Argument(help="Folder of a bundle that train similarity wrote.")],
-    data: Annotated[
-        list[str],
-        typer.Option(metavar="FILE", help="Files or hub ids of new records. Can be repeated.", rich_help_panel=DATA),
-    ],
-    reading: Reading,
-    pool: Pool = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Folder of the extended bundle. Without it: the bundle itself is replaced.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-) -> None:
+def extend_command(options: ExtendOptions, reading: Reading) -> None:
     """Add new records, and new models that they name, to a similarity router without training it again.
 
     Example: routelearn extend router/ --data new.parquet
@@ -42,9 +42,9 @@ def extend_command(
     from ..training.similarity.extend import extend_similarity
 
     console = Console(stderr=True)
-    records = read_and_describe(console, data, reading.options())
+    records = read_and_describe(console, options.data, reading.options())
     with console.status("extending"):
-        path = extend_similarity(router, records, out, pool=read_pool(pool))
+        path = extend_similarity(options.router, records, options.out, pool=read_pool(options.pool))
     training = read_manifest(path).training
     last = training["extended"][-1]
     console.print(

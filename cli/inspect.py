@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from ..cascade.verifier import load_verifier
 from ..routers.bundle import VERIFIER
 from ..routers.learned import describe, load
+from .flags import Flag, Options, with_flags
 
 
-def inspect_command(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle: a router or a verifier.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of a table.")] = False,
-) -> None:
+@dataclass(frozen=True)
+class InspectOptions(Options):
+    """What to inspect.
+
+    Attributes:
+        bundle: Folder of a bundle: a router or a verifier.
+        as_json: Print everything as JSON instead of a table.
+    """
+
+    bundle: Annotated[Path, Flag(is_argument=True)]
+    as_json: Annotated[bool, Flag("--json")] = False
+
+
+@with_flags
+def inspect_command(options: InspectOptions) -> None:
     """Check that a bundle can be trusted, and say what it is, what it was trained on, and how well it did.
 
     Example: routelearn inspect router/
     """
-    summary = describe(bundle)
-    (load_verifier if summary["kind"] == VERIFIER else load)(bundle)
-    if as_json:
+    summary = describe(options.bundle)
+    (load_verifier if summary["kind"] == VERIFIER else load)(options.bundle)
+    if options.as_json:
         sys.stdout.write(json.dumps(summary, indent=1) + "\n")
         return
     training = summary["training"]
-    table = Table(show_header=False, title=str(bundle), title_justify="left")
+    table = Table(show_header=False, title=str(options.bundle), title_justify="left")
     rows: dict[str, Any] = {
         "kind": f"{summary['kind']}, format version {summary['format_version']}",
         "decision": _decision(summary),

@@ -1,7 +1,7 @@
 """Options that several commands share: what each is called, what `--help` says of it, and what it stands for.
 
-Options that belong together are a dataclass with one field an option. `with_flags` (cli/flags.py) turns a parameter of
-that type into flags of the command. Some of these dataclasses do what their options ask for.
+Options that belong together are one dataclass; `with_flags` (cli/flags.py) turns its fields into flags. Some of these
+dataclasses also do what their options ask for.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-import typer
 from rich.console import Console
 
 from ..data.parser import ReadOptions
@@ -24,6 +23,7 @@ from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import load
 from ..routers.rules import RulesRouter, load_rules
+from .flags import Flag, Options
 
 #: The name of the router that consists of rules alone.
 RULES = "rules"
@@ -32,81 +32,49 @@ DATA, LEAKS, POOL, DECISION, OUTPUT = "Data", "Leak check", "Models and prices",
 #: Columns of a table that is not printed on a terminal.
 _WIDTH = 150
 
-_PRICES = "JSON or TOML file with name, input_price and output_price of each model, in USD per million tokens."
 
-Bundle = Annotated[Path, typer.Argument(help="Folder of a router's bundle.")]
-RouterName = Annotated[str, typer.Argument(help='Folder of a bundle, or the word "rules".')]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle to write.", rich_help_panel=OUTPUT)]
-Pool = Annotated[Path | None, typer.Option(help=f"{_PRICES} The bundle keeps them.", rich_help_panel=POOL)]
-Map = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="OURS=THEIRS",
-        help="Read a column under another name, as in --map prompt=question. Can be repeated.",
-        rich_help_panel=DATA,
-    ),
-]
-SkipBad = Annotated[
-    bool,
-    typer.Option(
-        "--skip-bad", help="Skip rows that cannot be read, and list them, instead of failing.", rich_help_panel=DATA
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, help="Batches that are scored at the same time. Without it: one for each CPU of the process."),
-]
-Bootstrap = Annotated[int, typer.Option(min=2, help="Resamples from which the 95 % intervals come.")]
-RandomSeed = Annotated[int, typer.Option(help="Seed of all that is drawn at random: the same seed, the same figures.")]
+@dataclass(frozen=True)
+class QueryReading(Options):
+    """How to read queries.
+
+    Attributes:
+        columns: Read a column under another name, as in --map prompt=question. Can be repeated.
+        skip_bad: Skip rows that cannot be read, and list them, instead of failing.
+    """
+
+    HEADING: ClassVar[str] = DATA
+
+    columns: Annotated[list[str] | None, Flag("--map", metavar="OURS=THEIRS")] = None
+    skip_bad: bool = False
+
+    def column_names(self) -> dict[str, str]:
+        """Their column by ours.
+
+        Raises:
+            InputError: a pair of names has no "=".
+        """
+        return parse_pairs(self.columns or [], "--map")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How to read records."""
+class Reading(QueryReading):
+    """How to read records.
 
-    columns: Map = None
-    alias: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="THEIRS=OURS",
-            help="Rename a model, as in --alias gpt4_1106_preview=gpt-4-1106-preview. Can be repeated.",
-            rich_help_panel=DATA,
-        ),
-    ] = None
-    kind: Annotated[
-        Literal["auto", "preference", "performance", "wide"],
-        typer.Option(
-            help="What a row is: a preference between two models, the performance of one model, or wide, with one "
-            "column of scores for each model. auto: the names of the columns tell.",
-            rich_help_panel=DATA,
-        ),
-    ] = "auto"
-    models: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,NAME",
-            help="Read the records of these models only. In a wide table these are the columns of scores.",
-            rich_help_panel=DATA,
-        ),
-    ] = None
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Read only the rows of this split: train, val or test, in the column split or split_hint.",
-            rich_help_panel=DATA,
-        ),
-    ] = None
-    tie_share: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of ties, from 0 to 1, among rows that say only that the strong model did not win. Without it: "
-            "estimated from the other rows.",
-            rich_help_panel=DATA,
-        ),
-    ] = None
-    skip_bad: SkipBad = False
+    Attributes:
+        alias: Rename a model, as in --alias gpt4_1106_preview=gpt-4-1106-preview. Can be repeated.
+        kind: What a row is: a preference between two models, the performance of one model, or wide, with one column of
+            scores for each model. With auto the names of the columns tell.
+        models: Read the records of these models only. In a wide table these are the columns of scores.
+        split: Read only the rows of this split: train, val or test, in the column split or split_hint.
+        tie_share: Share of ties, from 0 to 1, among rows that say only that the strong model did not win. Without it:
+            estimated from the other rows.
+    """
+
+    alias: Annotated[list[str] | None, Flag(metavar="THEIRS=OURS")] = None
+    kind: Literal["auto", "preference", "performance", "wide"] = "auto"
+    models: Annotated[str | None, Flag(metavar="NAME,NAME")] = None
+    split: Annotated[str | None, Flag(metavar="NAME")] = None
+    tie_share: float | None = None
 
     def options(self) -> ReadOptions:
         """These options, parsed.
@@ -116,7 +84,7 @@ class Reading:
         """
         return ReadOptions(
             kind=None if self.kind == "auto" else self.kind,
-            columns=parse_pairs(self.columns or [], "--map"),
+            columns=self.column_names(),
             aliases=parse_pairs(self.alias or [], "--alias"),
             models=tuple(name.strip() for name in self.models.split(",")) if self.models else None,
             split=self.split,
@@ -126,7 +94,7 @@ class Reading:
 
     def training_options(self) -> ReadOptions:
         """The options for training files beside the data proper: they have the same columns and all their splits."""
-        return Reading(self.columns, self.alias, self.kind, self.models).options()
+        return Reading(columns=self.columns, alias=self.alias, kind=self.kind, models=self.models).options()
 
     def given_for_records(self) -> list[str]:
         """The options given that concern records alone, not queries without labels."""
@@ -136,34 +104,21 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class LeakCheck:
-    """Whether prompts that a router was trained on may stand in data that judges the router."""
+class LeakCheck(Options):
+    """Whether prompts that a router was trained on may stand in data that judges the router.
 
-    train: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Files or hub ids that the router was trained on. Prompts that stand there are refused in --data. Can "
-            "be repeated.",
-            rich_help_panel=LEAKS,
-        ),
-    ] = None
-    no_leak_check: Annotated[
-        bool,
-        typer.Option(
-            "--no-leak-check",
-            help="Go on without a check whether prompts were trained on. The output says that there was none.",
-            rich_help_panel=LEAKS,
-        ),
-    ] = False
-    drop_leaks: Annotated[
-        bool,
-        typer.Option(
-            "--drop-leaks",
-            help="Leave out prompts that were trained on, and say how many, instead of failing.",
-            rich_help_panel=LEAKS,
-        ),
-    ] = False
+    Attributes:
+        train: Files or hub ids that the router was trained on. Prompts that stand there are refused in --data. Can be
+            repeated.
+        no_leak_check: Go on without a check whether prompts were trained on. The output says that there was none.
+        drop_leaks: Leave out prompts that were trained on, and say how many, instead of failing.
+    """
+
+    HEADING: ClassVar[str] = LEAKS
+
+    train: Annotated[list[str] | None, Flag(metavar="FILE")] = None
+    no_leak_check: bool = False
+    drop_leaks: bool = False
 
     def given(self) -> list[str]:
         """The options given."""
@@ -200,46 +155,39 @@ class LeakCheck:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What costs in USD are computed from."""
+class Costs(Options):
+    """What costs in USD are computed from.
 
-    pool: Annotated[
-        Path | None, typer.Option(help=f"{_PRICES} Without it: the prices in the bundle.", rich_help_panel=POOL)
-    ] = None
-    output_tokens: Annotated[
-        int, typer.Option(min=1, help="Length of an answer that costs assume, in tokens.", rich_help_panel=POOL)
-    ] = 300
+    Attributes:
+        pool: JSON or TOML file with name, input_price and output_price of each model, in USD per million tokens.
+            Without it: the prices in the bundle.
+        output_tokens: Length of an answer that costs assume, in tokens.
+    """
+
+    HEADING: ClassVar[str] = POOL
+
+    pool: Path | None = None
+    output_tokens: Annotated[int, Flag(least=1)] = 300
 
 
 @dataclass(frozen=True)
-class PolicyChoice:
-    """What decides between strong and weak; at most one is given."""
+class PolicyChoice(Options):
+    """What decides between strong and weak; at most one is given.
 
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Send a query to strong when its score is at or above this, from 0 to 1. Without any of these three "
-            "options the bundle's threshold decides.",
-            rich_help_panel=DECISION,
-        ),
-    ] = None
-    strong_share: Annotated[
-        float | None,
-        typer.Option(
-            help="Send this share of the queries to strong, from 0 to 1. The share is met on queries like those that "
-            "the bundle was calibrated on.",
-            rich_help_panel=DECISION,
-        ),
-    ] = None
-    guaranteed: Annotated[
-        bool,
-        typer.Option(
-            "--guaranteed",
-            help="Use the threshold with a guaranteed quality that routelearn calibrate stored in the bundle. Fails "
-            "when the bundle has none.",
-            rich_help_panel=DECISION,
-        ),
-    ] = False
+    Attributes:
+        threshold: Send a query to strong when its score is at or above this, from 0 to 1. Without any of these three
+            options the bundle's threshold decides.
+        strong_share: Send this share of the queries to strong, from 0 to 1. The share is met on queries like those that
+            the bundle was calibrated on.
+        guaranteed: Use the threshold with a guaranteed quality that routelearn calibrate stored in the bundle. Fails
+            when the bundle has none.
+    """
+
+    HEADING: ClassVar[str] = DECISION
+
+    threshold: float | None = None
+    strong_share: float | None = None
+    guaranteed: bool = False
 
     def policy(self) -> Policy | None:
         """The policy that was chosen; None: the router's own threshold decides.
@@ -251,46 +199,29 @@ class PolicyChoice:
 
 
 @dataclass(frozen=True)
-class RouterChoice:
-    """Which two models a router decides between, and what answers when it cannot."""
+class RouterChoice(Options):
+    """A router, the two models that it decides between, and what answers when it cannot.
 
-    strong: Annotated[
-        str | None,
-        typer.Option(
-            help='The strong model. Without it: the bundle\'s. Needed for "rules" and for --fallback.',
-            rich_help_panel=POOL,
-        ),
-    ] = None
-    weak: Annotated[
-        str | None,
-        typer.Option(
-            help='The weak model. Without it: the bundle\'s. Needed for "rules" and for --fallback.',
-            rich_help_panel=POOL,
-        ),
-    ] = None
-    rules: Annotated[
-        Path | None,
-        typer.Option(
-            help="TOML file of rules. They decide where the router cannot. Without it: the built-in rules.",
-            rich_help_panel=DECISION,
-        ),
-    ] = None
-    fallback: Annotated[
-        bool,
-        typer.Option(
-            "--fallback",
-            help="Let rules decide when the bundle does not load, instead of failing.",
-            rich_help_panel=DECISION,
-        ),
-    ] = False
+    Attributes:
+        router: Folder of a bundle, or the word "rules".
+        strong: The strong model. Without it: the bundle's. Needed for "rules" and for --fallback.
+        weak: The weak model. Without it: the bundle's. Needed for "rules" and for --fallback.
+        rules: TOML file of rules. They decide where the router cannot. Without it: the built-in rules.
+        fallback: Let rules decide when the bundle does not load, instead of failing.
+    """
 
-    def open(
-        self, name: str, *, threads: int | None = None, timeout_s: float | None = None
-    ) -> FallbackRouter | RulesRouter:
-        """Open the router that a command names.
+    HEADING: ClassVar[str] = DECISION
+
+    router: Annotated[str, Flag(is_argument=True)]
+    strong: Annotated[str | None, Flag(panel=POOL)] = None
+    weak: Annotated[str | None, Flag(panel=POOL)] = None
+    rules: Path | None = None
+    fallback: bool = False
+
+    def open(self, *, threads: int | None = None, timeout_s: float | None = None) -> FallbackRouter | RulesRouter:
+        """Open the router.
 
         Args:
-            name: folder of a bundle, or the word "rules".
             threads: batches in flight; None: one for each CPU of this process.
             timeout_s: seconds after which rules decide a batch; None: no limit.
 
@@ -301,11 +232,11 @@ class RouterChoice:
         rules = RulesRouter(
             self.strong or "strong", self.weak or "weak", rules=load_rules(self.rules) if self.rules else None
         )
-        if name == RULES:
+        if self.router == RULES:
             return rules
-        learned: Router | str = name
+        learned: Router | str = self.router
         try:
-            learned = load(name, threads=threads)
+            learned = load(self.router, threads=threads)
         except Exception:
             if not self.fallback:
                 raise

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
-import typer
-
 from ..routers.query import Query, parse_messages
-from .flags import with_flags
-from .options import PolicyChoice, RouterChoice, RouterName
+from .flags import Flag, Options, with_flags
+from .options import PolicyChoice, RouterChoice
+
+
+@dataclass(frozen=True)
+class RouteOptions(Options):
+    """The query, and who asks.
+
+    Attributes:
+        text: The query; "-" reads it from standard input.
+        chat: The query is a chat: a JSON list of {"role": ..., "content": ...}.
+        tier: The user tier of whoever asks, for rules that use it.
+    """
+
+    text: Annotated[str, Flag(is_argument=True)]
+    chat: bool = False
+    tier: Annotated[str | None, Flag(metavar="NAME")] = None
 
 
 @with_flags
-def route_command(
-    router: RouterName,
-    text: Annotated[str, typer.Argument(help='The query; "-" reads it from standard input.')],
-    policy: PolicyChoice,
-    choice: RouterChoice,
-    chat: Annotated[
-        bool, typer.Option("--chat", help='The query is a chat: a JSON list of {"role": ..., "content": ...}.')
-    ] = False,
-    tier: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The user tier of whoever asks, for rules that use it.")
-    ] = None,
-) -> None:
+def route_command(choice: RouterChoice, options: RouteOptions, policy: PolicyChoice) -> None:
     """Decide which model should answer one query, and print the decision as JSON: model, score, threshold and reason.
 
     Example: routelearn route router/ "Prove that the square root of 2 is irrational."
     """
-    chosen = choice.open(router)
-    content = sys.stdin.read() if text == "-" else text
-    query: Query = parse_messages(content) if chat else content
-    context = {"tier": tier} if tier else None
-    decision = chosen.route(query, policy.policy(), context)
+    router = choice.open()
+    content = sys.stdin.read() if options.text == "-" else options.text
+    query: Query = parse_messages(content) if options.chat else content
+    context = {"tier": options.tier} if options.tier else None
+    decision = router.route(query, policy.policy(), context)
     sys.stdout.write(json.dumps(decision.as_dict(), indent=1) + "\n")

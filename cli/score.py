@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -25,79 +25,62 @@ from ..routers.base import Policy, Router, ThresholdPolicy
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import manifest_of
-from .flags import with_flags
-from .options import OUTPUT, RULES, Map, PolicyChoice, RouterChoice, RouterName, SkipBad, Threads, parse_pairs
+from .flags import Flag, Options, with_flags
+from .options import OUTPUT, RULES, PolicyChoice, QueryReading, RouterChoice
 
-PARTS = "Many files to a folder of parts"
+
+@dataclass(frozen=True)
+class ScoreOptions(Options):
+    """What to score, and where to.
+
+    Attributes:
+        sources: Files of queries (txt, jsonl, csv, tsv, parquet), a folder of such files, the hub id of a dataset, or
+            "-" for standard input.
+        output: File to write (jsonl, csv or parquet, by its suffix), or folder for parts. Without it: jsonl on standard
+            output.
+        prefix: Text to put before the names of the added columns.
+        threads: Batches that are scored at the same time. Without it: one for each CPU of the process.
+    """
+
+    HEADING: ClassVar[str] = OUTPUT
+
+    sources: Annotated[list[str], Flag(is_argument=True, metavar="INPUT...")]
+    output: Annotated[str | None, Flag(short="-o")] = None
+    prefix: str = ""
+    threads: Annotated[int | None, Flag(least=1)] = None
+
+
+@dataclass(frozen=True)
+class Parts(Options):
+    """Options of a job that writes a folder of parts.
+
+    Attributes:
+        keep: Write only these columns and the added ones. Without it: all columns.
+        where: Score only the rows where this holds, as in --where 'language == en'. Can be repeated.
+        rows_per_part: Rows of a part, roughly. After a kill at most one part of each worker is scored again.
+        engine: Where to score: on this machine (local), or on the Ray cluster that $RAY_ADDRESS names.
+        workers: Workers on the Ray cluster, of one CPU each.
+        dry_run: Say how long it would take, and write nothing.
+    """
+
+    HEADING: ClassVar[str] = "Many files to a folder of parts"
+
+    keep: Annotated[str | None, Flag(metavar="NAME,NAME")] = None
+    where: Annotated[list[str] | None, Flag(metavar="COMPARISON")] = None
+    rows_per_part: Annotated[int, Flag(least=1)] = ROWS_PER_PART
+    engine: Literal["local", "ray"] = "local"
+    workers: Annotated[int, Flag(least=1)] = 2
+    dry_run: bool = False
+
+    def given(self) -> list[str]:
+        """The options that were given another value than their default."""
+        changed = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
+        return [f"--{name.replace('_', '-')}" for name in changed]
 
 
 @with_flags
 def score_command(
-    router: RouterName,
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="Files of queries (txt, jsonl, csv, tsv, parquet), a folder of such files, the hub id of a dataset, "
-            'or "-" for standard input.',
-        ),
-    ],
-    policy: PolicyChoice,
-    choice: RouterChoice,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="File to write (jsonl, csv or parquet, by its suffix), or folder for parts. Without it: jsonl on "
-            "standard output.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    prefix: Annotated[
-        str, typer.Option(help="Text to put before the names of the added columns.", rich_help_panel=OUTPUT)
-    ] = "",
-    columns: Map = None,
-    skip_bad: SkipBad = False,
-    threads: Threads = None,
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,NAME",
-            help="Write only these columns and the added ones. Without it: all columns.",
-            rich_help_panel=PARTS,
-        ),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COMPARISON",
-            help="Score only the rows where this holds, as in --where 'language == en'. Can be repeated.",
-            rich_help_panel=PARTS,
-        ),
-    ] = None,
-    rows_per_part: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Rows of a part, roughly. After a kill at most one part of each worker is scored again.",
-            rich_help_panel=PARTS,
-        ),
-    ] = ROWS_PER_PART,
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(
-            help="Where to score: on this machine, or on the Ray cluster that $RAY_ADDRESS names.",
-            rich_help_panel=PARTS,
-        ),
-    ] = "local",
-    workers: Annotated[
-        int, typer.Option(min=1, help="Workers on the Ray cluster, of one CPU each.", rich_help_panel=PARTS)
-    ] = 2,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Say how long it would take, and write nothing.", rich_help_panel=PARTS),
-    ] = False,
+    choice: RouterChoice, options: ScoreOptions, policy: PolicyChoice, reading: QueryReading, parts: Parts
 ) -> None:
     """Score files of queries: every row gets a score, the model that should answer, and what decided.
 
@@ -109,47 +92,66 @@ def score_command(
     Example: routelearn score router/ data/*.parquet -o scored/ --keep id --where 'language == en'
     """
     console = Console(stderr=True)
-    chosen = choice.open(router, threads=threads)
-    threshold = _threshold(chosen, policy.policy())
-    names = parse_pairs(columns or [], "--map")
-    if output is None or not _is_folder(output):
-        of_parts = {"--keep": keep, "--where": where, "--dry-run": dry_run, "--engine ray": engine == "ray"}
-        given = [name for name, value in of_parts.items() if value]
-        if given:
-            raise InputError(f"{', '.join(given)}: expected a folder for the parts as well, as in -o scored/")
-        if len(sources) != 1:
-            raise InputError(f"{len(sources)} inputs for one output; expected a folder for the parts, as in -o scored/")
-        bar, on_rows = _progress(console, None)
-        with bar:
-            result = score_file(
-                chosen, sources[0], output, threshold=threshold, columns=names, prefix=prefix, skip_bad=skip_bad,
-                on_rows=on_rows,
-            )  # fmt: skip
-        _report(console, chosen, result, in_parts=False)
+    router = choice.open(threads=options.threads)
+    threshold = _threshold(router, policy.policy())
+    if options.output is not None and _is_folder(options.output):
+        _score_to_folder(
+            router, choice, options.sources, options.output, _batch(threshold, options, reading, parts), parts
+        )
         return
-    options = BatchOptions(
+    if parts.given():
+        raise InputError(f"{', '.join(parts.given())}: expected a folder for the parts as well, as in -o scored/")
+    if len(options.sources) != 1:
+        raise InputError(
+            f"{len(options.sources)} inputs for one output; expected a folder for the parts, as in -o scored/"
+        )
+    bar, on_rows = _progress(console, None)
+    with bar:
+        result = score_file(
+            router,
+            options.sources[0],
+            options.output,
+            threshold=threshold,
+            columns=reading.column_names(),
+            prefix=options.prefix,
+            skip_bad=reading.skip_bad,
+            on_rows=on_rows,
+        )
+    _report(console, router, result, in_parts=False)
+
+
+def _batch(threshold: float, options: ScoreOptions, reading: QueryReading, parts: Parts) -> BatchOptions:
+    return BatchOptions(
         threshold=threshold,
-        columns=names,
-        keep=None if keep is None else tuple(filter(None, (name.strip() for name in keep.split(",")))),
-        where=tuple(where or ()),
-        prefix=prefix,
-        skip_bad=skip_bad,
-        rows_per_part=rows_per_part,
+        columns=reading.column_names(),
+        keep=None if parts.keep is None else tuple(filter(None, (name.strip() for name in parts.keep.split(",")))),
+        where=tuple(parts.where or ()),
+        prefix=options.prefix,
+        skip_bad=reading.skip_bad,
+        rows_per_part=parts.rows_per_part,
     )
-    if dry_run:
-        console.print(_estimate(chosen, sources, options), markup=False)
+
+
+def _score_to_folder(
+    router: Router, choice: RouterChoice, sources: list[str], folder: str, batch: BatchOptions, parts: Parts
+) -> None:
+    console = Console(stderr=True)
+    if parts.dry_run:
+        console.print(_estimate(router, sources, batch), markup=False)
         return
-    identity = _identity(chosen, choice.rules)
+    identity = _identity(router, choice.rules)
     files = expand(sources)
     total = sum(parquet_shape(file)[1] for file in files) if all(map(is_parquet, files)) else None
-    bar, on_rows = _progress(console, None if where else total)
+    bar, on_rows = _progress(console, None if parts.where else total)
     with bar:
-        if engine == "ray":
-            opened = partial(choice.open, router, threads=1)
-            result = score_with_ray(opened, files, output, options, identity=identity, workers=workers, on_rows=on_rows)
+        if parts.engine == "ray":
+            opened = partial(choice.open, threads=1)
+            result = score_with_ray(
+                opened, files, folder, batch, identity=identity, workers=parts.workers, on_rows=on_rows
+            )
         else:
-            result = score_folder(chosen, files, output, options, identity=identity, on_rows=on_rows)
-    _report(console, chosen, result, in_parts=True)
+            result = score_folder(router, files, folder, batch, identity=identity, on_rows=on_rows)
+    _report(console, router, result, in_parts=True)
 
 
 def _is_folder(output: str) -> bool:

@@ -7,10 +7,9 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Annotated, ClassVar
 
 from ..monitoring.decision_log import DecisionLog
 from ..policies.composed import ByContext, Explore
@@ -19,99 +18,71 @@ from ..routers.base import Policy
 from ..routers.errors import InputError, require
 from ..service.defaults import RequestLimits, ServerSettings
 from ..service.wire_names import ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
-from .flags import FlagsOf, with_flags
-from .options import DECISION, PolicyChoice, RouterChoice, RouterName, Threads, parse_pairs
+from .flags import Flag, FlagsOf, Options, with_flags
+from .options import DECISION, PolicyChoice, RouterChoice, parse_pairs
 
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
 #: decided keep the event loop waiting as long.
 SWITCH_INTERVAL_S = 0.0005
 
-#: Headings of `--help`.
-SERVER, LIMITS, ACCESS, BUNDLE = "Server", "Limits of a request", "Access", "Bundle"
+
+@dataclass(frozen=True)
+class ServeOptions(Options):
+    """Who decides for whom, who may call, and what is kept.
+
+    Attributes:
+        tier_share: Strong share for the users of a user tier, as in --tier-share pro=0.8. Can be repeated.
+        use_case_share: Strong share for a use case, as in --use-case-share code=0.5. Can be repeated.
+        explore: Share of the queries whose model is drawn at random, so that other policies can be judged by the
+            decision log.
+        decision_log: File to append each decision to, as a line of JSON. It holds hashes of the prompts, not the
+            prompts.
+        timeout: Longest that the router may take for a batch, in seconds; then rules decide. Without it: no limit.
+        threads: Batches that are scored at the same time. Without it: one for each CPU of the process.
+        watch: Look for a newer bundle in the folder so often, in seconds. Without it: only on the signal SIGHUP.
+        token_file: File with the bearer token that callers must send. The variable ROUTELEARN_TOKEN can hold it
+            instead.
+        admin_token_file: File with the bearer token that may also reload the bundle. The variable
+            ROUTELEARN_ADMIN_TOKEN can hold it instead.
+        insecure_no_token: Let other machines call the service without a token. Without it: a --host that they can reach
+            needs a token.
+    """
+
+    HEADING: ClassVar[str] = DECISION
+
+    tier_share: Annotated[list[str] | None, Flag(metavar="NAME=SHARE")] = None
+    use_case_share: Annotated[list[str] | None, Flag(metavar="NAME=SHARE")] = None
+    explore: Annotated[float, Flag(least=0, most=1)] = 0.0
+    decision_log: Path | None = None
+    timeout: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
+    threads: Annotated[int | None, Flag(least=1, panel="Server")] = None
+    watch: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
+    token_file: Annotated[Path | None, Flag(panel="Access")] = None
+    admin_token_file: Annotated[Path | None, Flag(panel="Access")] = None
+    insecure_no_token: Annotated[bool, Flag(panel="Access")] = False
+
+    def tokens(self, host: str) -> tuple[bytes | None, bytes | None]:
+        """The tokens of callers and of administrators.
+
+        Raises:
+            InputError: a token cannot be read, or other machines could call the service without one.
+        """
+        tokens = _token(self.token_file, TOKEN_VARIABLE), _token(self.admin_token_file, ADMIN_TOKEN_VARIABLE)
+        if not _is_loopback(host) and tokens[0] is None and not self.insecure_no_token:
+            raise InputError(
+                f"other machines can reach {host}: give --token-file or {TOKEN_VARIABLE}, or --insecure-no-token to "
+                "allow calls without a token"
+            )
+        return tokens
 
 
 @with_flags
 def serve_command(
-    router: RouterName,
-    policy: PolicyChoice,
     choice: RouterChoice,
-    server: Annotated[ServerSettings, FlagsOf(panel=SERVER)],
-    limits: Annotated[RequestLimits, FlagsOf(panel=LIMITS)],
-    tier_share: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=SHARE",
-            help="Strong share for the users of a user tier, as in --tier-share pro=0.8. Can be repeated.",
-            rich_help_panel=DECISION,
-        ),
-    ] = None,
-    use_case_share: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=SHARE",
-            help="Strong share for a use case, as in --use-case-share code=0.5. Can be repeated.",
-            rich_help_panel=DECISION,
-        ),
-    ] = None,
-    explore: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of the queries whose model is drawn at random, so that other policies can be judged by the "
-            "decision log.",
-            rich_help_panel=DECISION,
-        ),
-    ] = 0.0,
-    decision_log: Annotated[
-        Path | None,
-        typer.Option(
-            help="File to append each decision to, as a line of JSON. It holds hashes of the prompts, not the prompts.",
-            rich_help_panel=DECISION,
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Longest that the router may take for a batch, in seconds; then rules decide. Without it: no limit.",
-            rich_help_panel=LIMITS,
-        ),
-    ] = None,
-    threads: Threads = None,
-    watch: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Look for a newer bundle in the folder so often, in seconds. Without it: only on the signal SIGHUP.",
-            rich_help_panel=SERVER,
-        ),
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the bearer token that callers must send. The variable "
-            f"{TOKEN_VARIABLE} can hold it instead.",
-            rich_help_panel=ACCESS,
-        ),
-    ] = None,
-    admin_token_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the bearer token that may also reload the bundle. The variable "
-            f"{ADMIN_TOKEN_VARIABLE} can hold it instead.",
-            rich_help_panel=ACCESS,
-        ),
-    ] = None,
-    insecure_no_token: Annotated[
-        bool,
-        typer.Option(
-            "--insecure-no-token",
-            help="Let other machines call the service without a token. Without it: a --host that they can reach needs "
-            "a token.",
-            rich_help_panel=ACCESS,
-        ),
-    ] = False,
+    policy: PolicyChoice,
+    options: ServeOptions,
+    server: Annotated[ServerSettings, FlagsOf(panel="Server")],
+    limits: Annotated[RequestLimits, FlagsOf(panel="Limits of a request")],
 ) -> None:
     """Run a router as an HTTP service: POST /v1/route and /v1/score, a status page at /, metrics at /metrics.
 
@@ -133,27 +104,22 @@ def serve_command(
         level=server.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    tokens = Tokens(_token(token_file, TOKEN_VARIABLE), _token(admin_token_file, ADMIN_TOKEN_VARIABLE))
-    if not _is_loopback(server.host) and tokens.user is None and not insecure_no_token:
-        raise InputError(
-            f"other machines can reach {server.host}: give --token-file or {TOKEN_VARIABLE}, or "
-            "--insecure-no-token to allow calls without a token"
-        )
-    if watch is not None and not watch > 0:
-        raise InputError(f"--watch is {watch}; expected a number of seconds above 0")
+    tokens = Tokens(*options.tokens(server.host))
+    if options.watch is not None and not options.watch > 0:
+        raise InputError(f"--watch is {options.watch}; expected a number of seconds above 0")
     listening = listen(server.host, server.port)
     slot = RouterSlot(
-        router,
-        lambda: choice.open(router, threads=threads, timeout_s=timeout),
+        choice.router,
+        lambda: choice.open(threads=options.threads, timeout_s=options.timeout),
         policy_by_context(
             policy.policy(),
-            parse_pairs(tier_share or [], "--tier-share"),
-            parse_pairs(use_case_share or [], "--use-case-share"),
-            explore,
+            parse_pairs(options.tier_share or [], "--tier-share"),
+            parse_pairs(options.use_case_share or [], "--use-case-share"),
+            options.explore,
         ),
     )
-    log = DecisionLog(decision_log, context_keys=(USER_TIER, USE_CASE)) if decision_log else None
-    app = create_app(slot, limits=limits, tokens=tokens, decision_log=log, watch_s=watch)
+    log = DecisionLog(options.decision_log, context_keys=(USER_TIER, USE_CASE)) if options.decision_log else None
+    app = create_app(slot, limits=limits, tokens=tokens, decision_log=log, watch_s=options.watch)
     run(app, listening, slot, server)
 
 

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from rich.console import Console
@@ -16,15 +17,18 @@ from typer.core import TyperGroup
 from ..data.parser import ReadOptions
 from ..data.readers import RecordSet, read_many
 from ..data.records import Record
+from ..routers.base import Router
 from ..routers.errors import require
+from ..routers.learned import load
 from ..training.bert.config import BertConfig
+from ..training.config import Config
 from ..training.frozen.config import FrozenConfig
 from ..training.matrix_factorization.config import MatrixFactorizationConfig
 from ..training.similarity.config import SimilarityConfig
 from ..training.verifier.config import VerifierConfig
-from .flags import FlagsOf, with_flags
+from .flags import Flag, FlagsOf, Options, with_flags
 from .input_files import read_pool, read_settings
-from .options import DATA, OUTPUT, POOL, Out, Pool, Reading
+from .options import DATA, OUTPUT, POOL, Reading
 
 if TYPE_CHECKING:
     from ..training.pipeline import Plan
@@ -43,35 +47,39 @@ _PANELS = {
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a training run reads and writes."""
+class Run(Options):
+    """What a training run reads and writes.
 
-    data: Annotated[
-        list[str],
-        typer.Option(
-            metavar="FILE",
-            help="Files or hub ids of records. Can be repeated: the router is for queries like those of the first "
-            "file, and the other files help to learn. FILE@0.2 gives the records of a file the weight 0.2.",
-            rich_help_panel=DATA,
-        ),
-    ]
-    out: Out
-    pool: Pool = None
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="TOML file of settings, one line for each, as in rank = 16. Flags win over the file.",
-            rich_help_panel="Training",
-        ),
-    ] = None
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Read the data, check everything that training checks, say what would be trained, and stop.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False
+    Attributes:
+        data: Files or hub ids of records. Can be repeated: the router is for queries like those of the first file, and
+            the other files help to learn. FILE@0.2 gives the records of a file the weight 0.2.
+        out: Folder of the bundle to write.
+        pool: JSON or TOML file with name, input_price and output_price of each model, in USD per million tokens. The
+            bundle keeps them.
+        config: TOML file of settings, one line for each, as in rank = 16. Flags win over the file.
+        dry_run: Read the data, check everything that training checks, say what would be trained, and stop.
+    """
+
+    HEADING: ClassVar[str] = OUTPUT
+
+    data: Annotated[list[str], Flag(metavar="FILE", panel=DATA)]
+    out: Annotated[Path, Flag(short="-o")]
+    pool: Annotated[Path | None, Flag(panel=POOL)] = None
+    config: Annotated[Path | None, Flag(panel="Training")] = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Prior(Options):
+    """A router that helps the verifier.
+
+    Attributes:
+        prior: Folder of a router whose score of the query is read too. It must not be trained on these queries.
+    """
+
+    HEADING: ClassVar[str] = "Training"
+
+    prior: Path | None = None
 
 
 def matrix_factorization(
@@ -87,10 +95,7 @@ def matrix_factorization(
 
     Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
-    require_training()
-    from ..training.matrix_factorization.train import check_matrix_factorization, train_matrix_factorization
-
-    _train(train_matrix_factorization, check_matrix_factorization, MatrixFactorizationConfig, run, settings, reading)
+    _train("matrix_factorization", MatrixFactorizationConfig, run, settings, reading)
 
 
 def similarity(
@@ -104,10 +109,7 @@ def similarity(
 
     Example: routelearn train similarity --data scores.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
-    require_training()
-    from ..training.similarity.train import check_similarity, train_similarity
-
-    _train(train_similarity, check_similarity, SimilarityConfig, run, settings, reading)
+    _train("similarity", SimilarityConfig, run, settings, reading)
 
 
 def frozen(
@@ -122,10 +124,7 @@ def frozen(
 
     Example: routelearn train frozen --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
-    require_training()
-    from ..training.frozen.train import check_frozen, train_frozen
-
-    _train(train_frozen, check_frozen, FrozenConfig, run, settings, reading)
+    _train("frozen", FrozenConfig, run, settings, reading)
 
 
 def bert(
@@ -140,24 +139,14 @@ def bert(
 
     Example: routelearn train bert --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
-    require_training()
-    require("accelerate", "train")
-    from ..training.bert.train import check_bert, train_bert
-
-    _train(train_bert, check_bert, BertConfig, run, settings, reading)
+    _train("bert", BertConfig, run, settings, reading)
 
 
 def verifier(
     run: Run,
     settings: Annotated[dict[str, Any], FlagsOf(VerifierConfig, panels=_PANELS, renamed={"models": "--answers"})],
     reading: Reading,
-    prior: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of a router whose score of the query is read too. It must not be trained on these queries.",
-            rich_help_panel="Training",
-        ),
-    ] = None,
+    prior: Prior,
 ) -> None:
     """Fine-tune a verifier for a cascade: it reads a query with an answer, and says whether the answer is good enough.
 
@@ -166,14 +155,8 @@ def verifier(
 
     Example: routelearn train verifier --data answers.parquet --out verifier/ --answers gpt-4o-mini
     """
-    require_training()
-    require("accelerate", "train")
-    from ..routers.learned import load
-    from ..training.verifier.train import check_verifier, train_verifier
-
-    router = load(prior) if prior else None
-    train, check = partial(train_verifier, prior=router), partial(check_verifier, prior=router)
-    _train(train, check, VerifierConfig, run, settings, reading)
+    router = load(prior.prior) if prior.prior else None
+    _train("verifier", VerifierConfig, run, settings, reading, prior=router)
 
 
 #: The commands by their names.
@@ -220,14 +203,21 @@ def require_training() -> None:
 
 
 def _train(
-    train: Callable[..., Path],
-    check: Callable[..., Plan | VerifierPlan],
-    config: type[Any],
-    run: Run,
-    typed: dict[str, Any],
-    reading: Reading,
+    recipe: str, config: type[Config], run: Run, typed: dict[str, Any], reading: Reading, **more: Router | None
 ) -> None:
-    """Run one trainer, or the checks that it makes, with the settings that were typed over those of the file."""
+    """Train by a recipe, or check what training would check, with the settings that were typed over those of the file.
+
+    Args:
+        recipe: its folder in training/, whose train.py has the functions `train_` and `check_` of that name.
+        config: its settings.
+        run: what to read and to write.
+        typed: the settings that were typed.
+        reading: how to read the records.
+        more: further arguments of the recipe's functions.
+    """
+    require_training()
+    functions = import_module(f"..training.{recipe}.train", __package__)
+    check, train = (partial(getattr(functions, f"{verb}_{recipe}"), **more) for verb in ("check", "train"))
     main = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=True, quiet=not main)
     prices = read_pool(run.pool)
