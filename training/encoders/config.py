@@ -31,20 +31,20 @@ class FinetuneConfig(TransformerConfig):
     """Settings of every recipe that fine-tunes a transformer.
 
     Attributes:
-        epochs: Most passes over the training data.
-        batch_size: Queries (of a verifier: answers) in one training step, over all processes.
+        epochs: Largest number of passes over the training data.
+        batch_size: Number of queries (for a verifier: answers) in one training step, all processes together.
         learning_rate: Peak learning rate of the transformer.
         head_learning_rate: Peak learning rate of the heads.
         weight_decay: Weight decay of the transformer's weight matrices.
         probe: Fit the heads to the untouched transformer first, and fine-tune from there.
-        dropout: Share of the hidden states that each training step drops.
-        frozen_share: Share of the layers that training leaves as they are, counted from the input. A third saves a
-            fifth of the time.
-        lora_rank: Rank of low-rank updates (LoRA). Above 0 only these updates are trained, which needs the extra lora.
-            0 trains the weights themselves.
-        evaluations: Validations in one epoch. The weights of the best validation are kept.
-        patience: Validations in a row without a lower log loss after which training stops.
-        resume: Go on from the last checkpoint of an interrupted run with the same settings and data.
+        dropout: Dropout rate: share of the hidden units that are set to 0 in each training step.
+        frozen_share: Share of the layers, counted from the input, that are not trained. Freezing a third of them saves
+            a fifth of the time.
+        lora_rank: Rank of the low-rank updates (LoRA). 0 trains the weights themselves. Above 0 only the updates are
+            trained, which needs the extra lora.
+        evaluations: Number of validations in each epoch. The weights with the best validation result are kept.
+        patience: Training stops after this many validations in a row without a lower log loss.
+        resume: Continue from the last checkpoint of an interrupted run with the same settings and data.
     """
 
     epochs: Annotated[int, whole(1)] = 1
@@ -66,10 +66,10 @@ class TransformerRouterConfig(TransformerConfig, RouterConfig):
     """Settings of every router with a transformer.
 
     Attributes:
-        layers: Number of the transformer's layers to keep, counted from the input. The default is all of them. The
-            middle layers tell how hard a query is better than the last ones, which tell what it is about.
-        last_share: Share of the token budget that goes to the end of a longer query. The rest goes to its start. The
-            question often stands at the end.
+        layers: Number of the transformer's layers to keep, counted from the input. The default is all of them. Middle
+            layers often predict the difficulty of a query better than the last layers, which encode its topic.
+        last_share: Share of the tokens that are kept from the end of a query that is too long; the rest are kept from
+            its start. The question is often at the end.
     """
 
     layers: Annotated[int | None, whole(1).or_none()] = None

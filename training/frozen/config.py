@@ -14,12 +14,13 @@ class FrozenConfig(TransformerRouterConfig):
     """Settings of `train_frozen`. The other settings are those of the base classes.
 
     Attributes:
-        folds: Number of folds over the prompts, of which two validate. It has no effect where records are marked
-            "val".
-        max_tokens: Most tokens of a query that the transformer reads.
+        folds: Number of folds over the prompts; two folds are the validation data. It has no effect if records are
+            marked "val".
+        max_tokens: Largest number of tokens of a query that the transformer reads.
         landmarks: Number of training queries that the kernel machine compares a query with.
         kernel_scale: How fast similarity falls with distance: 1 / (2 variance) of the Gaussian kernel.
-        vectors: An .npz file that keeps the queries' vectors. Vectors that it holds already are not computed again.
+        vectors: An .npz file that caches the vectors of the queries. Vectors that are in the file are not computed
+            again.
 
     Raises:
         InputError: a setting is out of its range.

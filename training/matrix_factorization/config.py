@@ -14,11 +14,12 @@ class MatrixFactorizationConfig(StaticRouterConfig):
 
     Attributes:
         rank: Largest rank of the factors.
-        l2: Penalty of the factors. The default is chosen by validation, along a path from strong to weak penalties.
-        path_steps: Most penalties that the path tries.
-        patience: The path stops after this many penalties without a lower validation loss.
-        tasks: Learn from the task that records name, where that helps on held-out queries.
-        finetune_epochs: Most epochs of fine-tuning the token table before the fit. 0 keeps the table as it is.
+        l2: L2 penalty on the factors. By default validation chooses it from a series of penalties, from strong to weak.
+        path_steps: Largest number of penalties in the series.
+        patience: The series stops after this many penalties without a lower validation loss.
+        tasks: Learn from the task names of the records, if that lowers the loss on held-out queries.
+        finetune_epochs: Largest number of epochs in which the token table is fine-tuned before the factors are fitted.
+            0 leaves the table unchanged.
 
     Example:
         >>> from routelearn.training import MatrixFactorizationConfig

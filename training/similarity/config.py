@@ -18,10 +18,11 @@ class SimilarityConfig(StaticRouterConfig):
     """Settings of `train_similarity`, beside those of `StaticRouterConfig`.
 
     Attributes:
-        method: How similar queries are used: kernel, or bradley-terry. The method bradley-terry is RouteLLM's
-            similarity-weighted ranking; it needs preference records.
-        index_size: Most queries in the index. Of more queries a sample is kept that covers all regions and models.
-        tiers: Number of groups of equally good models. It is used by the method bradley-terry alone.
+        method: How the labels of similar queries are combined: kernel or bradley-terry. The method bradley-terry is
+            RouteLLM's similarity-weighted ranking; it needs preference records.
+        index_size: Largest number of queries in the index. If there are more training queries, a sample is kept that
+            covers all kinds of queries and all models.
+        tiers: Number of groups of about equally good models. Only the method bradley-terry uses it.
 
     Example:
         >>> from routelearn.training import SimilarityConfig

@@ -20,18 +20,17 @@ class VerifierConfig(FinetuneConfig):
 
     Attributes:
         strong: The model that answers when an answer is escalated. The bundle records its name.
-        weak: The model whose answers will be verified. Thresholds come from its answers alone. The default is all
-            models.
-        models: The models whose answers are learned from. The default is every model of the records.
-        folds: Number of folds over the prompts, of which one is held out. It has no effect where records are marked
-            "val".
-        max_tokens: Most tokens of a query with its answer that the transformer reads.
+        weak: The model whose answers will be verified. Thresholds are chosen on its answers only. By default they are
+            chosen on the answers of all models.
+        models: The models whose answers the verifier learns from. The default is every model of the records.
+        folds: Number of folds over the prompts; one fold is held out. It has no effect if records are marked "val".
+        max_tokens: Largest number of tokens of a query with its answer that the transformer reads.
         escalation_rate: Share of the held-out answers that the default threshold escalates.
-        good_at: Least score of an answer that is good enough. For preferences it is the least win rate over the other
-            answer, so that a tie is good enough by default.
-        query_tokens: Tokens that the query keeps when query and answer are both long.
-        features: Properties of the answer that are read beside its text. They are length, refusal, hedging, numbers
-            and unfinished.
+        good_at: Lowest score at which an answer counts as good enough. For preferences it is the lowest win rate over
+            the other answer, so by default a tie is good enough.
+        query_tokens: Number of tokens of the query that are kept when query and answer are both too long.
+        features: Features of the answer that the verifier reads in addition to its text, from: length, refusal,
+            hedging, numbers, unfinished.
 
     Raises:
         InputError: a setting is out of its range.
