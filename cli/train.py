@@ -189,11 +189,11 @@ class _Recipes(TyperGroup):
 app = typer.Typer(
     cls=_Recipes,
     no_args_is_help=True,
-    help="Train a router on your records, for a pool of models, and export it as a bundle.\n\nStart with mf. "
-    "Use frozen if a better router is worth a few milliseconds per query, and bert if you have ten "
-    "thousand queries and a GPU. Use similarity if you want to add records and models later without "
-    "training again. A verifier is not a router: it judges answers in a cascade.\n\nExample: routelearn "
-    "train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
+    help="Train a router on your records, for a pool of models, and export it as a bundle.\n\n"
+    "Start with mf. Use frozen if a better router is worth a few milliseconds per query, and bert if you have ten "
+    "thousand queries and a GPU. Use similarity if you want to add records and models later without training again. "
+    "A verifier is not a router: it judges answers in a cascade.\n\n"
+    "Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini",
 )
 
 

