@@ -68,8 +68,8 @@ class TransformerRouterConfig(TransformerConfig, RouterConfig):
     Attributes:
         layers: Number of the transformer's layers to keep, counted from the input. The default is all of them. Middle
             layers often predict the difficulty of a query better than the last layers, which encode its topic.
-        last_share: Share of the tokens that are kept from the end of a query that is too long; the rest are kept from
-            its start. The question is often at the end.
+        last_share: Share of the token budget for the end of a query that is too long. The rest is for its start. The
+            question is often at the end.
     """
 
     layers: Annotated[int | None, whole(1).or_none()] = None

@@ -18,8 +18,8 @@ class MatrixFactorizationConfig(StaticRouterConfig):
         path_steps: Largest number of penalties in the series.
         patience: The series stops after this many penalties without a lower validation loss.
         tasks: Learn from the task names of the records, if that lowers the loss on held-out queries.
-        finetune_epochs: Largest number of epochs in which the token table is fine-tuned before the factors are fitted.
-            0 leaves the table unchanged.
+        finetune_epochs: Largest number of epochs to fine-tune the token table before the fit. 0 leaves the table
+            unchanged.
 
     Example:
         >>> from routelearn.training import MatrixFactorizationConfig

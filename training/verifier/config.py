@@ -29,8 +29,8 @@ class VerifierConfig(FinetuneConfig):
         good_at: Lowest score at which an answer counts as good enough. For preferences it is the lowest win rate over
             the other answer, so by default a tie is good enough.
         query_tokens: Number of tokens of the query that are kept when query and answer are both too long.
-        features: Features of the answer that the verifier reads in addition to its text, from: length, refusal,
-            hedging, numbers, unfinished.
+        features: Features of the answer that the verifier reads in addition to its text. There are length, refusal,
+            hedging, numbers and unfinished.
 
     Raises:
         InputError: a setting is out of its range.
