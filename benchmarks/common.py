@@ -57,7 +57,7 @@ def _first_prompt(record: Record) -> str:
 
 
 def without_leaks(training: list[Record], test: list[Record]) -> tuple[list[Record], int]:
-    """Test records whose prompt is no near copy of a training prompt, and how many prompts were dropped."""
+    """Test records whose prompt is not a near copy of a training prompt, and how many prompts were dropped."""
     leaks = {leak.prompt for leak in find_leaks(training, test)}
     return [record for record in test if record_key(record) not in leaks], len(leaks)
 

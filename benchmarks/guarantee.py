@@ -176,7 +176,7 @@ def main() -> None:
         f"({ALLOWED:.1%} is within sampling error of {DELTA:.0%}); share of the test queries that strong is spared, "
         "mean over the splits. In hindsight: what a threshold that knows every label saves. betting (the default) and "
         "clopper-pearson are the methods of `calibrate`; clopper-pearson and hoeffding-bentkus do not count gains, "
-        "hoeffding-bentkus, signed, does, over a range of 2; the normal approximation is no bound for small samples "
+        "hoeffding-bentkus, signed, does, over a range of 2; the normal approximation is not a bound for small samples "
         "and rare losses, and shows what one could at most hope for.",
         "",
         *comparison(routers),

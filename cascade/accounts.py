@@ -225,7 +225,7 @@ class Ledger:
 
     def _reserve(self, tier: Tier, query: Query) -> list[tuple[Budget, int]]:
         if self._over:
-            raise CallError("the request is over")
+            raise CallError("the request has ended")
         expected = tier.expected_cost(query) or 0.0
         tickets: list[tuple[Budget, int]] = []
         for budget in self._budgets:

@@ -191,7 +191,7 @@ class SelfConsistency:
                     answers += 1
             open_samples -= round_size
         if answers == 1 and failure is not None:
-            raise InferenceError(f"none of {self.samples - 1} further samples came: {failure}")
+            raise InferenceError(f"none of {self.samples - 1} further samples succeeded: {failure}")
         majority = max((group for _, group in groups), key=len, default=[])
         return Estimate(len(majority) / answers, majority[0] if majority else answer)
 

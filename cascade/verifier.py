@@ -284,7 +284,7 @@ def _check_golden_pairs(verifier: Verifier, pairs: PairEncoder, path: str | Path
     queries = [item.query["query"] for item in golden]
     answers = [item.query["answer"] for item in golden]
     if not golden_ids_match(pairs.encode(queries, answers), golden):
-        raise GoldenScoreError(f"{path}: the tokenizer does not give the golden ids that the bundle was exported with")
+        raise GoldenScoreError(f"{path}: the tokenizer gives the golden pairs other token ids than at export")
     priors = [GOLDEN_PRIOR] * len(golden) if verifier.needs_prior else None
     check_golden(
         lambda: verifier.confidence(queries, answers, priors)[:, None],

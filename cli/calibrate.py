@@ -165,7 +165,7 @@ def _refuse_without_effect(aim: Aim, bound: Bound, leaks: LeakCheck, reading: Re
     ignored += [f"--{name}" for name in ("confidence", "method") if getattr(bound, name) != getattr(Bound, name)]
     if ignored:
         raise InputError(
-            f"{', '.join(ignored)}: no effect without --max-quality-loss; the other aims read queries alone"
+            f"{', '.join(ignored)}: no effect without --max-quality-loss, because the other aims read only queries"
         )
 
 

@@ -63,7 +63,9 @@ def validate(options: ValidateOptions, reading: Reading) -> None:
         for leak in leaks[:5]:
             console.print(f"  similarity {leak.similarity:.2f}: {leak.prompt[:100]!r}", markup=False)
         if leaks:
-            raise InputError(f"{len(leaks)} leaked prompts; remove them, or split by prompt")
+            raise InputError(
+                f"{len(leaks)} prompts of {against} are in the data above as well; remove them, or split by prompt"
+            )
 
 
 @dataclass(frozen=True)

@@ -272,6 +272,6 @@ def check_report_folder(path: Path | None) -> None:
 
 
 def table_console() -> Console:
-    """A console for tables on stdout; where stdout is no terminal it is wide enough for every column."""
+    """A console for tables on stdout; where stdout is not a terminal it is wide enough for every column."""
     console = Console()
     return console if console.is_terminal else Console(width=_WIDTH)

@@ -20,7 +20,7 @@ def number(value: object, low: float = 0.0, high: float = 1.0) -> float:
     """A number within bounds, from a number, a boolean or text.
 
     Raises:
-        InputError: the value is no number from `low` to `high`; the message quotes it.
+        InputError: the value is not a number from `low` to `high`; the message quotes it.
     """
     if isinstance(value, bool):
         return float(value)
@@ -31,9 +31,9 @@ def number(value: object, low: float = 0.0, high: float = 1.0) -> float:
         try:
             value = float(text)
         except ValueError:
-            raise InputError(f"{_short(value)} is no number") from None
+            raise InputError(f"{_short(value)} is not a number") from None
     if not isinstance(value, (int, float)) or isinstance(value, complex):
-        raise InputError(f"{_short(value)} is no number")
+        raise InputError(f"{_short(value)} is not a number")
     if not (math.isfinite(value) and low <= value <= high):
         raise InputError(f"{value!r} is not from {low:g} to {high:g}")
     return float(value)
@@ -43,7 +43,7 @@ def winner_preference(winner: object, model_a: str, model_b: str) -> float:
     """The preference for a, from the winner: a side such as "model_a", the name of a model, or a tie.
 
     Raises:
-        InputError: the value names no winner.
+        InputError: the value does not name a winner.
     """
     if isinstance(winner, str):
         if winner == model_a:
@@ -57,7 +57,7 @@ def winner_preference(winner: object, model_a: str, model_b: str) -> float:
             return 0.0
         if side in _TIES:
             return 0.5
-    raise InputError(f"{_short(winner)} names no winner")
+    raise InputError(f"{_short(winner)} does not name a winner")
 
 
 def one_hot_preference(a: object, b: object, tie: object) -> float:
@@ -68,7 +68,7 @@ def one_hot_preference(a: object, b: object, tie: object) -> float:
     """
     values = [number(0 if value is None else value) for value in (a, b, tie)]
     if abs(sum(values) - 1) > 1e-3:
-        raise InputError(f"the three outcomes are {values}, which do not sum to 1")
+        raise InputError(f"the three outcomes {values} do not sum to 1")
     return values[0] + 0.5 * values[2]
 
 

@@ -288,7 +288,7 @@ class RecordParser:
                 score = number(value)
             except InputError as error:
                 if named is None and column not in self._wide:
-                    if isinstance(value, str):  # a column of text is no model's scores
+                    if isinstance(value, str):  # a column of text is not a model's scores
                         self._wide[column] = False
                         continue
                     raise fail(column, error, "a score from 0 to 1; name the models with --models") from error

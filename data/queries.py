@@ -114,13 +114,13 @@ def up_to_last_user_turn(conversation: Any) -> list[Any]:
         conversation: a list of messages, or such a list as JSON.
 
     Raises:
-        InputError: it is no conversation, or has no user turn.
+        InputError: it is not a conversation, or has no user turn.
     """
     if isinstance(conversation, str):
         conversation = json_list(conversation)
     if not isinstance(conversation, Sequence) or not conversation:
-        raise InputError("no conversation")
+        raise InputError("the conversation is empty or not a list; expected a list of messages")
     users = [i for i, turn in enumerate(conversation) if isinstance(turn, Mapping) and turn.get("role") == "user"]
     if not users:
-        raise InputError("no user turn in the conversation")
+        raise InputError("the conversation has no user turn; expected one or more")
     return list(conversation[: users[-1] + 1])

@@ -30,7 +30,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     if final.is_dir():
         raise InputError(f"{final} is a folder; expected the path of a file")
     if not final.parent.is_dir():
-        raise InputError(f"{final.parent} is no folder; expected a folder that is there")
+        raise InputError(f"{final.parent} is not a folder; expected an existing folder")
     handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp" + final.suffix, dir=final.parent)
     os.close(handle)
     staging = Path(name)

@@ -72,7 +72,7 @@ def evaluate(
         InputError: there is no router, the records say nothing about the models, or a price is out of range.
     """
     if not routers:
-        raise InputError("there is no router; expected one or more to evaluate")
+        raise InputError("no router was given; expected one or more to evaluate")
     first = next(iter(routers.values()))
     assumptions = Assumptions(
         strong=strong or first.strong,

@@ -15,7 +15,7 @@ from .limits import count_limit, ks_limit, mean_limit
 from .reference import Reference, Spread
 
 SIGNALS = ("score", "novelty", "vector", "unfamiliar")
-#: In credit scoring, a PSI from the first number on is called moderate, above the second large. This is no test.
+#: In credit scoring, a PSI from the first number on is called moderate, above the second large. This is not a test.
 PSI_LIMITS = (0.1, 0.25)
 
 Sums = npt.NDArray[np.float64]

@@ -147,7 +147,8 @@ class Moments:
             covariance
         ):
             raise InputError(
-                "vector of a reference: the covariance is not symmetric, or has negative eigenvalues; expected neither"
+                "vector of a reference: the covariance is not symmetric, or has negative eigenvalues; "
+                "expected a covariance matrix"
             )
         return cls(_count(content, "vector"), mean, covariance)
 
@@ -252,7 +253,7 @@ class Reference:
         """The reference from the output of `as_dict`.
 
         Raises:
-            InputError: the content is no reference; the message names the wrong part.
+            InputError: the content is not a reference; the message names the wrong part.
         """
         if not isinstance(content, Mapping) or "score" not in content:
             raise InputError(
@@ -265,7 +266,9 @@ class Reference:
             raise InputError(f"novelty_bound of a reference is {bound!r}; expected a number or null")
         novelties = None if novelty is None else Spread.from_dict(novelty, "novelty")
         if not isinstance(unfamiliar, int) or not 0 <= unfamiliar <= (novelties.n if novelties else 0):
-            raise InputError(f"unfamiliar of a reference is {unfamiliar!r}; expected a count among its novelties")
+            raise InputError(
+                f"unfamiliar of a reference is {unfamiliar!r}; expected a number from 0 to the number of novelties"
+            )
         return cls(
             scores=Spread.from_dict(content["score"], "score"),
             novelties=novelties,

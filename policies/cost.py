@@ -70,7 +70,9 @@ def check_all_priced(models: Sequence[Model]) -> None:
     """
     missing = [model.name for model in models if model.input_price is None or model.output_price is None]
     if missing:
-        raise InputError(f"no prices of {missing}; expected input_price and output_price, USD per million tokens")
+        raise InputError(
+            f"no prices are known for {missing}; expected input_price and output_price, USD per million tokens"
+        )
     check_prices(models)
 
 
@@ -213,7 +215,7 @@ def budget_threshold(
         InputError: there is no query, a price is missing, or the weak model alone exceeds the budget.
     """
     if not queries:
-        raise InputError("there is no query; expected one or more, on which the cost is measured")
+        raise InputError("no queries were given; expected one or more, to measure the cost on")
     pair = priced(router, (router.strong, router.weak), prices)
     costs = query_costs(pair, queries, output_tokens)
     return Threshold(threshold_within(router.score(queries), costs, usd, router.weak))

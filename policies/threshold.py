@@ -141,7 +141,7 @@ def policy_of(threshold: float | None, strong_share: float | None, guaranteed: b
         InputError: more than one option is given, or a value is out of range.
     """
     if sum((threshold is not None, strong_share is not None, guaranteed)) > 1:
-        raise InputError("got more than one of threshold, strong share and guaranteed; expected one of them at most")
+        raise InputError("got more than one of threshold, strong share and guaranteed; expected at most one of them")
     if guaranteed:
         return GuaranteedThreshold()
     if threshold is not None:

@@ -98,7 +98,7 @@ class Router(ABC):
         """
         names = tuple(model.name for model in pool)
         if len(set(names)) != len(names) or not names:
-            raise InputError(f"a pool needs distinct model names, got {list(names)}")
+            raise InputError(f"the pool has the models {list(names)}; expected distinct names, one or more")
         self.pool = tuple(pool)
         self.models = names
         self._index = {name: i for i, name in enumerate(names)}
@@ -151,7 +151,7 @@ class Router(ABC):
         try:
             return self._index[model]
         except KeyError:
-            raise InputError(f"model {model!r} is not in the pool; there are {list(self.models)}") from None
+            raise InputError(f"model {model!r} is not in the pool; expected one of {list(self.models)}") from None
 
     def win_rate(self, queries: Sequence[Query], model_a: str, model_b: str) -> Floats:
         """Predict the win rate of model_a over model_b, ties one half: float32 (n,) in [0, 1].

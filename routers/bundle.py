@@ -198,7 +198,9 @@ class Manifest:
             content.update(_SINCE_2)
         content["format_version"] = FORMAT_VERSION
         if set(content) != {item.name for item in fields(cls)}:
-            raise BundleCorruptError(f"{where}/{MANIFEST} has fields {sorted(content)}; not those of version {version}")
+            raise BundleCorruptError(
+                f"{where}/{MANIFEST} has the fields {sorted(content)}; expected those of version {version}"
+            )
         try:
             content["pool"] = tuple(Model(**model) for model in content["pool"])
             content["truncation"] = Truncation(**content["truncation"])
@@ -209,8 +211,8 @@ class Manifest:
             raise BundleCorruptError(f"{where}/{MANIFEST}: {error}") from error
         if not _is_guarantee(content["guarantee"]):
             raise BundleCorruptError(
-                f"{where}/{MANIFEST} has a guarantee that lacks a field, or a number in it is none; expected what "
-                "`routelearn calibrate` writes"
+                f"{where}/{MANIFEST} has a guarantee with a missing field, or with a value that is not a number; "
+                "expected a guarantee that `routelearn calibrate` wrote"
             )
         if content["link"] not in LINKS or not {MODEL, TOKENIZER} <= set(files):
             raise BundleCorruptError(

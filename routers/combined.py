@@ -28,7 +28,7 @@ def check_same_decision(first: Router, second: Router) -> None:
     for name in ("strong", "weak", "link"):
         ours, theirs = getattr(first, name), getattr(second, name)
         if ours != theirs:
-            raise InputError(f"{name} is {ours!r} in one router and {theirs!r} in another")
+            raise InputError(f"{name} is {ours!r} in one router and {theirs!r} in another; expected the same in both")
     if set(first.models) != set(second.models):
         raise InputError(f"one router has the pool {list(first.models)}, another {list(second.models)}")
 
@@ -188,7 +188,7 @@ class AverageRouter(Router):
             InputError: there is no router, the weights do not fit, or the routers score different decisions.
         """
         if not routers:
-            raise InputError("an average of no routers; expected one router or more")
+            raise InputError("no routers were given; expected one or more")
         raw = np.ones(len(routers)) if weights is None else np.asarray(weights, np.float64)
         if raw.shape != (len(routers),) or not (np.isfinite(raw).all() and (raw > 0).all()):
             raise InputError(f"weights are {weights}; expected {len(routers)} numbers above 0, one for each router")

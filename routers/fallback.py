@@ -63,7 +63,7 @@ class FallbackRouter(Router):
         timeout_s: float | None = None,
         novelty_bound: float | None = None,
     ) -> None:
-        """Take a loaded router, or load a bundle; a bundle that does not load is no error.
+        """Take a loaded router, or load a bundle; a bundle that does not load is not an error.
 
         Args:
             learned: a router, the path of a bundle, or None for rules alone.

@@ -104,9 +104,11 @@ def check_golden(
     except InferenceError as error:
         raise BundleCorruptError(f"{where}: the graph fails on the golden inputs: {error}") from error
     if results.shape != stored.shape:
-        raise GoldenScoreError(f"{where}: the graph gives golden {name} of shape {results.shape}, not {stored.shape}")
+        raise GoldenScoreError(f"{where}: golden {name} have the shape {results.shape}; expected {stored.shape}")
     if not np.isfinite(results).all():
-        raise GoldenScoreError(f"{where}: the graph gives golden {name} that are not finite numbers")
+        raise GoldenScoreError(f"{where}: golden {name} are not finite; expected finite numbers")
     difference = float(np.abs(results - stored).max())
     if not difference <= tolerance:
-        raise GoldenScoreError(f"{where}: golden {name} differ by {difference:.2g}, more than {tolerance:.2g}")
+        raise GoldenScoreError(
+            f"{where}: golden {name} differ from the stored ones by {difference:.2g}; expected at most {tolerance:.2g}"
+        )

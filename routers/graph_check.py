@@ -79,7 +79,7 @@ def _check_graph(graph: memoryview, count: _Count, depth: int) -> None:
 def _check_node(node: memoryview, count: _Count, depth: int) -> None:
     count.nodes += 1
     if count.nodes > MAX_NODES:
-        raise BundleCorruptError(f"model.onnx has more than {MAX_NODES:,} nodes")
+        raise BundleCorruptError(f"model.onnx has too many nodes; expected at most {MAX_NODES:,}")
     for number, value in _fields(node):
         if number == 7 and bytes(_message(value)).decode() not in DOMAINS:  # NodeProto.domain
             raise BundleCorruptError(f"model.onnx needs operators of {bytes(_message(value)).decode()!r}")
@@ -111,7 +111,9 @@ def _check_tensor(tensor: memoryview) -> None:
             raise BundleCorruptError("model.onnx keeps data in another file; expected all data in model.onnx")
     size = math.prod(dims)
     if min(dims, default=0) < 0 or size > 8 * len(tensor):  # an element takes a bit at least
-        raise BundleCorruptError(f"model.onnx claims a tensor of shape {dims} in {len(tensor)} bytes")
+        raise BundleCorruptError(
+            f"model.onnx has a tensor of shape {dims} in {len(tensor)} bytes; expected data for every element"
+        )
     shape = [n for n in numbers if n not in _NO_END] if kind == _INT64 and len(numbers) <= 8 else []
     if min(shape, default=0) > 0 and MAX_ELEMENTS < math.prod(shape) < UNALLOCATABLE:
         raise BundleCorruptError(f"model.onnx holds the shape {numbers}, of more than {MAX_ELEMENTS:,} elements")

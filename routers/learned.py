@@ -160,7 +160,7 @@ def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: Tokeniz
             logger.info("tokie cannot read this tokenizer (%s); using tokenizers", error)
     reference = HuggingFaceBackend(tokenizer_json, special_tokens)
     if not _golden_ids_match(reference, manifest):
-        raise GoldenScoreError("the tokenizer does not give the golden ids that this bundle was exported with")
+        raise GoldenScoreError("the tokenizer gives the golden queries other token ids than at export")
     return reference
 
 

@@ -88,7 +88,7 @@ def load_rules(path: str | Path = DEFAULT_RULES) -> RuleSet:
     unknown = set(content) - {"bias", "threshold", "rules"}
     table = content.get("rules")
     if unknown or not isinstance(table, dict) or not table:
-        raise InputError(f"{path} has {sorted(content)}; expected bias, threshold and a table of rules")
+        raise InputError(f"{path} has the keys {sorted(content)}; expected bias, threshold and a table of rules")
     return RuleSet(
         tuple(_rule(path, name, settings) for name, settings in table.items()),
         _number(path, "bias", content.get("bias", 0.0)),

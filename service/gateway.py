@@ -32,7 +32,7 @@ class Selection:
         reason: why this model is asked: the breaker's reason where a breaker changed the model, else the decision's.
         decision: what the router decided, in the pool's names.
         asked: the pool's name of the model to ask.
-        lease: number of the probe that this request is; None: the request is no probe. See `Choice`.
+        lease: number of the probe that this request is; None: the request is not a probe. See `Choice`.
 
     Example:
         >>> import asyncio, routelearn
@@ -119,7 +119,7 @@ class Gateway:
             )
         pool_names = {name: model for model, name in self._names.items()}
         if len(pool_names) != len(self._names):
-            raise InputError(f"models is {self._names}, with one name for two models; expected a name for each")
+            raise InputError(f"models is {self._names}; expected a different name for each model")
         self._pool_names = {**{model: model for model in self._names}, **pool_names}
         self.router = router
         self.availability = availability

@@ -139,7 +139,7 @@ class Config:
             value = getattr(self, name)
             if value != defaults[name]:
                 raise InputError(
-                    f"{name} is {value!r} and has no effect {reason}; expected {defaults[name]!r}, its default"
+                    f"{name} is {value!r}, but it has no effect {reason}; expected its default, {defaults[name]!r}"
                 )
 
 

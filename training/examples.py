@@ -195,7 +195,7 @@ def _check_informative(examples: Examples) -> None:
             winner = examples.models[pairs[0][0 if towards_first[0] > 0.5 else 1]]
             raise InputError(f"{winner!r} wins every preference record; expected wins of both models")
     if len(examples.models) < 2:
-        raise InputError(f"the records know one model, {list(examples.models)}; a router needs two")
+        raise InputError(f"the records name only one model, {list(examples.models)}; expected two or more")
 
 
 def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDArray[np.bool_]]:

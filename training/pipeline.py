@@ -139,11 +139,11 @@ def _check_pair(config: RouterConfig, names: Sequence[str]) -> None:
         if name is not None and name not in names:
             raise InputError(f"no record mentions {name!r}, the {role} model; expected one of {list(names)}")
     if len(names) < 2:
-        raise InputError(f"the records of the primary source know one model, {list(names)}; expected two or more")
+        raise InputError(f"the records of the primary source name only one model, {list(names)}; expected two or more")
     if len(names) > 2 and (config.strong is None or config.weak is None):
         raise InputError(
             f"strong is {config.strong!r} and weak is {config.weak!r}; name the strong and the weak model, "
-            f"since the records know more than two: {list(names)}"
+            f"because the records name more than two: {list(names)}"
         )
 
 

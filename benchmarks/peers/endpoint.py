@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         texts = [given] if isinstance(given, str) else given
         if not all(isinstance(text, str) for text in texts):
-            self._send(400, {"error": {"message": "input is no text or list of texts"}})
+            self._send(400, {"error": {"message": "input is not a text or list of texts"}})
             return
         as_base64 = request.get("encoding_format") == "base64"  # the client's default, and exact
         data = [

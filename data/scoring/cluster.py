@@ -47,7 +47,7 @@ def score_with_ray(
         The counts of all parts.
 
     Raises:
-        InputError: a source is no parquet file, the folder holds something else, or the cluster has too few CPUs.
+        InputError: a source is not a parquet file, the folder holds something else, or the cluster has too few CPUs.
         DataError: a row has no query, and bad rows are not skipped.
         MissingExtraError: Ray is not installed.
     """
@@ -56,7 +56,7 @@ def score_with_ray(
     files = expand([str(Path(source).resolve()) for source in sources])
     others = [file for file in files if not is_parquet(file)]
     if others:
-        raise InputError(f"{others[:5]} are read from their start; expected parquet files, whose parts Ray reads alone")
+        raise InputError(f"{others[:5]} can only be read from their start; expected parquet files")
     claim(folder, files, options, identity)
     result = ScoringResult()
 

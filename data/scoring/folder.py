@@ -218,7 +218,9 @@ def finished(folder: Path, part: Part) -> ScoringResult | None:
     try:
         content = json.loads(parquet.read_metadata(path).metadata[_METADATA])
     except Exception as error:  # pyarrow raises several unrelated classes
-        raise InputError(f"{path} is no part of this job ({error}); remove the file to score the part again") from error
+        raise InputError(
+            f"{path} is not part of this job ({error}); remove the file to score the part again"
+        ) from error
     return replace(ScoringResult(**content), reused=1)
 
 

@@ -68,7 +68,7 @@ def comparison(text: str) -> tuple[str, str, Any]:
     """Split "column == value" into column, operator and value. The value is read as JSON, or else taken as text.
 
     Raises:
-        InputError: the text is no comparison.
+        InputError: the text is not a comparison.
     """
     match = _COMPARISON.fullmatch(text)
     if match is None:

@@ -77,9 +77,13 @@ def gather_evidence(
         InputError: a router is needed, or joint escalation cannot use this one.
     """
     if joint and router is None:
-        raise InputError("joint needs a router, which says how good strong's answer will be; expected a router")
+        raise InputError(
+            "joint was set without a router; expected a router, which estimates the quality of strong's answer"
+        )
     if verifier.needs_prior and router is None:
-        raise InputError("the verifier was trained with a router's score; expected that router")
+        raise InputError(
+            "no router was given, but the verifier was trained with a router's score; expected that router"
+        )
     scores = None if router is None else router.win_rate(answered.queries, strong, weak).astype(np.float64)
     priors = None if router is None or not verifier.needs_prior else router.score(answered.queries).tolist()
     start = time.perf_counter()
@@ -88,7 +92,9 @@ def gather_evidence(
     confidence = verified
     if joint and router is not None:
         if router.link == "bradley-terry":
-            raise InputError("joint needs a router trained on scores; this one's quality is a win rate (bradley-terry)")
+            raise InputError(
+                "joint was set, but the router was trained on preferences; expected a router trained on scores"
+            )
         quality = router.quality(answered.queries)[:, router.index(strong)].astype(np.float64)
         confidence = joint_confidence(verified, quality)
     return Evidence(

@@ -150,7 +150,7 @@ def plan_cascade(
     if not 0 < target <= 1:
         raise InputError(f"target is {target}; expected a share of strong's mean score, above 0 and at most 1")
     if latencies and not {strong.name, weak.name} <= set(latencies):
-        raise InputError(f"latencies of {sorted(latencies)}; expected those of {strong.name!r} and {weak.name!r}")
+        raise InputError(f"latencies has {sorted(latencies)}; expected entries for {strong.name!r} and {weak.name!r}")
     answered = answered_queries(records, strong, weak, output_tokens)
     if not answered.strong_cost.any():
         raise InputError(f"{strong.name!r} costs nothing, so there is nothing to save; expected prices above 0")

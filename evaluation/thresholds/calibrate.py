@@ -180,7 +180,7 @@ def save_calibrated(source: str | Path, out: str | Path, calibration: ThresholdC
         The folder that was written.
 
     Raises:
-        InputError: ``out`` exists and is no bundle.
+        InputError: ``out`` exists and is not a bundle.
         BundleError: the source is damaged or was changed after its export.
     """
     manifest, contents = read_bundle(source)
@@ -200,7 +200,7 @@ def _calibration(
 
 def _scores(router: Router, queries: Sequence[Query]) -> npt.NDArray[np.floating]:
     if not queries:
-        raise InputError("there is no query; expected one or more of your queries, on which the threshold is measured")
+        raise InputError("no queries were given; expected one or more, to measure the threshold on")
     return router.score(queries)
 
 

@@ -36,7 +36,7 @@ class ThresholdRow:
         threshold: score at or above it goes to strong.
         strong_share: share of the queries that goes to strong.
         loss: mean loss against always-strong; None without labels.
-        interval: 95 % bootstrap interval of the loss at this threshold alone, which is no guarantee; None without
+        interval: 95 % bootstrap interval of the loss at this threshold alone, which is not a guarantee; None without
             labels.
         usd: USD for 1,000 queries; None without prices.
         chosen: whether this is the chosen threshold.

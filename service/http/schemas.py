@@ -261,7 +261,7 @@ def _path(steps: tuple[int | str, ...]) -> str:
 
 
 def _given(problem: ErrorDetails) -> str:
-    """What a request holds at the place of an error: its type, and a number itself where it is no query."""
+    """What a request holds at the place of an error: its type, and a number itself where it is not a query."""
     value = problem["input"]
     if problem["type"] in {"string_too_short", "string_too_long"}:
         return f"a string of {len(value)} characters"

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: The first version in which LiteLLM replies with what a post-call hook returns.
 LEAST_VERSION = (1, 81, 7)
 
-#: Settings of the request that must not reach the second call, which asks another model and is no stream.
+#: Settings of the request that must not reach the second call, which asks another model and is not a stream.
 _FIRST_CALL_ONLY = frozenset(
     {"model", "stream", "stream_options", "metadata", "litellm_metadata", "fallbacks", "user_api_key_dict"}
 )

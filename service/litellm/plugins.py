@@ -124,7 +124,7 @@ class ClassifierPlugin(_SharedPlugin):
             InputError: no tier begins at 0.
         """
         if tiers is not None and min(tiers.values(), default=1.0) != 0:
-            raise InputError(f"tiers is {dict(tiers)}; expected a tier that begins at score 0, and none below")
+            raise InputError(f"tiers is {dict(tiers)}; expected one tier with the lowest score 0, and no lower scores")
         self._gateway = gateway
         self._tiers = sorted(tiers.items(), key=lambda tier: -tier[1]) if tiers else None
 

@@ -176,7 +176,7 @@ def test_an_estimator_that_will_not_stop_asks_nobody_when_the_request_is_over() 
         await asyncio.sleep(0.05)
 
     asyncio.run(leave())
-    assert stubborn.refused == "the request is over"
+    assert stubborn.refused == "the request has ended"
     assert weak.asked == ["hi"]
 
 

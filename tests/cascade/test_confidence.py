@@ -253,7 +253,7 @@ def test_failed_samples_are_left_out() -> None:
 
 
 def test_when_every_sample_fails_there_is_no_confidence() -> None:
-    with pytest.raises(InferenceError, match="none of 2 further samples came: down"):
+    with pytest.raises(InferenceError, match="none of 2 further samples succeeded: down"):
         estimate(SelfConsistency(3), Model(RuntimeError("down"), RuntimeError("down")))
 
 

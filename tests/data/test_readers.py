@@ -155,9 +155,9 @@ def test_columns_models_and_splits_can_be_mapped(tmp_path: Path) -> None:
 
 BAD = [
     ({**BATTLE, "preference": 1.5}, "preference", "1.5 is not from 0 to 1"),
-    ({**BATTLE, "preference": "maybe"}, "preference", "is no number"),
+    ({**BATTLE, "preference": "maybe"}, "preference", "is not a number"),
     ({**BATTLE, "preference": None}, "preference", "missing"),
-    ({**BATTLE, "winner": "z"}, "winner", "names no winner"),
+    ({**BATTLE, "winner": "z"}, "winner", "does not name a winner"),
     ({**BATTLE, "preference": 1, "model_b": "x"}, "model_b", "model_a too"),
     ({**BATTLE, "preference": 1, "model_a": ""}, "model_a", "name of a model"),
     ({**BATTLE, "preference": 1, "prompt": None}, "prompt", "missing"),
@@ -166,7 +166,7 @@ BAD = [
     ({**BATTLE, "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}, "winner_model_a", "do not sum to 1"),
     ({**BATTLE, "strong": "z", "strong_win": 0}, "strong", "'z'"),
     ({**ANSWER, "score": 2}, "score", "2 is not from 0 to 1"),
-    ({**ANSWER, "score": float("nan")}, "score", "None is no number"),
+    ({**ANSWER, "score": float("nan")}, "score", "None is not a number"),
     ({**ANSWER, "cost_usd": -1}, "cost_usd", "not from 0"),
     ({**ANSWER, "messages": "[{"}, "messages", "not JSON"),
     ({**ANSWER, "messages": [{"role": "user"}]}, "messages", "content"),

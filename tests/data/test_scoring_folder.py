@@ -201,7 +201,7 @@ def test_parts_of_two_jobs_never_mix(job: Job, big: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="thesis"):
         job(big, out="full")
     (tmp_path / "out" / "0000-00001.parquet").write_bytes(b"not what was written")
-    with pytest.raises(InputError, match=r"0000-00001\.parquet is no part of this job"):
+    with pytest.raises(InputError, match=r"0000-00001\.parquet is not part of this job"):
         job(big)
 
 

@@ -137,7 +137,7 @@ def test_records_become_costs_by_prices_and_tokens_unless_they_say_themselves() 
 
 def test_no_prices_and_no_responses_are_named() -> None:
     records = [PerformanceRecord("q", "weak", 0.0), PerformanceRecord("q", "strong", 1.0)]
-    with pytest.raises(InputError, match=r"no prices of \['strong'\]"):
+    with pytest.raises(InputError, match=r"no prices are known for \['strong'\]"):
         answered_queries(records, Model("strong"), WEAK)
     with pytest.raises(InputError, match="no query has a response of 'weak'"):
         answered_queries(records, STRONG, WEAK)
@@ -269,7 +269,7 @@ def test_what_cannot_be_planned_is_refused() -> None:
         planned(records, strong=WEAK)
     with pytest.raises(InputError, match="bradley-terry"):
         planned(records, router=KnownRouter("bradley-terry"), joint=True)
-    with pytest.raises(InputError, match="needs a router"):
+    with pytest.raises(InputError, match="joint was set without a router"):
         planned(records, router=None, joint=True)
     free = planned(answered(200, sharp=True), weak=Model("weak", 0.0, 0.0))  # self-hosted
     assert free.break_even == pytest.approx(1.0)

@@ -29,7 +29,7 @@ CHAT = (
 )
 #: Query and its tokens by hand: one for each four characters of the transcript, rounded up.
 TOKENS: dict[str, tuple[Query, int]] = {
-    "a prompt whose length is no multiple of four": ("abcde", 2),
+    "a prompt whose length is not a multiple of four": ("abcde", 2),
     "an empty prompt": ("", 0),
     "a long prompt": ("word " * 400, 500),
     "a chat with a long system prompt": (
@@ -105,5 +105,5 @@ def test_a_measured_cost_wins_over_prices_and_tokens() -> None:
 def test_a_model_without_a_price_has_no_cost() -> None:
     assert call_cost(Model("m", 1.0), 10, 10) is None
     assert call_cost(Model("m", None, 1.0), 10, 10) is None
-    with pytest.raises(InputError, match=r"no prices of \['m'\]"):
+    with pytest.raises(InputError, match=r"no prices are known for \['m'\]"):
         query_costs([STRONG, Model("m", 1.0)], ["x"], 10)

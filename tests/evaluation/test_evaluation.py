@@ -66,7 +66,7 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(report: Report) -> 
 
 
 def test_no_router_is_an_input_error(tested: list[PerformanceRecord]) -> None:
-    with pytest.raises(InputError, match="there is no router"):
+    with pytest.raises(InputError, match="no router was given"):
         evaluate({}, tested)
 
 

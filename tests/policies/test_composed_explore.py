@@ -30,7 +30,7 @@ def decided(policy: Explore, times: int = MANY) -> list[Decision]:
     [
         ((), {"large": 0.8 + 0.1, "small": 0.1}),
         (NAMES, {"large": 0.8 + 0.2 / 3, "medium": 0.2 / 3, "small": 0.2 / 3}),
-        (("medium", "small"), {"large": 0.8, "medium": 0.1, "small": 0.1}),  # the policy's choice is no candidate
+        (("medium", "small"), {"large": 0.8, "medium": 0.1, "small": 0.1}),  # the policy's choice is not a candidate
     ],
 )
 def test_frequencies_match_the_recorded_propensities(candidates: tuple[str, ...], expected: dict[str, float]) -> None:

@@ -55,7 +55,7 @@ def test_a_budget_below_always_weak_is_refused_with_its_cost() -> None:
 
 def test_models_without_a_price_are_named() -> None:
     router = TableRouter([[0.5, 0.5]], [Model("a", 1.0), Model("b")])
-    with pytest.raises(InputError, match=r"no prices of \['a', 'b'\]"):
+    with pytest.raises(InputError, match=r"no prices are known for \['a', 'b'\]"):
         router.route("0", CostPerThousand(1.0, **TOKENS))
 
 
@@ -107,5 +107,5 @@ def test_a_measured_budget_counts_long_queries_that_go_to_strong() -> None:
 
 
 def test_a_measured_budget_needs_queries() -> None:
-    with pytest.raises(InputError, match="there is no query"):
+    with pytest.raises(InputError, match="no queries were given"):
         budget_threshold(random_router(), [], 5.0)

@@ -83,7 +83,7 @@ def test_the_length_of_a_query_comes_from_its_context() -> None:
 
 def test_models_without_a_price_are_named_only_where_cost_counts() -> None:
     router = TableRouter([[0.9, 0.5, 0.2]], [Model("large", 1.0, 2.0), Model("medium"), Model("small", 1.0)])
-    with pytest.raises(InputError, match=r"no prices of \['medium', 'small'\]"):
+    with pytest.raises(InputError, match=r"no prices are known for \['medium', 'small'\]"):
         router.route("0", Objective(cost_weight=1))
     assert router.route("0", Objective()).model == "large"
 

@@ -188,7 +188,7 @@ def test_a_wrong_golden_score_is_refused(copy: Path) -> None:
 def test_wrong_golden_ids_are_refused(copy: Path) -> None:
     manifest, _ = read_bundle(copy)
     rewrite(copy, golden=[replace(item, ids=[*item.ids, 5]) for item in manifest.golden])
-    with pytest.raises(GoldenScoreError, match="golden ids"):
+    with pytest.raises(GoldenScoreError, match="other token ids"):
         load(copy)
 
 

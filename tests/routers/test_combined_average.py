@@ -64,7 +64,7 @@ def test_without_queries_a_share_is_refused_rather_than_guessed() -> None:
 @pytest.mark.parametrize(
     ("routers", "weights", "problem"),
     [
-        ([], None, "expected one router or more"),
+        ([], None, "no routers were given; expected one or more"),
         ([Powers(1)], [1, 2], "expected 1 numbers above 0"),
         ([Powers(1), Powers(1)], [1, 0], "above 0"),
         ([Powers(1), Powers(1)], [1, float("nan")], "above 0"),

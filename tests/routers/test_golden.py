@@ -83,7 +83,7 @@ def test_a_verifier_with_other_golden_scores_or_ids_is_refused(verifier_bundle: 
     with pytest.raises(GoldenScoreError, match="golden confidences differ"):
         load_verifier(changed(verifier_bundle, tmp_path / "scores", worse))
     (tmp_path / "ids").mkdir()
-    with pytest.raises(GoldenScoreError, match="golden ids"):
+    with pytest.raises(GoldenScoreError, match="other token ids"):
         load_verifier(changed(verifier_bundle, tmp_path / "ids", lambda golden: replace(golden, ids=[*golden.ids, 5])))
 
 

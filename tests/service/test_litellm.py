@@ -352,7 +352,7 @@ def test_a_classifier_that_fails_names_the_highest_tier(gateway: Gateway, monkey
 
 
 def test_tiers_must_cover_every_score(gateway: Gateway) -> None:
-    with pytest.raises(InputError, match="begins at score 0"):
+    with pytest.raises(InputError, match="expected one tier with the lowest score 0"):
         ClassifierPlugin(gateway, {"high": 0.5})
 
 

@@ -123,14 +123,22 @@ def test_every_setting_is_read_by_its_recipe(recipe: str, config: type[Config]) 
             "strong and weak are both 'a'; expected two different",
         ),
         (MatrixFactorizationConfig, {"models": ("a", "b"), "weak": "c"}, "weak is 'c'; expected one of the models"),
-        (MatrixFactorizationConfig, {"l2": 1.0, "path_steps": 9}, "path_steps is 9 and has no effect when l2 is given"),
+        (
+            MatrixFactorizationConfig,
+            {"l2": 1.0, "path_steps": 9},
+            "path_steps is 9, but it has no effect when l2 is given",
+        ),
         (MatrixFactorizationConfig, {"l2": 1.0, "patience": 9}, "patience is 9 .* expected 3, its default"),
         (
             VerifierConfig,
             {"query_tokens": 250},
             "query_tokens is 250; expected fewer than 248, since max_tokens is 256",
         ),
-        (SimilarityConfig, {"tiers": 9}, "tiers is 9 and has no effect with the method 'kernel'; expected 10"),
+        (
+            SimilarityConfig,
+            {"tiers": 9},
+            "tiers is 9, but it has no effect with the method 'kernel'; expected its default, 10",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_or_do_nothing_are_refused(

@@ -35,7 +35,7 @@ def test_a_table_that_does_not_fit_its_tokenizer_is_refused(tiny_encoder: Path, 
     model = StaticModel.from_pretrained(tiny_encoder)
     model.tokenizer.add_tokens([AddedToken("<extra>")])
     model.save_pretrained(tmp_path / "extra")
-    with pytest.raises(InputError, match="no sound model2vec model"):
+    with pytest.raises(InputError, match="cannot be read as a model2vec model"):
         static_encoder(tmp_path / "extra")
 
 

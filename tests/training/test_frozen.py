@@ -101,7 +101,7 @@ def test_a_file_that_holds_no_vectors_is_a_clear_error(tmp_path: Path) -> None:
     file = tmp_path / "notes.npz"
     for content in (b"no zip", b""):
         file.write_bytes(content)
-        with pytest.raises(InputError, match=r"notes\.npz is no file of vectors"):
+        with pytest.raises(InputError, match=r"notes\.npz is not a file of vectors"):
             cached_vectors(file, torch.nn.Linear(2, 2), [np.ones(3, np.int32)], lambda ids: unit(len(ids), 4))
         assert file.read_bytes() == content
 

@@ -172,7 +172,7 @@ def test_the_size_of_the_weights_does_not_matter() -> None:
 
 
 def test_an_unknown_model_is_named_with_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"no record has a response of \['typo'\]; there are \['m'\]"):
+    with pytest.raises(InputError, match=r"no record has a response of \['typo'\]; expected models among \['m'\]"):
         judged_answers([PerformanceRecord("q", "m", 1.0, response="a")], ["m", "typo"], 0.5)
 
 

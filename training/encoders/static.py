@@ -159,7 +159,7 @@ def _static_table(folder: Path, is_static: bool, dimensions: int) -> tuple[npt.N
         try:
             model = require("model2vec", "train").StaticModel.from_pretrained(str(folder))
         except (ValueError, KeyError, OSError) as error:
-            raise InputError(f"encoder folder {folder} is no sound model2vec model: {error}") from error
+            raise InputError(f"encoder folder {folder} cannot be read as a model2vec model: {error}") from error
     else:
         distill: Any = require("model2vec.distill", "train").distill
         logger.info("distilling %s to %d dimensions (once; then cached)", folder, dimensions)

@@ -106,7 +106,8 @@ def load_transformer(
             if layers is not None:
                 if layers > config.num_hidden_layers:
                     raise InputError(
-                        f"layers is {layers}; {source} has {config.num_hidden_layers}, expected at most so many"
+                        f"layers is {layers}; expected at most {config.num_hidden_layers}, the number of layers "
+                        f"of {source}"
                     )
                 config.num_hidden_layers = layers  # the weights of the other layers are not read
             model = transformers.AutoModel.from_pretrained(str(folder), config=config, dtype=torch.float32)

@@ -77,7 +77,7 @@ def torch_quality(network: nn.Module, tokenizer_json: bytes, truncation: Truncat
 
 def quantised_network(network: nn.Module, ids: Sequence[TokenIds]) -> nn.Module:
     """The network in int8, calibrated on the first of the training queries, whose token ids are given."""
-    # One query at a time, because padding is no input of the calibration queries.
+    # One query at a time, because padding is not an input of the calibration queries.
     calibration = [padded([row]) for row in ids[:CALIBRATION_QUERIES]]
     return quantised(network, lambda module: [module(*one) for one in calibration])
 

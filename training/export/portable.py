@@ -47,7 +47,7 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
     """
     final = Path(out)
     if final.exists():
-        raise InputError(f"{final} is there already; expected a folder that does not exist yet")
+        raise InputError(f"{final} already exists; expected the path of a new folder")
     manifest, contents = read_bundle(bundle)
     if manifest.kind == VERIFIER:
         raise InputError(f"{bundle} is a verifier; expected a router")

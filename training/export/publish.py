@@ -45,7 +45,7 @@ def publish(
 
     Raises:
         ExportError: the graph does not reproduce the network.
-        InputError: the path exists and is no bundle.
+        InputError: the path exists and is not a bundle.
     """
     backend = HuggingFaceBackend(tokenizer_json, manifest.truncation.special_tokens)
     session = Session(

@@ -176,7 +176,7 @@ def stored_arrays(model: bytes) -> dict[str, Any]:
 
 
 def _strip(model: Any) -> None:
-    """Remove what is no part of the computation: stack traces with paths of this machine, and unused constants."""
+    """Remove what is not part of the computation: stack traces with paths of this machine, and unused constants."""
     model.doc_string = ""
     del model.metadata_props[:]
     used = {name for node in model.graph.node for name in node.input}

@@ -32,7 +32,7 @@ def cached_vectors(
         The vectors of all queries, float32 (n, d).
 
     Raises:
-        InputError: the file is no file of vectors, or it holds those of another network.
+        InputError: the file is not a file of vectors, or it holds those of another network.
     """
     if path is None:
         return compute(ids)
@@ -64,7 +64,7 @@ def read_vectors(path: Path, network: nn.Module) -> dict[bytes, npt.NDArray[np.f
         Vectors (d,) by the sha256 of their token ids; empty where there is no file.
 
     Raises:
-        InputError: the file is no file of vectors, or it holds those of another network.
+        InputError: the file is not a file of vectors, or it holds those of another network.
     """
     if not path.exists():
         return {}
@@ -73,7 +73,7 @@ def read_vectors(path: Path, network: nn.Module) -> dict[bytes, npt.NDArray[np.f
             owner, keys, vectors = str(file["fingerprint"]), file["keys"], file["vectors"]
     except (ValueError, KeyError, EOFError, OSError, BadZipFile) as error:
         raise InputError(
-            f"{path} is no file of vectors ({error}); expected an .npz file of an earlier training, or a new name"
+            f"{path} is not a file of vectors ({error}); expected an .npz file of an earlier training, or a new name"
         ) from error
     if owner != _fingerprint(network):
         raise InputError(

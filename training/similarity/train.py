@@ -84,7 +84,9 @@ def check_similarity(
 def _plan(records: Sequence[Record], out: str | Path, config: SimilarityConfig, pool: Sequence[Model]) -> Plan:
     plan = plan_static_training(records, out, config, pool, kind=KINDS[config.method])
     if config.method == "bradley-terry" and not len(plan.examples.preferences):
-        raise InputError("the method 'bradley-terry' needs preference records; there are none: use 'kernel'")
+        raise InputError(
+            "the method 'bradley-terry' needs preference records, but none were given; use the method 'kernel'"
+        )
     return plan
 
 

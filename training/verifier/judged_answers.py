@@ -89,7 +89,8 @@ def judged_answers(records: Sequence[Record], models: Sequence[str] | None, good
     missing = sorted(set(models or ()) - {answer.model for answer in judged})
     if missing:
         raise InputError(
-            f"no record has a response of {missing}; there are {sorted({answer.model for answer in judged})}"
+            f"no record has a response of {missing}; expected models among "
+            f"{sorted({answer.model for answer in judged})}"
         )
     return judged
 

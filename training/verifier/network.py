@@ -65,7 +65,7 @@ class VerifierNetwork(nn.Module):
 
 def quantised_verifier(network: VerifierNetwork, calibration: Pairs) -> nn.Module:
     """The network in int8, calibrated on some pairs."""
-    # One pair at a time, because padding is no input of the calibration pairs.
+    # One pair at a time, because padding is not an input of the calibration pairs.
     inputs = [
         (*padded([ids]), row)
         for ids, row in zip(calibration.ids, torch.from_numpy(calibration.features).split(1), strict=True)
