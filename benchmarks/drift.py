@@ -105,8 +105,8 @@ def stable(router: LearnedRouter, arena_queries: Watched) -> list[str]:
             drawn += bool(replay(router, arena_queries.rows(random.integers(0, n, LONG))))
     return [
         f"No shift: {first_twenty} of 20 and {shuffled} of {SHUFFLES} shuffled replays of all {n} arena test prompts "
-        f"raised any alarm; of {LONG:,} drawn with replacement, {drawn} of 20 (the same {n} prompts again and again: "
-        "where they differ from the reference by chance, that adds up).",
+        f"raised any alarm; of {LONG:,} drawn with replacement, {drawn} of 20 (these repeat the same {n} "
+        "prompts, so a chance difference from the reference does not average out).",
     ]
 
 
@@ -130,7 +130,7 @@ def main() -> None:
         cells = shifted(router, arena_queries, Watched.of(router, routellm(name)), share)
         table.append(f"| {label} | " + " | ".join(cells) + " |")
     lines = [
-        f"mf trained on arena battles; window 500, looked at every 50 queries, at most 1 % false alarms within 10,000; "
+        f"mf trained on arena battles; window 500, tested every 50 queries, at most 1 % false alarms within 10,000; "
         f"{SHUFFLES} shuffles; {BEFORE} arena test prompts, then 1,000 queries.",
         "",
         *table,

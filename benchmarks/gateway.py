@@ -239,8 +239,8 @@ def main() -> None:
         "",
         *costs,
         "",
-        f"The proxy's event loop, {CONCURRENCY} clients at a time. What LiteLLM itself holds up is in both of the "
-        "first rows.",
+        f"The proxy's event loop, {CONCURRENCY} clients at a time. The first two rows include the delays that "
+        "LiteLLM itself causes.",
         "",
         *blocked,
     ]

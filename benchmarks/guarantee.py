@@ -172,12 +172,12 @@ def main() -> None:
     text = [
         f"{STRONG} over {WEAK}; loss: points of accuracy below always-{STRONG}. {SPLITS} random splits, "
         f"{CALIBRATE:.0%} of the prompts to calibrate, the rest to test; confidence {1 - DELTA:.0%}. The routers never "
-        "saw the questions. A cell: share of the splits whose loss on the test part exceeds the largest loss "
-        f"({ALLOWED:.1%} is within sampling error of {DELTA:.0%}); share of the test queries that strong is spared, "
-        "mean over the splits. In hindsight: what a threshold that knows every label saves. betting (the default) and "
-        "clopper-pearson are the methods of `calibrate`; clopper-pearson and hoeffding-bentkus do not count gains, "
-        "hoeffding-bentkus, signed, does, over a range of 2; the normal approximation is not a bound for small samples "
-        "and rare losses, and shows what one could at most hope for.",
+        "saw the questions. Each cell has two numbers: the share of the splits whose loss on the test part exceeds the "
+        f"largest loss ({ALLOWED:.1%} is within sampling error of {DELTA:.0%}), and the mean share of the test queries "
+        "that need no strong call. In hindsight: the threshold that is best when every label is known. betting (the "
+        "default) and clopper-pearson are the methods of `calibrate`. clopper-pearson and hoeffding-bentkus ignore "
+        "queries on which weak is better; hoeffding-bentkus, signed, counts them as negative losses. The normal "
+        "approximation is not a valid bound for small samples and rare losses; it is shown as an optimistic limit.",
         "",
         *comparison(routers),
         "",

@@ -124,13 +124,15 @@ def lines(setting: str, rows: list[dict[str, Any]]) -> list[str]:
             d for row in rows for d in row["differences"] if (d["router"], d["other"]) == (one["router"], one["other"])
         ]
         each = ", ".join(f"{d['apgr']:+.3f} ({d['interval'][0]:+.3f} to {d['interval'][1]:+.3f})" for d in same)
-        text.append(f"- {one['router']} less {one['other']}: {np.mean([d['apgr'] for d in same]):+.4f} (each {each})")
+        text.append(
+            f"- {one['router']} minus {one['other']}: {np.mean([d['apgr'] for d in same]):+.4f} (one by one: {each})"
+        )
     quantised = [row["int8"]["bert-int8"] for row in rows if row["int8"].get("bert-int8")]
     if quantised:
         text += [
             "",
-            f"bert-int8: {np.mean([q['flips'] for q in quantised]):.2%} of the decisions turn against "
-            f"float32 (at most {max(q['flips'] for q in quantised):.2%} of one router).",
+            f"bert-int8: {np.mean([q['flips'] for q in quantised]):.2%} of the decisions differ from those "
+            f"of float32 (at most {max(q['flips'] for q in quantised):.2%} of one router).",
         ]
     return [*text, ""]
 
@@ -172,9 +174,9 @@ def main() -> None:
     more = larger(arguments.encoder)
     ROUTERS.update(more)
     head = [
-        f"{STRONG} over {WEAK}; APGR as RouteLLM defines it, whose best published figure is {PUBLISHED} (trained on "
-        "battles and a judge, not on MMLU questions). Near copies of training questions are not tested on. kNN and "
-        "k-means see the same vectors as mf and similarity.",
+        f"{STRONG} over {WEAK}; APGR as RouteLLM defines it. RouteLLM's best published figure, {PUBLISHED}, is "
+        "in domain as well: that router was trained on battles and MMLU labels. Near copies of training questions are "
+        "left out of the test questions. kNN and k-means use the same vectors as mf and similarity.",
         "",
     ]
     for setting in arguments.settings:

@@ -193,7 +193,10 @@ def lines(rows: list[Row]) -> list[str]:
     found: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         found[row["setting"], row["package"], row["algorithm"]].append(row)
-    text = ["The same records, splits and static vectors for all; see the command's own text for the terms.", ""]
+    text = [
+        "All routers get the same records, splits and static vectors; the docstring of the script has the conditions.",
+        "",
+    ]
     broken = []
     for setting, title in SETTINGS.items():
         text += [
