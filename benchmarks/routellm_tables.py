@@ -243,9 +243,8 @@ def main() -> None:
     short = dict(zip(sources, ("arena", "arena-alpaca"), strict=True))
     lines = [
         f"{STRONG} over {WEAK}; metrics and decontamination are RouteLLM's; every router is an exported bundle. "
-        "Intervals are 95 % bootstrap over questions. RouteLLM's published rows are shown only where its "
-        "routers were trained on arena battles alone, as ours were. Its rows with judge data (some 120,000 prompts "
-        "answered by both models) have no counterpart here.",
+        "Intervals are 95 % bootstrap over questions. RouteLLM's judge data (some 120,000 prompts answered by "
+        "both models) is not public in the sources used here; its published rows are for orientation.",
         "",
     ]
     trained = {source: [name for name in names if source != "arena" or name not in SLOW] for source in sources}

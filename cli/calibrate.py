@@ -30,9 +30,10 @@ class Aim(Options):
 
     Attributes:
         strong_share: Send this share of your queries to strong, from 0 to 1.
-        usd_per_thousand: Spend at most this many USD on a thousand of your queries. Needs prices.
-        max_quality_loss: Lose at most this much quality against sending every query to strong, and spend as little as
-            possible. Quality lies between 0 and 1: 0.02 is two points of a hundred. Needs records instead of queries.
+        usd_per_thousand: Spend at most this many USD per thousand of your queries. Needs prices.
+        max_quality_loss: Largest loss of quality compared with sending every query to strong; the cheapest threshold
+            within it is chosen. Quality lies between 0 and 1, so 0.02 is two percentage points. Needs records instead
+            of queries.
     """
 
     HEADING: ClassVar[str] = "What to aim at: give one"
@@ -62,7 +63,7 @@ class Bound(Options):
 
     Attributes:
         confidence: Probability, between 0 and 1, that the bound on the loss of quality holds.
-        method: How the bound is computed. betting suits all scores; clopper-pearson suits scores of 0 and 1 alone.
+        method: How the bound is computed. betting suits all scores; clopper-pearson suits only scores of 0 and 1.
     """
 
     HEADING: ClassVar[str] = "Guaranteed quality"
@@ -77,7 +78,7 @@ class CalibrateOptions(Options):
 
     Attributes:
         router: Folder of a router's bundle.
-        data: Files or hub ids of your queries; with --max-quality-loss of records, which hold scores or preferences.
+        data: Files or hub ids of your queries. With --max-quality-loss they must be records with scores or preferences.
             Can be repeated.
         output: Folder of the bundle to write.
         write: Replace the bundle itself.

@@ -33,24 +33,24 @@ class CascadePlanOptions(Options):
     Attributes:
         verifier: Folder of the verifier's bundle.
         router: Folder of a router's bundle, to compare the cascade with routing and with both together.
-        target: Quality to reach, as a share of the strong model's mean score: above 0, to 1.
-        joint: Escalate by the gain in quality that is expected from the strong model, instead of by the verifier's
-            confidence alone. Needs --router.
+        target: Quality to reach, as a share of the strong model's mean score: above 0 and at most 1.
+        joint: Escalate when the strong model is expected to improve the answer, instead of by the verifier's confidence
+            alone. Needs --router.
         data: Files or hub ids of records with scores of both models and responses of the weak one. Neither verifier nor
             router may be trained on them. Can be repeated.
-        train: Files or hub ids that verifier and router were trained on. Prompts that stand there are refused in
-            --data. Can be repeated.
+        train: Files or hub ids that verifier and router were trained on. The command fails if a prompt of --data is in
+            them. Can be repeated.
         prices: JSON or TOML file with name, input_price and output_price of both models, in USD per million tokens.
-        strong: The strong model. Without it: the router's, or else the verifier's.
-        weak: The weak model. Without it: the verifier's, or else the router's.
-        output_tokens: Length in tokens of the strong model's answers, where the data holds none. Without it: the length
-            of the weak model's answers.
+        strong: The strong model. The default is the router's strong model, or else the verifier's.
+        weak: The weak model. The default is the verifier's weak model, or else the router's.
+        output_tokens: Length, in tokens, of the strong model's answers for queries where the data does not hold one.
+            The default is the length of the weak model's answer.
         verifier_usd_per_hour: Price in USD of an hour of the machine that runs the verifier.
         latency: Median and 95th percentile of a model's latency in seconds, as in --latency small=0.8/2.5. Give both
             models, to see how long an escalated user waits.
-        max_latency: Longest 95th percentile of the latency that an escalated user may see, in seconds.
-        bootstrap: Resamples from which the 95 % intervals come.
-        seed: Seed of all that is drawn at random: the same seed, the same figures.
+        max_latency: Largest acceptable 95th percentile of the latency of escalated requests, in seconds.
+        bootstrap: Number of bootstrap resamples for the 95 % intervals.
+        seed: Random seed: the same seed gives the same figures.
         output: Folder for the report: plan.html and plan.json.
     """
 

@@ -37,7 +37,7 @@ class ValidateOptions(Options):
 
     Attributes:
         files: Files or hub ids of records.
-        against: Fail when prompts of this file also stand in FILES, so that it can be a test.
+        against: Evaluation records. The command fails if a prompt of this file is also in FILES.
     """
 
     files: Annotated[list[str], Flag(is_argument=True)]
@@ -47,7 +47,7 @@ class ValidateOptions(Options):
 @app.command()
 @with_flags
 def validate(options: ValidateOptions, reading: Reading) -> None:
-    """Read every row of your data, and say what is there. A row that cannot be read is named: file, row and column.
+    """Read every row of your data, and report what it holds. An error names the file, row and column.
 
     Example: routelearn data validate battles.parquet --map prompt=question --against eval.jsonl
     """
@@ -59,12 +59,13 @@ def validate(options: ValidateOptions, reading: Reading) -> None:
         _describe(console, result)
     if options.against is not None:
         leaks = find_leaks(records, _read(options.against, reading.options()).records)
-        console.print(f"{len(leaks)} prompts of {options.against} also stand in the data above")
+        console.print(f"{len(leaks)} prompts of {options.against} are also in the data above")
         for leak in leaks[:5]:
             console.print(f"  similarity {leak.similarity:.2f}: {leak.prompt[:100]!r}", markup=False)
         if leaks:
             raise InputError(
-                f"{len(leaks)} prompts of {against} are in the data above as well; remove them, or split by prompt"
+                f"{len(leaks)} prompts of {options.against} are in the data above as well; remove them, or split "
+                "by prompt"
             )
 
 
@@ -113,7 +114,7 @@ class ConvertOptions(Options):
 @app.command()
 @with_flags
 def convert(options: ConvertOptions, reading: Reading) -> None:
-    """Write tables of any readable form as one table with a record a row: parquet, jsonl or csv, by the suffix.
+    """Convert tables of any readable format to one table with one record per row: parquet, jsonl or csv.
 
     Example: routelearn data convert wide.csv more.jsonl records.parquet --dedupe
     """

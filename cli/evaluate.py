@@ -40,11 +40,12 @@ class EvaluateOptions(Options):
     Attributes:
         routers: Folders of the bundles to compare.
         data: Files or hub ids of test records. Can be repeated.
-        strong: The strong model. Without it: that of the first bundle.
-        weak: The weak model. Without it: that of the first bundle.
-        first_turn: Decide from the first user turn of a chat; the scores of all turns count. MT-Bench is measured so.
-        bootstrap: Resamples from which the 95 % intervals come.
-        seed: Seed of all that is drawn at random: the same seed, the same figures.
+        strong: The strong model. The default is the strong model of the first bundle.
+        weak: The weak model. The default is the weak model of the first bundle.
+        first_turn: Route each chat by its first user turn, and count the scores of all its turns, as is usual for
+            MT-Bench.
+        bootstrap: Number of bootstrap resamples for the 95 % intervals.
+        seed: Random seed: the same seed gives the same figures.
         output: Folder for the report: report.html and report.json.
     """
 

@@ -23,7 +23,7 @@ class ExtendOptions(Options):
         router: Folder of a bundle that train similarity wrote.
         data: Files or hub ids of new records. Can be repeated.
         pool: JSON or TOML file with name, input_price and output_price of each new model, in USD per million tokens.
-        out: Folder of the extended bundle. Without it: the bundle itself is replaced.
+        out: Folder of the extended bundle. By default the bundle itself is replaced.
     """
 
     router: Annotated[Path, Flag(is_argument=True)]

@@ -62,12 +62,12 @@ class Reading(QueryReading):
 
     Attributes:
         alias: Rename a model, as in --alias gpt4_1106_preview=gpt-4-1106-preview. Can be repeated.
-        kind: What a row is: a preference between two models, the performance of one model, or wide, with one column of
-            scores for each model. With auto the names of the columns tell.
-        models: Read the records of these models only. In a wide table these are the columns of scores.
+        kind: What each row holds: preference (which of two models won), performance (the score of one model) or wide
+            (one column of scores for each model). With auto the names of the columns tell.
+        models: Read only the records of these models. In a wide table, these are the names of the score columns.
         split: Read only the rows of this split: train, val or test, in the column split or split_hint.
-        tie_share: Share of ties, from 0 to 1, among rows that say only that the strong model did not win. Without it:
-            estimated from the other rows.
+        tie_share: Share of ties, from 0 to 1, among the rows that say only that the strong model did not win. By
+            default it is estimated from the other rows.
     """
 
     alias: Annotated[list[str] | None, Flag(metavar="THEIRS=OURS")] = None
@@ -108,9 +108,10 @@ class LeakCheck(Options):
     """Whether prompts that a router was trained on may stand in data that judges the router.
 
     Attributes:
-        train: Files or hub ids that the router was trained on. Prompts that stand there are refused in --data. Can be
-            repeated.
-        no_leak_check: Go on without a check whether prompts were trained on. The output says that there was none.
+        train: Files or hub ids that the router was trained on. The command fails if a prompt of --data is in them. Can
+            be repeated.
+        no_leak_check: Do not check whether prompts of --data were trained on. The output says that they were not
+            checked.
         drop_leaks: Leave out prompts that were trained on, and say how many, instead of failing.
     """
 
@@ -159,9 +160,9 @@ class Costs(Options):
     """What costs in USD are computed from.
 
     Attributes:
-        pool: JSON or TOML file with name, input_price and output_price of each model, in USD per million tokens.
-            Without it: the prices in the bundle.
-        output_tokens: Length of an answer that costs assume, in tokens.
+        pool: JSON or TOML file with name, input_price and output_price of each model, in USD per million tokens. The
+            default is the prices in the bundle.
+        output_tokens: Length of an answer, in tokens, that is assumed to compute costs.
     """
 
     HEADING: ClassVar[str] = POOL
@@ -175,9 +176,9 @@ class PolicyChoice(Options):
     """What decides between strong and weak; at most one is given.
 
     Attributes:
-        threshold: Send a query to strong when its score is at or above this, from 0 to 1. Without any of these three
-            options the bundle's threshold decides.
-        strong_share: Send this share of the queries to strong, from 0 to 1. The share is met on queries like those that
+        threshold: Send a query to strong when its score is at or above this, from 0 to 1. Without --threshold,
+            --strong-share and --guaranteed, the bundle's threshold decides.
+        strong_share: Send this share of the queries to strong, from 0 to 1. The share holds for queries like those that
             the bundle was calibrated on.
         guaranteed: Use the threshold with a guaranteed quality that routelearn calibrate stored in the bundle. Fails
             when the bundle has none.
@@ -206,7 +207,7 @@ class RouterChoice(Options):
         router: Folder of a bundle, or the word "rules".
         strong: The strong model. Without it: the bundle's. Needed for "rules" and for --fallback.
         weak: The weak model. Without it: the bundle's. Needed for "rules" and for --fallback.
-        rules: TOML file of rules. They decide where the router cannot. Without it: the built-in rules.
+        rules: TOML file of rules. They decide when the router cannot. The default is the built-in rules.
         fallback: Let rules decide when the bundle does not load, instead of failing.
     """
 

@@ -36,10 +36,10 @@ class ScoreOptions(Options):
     Attributes:
         sources: Files of queries (txt, jsonl, csv, tsv, parquet), a folder of such files, the hub id of a dataset, or
             "-" for standard input.
-        output: File to write (jsonl, csv or parquet, by its suffix), or folder for parts. Without it: jsonl on standard
-            output.
+        output: File to write (jsonl, csv or parquet, by its suffix), or folder for parts. The default is jsonl on
+            standard output.
         prefix: Text to put before the names of the added columns.
-        threads: Batches that are scored at the same time. Without it: one for each CPU of the process.
+        threads: Number of batches that are scored at the same time. The default is one for each CPU of the process.
     """
 
     HEADING: ClassVar[str] = OUTPUT
@@ -55,12 +55,13 @@ class Parts(Options):
     """Options of a job that writes a folder of parts.
 
     Attributes:
-        keep: Write only these columns and the added ones. Without it: all columns.
-        where: Score only the rows where this holds, as in --where 'language == en'. Can be repeated.
-        rows_per_part: Rows of a part, roughly. After a kill at most one part of each worker is scored again.
+        keep: Write only these columns and the added ones. The default is all columns.
+        where: Score only the rows for which this comparison holds, as in --where 'language == en'. Can be repeated.
+        rows_per_part: Approximate number of rows in a part. A job that is killed and run again repeats at most one part
+            of each worker.
         engine: Where to score: on this machine (local), or on the Ray cluster that $RAY_ADDRESS names.
-        workers: Workers on the Ray cluster, of one CPU each.
-        dry_run: Say how long it would take, and write nothing.
+        workers: Number of workers on the Ray cluster; each uses one CPU.
+        dry_run: Estimate how long the job would take, and write nothing.
     """
 
     HEADING: ClassVar[str] = "Many files to a folder of parts"

@@ -33,19 +33,21 @@ class ServeOptions(Options):
     Attributes:
         tier_share: Strong share for the users of a user tier, as in --tier-share pro=0.8. Can be repeated.
         use_case_share: Strong share for a use case, as in --use-case-share code=0.5. Can be repeated.
-        explore: Share of the queries whose model is drawn at random, so that other policies can be judged by the
-            decision log.
+        explore: Share of the queries whose model is drawn at random, so that the decision log can be used to evaluate
+            other policies.
         decision_log: File to append each decision to, as a line of JSON. It holds hashes of the prompts, not the
             prompts.
-        timeout: Longest that the router may take for a batch, in seconds; then rules decide. Without it: no limit.
-        threads: Batches that are scored at the same time. Without it: one for each CPU of the process.
-        watch: Look for a newer bundle in the folder so often, in seconds. Without it: only on the signal SIGHUP.
+        timeout: Time limit for a batch, in seconds. When the router takes longer, rules decide. The default is no
+            limit.
+        threads: Number of batches that are scored at the same time. The default is one for each CPU of the process.
+        watch: Interval, in seconds, at which the service looks for a newer bundle in the folder. By default it does not
+            look.
         token_file: File with the bearer token that callers must send. The variable ROUTELEARN_TOKEN can hold it
             instead.
         admin_token_file: File with the bearer token that may also reload the bundle. The variable
             ROUTELEARN_ADMIN_TOKEN can hold it instead.
-        insecure_no_token: Let other machines call the service without a token. Without it: a --host that they can reach
-            needs a token.
+        insecure_no_token: Let other machines call the service without a token. By default a --host that other machines
+            can reach needs a token.
     """
 
     HEADING: ClassVar[str] = DECISION

@@ -51,12 +51,13 @@ class Run(Options):
     """What a training run reads and writes.
 
     Attributes:
-        data: Files or hub ids of records. Can be repeated: the router is for queries like those of the first file, and
-            the other files help to learn. FILE@0.2 gives the records of a file the weight 0.2.
+        data: Files or hub ids of records. Can be repeated: the first file should hold queries like those that the
+            router will get; the other files are extra training data. FILE@0.2 gives the records of a file the weight
+            0.2.
         out: Folder of the bundle to write.
         pool: JSON or TOML file with name, input_price and output_price of each model, in USD per million tokens. The
             bundle keeps them.
-        config: TOML file of settings, one line for each, as in rank = 16. Flags win over the file.
+        config: TOML file with settings of this command, one per line, such as rank = 16. A flag overrides the file.
         dry_run: Read the data, check everything that training checks, say what would be trained, and stop.
     """
 
@@ -74,7 +75,8 @@ class Prior(Options):
     """A router that helps the verifier.
 
     Attributes:
-        prior: Folder of a router whose score of the query is read too. It must not be trained on these queries.
+        prior: Folder of a router; the verifier also reads that router's score of the query. The router must not have
+            been trained on these queries.
     """
 
     HEADING: ClassVar[str] = "Training"

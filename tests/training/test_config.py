@@ -128,7 +128,7 @@ def test_every_setting_is_read_by_its_recipe(recipe: str, config: type[Config]) 
             {"l2": 1.0, "path_steps": 9},
             "path_steps is 9, but it has no effect when l2 is given",
         ),
-        (MatrixFactorizationConfig, {"l2": 1.0, "patience": 9}, "patience is 9 .* expected its default, 3"),
+        (MatrixFactorizationConfig, {"l2": 1.0, "patience": 9}, "patience is 9, .* expected its default, 3"),
         (
             VerifierConfig,
             {"query_tokens": 250},
