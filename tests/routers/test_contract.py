@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers.quick import TRANSFORMERS
 
 from routelearn.policies.threshold import Threshold
 from routelearn.routers.base import Router
@@ -54,7 +55,7 @@ TOLERANCE = {"bert": 2e-6, "bert-int8": 2e-3, "frozen": 2e-5, "similarity-bradle
 
 
 ROUTERS = [
-    pytest.param(name, marks=pytest.mark.slow) if "bert" in name else name
+    pytest.param(name, marks=pytest.mark.slow) if "bert" in name or BUNDLES.get(name) in TRANSFORMERS else name
     for name in [
         *BUNDLES,
         "rules",
