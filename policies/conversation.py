@@ -43,6 +43,11 @@ class SessionCounts:
             as begun, same, kept or switched.
         evicted: sessions that were forgotten because there were too many.
         expired: sessions that were forgotten because they were silent for too long.
+
+    Example:
+        >>> from routelearn.policies import SessionCounts
+        >>> SessionCounts(begun=2, same=5).begun
+        2
     """
 
     begun: int = 0

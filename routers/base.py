@@ -258,7 +258,17 @@ def learned_rows(assessment: Assessment) -> list[int]:
 
 
 class ThresholdPolicy(ABC):
-    """A policy that is one threshold on the score; a subclass implements `threshold_of`."""
+    """A policy that is one threshold on the score; a subclass implements `threshold_of`.
+
+    Example:
+        >>> from routelearn import RulesRouter
+        >>> from routelearn.routers import ThresholdPolicy
+        >>> class HalfOfTheDefault(ThresholdPolicy):
+        ...     def threshold_of(self, router):
+        ...         return router.threshold / 2
+        >>> RulesRouter("gpt-4o", "gpt-4o-mini").route("Hello!", HalfOfTheDefault()).threshold
+        0.25
+    """
 
     @abstractmethod
     def threshold_of(self, router: Router) -> float:

@@ -162,8 +162,8 @@ class AverageRouter(Router):
         >>> import routelearn
         >>> from routelearn.routers import AverageRouter
         >>> members = [routelearn.load("router/"), routelearn.load("router/")]  # in real use: different routers
-        >>> AverageRouter(members, weights=[2, 1]).weights.round(2).tolist()
-        [0.67, 0.33]
+        >>> AverageRouter(members, weights=[3, 1]).weights.tolist()
+        [0.75, 0.25]
     """
 
     def __init__(

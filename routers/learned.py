@@ -29,10 +29,16 @@ TokenizerName = Literal["auto", "tokie", "tokenizers"]
 
 
 class LearnedRouter(Router):
-    """An exported router. Make one with `load`; safe to share between threads.
+    """A router that runs an exported bundle. `load` makes one; threads may share it.
 
     Attributes:
-        manifest: what router.json says.
+        manifest: the content of router.json.
+
+    Example:
+        >>> import routelearn
+        >>> router = routelearn.load("router/")
+        >>> router.strong, router.weak, len(router.models)
+        ('sim-max', 'sim-small', 4)
     """
 
     def __init__(self, manifest: Manifest, session: Session) -> None:

@@ -26,6 +26,10 @@ EXTRA_OF = {
     "prometheus_client": "metrics",
     "fastapi": "serve",
     "pydantic": "serve",
+    "pydantic_core": "serve",
+    "starlette": "serve",
+    "anyio": "serve",
+    "httptools": "serve",
     "uvicorn": "serve",
     "onnxruntime_extensions": "portable",
 }

@@ -141,7 +141,7 @@ class RulesRouter(Router):
         >>> from routelearn import RulesRouter
         >>> router = RulesRouter("gpt-4o", "gpt-4o-mini")
         >>> [name for name, weight in router.explain("Hello!")]
-        ['greeting', 'short']
+        ['short', 'greeting']
     """
 
     def __init__(
