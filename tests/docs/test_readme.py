@@ -48,6 +48,7 @@ def test_the_shell_commands_run_in_order(tiny_encoder: Path, tiny_bert: Path, tm
 
     sample = generate_sample(500, seed=6)
     write_records([r for r in sample.performances if r.split != "test"], tmp_path / "battles.parquet")
+    write_records([r for r in sample.performances if r.split != "test"], tmp_path / "answers.parquet")
     test = [r for r in sample.performances if r.split == "test"]
     write_records(test, tmp_path / "test.parquet")
     import pandas as pd
