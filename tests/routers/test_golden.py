@@ -33,10 +33,10 @@ def test_results_within_the_tolerance_pass() -> None:
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ([[0.25, 0.5], [0.75, 0.98]], "golden qualities differ by 0.02, more than 0.01"),
-        ([[0.25, 0.5]], r"of shape \(1, 2\), not \(2, 2\)"),
-        ([[0.25, 0.5], [0.75, float("nan")]], "not finite numbers"),
-        ([[0.25, 0.5], [0.75, float("inf")]], "not finite numbers"),
+        ([[0.25, 0.5], [0.75, 0.98]], "golden qualities differ from the stored ones by 0.02; expected at most 0.01"),
+        ([[0.25, 0.5]], r"have the shape \(1, 2\); expected \(2, 2\)"),
+        ([[0.25, 0.5], [0.75, float("nan")]], "not finite; expected finite numbers"),
+        ([[0.25, 0.5], [0.75, float("inf")]], "not finite; expected finite numbers"),
     ],
 )
 def test_other_results_are_a_golden_score_error(results: list[list[float]], message: str) -> None:

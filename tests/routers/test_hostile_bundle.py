@@ -90,7 +90,7 @@ def test_a_bundle_folder_may_itself_be_a_link(hostile: Path) -> None:
 def test_a_pipe_is_refused_and_not_waited_for(hostile: Path, name: str) -> None:
     (hostile / name).unlink()
     os.mkfifo(hostile / name)
-    with pytest.raises(BundleCorruptError, match="no regular file"):
+    with pytest.raises(BundleCorruptError, match="is not a regular file"):
         load(hostile)
 
 
