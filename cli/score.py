@@ -101,7 +101,10 @@ def score_command(
         )
         return
     if parts.given():
-        raise InputError(f"{', '.join(parts.given())}: expected a folder for the parts as well, as in -o scored/")
+        raise InputError(
+            f"{', '.join(parts.given())} given with -o {options.output}; expected a folder, as in -o scored/, "
+            "because these options are about the parts in a folder"
+        )
     if len(options.sources) != 1:
         raise InputError(
             f"{len(options.sources)} inputs for one output; expected a folder for the parts, as in -o scored/"

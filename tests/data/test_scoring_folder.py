@@ -265,7 +265,7 @@ def test_the_command_says_what_it_would_do_and_what_it_did(bundle: Path, big: Pa
         (["{big}", "{big}"], "folder"),
         (["{big}", "{big}", "-o", "out.jsonl"], "folder"),
         (["{big}", "-o", "out.jsonl", "--keep", "id"], "--keep"),
-        (["{big}", "-o", "out.jsonl", "--engine", "ray"], "--engine ray"),
+        (["{big}", "-o", "out.jsonl", "--engine", "ray"], "--engine given with -o out.jsonl"),
         (["{big}", "{big}", "-o", "out/"], "distinct files"),
         (["nothing.parquet", "-o", "out/"], "no such file"),
         (["{big}", "-o", "out/", "--where", "x"], "--where"),

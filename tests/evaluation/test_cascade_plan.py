@@ -263,7 +263,7 @@ def test_what_cannot_be_planned_is_refused() -> None:
     records = answered(50, sharp=True)
     with pytest.raises(InputError, match="costs nothing"):
         planned(records, strong=Model("strong", 0.0, 0.0))
-    with pytest.raises(InputError, match="latencies of"):
+    with pytest.raises(InputError, match="latencies has"):
         planned(records, latencies={"wek": Latency(1, 2), "strong": Latency(1, 2)})
     with pytest.raises(InputError, match="both 'weak'"):
         planned(records, strong=WEAK)

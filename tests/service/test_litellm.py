@@ -468,7 +468,7 @@ def test_a_request_that_was_not_routed_is_not_judged(gateway: Gateway, proxy: li
 @pytest.mark.parametrize(
     "models, match",
     [({"strong": "a", "weak": "b", "none": "c"}, "not in the pool"), ({"strong": "a"}, "among them"),
-     ({"strong": "a", "weak": "a"}, "one name")],
+     ({"strong": "a", "weak": "a"}, "a different name")],
 )  # fmt: skip
 def test_names_that_do_not_fit_are_refused(models: dict[str, str], match: str) -> None:
     with pytest.raises(InputError, match=match):

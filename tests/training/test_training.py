@@ -199,7 +199,7 @@ def test_rows_marked_test_are_left_out_and_val_validates(router: LearnedRouter, 
     [
         ([], {}, "no records"),
         ([PerformanceRecord(f"q{i}", "a", 1.0) for i in range(50)], {}, "score 1"),
-        ([PerformanceRecord(f"q{i}", "a", i % 2) for i in range(50)], {}, "needs two"),
+        ([PerformanceRecord(f"q{i}", "a", i % 2) for i in range(50)], {}, "expected two or more"),
         ([PreferenceRecord(f"q{i}", "a", "b", 1.0) for i in range(50)], {}, "'a' wins every"),
         ([PreferenceRecord(f"q{i}", "a", "b", 0.5) for i in range(50)], {}, "every preference record is a tie"),
         ([PreferenceRecord(f"q{i}", "a", "b", i % 2) for i in range(50)], {"strong": "c"}, "no record mentions 'c'"),
