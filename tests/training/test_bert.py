@@ -193,7 +193,7 @@ def test_upper_layers_can_be_left_out(tiny_bert: Path) -> None:
         found = lower.eval()(input_ids=ids, attention_mask=mask).last_hidden_state
     assert len(states) == 3
     assert torch.equal(found, states[1])
-    with pytest.raises(InputError, match=r"layers is 3; .* has 2"):
+    with pytest.raises(InputError, match="layers is 3; expected at most 2"):
         load_transformer(str(tiny_bert), 0.0, 0, layers=3)
 
 
