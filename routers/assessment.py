@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from .decision import THRESHOLD, Flags, Floats, Source
 
-_NONE_GIVEN: npt.NDArray[np.float64] = np.empty(0)
-
 
 @dataclass(slots=True)
 class Assessment:
@@ -25,7 +23,8 @@ class Assessment:
         sources: what each row comes from; "learned" unless given.
         reasons: one sentence a row; an empty one (the default) means that score and threshold were compared.
         causes: the `Decision.cause` of each row; "threshold" unless given.
-        thresholds: float64 (n,), a threshold that holds for this row alone; NaN (the default): the policy's.
+        thresholds: float64 (n,), a threshold that holds for this row alone, NaN where a row has none; None (the
+            default): no row has one.
 
     Raises:
         ValueError: a list or an array has another number of rows than `quality`.
@@ -46,7 +45,7 @@ class Assessment:
     sources: list[Source] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)
-    thresholds: npt.NDArray[np.float64] = field(default_factory=lambda: _NONE_GIVEN)
+    thresholds: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Fill what was not given, and refuse what has another number of rows."""
@@ -54,18 +53,15 @@ class Assessment:
         self.sources = self.sources or ["learned"] * n
         self.reasons = self.reasons or [""] * n
         self.causes = self.causes or [THRESHOLD] * n
-        if self.thresholds is _NONE_GIVEN:
-            self.thresholds = np.full(n, np.nan)
         if not len(self.truncated) == len(self.sources) == len(self.reasons) == len(self.causes) == n:
             raise ValueError(f"an assessment of {n} queries has a list of another length")
-        if len(self.thresholds) != n or not all(
-            column is None or len(column) == n for column in (self.novelty, self.vectors)
-        ):
-            raise ValueError(f"an assessment of {n} queries has an array of another length")
+        for column in (self.novelty, self.vectors, self.thresholds):
+            if column is not None and len(column) != n:
+                raise ValueError(f"an assessment of {n} queries has an array of {len(column)} rows")
 
     def has_own_thresholds(self) -> bool:
         """Whether every row has a threshold of its own, so that a policy's threshold decides nothing."""
-        return len(self.thresholds) > 0 and not np.isnan(self.thresholds).any()
+        return self.thresholds is not None and len(self.thresholds) > 0 and not np.isnan(self.thresholds).any()
 
     def rows(self, indices: Sequence[int]) -> Assessment:
         """The assessment of some of the queries, in the order of the indices."""
@@ -78,7 +74,7 @@ class Assessment:
             [self.sources[row] for row in indices],
             [self.reasons[row] for row in indices],
             [self.causes[row] for row in indices],
-            self.thresholds[rows],
+            None if self.thresholds is None else self.thresholds[rows],
         )
 
     def replaced(self, indices: Sequence[int], other: Assessment) -> Assessment:
@@ -98,10 +94,12 @@ class Assessment:
             sources=list(self.sources),
             reasons=list(self.reasons),
             causes=list(self.causes),
-            thresholds=self.thresholds.copy(),
         )
         copy.quality[rows], copy.truncated[rows] = other.quality, other.truncated
-        copy.thresholds[rows] = other.thresholds
+        if self.thresholds is not None or other.thresholds is not None:
+            thresholds = np.full(len(self.quality), np.nan) if self.thresholds is None else self.thresholds.copy()
+            thresholds[rows] = np.nan if other.thresholds is None else other.thresholds
+            copy.thresholds = thresholds
         for place, row in enumerate(indices):
             copy.sources[row] = other.sources[place]
             copy.reasons[row] = other.reasons[place]

@@ -192,8 +192,9 @@ class Router(ABC):
             The scores, whether each query goes to strong, and the threshold it was compared with: (n,) each.
         """
         scores = self.scores_of(assessment)
-        limits = assessment.thresholds.copy()
-        limits[np.isnan(limits)] = threshold
+        limits = np.full(len(scores), threshold, np.float64)
+        if assessment.thresholds is not None:
+            limits = np.where(np.isnan(assessment.thresholds), threshold, assessment.thresholds)
         return scores, scores >= limits, limits
 
     def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:

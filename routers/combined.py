@@ -144,7 +144,9 @@ class TwoStageRouter(Router):
 
     def _close(self, assessment: Assessment, scores: Floats, threshold: float) -> npt.NDArray[np.int64]:
         """List the rows in the band. Rows with a threshold of their own (rules decided them) stay as they are."""
-        inside = (np.abs(scores - threshold) <= self.band(threshold)) & np.isnan(assessment.thresholds)
+        inside = np.abs(scores - threshold) <= self.band(threshold)
+        if assessment.thresholds is not None:
+            inside &= np.isnan(assessment.thresholds)
         return np.flatnonzero(inside)
 
 
