@@ -62,7 +62,7 @@ bench: .venv/installed
 
 bench-peers: .venv/installed
 	$(BIN)/python benchmarks/peers/ranking.py
-	$(BIN)/python benchmarks/peers/run.py
+	$(BIN)/python benchmarks/peers/packages.py
 
 clean:
 	rm -rf .venv .demo build dist *.egg-info

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for benchmark
 from common import OUT, STRONG, WEAK, bundle, routellm, say, write_section
 from endpoint import VectorStore, serve
 from environments import VERSIONS, python_of, run_script
-from tasks import embed, first_turn, known_battles
+from peer_tasks import embed, first_turn, known_battles
 
 from routelearn.data.records import PreferenceRecord
 from routelearn.routers.learned import load

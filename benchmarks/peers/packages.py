@@ -1,6 +1,6 @@
 """RouteLLM's and LLMRouter's routers beside ours, on the same records, splits and vectors, measured alike.
 
-Run: python benchmarks/peers/run.py [--dry-run]
+Run: python benchmarks/peers/packages.py [--dry-run]
 The benchmark makes an environment for each peer in benchmarks/out/peers (some 4 GB, once). It serves our static vectors
 on an OpenAI-compatible endpoint on this machine, and runs every peer's script in its environment with a time limit. It
 writes benchmarks/out/peers.json, with a row or an error for each router, setting and seed (delete the file to start
@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for benchmark
 from common import OUT, STRONG, WEAK, interval, say, write_section
 from endpoint import VectorStore, serve
 from environments import VERSIONS, python_of, run_script
-from tasks import SETTINGS, Task, embed, make_task
+from peer_tasks import SETTINGS, Task, embed, make_task
 
 from routelearn.data.records import Record
 from routelearn.evaluation.pair import groups_of
@@ -253,7 +253,7 @@ def main() -> None:
             rows.append(judged(run, task, result))
             file.write_text(json.dumps(rows, indent=1) + "\n")
             say(f"{time.perf_counter() - start:.0f} s, {run}: {rows[-1].get('apgr', rows[-1].get('error'))}")
-    write_section("Peers", "python benchmarks/peers/run.py", lines(rows))
+    write_section("Peers", "python benchmarks/peers/packages.py", lines(rows))
 
 
 if __name__ == "__main__":
