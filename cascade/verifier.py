@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from ..routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
 from ..routers.decision import Floats
-from ..routers.errors import BundleCorruptError, GoldenScoreError, InputError
+from ..routers.errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError
 from ..routers.golden import GOLDEN_PRIOR, check_golden, golden_ids_match
 from ..routers.query import Query, turns
-from ..routers.session import Session
+from ..routers.session import Session, whole_hint
 from ..routers.tokenizer import HuggingFaceBackend, Ids, Lengths, encode
+from ..routers.tokenizer_check import check_tokenizer
 from .backends import Answer
 from .confidence import Ask, Estimate, PriorConfidence
 
@@ -224,7 +225,7 @@ class Verifier(PriorConfidence):
 
         Raises:
             InputError: the numbers of queries and answers differ, a query is unusable, or the priors are missing.
-            InferenceError: the graph failed.
+            InferenceError: the tokenizer or the graph failed, or the graph gave no probabilities.
         """
         if len(queries) != len(answers):
             raise InputError(f"{len(queries)} queries and {len(answers)} answers; expected one answer for each query")
@@ -235,7 +236,10 @@ class Verifier(PriorConfidence):
             ids, lengths = joined(self._pairs.encode(queries[chunk], answers[chunk]))
             outputs = self._session.run_ids(ids, lengths, features[chunk] if self.features else None)
             parts.append(outputs[self._session.outputs.index("quality")][:, 0])
-        return np.concatenate(parts)
+        confidences = np.concatenate(parts)
+        if not ((confidences >= 0) & (confidences <= 1)).all():
+            raise InferenceError("the verifier gave a confidence that is no probability; expected numbers from 0 to 1")
+        return confidences
 
     async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
         """Estimate the confidence in one answer, as `Confidence.estimate` says.
@@ -266,11 +270,13 @@ def load_verifier(path: str | Path, *, threads: int | None = None) -> Verifier:
     if manifest.kind != VERIFIER:
         raise InputError(f"{path} is a {manifest.kind} router, not a verifier; load it with routelearn.load")
     truncation = manifest.truncation
+    check_tokenizer(contents[TOKENIZER])
     backend = HuggingFaceBackend(contents[TOKENIZER], False)
     session = Session(contents[MODEL], backend, truncation.max_tokens, threads=threads)
+    query_tokens = whole_hint(session.hints, "query_tokens")
     try:
-        pairs = PairEncoder.of(contents[TOKENIZER], truncation, int(session.hints["query_tokens"]))
-    except (KeyError, ValueError) as error:
+        pairs = PairEncoder.of(contents[TOKENIZER], truncation, query_tokens)
+    except (ValueError, InferenceError) as error:
         raise BundleCorruptError(
             f"{path}: the graph does not say how to read a query and an answer ({error})"
         ) from error
@@ -283,7 +289,11 @@ def _check_golden_pairs(verifier: Verifier, pairs: PairEncoder, path: str | Path
     golden = verifier.manifest.golden
     queries = [item.query["query"] for item in golden]
     answers = [item.query["answer"] for item in golden]
-    if not golden_ids_match(pairs.encode(queries, answers), golden):
+    try:
+        rows = pairs.encode(queries, answers)
+    except InferenceError as error:
+        raise BundleCorruptError(f"{path}: the tokenizer fails on the golden pairs: {error}") from error
+    if not golden_ids_match(rows, golden):
         raise GoldenScoreError(f"{path}: the tokenizer gives the golden pairs other token ids than at export")
     priors = [GOLDEN_PRIOR] * len(golden) if verifier.needs_prior else None
     check_golden(

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .base import LINKS, Link
+from .base import Link
 from .bundle_files import read_file, write_folder
 from .decision import Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
+from .manifest_check import check_fields
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .tokenizer import Ids, keep_ends
 
@@ -32,7 +32,7 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 #: The files of a bundle, and the most bytes that each may have. A graph is one protobuf message: 2 GiB at most.
-MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 256 << 20, CARD: 16 << 20}
+MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 64 << 20, CARD: 16 << 20}
 #: The fields that version 1 lacks. (`Truncation.last_tokens`, which version 2 lacks, has a default.)
 _SINCE_2: dict[str, Any] = {"guarantee": None, "reference": None}
 #: The kind of bundle that judges answers; all other kinds are routers.
@@ -54,7 +54,7 @@ class Truncation:
     Example:
         >>> from routelearn.routers.bundle import Truncation
         >>> Truncation(max_tokens=4, last_tokens=1).max_characters
-        32
+        160
     """
 
     max_tokens: int = 512
@@ -184,7 +184,7 @@ class Manifest:
         if not isinstance(content, dict):
             raise BundleCorruptError(f"{where}/{MANIFEST} is not a JSON object")
         version = content.get("format_version")
-        if not isinstance(version, int):
+        if type(version) is not int:
             raise BundleCorruptError(f"{where}/{MANIFEST} has the format_version {version!r}; expected an integer")
         if not 1 <= version <= FORMAT_VERSION:
             raise BundleVersionError(
@@ -192,50 +192,37 @@ class Manifest:
                 "Upgrade routelearn, or export the router again."
             )
         digest = content.pop("manifest_sha256", None)
-        if digest != _digest(content):
+        try:
+            expected = _digest(content)
+        except RecursionError as error:
+            raise BundleCorruptError(f"{where}/{MANIFEST} nests too deep; expected what an export writes") from error
+        if digest != expected:
             raise BundleCorruptError(f"{where}/{MANIFEST} was changed after it was written (its sha256 does not match)")
         if version == 1 and not set(_SINCE_2) & set(content):
             content.update(_SINCE_2)
         content["format_version"] = FORMAT_VERSION
         if set(content) != {item.name for item in fields(cls)}:
-            raise BundleCorruptError(
-                f"{where}/{MANIFEST} has the fields {sorted(content)}; expected those of version {version}"
-            )
+            raise BundleCorruptError(f"{where}/{MANIFEST} has fields {sorted(content)}; not those of version {version}")
         try:
-            content["pool"] = tuple(Model(**model) for model in content["pool"])
-            content["truncation"] = Truncation(**content["truncation"])
-            content["golden"] = tuple(Golden(**golden) for golden in content["golden"])
-            content["threshold_table"] = tuple((share, value) for share, value in content["threshold_table"])
-            files = dict(content["files"])
-        except (TypeError, ValueError) as error:
-            raise BundleCorruptError(f"{where}/{MANIFEST}: {error}") from error
-        if not _is_guarantee(content["guarantee"]):
-            raise BundleCorruptError(
-                f"{where}/{MANIFEST} has a guarantee with a missing field, or with a value that is not a number; "
-                "expected a guarantee that `routelearn calibrate` wrote"
-            )
-        if content["link"] not in LINKS or not {MODEL, TOKENIZER} <= set(files):
-            raise BundleCorruptError(
-                f"{where}/{MANIFEST} has the link {content['link']!r} and lists the files {sorted(files)}; "
-                f"expected a link of {sorted(LINKS)}, and at least {MODEL} and {TOKENIZER}"
-            )
-        strange = sorted(set(files) - set(MAX_BYTES) | set(files) & {MANIFEST})
-        if strange:
-            raise BundleCorruptError(f"{where}/{MANIFEST} lists {strange}; expected a flat folder of {list(MAX_BYTES)}")
+            check_fields(content, verifier=content["kind"] == VERIFIER)
+        except ValueError as error:
+            raise BundleCorruptError(f"{where}/{MANIFEST}: {error}. Export the bundle again.") from error
+        _check_files(set(content["files"]), where)
+        content["pool"] = tuple(Model(**model) for model in content["pool"])
+        content["truncation"] = Truncation(**content["truncation"])
+        content["golden"] = tuple(Golden(**golden) for golden in content["golden"])
+        content["threshold_table"] = tuple((share, value) for share, value in content["threshold_table"])
         return cls(**content)
 
 
-def _is_guarantee(value: Any) -> bool:
-    """Whether a value is None or what `routelearn calibrate` writes, so that no policy fails on it later."""
-    if value is None:
-        return True
-    if not isinstance(value, Mapping):
-        return False
-    numbers = [value.get(name) for name in ("threshold", "max_quality_loss", "delta")]
-    words = [value.get(name) for name in ("strong", "weak", "unit", "data_fingerprint")]
-    return all(isinstance(word, str) for word in words) and all(
-        isinstance(item, (int, float)) and math.isfinite(item) for item in numbers
-    )
+def _check_files(files: set[str], where: str) -> None:
+    if not {MODEL, TOKENIZER} <= files:
+        raise BundleCorruptError(
+            f"{where}/{MANIFEST} lists the files {sorted(files)}; expected at least {MODEL} and {TOKENIZER}"
+        )
+    strange = sorted(files - set(MAX_BYTES) | files & {MANIFEST})
+    if strange:
+        raise BundleCorruptError(f"{where}/{MANIFEST} lists {strange}; expected a flat folder of {list(MAX_BYTES)}")
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -39,16 +39,21 @@ def read_file(path: Path, most_bytes: int, *, follow_links: bool = False) -> byt
     except OSError as error:
         what = "is a symbolic link; a bundle holds its own files" if path.is_symlink() else f"cannot be read: {error}"
         raise BundleCorruptError(f"{path} {what}") from error
+    status = os.fstat(descriptor)
+    if path.is_symlink() or not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise BundleCorruptError(f"{path} is no regular file; a bundle holds regular files alone")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if path.is_symlink() or not stat.S_ISREG(status.st_mode):
-            raise BundleCorruptError(f"{path} is not a regular file; expected regular files only")
         if status.st_size > most_bytes:
             raise BundleCorruptError(f"{path} has {status.st_size:,} bytes; expected at most {most_bytes:,}")
         try:
-            return file.read(most_bytes)
-        except OSError as error:
-            raise BundleCorruptError(f"{path} cannot be read: {error}") from error
+            # One byte more than there is tells a file that grows. (A buffer of most_bytes would be 2 GiB.)
+            data = file.read(status.st_size + 1)
+        except (OSError, MemoryError) as error:
+            raise BundleCorruptError(f"{path} cannot be read: {error!r}") from error
+        if len(data) > status.st_size:
+            raise BundleCorruptError(f"{path} grew while it was read; expected a bundle that nobody writes to")
+        return data
 
 
 def write_folder(final: Path, contents: Mapping[str, bytes]) -> None:

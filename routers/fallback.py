@@ -150,6 +150,7 @@ class FallbackRouter(Router):
             return self._by_rules(queries, contexts, self.unavailable or "", self._unavailable_cause)
         try:
             assessment = self._assess_in_time(self._learned, queries, contexts)
+            return self._replace_doubtful(assessment, queries, contexts)
         except InputError:  # the caller's mistake, which rules would meet as well
             raise
         except _TooSlowError as error:
@@ -157,7 +158,6 @@ class FallbackRouter(Router):
         except Exception as error:  # noqa: BLE001 - an inference error must not fail the request
             logger.warning("the learned router failed, rules answer: %s", error)
             return self._by_rules(queries, contexts, f"the learned router failed ({type(error).__name__})", "error")
-        return self._replace_doubtful(assessment, queries, contexts)
 
     def _assess_in_time(
         self, learned: Router, queries: Sequence[Query], contexts: Sequence[Context] | None

@@ -14,11 +14,12 @@ from .base import Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
 from .decision import Context, Floats
-from .errors import GoldenScoreError, InputError, MissingExtraError
+from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
 from .golden import check_golden, golden_ids_match
 from .query import Query
 from .session import Session
-from .tokenizer import HuggingFaceBackend, TokenizerBackend, TokieBackend
+from .tokenizer import HuggingFaceBackend, TokenizerBackend, TokieBackend, encode
+from .tokenizer_check import check_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def load(
     )
     router = LearnedRouter(manifest, session)
     check_golden(
-        lambda: router.quality([item.query for item in manifest.golden]),
+        lambda: router.assess([item.query for item in manifest.golden]).quality,  # every output is computed
         [item.quality for item in manifest.golden],
         tolerance=manifest.golden_tolerance,
         name="qualities",
@@ -152,6 +153,7 @@ def load(
 
 
 def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: TokenizerName) -> TokenizerBackend:
+    check_tokenizer(tokenizer_json)
     special_tokens = manifest.truncation.special_tokens
     if wanted != "tokenizers":
         try:
@@ -172,7 +174,10 @@ def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: Tokeniz
 
 def _golden_ids_match(backend: TokenizerBackend, manifest: Manifest) -> bool:
     texts = [manifest.truncation.read(golden.query).text for golden in manifest.golden]
-    ids, lengths = backend.encode(texts)
+    try:
+        ids, lengths = encode(backend, texts)
+    except InferenceError as error:
+        raise BundleCorruptError(f"tokenizer.json fails on the golden queries: {error}") from error
     return golden_ids_match(np.split(ids, np.cumsum(lengths)[:-1]), manifest.golden)
 
 

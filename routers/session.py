@@ -8,6 +8,7 @@ has them, ``novelty`` (n,) and ``vector`` (n, k).
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from .tokenizer import Ids, Lengths, TokenizerBackend, encode, keep_ends
 
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
+#: The outputs that are read, and the number of their axes.
+AXES = {"quality": 2, "novelty": 1, "vector": 2}
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -83,6 +86,8 @@ class Session:
         # thread, and several runs go side by side.
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        # onnxruntime has a format of its own, which it would else recognise, and which check_graph does not read.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises many unrelated classes
@@ -95,12 +100,10 @@ class Session:
         # Without this option onnxruntime computes all outputs, even if only some are asked for (2 us a query).
         self._asked_only = ort.RunOptions()
         self._asked_only.only_execute_path_to_fetches = True
-        self.outputs = [node.name for node in self._session.get_outputs()]
-        if "quality" not in self.outputs:
-            raise BundleCorruptError(f"model.onnx has outputs {self.outputs}; expected quality")
+        self.outputs = _outputs(self._session)
         self.hints: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self._tokens_per_batch = int(self.hints.get("tokens_per_run", TOKENS_PER_BATCH))
-        self._rows_per_batch = int(self.hints.get("rows_per_run", ROWS_PER_BATCH))
+        self._tokens_per_batch = whole_hint(self.hints, "tokens_per_run", TOKENS_PER_BATCH)
+        self._rows_per_batch = whole_hint(self.hints, "rows_per_run", ROWS_PER_BATCH)
         self._ids_type, self._mask_type = _input_types(self._session)
         self._ones = np.ones((1, max_tokens), self._mask_type)
         self.backend = backend
@@ -277,12 +280,38 @@ class Session:
         }
         if features is not None:
             feeds["features"] = features
+        names = self.outputs if outputs is None else outputs
         try:
-            options = None if outputs is None else self._asked_only
-            results: list[Array] = self._run(self.outputs if outputs is None else outputs, feeds, options)
+            results: list[Array] = self._run(names, feeds, None if outputs is None else self._asked_only)
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise InferenceError(f"onnxruntime failed on {len(ids)} queries: {error}") from error
+        for name, result in zip(names, results, strict=True):
+            if result.ndim != AXES[name] or len(result) != len(ids):
+                raise InferenceError(f"the graph gave {name} of shape {result.shape} for {len(ids)} queries")
         return results
+
+
+def _outputs(session: ort.InferenceSession) -> list[str]:
+    """Check the types of the outputs of a graph, and list those that are read."""
+    types = {node.name: node.type for node in session.get_outputs()}
+    wrong = {name: kind for name, kind in types.items() if name in AXES and kind != "tensor(float)"}
+    if "quality" not in types or wrong:
+        raise BundleCorruptError(f"model.onnx has outputs {types}; expected quality, and {list(AXES)} as tensor(float)")
+    return [name for name in types if name in AXES]
+
+
+def whole_hint(hints: dict[str, str], name: str, default: int | None = None) -> int:
+    """A whole number from 1 to 2^24 in the metadata of a graph.
+
+    Raises:
+        BundleCorruptError: there is none, and no default; or it is not such a number.
+    """
+    text = hints.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not re.fullmatch("[0-9]{1,8}", text) or not 1 <= int(text) <= 1 << 24:
+        raise BundleCorruptError(f"model.onnx has {name} {text!r} in its metadata; expected a number from 1 to 2^24")
+    return int(text)
 
 
 def _input_types(session: ort.InferenceSession) -> tuple[type[np.generic], type[np.generic]]:

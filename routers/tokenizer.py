@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from .errors import BundleCorruptError
+from .errors import BundleCorruptError, InferenceError
 
 Ids = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 
 class TokenizerBackend(Protocol):
@@ -40,10 +42,7 @@ class HuggingFaceBackend:
         Raises:
             BundleCorruptError: the library cannot read it.
         """
-        try:
-            self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise BundleCorruptError(f"tokenizer.json cannot be read: {error}") from error
+        self._tokenizer = _made(lambda: Tokenizer.from_str(tokenizer_json.decode("utf-8")))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._special_tokens = special_tokens
@@ -62,14 +61,20 @@ class TokieBackend:
     name = "tokie"
 
     def __init__(self, tokenizer_json: bytes, special_tokens: bool) -> None:
-        """Parse a tokenizer.json; raises what tokie raises."""
+        """Parse a tokenizer.json.
+
+        Raises:
+            BundleCorruptError: the library cannot read it.
+            ModuleNotFoundError: tokie is not installed.
+        """
         import tokie
 
         # tokie reads files only. The bundle's file may have changed since it was hashed: tokie gets the hashed bytes.
         with tempfile.NamedTemporaryFile(suffix=".json") as copy:
             copy.write(tokenizer_json)
             copy.flush()
-            self._tokenizer: Any = tokie.Tokenizer.from_json(copy.name)  # tokie's type stubs are older than its code
+            # tokie's type stubs are older than its code.
+            self._tokenizer: Any = _made(lambda: tokie.Tokenizer.from_json(copy.name))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._special_tokens = special_tokens
@@ -87,8 +92,31 @@ def keep_ends(ids: Ids, max_tokens: int, last_tokens: int) -> Ids:
 
 
 def encode(backend: TokenizerBackend, texts: list[str]) -> tuple[Ids, Lengths]:
-    """Tokenize texts; lone surrogates, which no tokenizer accepts, become replacement characters."""
+    """Tokenize texts; lone surrogates, which no tokenizer accepts, become replacement characters.
+
+    Raises:
+        InferenceError: the tokenizer failed.
+    """
     try:
-        return backend.encode(texts)
-    except (UnicodeEncodeError, TypeError):
-        return backend.encode([text.encode("utf-8", "replace").decode("utf-8") for text in texts])
+        try:
+            return backend.encode(texts)
+        except (UnicodeEncodeError, TypeError):
+            return backend.encode([text.encode("utf-8", "replace").decode("utf-8") for text in texts])
+    except BaseException as error:
+        if not _is_failure(error):
+            raise
+        raise InferenceError(f"the tokenizer failed on {len(texts)} texts: {error}") from error
+
+
+def _made(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except BaseException as error:
+        if not _is_failure(error):
+            raise
+        raise BundleCorruptError(f"tokenizer.json cannot be read: {error}") from error
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether a library failed: the panic of one in Rust is no `Exception`, and must not end the process."""
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
