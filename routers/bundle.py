@@ -202,7 +202,9 @@ class Manifest:
             content.update(_SINCE_2)
         content["format_version"] = FORMAT_VERSION
         if set(content) != {item.name for item in fields(cls)}:
-            raise BundleCorruptError(f"{where}/{MANIFEST} has fields {sorted(content)}; not those of version {version}")
+            raise BundleCorruptError(
+                f"{where}/{MANIFEST} has the fields {sorted(content)}; expected those of version {version}"
+            )
         try:
             check_fields(content, verifier=content["kind"] == VERIFIER)
         except ValueError as error:

@@ -42,7 +42,7 @@ def read_file(path: Path, most_bytes: int, *, follow_links: bool = False) -> byt
     status = os.fstat(descriptor)
     if path.is_symlink() or not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise BundleCorruptError(f"{path} is no regular file; a bundle holds regular files alone")
+        raise BundleCorruptError(f"{path} is not a regular file; expected regular files only")
     with os.fdopen(descriptor, "rb") as file:
         if status.st_size > most_bytes:
             raise BundleCorruptError(f"{path} has {status.st_size:,} bytes; expected at most {most_bytes:,}")
