@@ -129,6 +129,9 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
             gathered[name] = group.gather({item: values[flag.name] for item, flag in group.flags.items()}, typed)
         command(**gathered)
 
+    # typer would keep the line breaks of the source; the paragraphs are those of the terminal.
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     # typer reads both of these, and does not look at the command that is wrapped.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

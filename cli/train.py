@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -84,107 +84,111 @@ class Prior(Options):
     prior: Path | None = None
 
 
-def matrix_factorization(
-    run: Run,
-    settings: Annotated[
-        dict[str, Any], FlagsOf(MatrixFactorizationConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))
-    ],
-    reading: Reading,
-) -> None:
-    """Train a matrix-factorization router, the one to start with: seconds to train, microseconds to score.
+@dataclass(frozen=True)
+class Recipe:
+    """One command of `routelearn train`.
 
-    Rows marked "test" are not used. Rows marked "val" are the validation data; if there are none, training
-    cross-validates.
-
-    Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
+    Attributes:
+        folder: folder of the recipe in training/; its train.py has the functions `train_` and `check_` of that name.
+        config: the settings.
+        text: what `--help` says.
     """
-    _train("matrix_factorization", MatrixFactorizationConfig, run, settings, reading)
+
+    folder: str
+    config: type[Config]
+    text: str
+
+    def command(self) -> Callable[..., None]:
+        """The command, with a flag for each setting."""
+        flags = FlagsOf(self.config, panels=_PANELS, without=tuple(WITHOUT_FLAG))
+
+        def command(run: Run, settings: dict[str, Any], reading: Reading) -> None:
+            _train(self, run, settings, reading)
+
+        def verifier(run: Run, settings: dict[str, Any], reading: Reading, prior: Prior) -> None:
+            _train(self, run, settings, reading, prior=load(prior.prior) if prior.prior else None)
+
+        chosen: Callable[..., None] = command
+        if self.config is VerifierConfig:
+            chosen, flags = verifier, replace(flags, renamed={"models": "--answers"}, without=())
+        chosen.__annotations__["settings"] = Annotated[dict[str, Any], flags]
+        chosen.__doc__ = self.text
+        return with_flags(chosen)
 
 
-def similarity(
-    run: Run,
-    settings: Annotated[dict[str, Any], FlagsOf(SimilarityConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))],
-    reading: Reading,
-) -> None:
-    """Train a router that looks up similar training queries; routelearn extend can add records to it later.
+#: The recipes by the names of their commands.
+RECIPES = {
+    "mf": Recipe(
+        "matrix_factorization",
+        MatrixFactorizationConfig,
+        """Train a matrix-factorization router, the one to start with: seconds to train, microseconds to score.
 
-    Seconds to train. Scoring takes longer the more queries the index holds.
+        Rows marked "test" are not used. Rows marked "val" are the validation data; if there are none, training
+        cross-validates.
 
-    Example: routelearn train similarity --data scores.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
-    """
-    _train("similarity", SimilarityConfig, run, settings, reading)
+        Example: routelearn train mf --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
+        """,
+    ),
+    "similarity": Recipe(
+        "similarity",
+        SimilarityConfig,
+        """Train a router that looks up similar training queries; routelearn extend can add records to it later.
 
+        Seconds to train. Scoring takes longer the more queries the index holds.
 
-def frozen(
-    run: Run,
-    settings: Annotated[dict[str, Any], FlagsOf(FrozenConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))],
-    reading: Reading,
-) -> None:
-    """Train a router on the embeddings of a frozen transformer: better than mf, but slower.
+        Example: routelearn train similarity --data scores.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
+        """,
+    ),
+    "frozen": Recipe(
+        "frozen",
+        FrozenConfig,
+        """Train a router on the embeddings of a frozen transformer: better than mf, but slower.
 
-    Minutes to train on two cores, milliseconds to score. A larger encoder gives a better router; docs/results.md
-    compares several.
+        Minutes to train on two cores, milliseconds to score. A larger encoder gives a better router; docs/results.md
+        compares several.
 
-    Example: routelearn train frozen --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
-    """
-    _train("frozen", FrozenConfig, run, settings, reading)
+        Example: routelearn train frozen --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
+        """,
+    ),
+    "bert": Recipe(
+        "bert",
+        BertConfig,
+        """Fine-tune a Hugging Face transformer as a router: for ten thousand queries or more.
 
+        An hour to train on two cores, minutes on a GPU, milliseconds to score. To train with two GPUs, start the
+        command with: torchrun --nproc-per-node 2 -m routelearn train bert ...
 
-def bert(
-    run: Run,
-    settings: Annotated[dict[str, Any], FlagsOf(BertConfig, panels=_PANELS, without=tuple(WITHOUT_FLAG))],
-    reading: Reading,
-) -> None:
-    """Fine-tune a Hugging Face transformer as a router: for ten thousand queries or more.
+        Example: routelearn train bert --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
+        """,
+    ),
+    "verifier": Recipe(
+        "verifier",
+        VerifierConfig,
+        """Fine-tune a verifier for a cascade: it reads a query with an answer, and says whether the answer is good
+        enough.
 
-    An hour to train on two cores, minutes on a GPU, milliseconds to score. To train with two GPUs, start the command
-    with: torchrun --nproc-per-node 2 -m routelearn train bert ...
+        The records need responses: performance records with a response, or preference records with both responses.
+        Thresholds are chosen on answers to queries that the verifier was not trained on.
 
-    Example: routelearn train bert --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
-    """
-    _train("bert", BertConfig, run, settings, reading)
-
-
-def verifier(
-    run: Run,
-    settings: Annotated[dict[str, Any], FlagsOf(VerifierConfig, panels=_PANELS, renamed={"models": "--answers"})],
-    reading: Reading,
-    prior: Prior,
-) -> None:
-    """Fine-tune a verifier for a cascade: it reads a query with an answer, and says whether the answer is good enough.
-
-    The records need responses: performance records with a response, or preference records with both responses.
-    Thresholds are chosen on answers to queries that the verifier was not trained on.
-
-    Example: routelearn train verifier --data answers.parquet --out verifier/ --answers gpt-4o-mini
-    """
-    router = load(prior.prior) if prior.prior else None
-    _train("verifier", VerifierConfig, run, settings, reading, prior=router)
-
-
-#: The commands by their names.
-_RECIPES: dict[str, Callable[..., None]] = {
-    "mf": matrix_factorization,
-    "similarity": similarity,
-    "frozen": frozen,
-    "bert": bert,
-    "verifier": verifier,
+        Example: routelearn train verifier --data answers.parquet --out verifier/ --answers gpt-4o-mini
+        """,
+    ),
 }
 
 
 class _Recipes(TyperGroup):
-    """The commands of `_RECIPES`. Their many flags are made when one of them is asked for, not at every start."""
+    """The commands of `RECIPES`. Their many flags are made when one of them is asked for, not at every start."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of the commands."""
-        return list(_RECIPES)
+        return list(RECIPES)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name, if any."""
-        if cmd_name not in _RECIPES:
+        if cmd_name not in RECIPES:
             return None
         one = typer.Typer(add_completion=False)
-        one.command(cmd_name)(with_flags(_RECIPES[cmd_name]))
+        one.command(cmd_name)(RECIPES[cmd_name].command())
         return typer.main.get_command(one)
 
 
@@ -205,26 +209,23 @@ def require_training() -> None:
         require(module, "train")
 
 
-def _train(
-    recipe: str, config: type[Config], run: Run, typed: dict[str, Any], reading: Reading, **more: Router | None
-) -> None:
-    """Train by a recipe, or check what training would check, with the settings that were typed over those of the file.
+def _train(recipe: Recipe, run: Run, typed: dict[str, Any], reading: Reading, **more: Router | None) -> None:
+    """Train, or check what training would check, with the settings that were typed over those of the file.
 
     Args:
-        recipe: its folder in training/, whose train.py has the functions `train_` and `check_` of that name.
-        config: its settings.
+        recipe: how to train.
         run: what to read and to write.
         typed: the settings that were typed.
         reading: how to read the records.
         more: further arguments of the recipe's functions.
     """
     require_training()
-    functions = import_module(f"..training.{recipe}.train", __package__)
-    check, train = (partial(getattr(functions, f"{verb}_{recipe}"), **more) for verb in ("check", "train"))
+    functions = import_module(f"..training.{recipe.folder}.train", __package__)
+    check, train = (partial(getattr(functions, f"{verb}_{recipe.folder}"), **more) for verb in ("check", "train"))
     main = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=True, quiet=not main)
     prices = read_pool(run.pool)
-    configuration = config(**{**read_settings(run.config, config), **typed})
+    configuration = recipe.config(**{**read_settings(run.config, recipe.config), **typed})
     records = read_and_describe(console, run.data, reading.options())
     if run.dry_run:
         plan = check(records, run.out, configuration, pool=prices)

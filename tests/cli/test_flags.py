@@ -84,7 +84,11 @@ def command(
     limits: Annotated[Limits, FlagsOf(panel="Limits")],
     settings: Annotated[dict[str, Any], FlagsOf(Settings, renamed={"old": "--new-one"}, without=("hidden",))],
 ) -> None:
-    """A command."""
+    """A command.
+
+    Its second paragraph stands in
+    two lines.
+    """
     received.append((group, limits, settings))
 
 
@@ -121,6 +125,10 @@ def test_flags_become_the_fields_of_their_groups() -> None:
 def test_what_is_no_flag_or_no_value_is_refused(arguments: tuple[str, ...]) -> None:
     assert run("it", *arguments).exit_code == 2
     assert received == []
+
+
+def test_a_paragraph_of_the_help_is_one_line() -> None:
+    assert typer.main.get_command(APP).help == "A command.\n\nIts second paragraph stands in two lines."
 
 
 def test_help_ranges_defaults_and_headings_come_from_the_dataclasses() -> None:
