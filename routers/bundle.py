@@ -54,7 +54,7 @@ class Truncation:
     Example:
         >>> from routelearn.routers.bundle import Truncation
         >>> Truncation(max_tokens=4, last_tokens=1).max_characters
-        160
+        32
     """
 
     max_tokens: int = 512

@@ -267,7 +267,7 @@ def test_what_cannot_be_planned_is_refused() -> None:
         planned(records, latencies={"wek": Latency(1, 2), "strong": Latency(1, 2)})
     with pytest.raises(InputError, match="both 'weak'"):
         planned(records, strong=WEAK)
-    with pytest.raises(InputError, match="bradley-terry"):
+    with pytest.raises(InputError, match="trained on preferences"):
         planned(records, router=KnownRouter("bradley-terry"), joint=True)
     with pytest.raises(InputError, match="joint was set without a router"):
         planned(records, router=None, joint=True)

@@ -135,7 +135,7 @@ def test_external_data_is_refused_unread(hostile: Path, location: str, monkeypat
     tensor.external_data.add(key="location", value=location)
     replace_graph(hostile, model.SerializeToString())
     assert not opened_files(lambda: load(hostile), hostile)
-    with pytest.raises(BundleCorruptError, match="expected all data in"):
+    with pytest.raises(BundleCorruptError, match="data in another file"):
         load(hostile)
 
 
@@ -148,7 +148,7 @@ def test_external_data_of_a_constant_inside_a_branch_is_refused(hostile: Path) -
     branch = helper.make_graph([constant], "branch", [], [output])
     model.graph.node.append(helper.make_node("If", ["c"], ["z"], then_branch=branch, else_branch=branch))
     replace_graph(hostile, model.SerializeToString())
-    with pytest.raises(BundleCorruptError, match="expected all data in"):
+    with pytest.raises(BundleCorruptError, match="data in another file"):
         load(hostile)
 
 
@@ -156,7 +156,7 @@ def test_a_tensor_that_claims_more_than_it_holds_is_refused(hostile: Path) -> No
     model = graph_of(hostile)
     model.graph.initializer[0].dims[:] = [1 << 20, 1 << 20]
     replace_graph(hostile, model.SerializeToString())
-    with pytest.raises(BundleCorruptError, match="has a tensor of shape"):
+    with pytest.raises(BundleCorruptError, match="claims a tensor of shape"):
         load(hostile)
 
 

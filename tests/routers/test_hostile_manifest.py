@@ -203,5 +203,5 @@ def test_a_folder_in_the_place_of_a_file_is_a_typed_error(tmp_path: Path) -> Non
     folder = Path(shutil.copytree(BUNDLES / "version-3", tmp_path / "bundle"))
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").mkdir()
-    with pytest.raises(BundleError, match="no regular file"):
+    with pytest.raises(BundleError, match="not a regular file"):
         load(folder)
