@@ -146,7 +146,7 @@ def _check_golden(value: Any, models: int, verifier: bool) -> None:
             query = query["query"]
         try:
             turns(query)
-        except InputError as error:
+        except (InputError, TypeError) as error:  # TypeError: a role that cannot be looked up
             raise ValueError(f"{where}.query: {error}") from error
     if sum(len(item["ids"]) for item in golden) > MAX_GOLDEN_IDS:
         raise ValueError(f"golden has more than {MAX_GOLDEN_IDS:,} token ids; expected at most as many")
@@ -239,5 +239,5 @@ def _as_float(value: float) -> float:
 
 def _whole(name: str, value: Any, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
-        raise _wrong(name, value, f"a whole number from {least:,} to {most:,}")
+        raise _wrong(name, value, f"{least} to {most}, a whole number")
     return value

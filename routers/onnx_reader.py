@@ -61,6 +61,13 @@ _PROTO = {
     "TensorShapeProto.Dimension": "1 dim_value int64, 2 dim_param string, 3 denotation string",
 }
 
+#: What is expected instead of what some refused fields bring.
+_INSTEAD = {
+    "data in another file": "all data in model.onnx",
+    "sparse tensors": "dense tensors only",
+    "functions of its own": "none; onnx.inliner.inline_local_functions inlines them",
+}
+
 
 class Field(NamedTuple):
     """One field of a message, as the tag in front of its value names it."""
@@ -162,7 +169,7 @@ class _Reader:
 
 def _why_refused(name: str, tag: int, field: Field | None) -> str:
     if field is not None:
-        return f"it holds {field.type[1:]}"
+        return f"it holds {field.type[1:]}; expected {_INSTEAD.get(field.type[1:], 'none')}"
     return f"a {name} has the field {tag >> 3} of wire type {tag & 7}, which onnx.proto does not have"
 
 
