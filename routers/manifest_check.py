@@ -239,5 +239,5 @@ def _as_float(value: float) -> float:
 
 def _whole(name: str, value: Any, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
-        raise _wrong(name, value, f"{least} to {most}, a whole number")
+        raise _wrong(name, value, f"a whole number from {least:,} to {most:,}")
     return value
