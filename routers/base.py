@@ -192,16 +192,18 @@ class Router(ABC):
             The scores, whether each query goes to strong, and the threshold it was compared with: (n,) each.
         """
         scores = self.scores_of(assessment)
-        limits = np.full(len(scores), threshold, np.float64)
         if assessment.thresholds is not None:
             limits = np.where(np.isnan(assessment.thresholds), threshold, assessment.thresholds)
+        else:
+            limits = np.empty(len(scores), np.float64)
+            limits.fill(threshold)  # np.full takes three times as long for a single query
         return scores, scores >= limits, limits
 
     def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
         """Decide n queries by comparing their scores with a threshold."""
         strong, weak = self._index[self.strong], self._index[self.weak]
         scores, to_strong, limits = (values.tolist() for values in self.goes_to_strong(assessment, threshold))
-        ranking = np.argsort(-assessment.quality, axis=1, kind="stable").tolist()
+        ranking = (-assessment.quality).argsort(axis=1, kind="stable").tolist()
         truncated = assessment.truncated.tolist()
         decisions = []
         for row, score in enumerate(scores):
