@@ -146,7 +146,7 @@ def _check_golden(value: Any, models: int, verifier: bool) -> None:
             query = query["query"]
         try:
             turns(query)
-        except (InputError, TypeError) as error:  # TypeError: a role that cannot be looked up
+        except InputError as error:
             raise ValueError(f"{where}.query: {error}") from error
     if sum(len(item["ids"]) for item in golden) > MAX_GOLDEN_IDS:
         raise ValueError(f"golden has more than {MAX_GOLDEN_IDS:,} token ids; expected at most as many")

@@ -89,7 +89,12 @@ def turns(query: Query) -> list[str]:
                 f"message {number} of a chat is {type(message).__name__}; expected a mapping with 'role' and 'content'"
             )
         text = content_text(message["content"])
-        (said if message.get("role", "user") in _CONVERSATION_ROLES else instructions).append(text)
+        role = message.get("role", "user")
+        try:
+            is_turn = role in _CONVERSATION_ROLES
+        except TypeError:  # a list or a mapping cannot be looked up
+            raise InputError(f"message {number} of a chat has the role {role!r}; expected a text") from None
+        (said if is_turn else instructions).append(text)
     return [text for text in (said or instructions) if text]
 
 

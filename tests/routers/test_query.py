@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import LearnedRouter
-from routelearn.routers.query import parse_messages, prompt_key, query_text
+from routelearn.routers.query import parse_messages, prompt_key, query_text, turns
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),
@@ -68,6 +68,12 @@ def test_system_messages_count_only_alone() -> None:
     system = {"role": "system", "content": "Be brief."}
     assert query_text([system, {"role": "user", "content": "Hi"}], 100).text == "Hi"
     assert query_text([system], 100).text == "Be brief."
+
+
+@pytest.mark.parametrize("role", [["user"], {"name": "user"}])
+def test_a_role_that_is_no_text_is_an_input_error(role: object) -> None:
+    with pytest.raises(InputError, match=r"message 1 of a chat has the role .*; expected a text"):
+        turns([{"role": "user", "content": "Hi"}, {"role": role, "content": "there"}])
 
 
 @given(st.text() | st.lists(MESSAGE, max_size=6) | JUNK, st.integers(2, 200))
