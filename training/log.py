@@ -11,12 +11,28 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from ..routers.errors import require
+from ..routers.errors import InputError, require
 
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 CURVE = "curve.png"
+
+
+def training_folder(out: Path) -> Path:
+    """The folder beside a bundle that holds its log, its curve and its checkpoints."""
+    return out.with_name(out.name + ".training")
+
+
+def check_training_folder(out: Path) -> None:
+    """Refuse a bundle whose training folder cannot be made.
+
+    Raises:
+        InputError: a file has its name.
+    """
+    folder = training_folder(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; expected a folder for the log of the training, or no such path")
 
 
 class TrainingLog:

@@ -26,7 +26,7 @@ from .fit.calibration import Calibration, calibrate
 from .fit.drift_reference import ReferenceSample, some_queries
 from .fit.novelty import Vectors, novelty_bound
 from .fit.ranking import check_held_out, mean_loss, primary_outcomes
-from .log import TrainingLog
+from .log import TrainingLog, check_training_folder, training_folder
 from .summary import learned_little
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,6 @@ class Job(Plan):
     log: TrainingLog
 
 
-def training_folder(out: Path) -> Path:
-    """The folder beside a bundle that holds its log, its curve and its checkpoints."""
-    return out.with_name(out.name + ".training")
-
-
 def plan_training(
     records: Sequence[Record],
     out: str | Path,
@@ -101,13 +96,7 @@ def plan_training(
             settings, or `out` cannot be written or holds something else.
     """
     out = Path(out)
-    check_replaceable(out)
-    check_training_folder(out)
-    trainable = [record for record in records if record.split != "test"]
-    if not trainable:
-        raise InputError(
-            f"no records to learn from: {len(records)} were given, and all are marked 'test'; expected others"
-        )
+    trainable = trainable_records(records, out)
     examples = examples_of(trainable, config.models)
     _check_pair(config, [examples.models[i] for i in examples.primary_models()])
     folds = validation_folds(examples, config.folds, config.seed)[:most_folds]
@@ -123,15 +112,20 @@ def plan_training(
     )
 
 
-def check_training_folder(out: Path) -> None:
-    """Refuse a bundle whose training folder cannot be made.
+def trainable_records(records: Sequence[Record], out: Path) -> list[Record]:
+    """Check that a bundle can be written to `out`, and leave out the records marked "test".
 
     Raises:
-        InputError: a file has its name.
+        InputError: `out` cannot be written or holds something else, or all records are marked "test".
     """
-    folder = training_folder(out)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; expected a folder for the log of the training, or no such path")
+    check_replaceable(out)
+    check_training_folder(out)
+    trainable = [record for record in records if record.split != "test"]
+    if not trainable:
+        raise InputError(
+            f"no records to learn from: {len(records)} were given, and all are marked 'test'; expected others"
+        )
+    return trainable
 
 
 def _check_pair(config: RouterConfig, names: Sequence[str]) -> None:

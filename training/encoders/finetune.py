@@ -25,8 +25,7 @@ from ...routers.errors import InputError
 from ..examples import Examples, data_fingerprint
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking
-from ..log import TrainingLog
-from ..pipeline import training_folder
+from ..log import TrainingLog, training_folder
 from .config import FinetuneConfig
 from .outcome_loss import LogCallback, OutcomeTrainer, QueryDataset, collate
 from .transformer import PREDICTION_BATCH, Backbone, TokenIds, chosen_precision, predict, quiet

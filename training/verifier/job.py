@@ -12,13 +12,12 @@ import numpy.typing as npt
 from ...cascade.verifier import PRIOR, feature_rows
 from ...data.records import Record
 from ...routers.base import Router
-from ...routers.bundle import check_replaceable
 from ...routers.decision import Floats, Model
 from ...routers.errors import InputError
 from ..encoders.transformer import TokenIds
 from ..examples import Examples, validation_folds
 from ..log import TrainingLog
-from ..pipeline import check_training_folder
+from ..pipeline import trainable_records
 from .config import VerifierConfig
 from .judged_answers import JudgedAnswer, answer_examples, judged_answers
 from .network import Pairs
@@ -106,13 +105,7 @@ def plan_verifier(
             settings, or `out` cannot be written or holds something else.
     """
     out = Path(out)
-    check_replaceable(out)
-    check_training_folder(out)
-    trainable = [record for record in records if record.split != "test"]
-    if not trainable:
-        raise InputError(
-            f"no records to learn from: {len(records)} were given, and all are marked 'test'; expected others"
-        )
+    trainable = trainable_records(records, out)
     answers = judged_answers(trainable, config.models, config.good_at)
     names = sorted({answer.model for answer in answers})
     if config.weak is not None and config.weak not in names:

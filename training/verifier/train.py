@@ -35,8 +35,7 @@ from ..export.gate import check_quantised, check_rows
 from ..export.int8 import CALIBRATION_QUERIES, GATE_QUERIES, golden_tolerance
 from ..export.publish import verifier_card
 from ..fit.ranking import fit_ranking
-from ..log import TrainingLog
-from ..pipeline import training_folder
+from ..log import TrainingLog, training_folder
 from .config import VerifierConfig
 from .job import VerifierJob, VerifierPlan, plan_verifier
 from .network import (
