@@ -48,7 +48,6 @@ class ByContext(Policy):
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
     ) -> list[Decision]:
-        """See `Policy.decide`."""
         if contexts is None:
             return decide_by(self.default, router, assessment, contexts)
         rows_of: dict[str | None, list[int]] = {}

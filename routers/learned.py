@@ -68,14 +68,13 @@ class LearnedRouter(Router):
         return self._session.backend.name
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.quality`."""
         if len(queries) == 1:  # the hot path of a service
             text, _ = self._read(queries[0])
             return self._session.run_one(text, QUALITY)[0][0]
         return self._session.run(self._texts(queries)[0], QUALITY)[0]["quality"]
 
     def score(self, queries: Sequence[Query]) -> Floats:
-        """See `Router.score`; one query takes a path with as little around the graph as can be."""
+        """Predict the win rate of strong over weak; a single query takes the shortest path to the graph."""
         if len(queries) != 1:
             return super().score(queries)
         query = queries[0]
@@ -86,7 +85,7 @@ class LearnedRouter(Router):
         return np.array([win_rate(quality[strong], quality[weak], self.link)], np.float32)
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
-        """See `Router.assess`; novelty is measured when the bundle has it."""
+        """Predict the qualities, with truncation, and with novelty and vectors if the bundle measures them."""
         del contexts
         if len(queries) == 1:
             text, cut_characters = self._read(queries[0])
