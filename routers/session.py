@@ -138,12 +138,13 @@ class Session:
             return self._run_graph(ids.reshape(1, -1), self._ones[:, : len(ids)], None, outputs), truncated
         ids.sort()  # the back end made the array for this call
         try:
-            first = self._local.first
-        except AttributeError:
-            first = self._local.first = np.ones(self.max_tokens, np.bool_)
+            first, as_mask = self._local.first
+        except AttributeError:  # the first text of this thread
+            first = np.ones(self.max_tokens, np.bool_)
+            as_mask = first.view(np.uint8).reshape(1, -1)
+            self._local.first = first, as_mask
         np.not_equal(ids[1:], ids[:-1], first[1 : len(ids)])
-        mask = first[: len(ids)].view(np.uint8).reshape(1, -1)
-        return self._run_graph(ids.reshape(1, -1), mask, None, outputs), truncated
+        return self._run_graph(ids.reshape(1, -1), as_mask[:, : len(ids)], None, outputs), truncated
 
     def run(self, texts: list[str], outputs: list[str] | None = None) -> tuple[Outputs, npt.NDArray[np.bool_]]:
         """Run n texts through the graph, in batches of similar length that run side by side.
