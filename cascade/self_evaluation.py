@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..routers.errors import InputError
 from ..routers.query import Query, transcript
 from .backends import Answer
-from .confidence import Ask, Estimate
+from .estimates import Ask, Estimate
 
 #: `SelfEvaluation.fit` needs at least this many labels.
 LEAST_LABELS = 20

@@ -20,7 +20,8 @@ from ..routers.session import Session, whole_hint
 from ..routers.tokenizer import HuggingFaceBackend, Ids, Lengths, encode
 from ..routers.tokenizer_check import check_tokenizer
 from .backends import Answer
-from .confidence import Ask, Estimate, PriorConfidence
+from .confidence import PriorConfidence
+from .estimates import Ask, Estimate
 
 #: Number of pairs that are encoded at a time.
 _PAIRS_PER_CHUNK = 2048

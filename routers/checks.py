@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 from typing import Any
+
+import numpy as np
 
 from .errors import InputError
 
@@ -36,11 +39,21 @@ def as_number(value: Any) -> float:
         return math.nan
 
 
+def check_number(name: str, value: object, expected: str) -> None:
+    """Refuse what is no finite number, so that a text or a list is told by its name.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InputError(f"{name} is {value!r:.80}; expected {expected}")
+
+
 def check_seconds(name: str, value: float | None) -> None:
     """Refuse a duration that is not above 0.
 
     Raises:
         InputError: it is not.
     """
-    if value is not None and not value > 0:
+    if value is not None and (not isinstance(value, numbers.Real) or not value > 0):
         raise InputError(f"{name} is {value}; expected seconds above 0, or None")
