@@ -194,7 +194,8 @@ class Availability:
         with self._lock:
             health = self._health(name)
             if ignored:
-                health.ignore(lease, by_name)
+                interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+                health.ignore(lease, by_name, interrupted, self._now(), changes)
             else:
                 health.record(bool(ok), latency_s, description, lease, by_name, self._now(), changes)
         self._announce(changes)
