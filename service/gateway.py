@@ -154,7 +154,18 @@ class Gateway:
 
     async def select(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Selection:
         """The model to ask for a request, and the models to ask when it fails."""
-        decision = await self.decide(query, context, policy)
+        return self._available(await self.decide(query, context, policy))
+
+    def select_unscored(self, why: str) -> Selection:
+        """The model to ask for a request that has no query to score: strong if it is available, then the others.
+
+        Args:
+            why: what is wrong with the request; stands in the decision's reason.
+        """
+        return self._available(safe_decision(self.router, "error", why))
+
+    def _available(self, decision: Decision) -> Selection:
+        """Select among the candidates of a decision by their breakers."""
         offered = tuple(model for model in decision.candidates if model in self._names)
         if self.availability is None:
             return Selection(
