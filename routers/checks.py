@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,18 @@ def check_number(name: str, value: object, expected: str) -> None:
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise InputError(f"{name} is {value!r:.80}; expected {expected}")
+
+
+def check_names(name: str, value: object) -> None:
+    """Refuse a bare text where a list of names is expected: it would be taken apart into its letters.
+
+    Raises:
+        InputError: this is no list of texts.
+    """
+    if isinstance(value, str):
+        raise InputError(f"{name} is the text {value!r:.80}; expected a list of names: [{value!r:.80}]")
+    if not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise InputError(f"{name} is {value!r:.80}; expected a list of names")
 
 
 def check_seconds(name: str, value: float | None) -> None:

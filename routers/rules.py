@@ -16,7 +16,7 @@ from .assessment import Assessment
 from .base import Router
 from .decision import Context, Floats, Model, Source
 from .errors import InputError
-from .query import Query, query_text, turns
+from .query import Query, query_list, query_text, turns
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -192,6 +192,8 @@ class RulesRouter(Router):
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        if type(queries) is not list:
+            queries = query_list(queries)
         scores = np.empty(len(queries), np.float32)
         truncated = np.zeros(len(queries), np.bool_)
         sources: list[Source] = []
