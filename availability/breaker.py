@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from ..routers.checks import check_seconds
+from ..routers.checks import check_number, check_seconds, check_whole
 from ..routers.errors import InputError, RoutelearnError, require
 
 BreakerState = Literal["closed", "open", "half-open"]
@@ -106,9 +106,9 @@ class BreakerLimits:
         Raises:
             InputError: a limit is out of its range.
         """
-        for name in ("failures", "min_requests", "probes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected a whole number of 1 or more")
+        for name in ("failures", "min_requests", "probes", "window"):
+            check_whole(name, getattr(self, name), 1)
+        check_number("error_rate", self.error_rate, "a number above 0 and at most 1")
         if self.window < self.min_requests:
             raise InputError(f"window is {self.window}; expected at least min_requests, which is {self.min_requests}")
         if not 0 < self.error_rate <= 1:

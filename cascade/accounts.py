@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..policies.cost import query_tokens
+from ..routers.checks import check_number, check_seconds
 from ..routers.errors import InputError
 from ..routers.query import Query, estimate_tokens
 from .backends import Answer, fault_of
@@ -57,10 +58,10 @@ class Budget:
         Raises:
             InputError: a number is out of range.
         """
-        if not (math.isfinite(max_usd) and max_usd >= 0):
+        check_number("max_usd", max_usd, "a finite number of USD, 0 or more")
+        if max_usd < 0:
             raise InputError(f"max_usd is {max_usd}; expected a finite number of USD, 0 or more")
-        if window_s is not None and not window_s > 0:
-            raise InputError(f"window_s is {window_s}; expected seconds above 0, or None")
+        check_seconds("window_s", window_s)
         self.max_usd = float(max_usd)
         self.window_s = window_s
         self._clock = clock
@@ -138,7 +139,8 @@ class Budget:
 
 
 def _check_usd(usd: float) -> None:
-    if not 0 <= usd < math.inf:  # a sum with NaN in it is below every cap
+    check_number("the cost", usd, "a finite number of 0 or more USD")
+    if usd < 0:  # a sum with NaN in it is below every cap
         raise InputError(f"the cost is {usd} USD; expected a finite number of 0 or more")
 
 

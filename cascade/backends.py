@@ -115,12 +115,17 @@ def from_callable(function: Callable[[Query], Any]) -> Backend:
     own. A cascade passes the query as it came, so the function gets chats as
     well as prompts.
 
+    Raises:
+        InputError: this is no function.
+
     Example:
         >>> import asyncio
         >>> from routelearn.cascade import from_callable
         >>> asyncio.run(from_callable(lambda query: "144").complete("How much is 12 * 12?")).text
         '144'
     """
+    if not callable(function):
+        raise InputError(f"function is {function!r:.80}; expected a function of a query")
     return _Function(function)
 
 

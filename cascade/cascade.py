@@ -187,6 +187,8 @@ class Cascade:
     def _request(self, query: Query, use_case: str | None, deadline_s: float | None) -> Request:
         turns(query)  # an unusable query is the caller's mistake, not a failure of the tiers
         check_seconds("deadline_s", deadline_s)
+        if use_case is not None and not isinstance(use_case, str):
+            raise InputError(f"use_case is {use_case!r:.80}; expected the name of a use case, or None")
         rule = self._default_use_case if use_case is None else self._use_cases.get(use_case, self._default_use_case)
         return Request(self._settings, query, use_case, rule, self._deadline_s if deadline_s is None else deadline_s)
 

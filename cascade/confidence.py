@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..routers.base import Router
+from ..routers.checks import check_number, check_whole
 from ..routers.errors import InferenceError, InputError
 from ..routers.query import Query
 from .answer_forms import number
@@ -103,10 +104,13 @@ class SelfConsistency:
         Raises:
             InputError: a setting is out of range.
         """
-        if samples < 2:
-            raise InputError(f"samples is {samples}; expected a whole number of 2 or more")
-        if concurrency is not None and concurrency < 1:
-            raise InputError(f"concurrency is {concurrency}; expected a whole number of 1 or more, or None")
+        check_whole("samples", samples, 2)
+        if not callable(normalise) or not callable(same):
+            raise InputError(f"normalise is {normalise!r:.80} and same is {same!r:.80}; expected functions")
+        if concurrency is not None:
+            check_whole("concurrency", concurrency, 1)
+        if threshold is not None:
+            check_number("threshold", threshold, "a number above 0 and at most 1, or None")
         if threshold is not None and not 0 < threshold <= 1:
             raise InputError(f"threshold is {threshold}; expected a number above 0 and at most 1, or None")
         self.samples = samples

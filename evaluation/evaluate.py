@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_key
+from ..data.records import PerformanceRecord, PreferenceRecord, Record, check_records, record_key
 from ..routers.base import Router, win_rate
 from ..routers.decision import Model
 from ..routers.errors import InputError
@@ -71,8 +71,12 @@ def evaluate(
     Raises:
         InputError: there is no router, the records say nothing about the models, or a price is out of range.
     """
+    if not isinstance(routers, Mapping) or not all(isinstance(router, Router) for router in routers.values()):
+        raise InputError(f"routers is {routers!r:.80}; expected routers by name: {{'mine': routelearn.load(path)}}")
     if not routers:
         raise InputError("no router was given; expected one or more to evaluate")
+    check_records(records)
+    check_records(training)
     first = next(iter(routers.values()))
     assumptions = Assumptions(
         strong=strong or first.strong,

@@ -11,7 +11,7 @@ import numpy as np
 from ..routers.assessment import Assessment
 from ..routers.base import Policy, Router, decide_by, learned_rows
 from ..routers.call_checks import check_contexts, check_policy
-from ..routers.checks import check_names, check_number
+from ..routers.checks import check_names, check_number, check_whole
 from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
 
@@ -101,9 +101,7 @@ class TopK(Policy):
 
     def __post_init__(self) -> None:
         """Check k."""
-        check_number("k", self.k, "a whole number from 1")
-        if self.k < 1 or self.k != int(self.k):
-            raise InputError(f"k is {self.k}; expected a whole number from 1")
+        check_whole("k", self.k, 1)
         check_policy(self.policy)
 
     def decide(
@@ -175,6 +173,8 @@ class Explore(Policy):
         check_policy(policy)
         check_number("epsilon", epsilon, "a number from 0 to 1")
         check_names("candidates", candidates)
+        if seed is not None:
+            check_whole("seed", seed, 0)
         if not 0 <= epsilon <= 1:
             raise InputError(f"epsilon is {epsilon}; expected a number from 0 to 1")
         if len(set(candidates)) != len(candidates):

@@ -231,6 +231,8 @@ def budget_threshold(
     Raises:
         InputError: there is no query, a price is missing, or the weak model alone exceeds the budget.
     """
+    if not isinstance(router, Router):
+        raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
     queries = query_list(queries)
     check_price_list(prices)
     if not queries:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from math import isnan
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -196,7 +195,10 @@ class Router(ABC):
 
     def scores_of(self, assessment: Assessment) -> Floats:
         """Compute the scores (n,), float32, from an assessment of n queries."""
-        quality = assessment.quality
+        try:
+            quality = assessment.quality
+        except AttributeError:
+            raise InputError(f"assessment is {assessment!r:.80}; expected router.assess(queries)") from None
         return win_rate(quality[:, self._index[self.strong]], quality[:, self._index[self.weak]], self.link)
 
     def goes_to_strong(self, assessment: Assessment, threshold: float) -> tuple[Floats, Flags, npt.NDArray[np.float64]]:
@@ -205,7 +207,7 @@ class Router(ABC):
         Returns:
             The scores, whether each query goes to strong, and the threshold it was compared with: (n,) each.
         """
-        if type(threshold) is not float or isnan(threshold):
+        if type(threshold) is not float or threshold != threshold:  # noqa: PLR0124 - NaN; math.isnan takes longer
             threshold = threshold_number(threshold)
         scores = self.scores_of(assessment)
         if assessment.thresholds is not None:

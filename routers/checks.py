@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,26 @@ def check_number(name: str, value: object, expected: str) -> None:
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise InputError(f"{name} is {value!r:.80}; expected {expected}")
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number of `least` or more.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise InputError(f"{name} is {value!r:.80}; expected a whole number of {least} or more")
+
+
+def check_path(name: str, value: object) -> None:
+    """Refuse what is no path.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{name} is {value!r:.80}; expected a path, as text or pathlib.Path")
 
 
 def check_names(name: str, value: object) -> None:

@@ -83,6 +83,8 @@ class FallbackRouter(Router):
             check_number("novelty_bound", novelty_bound, "a number, or None")
         if learned is not None and not isinstance(learned, (Router, str, os.PathLike)):
             raise InputError(f"learned is {learned!r:.80}; expected a router, the path of a bundle, or None")
+        if rules is not None and not isinstance(rules, RulesRouter):
+            raise InputError(f"rules is {rules!r:.80}; expected RulesRouter(strong, weak), or None")
         self.load_error: Exception | None = None
         self.unavailable: str | None = None
         self._unavailable_cause: FallbackCause = "no-router"

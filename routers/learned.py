@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from .assessment import Assessment
 from .base import Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
+from .checks import check_path, check_whole
 from .decision import Context, Floats
 from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
 from .golden import check_golden, golden_ids_match
@@ -127,13 +128,18 @@ def load(
         follow_links: the bundle's files may be symbolic links, as in the Hub's cache.
 
     Raises:
-        InputError: the bundle is a verifier's.
+        InputError: the bundle is a verifier's, or an argument is not as described.
         BundleMissingError: the folder, or a file of it, is not there.
         BundleVersionError: written in another format version.
         BundleCorruptError: a file is not what was exported.
         GoldenScoreError: the graph gives other scores here than at export.
         MissingExtraError: tokie was asked for and is not installed.
     """
+    check_path("path", path)
+    if threads is not None:
+        check_whole("threads", threads, 1)
+    if tokenizer not in get_args(TokenizerName):
+        raise InputError(f"tokenizer is {tokenizer!r:.80}; expected one of {list(get_args(TokenizerName))}")
     manifest, contents = read_bundle(path, follow_links=follow_links)
     if manifest.kind == VERIFIER:
         raise InputError(f"{path} is a verifier, not a router; load it with routelearn.load_verifier")

@@ -160,6 +160,8 @@ class RulesRouter(Router):
             rules: the rules; None: the default rules in routers/rules.toml.
             pool: the two models with their prices, if known.
         """
+        if rules is not None and not isinstance(rules, RuleSet):
+            raise InputError(f"rules is {rules!r:.80}; expected load_rules(path), or None")
         self.rules = rules or load_rules()
         prices = {model.name: model for model in pool}
         super().__init__(
