@@ -55,9 +55,10 @@ def check_policy(policy: object, where: str = "policy") -> None:
     if isinstance(policy, type):
         raise InputError(f"{where} is the class {policy.__name__}; expected an object: {policy.__name__}(...)")
     if isinstance(policy, numbers.Real):
-        share = policy if 0 <= policy <= 1 else 0.5
+        share = policy if 0 <= float(policy) <= 1 else 0.5
         raise InputError(f"{where} is {policy}; expected a policy: Threshold({share}) or StrongShare({share})")
     if isinstance(policy, Mapping):
         raise InputError(f"{where} is a mapping; expected a policy; a context is given as context={dict(policy)!r:.80}")
-    if hasattr(policy, "quality") or not callable(getattr(policy, "decide", None)):
+    is_router = hasattr(policy, "quality") and hasattr(policy, "assess")
+    if is_router or not callable(getattr(policy, "decide", None)):
         raise InputError(f"{where} is {policy!r:.80}; expected a policy, such as Threshold(0.5), or None")

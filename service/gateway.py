@@ -107,6 +107,12 @@ class Gateway:
             InputError: a name is not in the pool, strong or weak is missing, or two models have one name at the
                 gateway.
         """
+        if not isinstance(router, Router):
+            raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
+        if models is not None and not isinstance(models, Mapping):
+            raise InputError(f"models is {models!r:.80}; expected a mapping: {{'pool name': 'name at the gateway'}}")
+        if availability is not None and not isinstance(availability, Availability):
+            raise InputError(f"availability is {availability!r:.80}; expected Availability(models), or None")
         self._names = dict(models) if models is not None else {name: name for name in router.models}
         unknown = set(self._names) - set(router.models)
         if unknown:

@@ -106,6 +106,20 @@ def test_a_reply_with_status_200_that_is_no_completion_is_a_failure(
     assert gateway.availability.status("strong").state == ("open" if failed else "closed")
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"policy": 0.5}, r"Threshold\(0.5\)"),
+        ({"models": ["strong", "weak"]}, r"a mapping: \{'pool name'"),
+        ({"availability": ["strong"]}, r"Availability\(models\)"),
+        ({"router": "router/"}, r"routelearn.load\(path\)"),
+    ],
+)
+def test_a_gateway_of_the_wrong_parts_says_what_to_write(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=rf"expected .*{told}"):
+        Gateway(**{"router": Lengths(), **options})
+
+
 # The cascade behind the hook
 
 
