@@ -71,7 +71,7 @@ def fault_of(answer: Answer) -> str | None:
     """Why an answer is a failed call: it is empty, refused, filtered or cut off by the limit on its length; or None.
 
     Example:
-        >>> from routelearn.cascade import Answer
+        >>> from routelearn.cascade.backends import Answer, fault_of
         >>> fault_of(Answer("12 * 12 is", finish_reason="length"))
         "the answer was cut off (finish_reason 'length')"
     """

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from ..routers.checks import check_number, check_seconds, check_whole
+from ..routers.checks import as_number, check_number, check_seconds, check_whole
 from ..routers.decision import THRESHOLD, Decision, Model, Source
 from ..routers.errors import InputError
 from .composed import EXPLORE
@@ -254,14 +254,12 @@ def margin_of_cost(usd: float, value_per_quality_usd: float) -> float:
     Raises:
         InputError: a number is out of range.
     """
-    check_number("usd", usd, "a number from 0")
-    check_number("value_per_quality_usd", value_per_quality_usd, "a number above 0")
-    if not (0 <= usd < math.inf and value_per_quality_usd > 0):
+    if not (0 <= as_number(usd) < math.inf and as_number(value_per_quality_usd) > 0):
         raise InputError(
             f"usd is {usd} and value_per_quality_usd is {value_per_quality_usd}; "
             "expected a number from 0, and a number above 0"
         )
-    return min(1.0, usd / value_per_quality_usd / 2)
+    return min(1.0, float(usd) / float(value_per_quality_usd) / 2)
 
 
 def _why_kept(session: _Session, decision: Decision, margin: float, utility: Mapping[str, float] | None) -> str | None:
