@@ -99,9 +99,9 @@ class Availability:
         check_whole("max_models", max_models, 0)
         if limits is not None and not isinstance(limits, BreakerLimits):
             raise InputError(f"limits is {limits!r:.80}; expected BreakerLimits(failures=...), or None")
-        for name, function in (("counts_as_failure", counts_as_failure), ("on_change", on_change)):
-            if function is not None and not callable(function):
-                raise InputError(f"{name} is {function!r:.80}; expected a function")
+        for function in filter(None, (counts_as_failure, on_change)):
+            if not callable(function):
+                raise InputError(f"counts_as_failure or on_change is {function!r:.80}; expected a function")
         if max_models < max(1, len(models)):
             raise InputError(
                 f"max_models is {max_models}; expected {max(1, len(models))} or more ({len(models)} models are given)"
@@ -192,9 +192,8 @@ class Availability:
         name, lease = (model.model, model.lease) if isinstance(model, Choice) else (model, None)
         by_name = not isinstance(model, Choice)
         ignored = not ok and isinstance(error, BaseException) and not self._counts(error)
-        if latency_s is not None:
-            latency_s = as_number(latency_s)
-            latency_s = latency_s if usable(latency_s) else None
+        latency_s = as_number(latency_s)
+        latency_s = latency_s if usable(latency_s) else None
         description = None
         if not ok and error is not None:
             description = describe(error) if isinstance(error, BaseException) else clean_name(error)

@@ -27,6 +27,15 @@ _LEAST_POOL = 3
 _MOST_POOL_RESAMPLES = 300
 
 
+def _check_given(routers: object, records: object, training: object) -> None:
+    if not isinstance(routers, Mapping) or not all(isinstance(router, Router) for router in routers.values()):
+        raise InputError(f"routers is {routers!r:.80}; expected routers by name: {{'mine': routelearn.load(path)}}")
+    if not routers:
+        raise InputError("no router was given; expected one or more to evaluate")
+    check_records(records)
+    check_records(training)
+
+
 def evaluate(
     routers: Mapping[str, Router],
     records: Sequence[Record],
@@ -71,12 +80,7 @@ def evaluate(
     Raises:
         InputError: there is no router, the records say nothing about the models, or a price is out of range.
     """
-    if not isinstance(routers, Mapping) or not all(isinstance(router, Router) for router in routers.values()):
-        raise InputError(f"routers is {routers!r:.80}; expected routers by name: {{'mine': routelearn.load(path)}}")
-    if not routers:
-        raise InputError("no router was given; expected one or more to evaluate")
-    check_records(records)
-    check_records(training)
+    _check_given(routers, records, training)
     first = next(iter(routers.values()))
     assumptions = Assumptions(
         strong=strong or first.strong,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .errors import InputError
@@ -40,7 +40,7 @@ def query_list(queries: object) -> Sequence[Query]:
     if isinstance(queries, (set, frozenset)):
         raise InputError(f"queries is a {kind}, which has no order; expected a list of queries")
     for name in ("to_pylist", "tolist", "to_list"):  # pyarrow; pandas and numpy; polars
-        method = getattr(queries, name, None)
+        method: Callable[[], Iterable[Query]] | None = getattr(queries, name, None)
         if callable(method):
             return list(method())
     if isinstance(queries, Iterable):
