@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from ..routers.checks import OTHER, clean_name, usable
+from ..routers.checks import OTHER, as_number, check_names, check_whole, clean_name, usable
 from ..routers.decision import Decision
 from ..routers.errors import InputError, require
 from .breaker import BreakerLimits, BreakerState, describe, is_failure
@@ -95,6 +95,13 @@ class Availability:
             InputError: `max_models` is below 1, or below the number of models.
             MissingExtraError: pybreaker is not installed.
         """
+        check_names("models", models)
+        check_whole("max_models", max_models, 0)
+        if limits is not None and not isinstance(limits, BreakerLimits):
+            raise InputError(f"limits is {limits!r:.80}; expected BreakerLimits(failures=...), or None")
+        for function in filter(None, (counts_as_failure, on_change)):
+            if not callable(function):
+                raise InputError(f"counts_as_failure or on_change is {function!r:.80}; expected a function")
         if max_models < max(1, len(models)):
             raise InputError(
                 f"max_models is {max_models}; expected {max(1, len(models))} or more ({len(models)} models are given)"
@@ -185,8 +192,8 @@ class Availability:
         name, lease = (model.model, model.lease) if isinstance(model, Choice) else (model, None)
         by_name = not isinstance(model, Choice)
         ignored = not ok and isinstance(error, BaseException) and not self._counts(error)
-        if latency_s is not None and not usable(latency_s):
-            latency_s = None
+        latency_s = as_number(latency_s)
+        latency_s = latency_s if usable(latency_s) else None
         description = None
         if not ok and error is not None:
             description = describe(error) if isinstance(error, BaseException) else clean_name(error)
@@ -194,7 +201,8 @@ class Availability:
         with self._lock:
             health = self._health(name)
             if ignored:
-                health.ignore(lease, by_name)
+                interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+                health.ignore(lease, by_name, interrupted, self._now(), changes)
             else:
                 health.record(bool(ok), latency_s, description, lease, by_name, self._now(), changes)
         self._announce(changes)
@@ -336,6 +344,7 @@ class _RisingClock:
 
 def _names(candidates: Decision | Sequence[str]) -> Sequence[str]:
     names = candidates.candidates if isinstance(candidates, Decision) else candidates
-    if isinstance(names, str) or not names:
+    wrong = isinstance(names, str) or not isinstance(names, Sequence) or not names
+    if wrong or not all(isinstance(name, str) for name in names):
         raise InputError(f"candidates are {names!r}; expected a decision, or a sequence of at least one model name")
     return names

@@ -10,12 +10,13 @@ call through.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
-from ..routers.checks import check_seconds
-from ..routers.errors import InputError, require
+from ..routers.checks import check_number, check_seconds, check_whole
+from ..routers.errors import InputError, RoutelearnError, require
 
 BreakerState = Literal["closed", "open", "half-open"]
 
@@ -30,6 +31,33 @@ PROGRAMMING = (
     TypeError,
     ValueError,
 )
+
+
+#: Fields that clients read in a completion: where one is missing, the answer was no completion (`{"error": ...}`).
+_ANSWER_FIELDS = frozenset(
+    {"candidates", "choices", "completion", "content", "delta", "finish_reason", "generated_text", "generations"}
+    | {"message", "output", "output_text", "outputs", "parts", "response", "stop_reason", "text", "usage"}
+)
+
+#: HTTP statuses of the words that gRPC and Google's clients have for them.
+_STATUS_OF_WORD = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "ABORTED": 409,
+    "CANCELLED": 499,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNKNOWN": 500,
+    "DATA_LOSS": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +106,9 @@ class BreakerLimits:
         Raises:
             InputError: a limit is out of its range.
         """
-        for name in ("failures", "min_requests", "probes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected a whole number of 1 or more")
+        for name in ("failures", "min_requests", "probes", "window"):
+            check_whole(name, getattr(self, name), 1)
+        check_number("error_rate", self.error_rate, "a number above 0 and at most 1")
         if self.window < self.min_requests:
             raise InputError(f"window is {self.window}; expected at least min_requests, which is {self.min_requests}")
         if not 0 < self.error_rate <= 1:
@@ -90,28 +118,77 @@ class BreakerLimits:
 
 
 def status_of(error: BaseException) -> int | None:
-    """Read the HTTP status of an error: `status_code` or `status` of the error itself or of its `response`, or None."""
-    for holder in (error, getattr(error, "response", None)):
-        for name in ("status_code", "status"):
-            value = getattr(holder, name, None)
-            if isinstance(value, int):
-                return int(value)
+    """Read the HTTP status of an error, or of the error that caused it; None: there is none.
+
+    It stands in `status_code`, `status`, `http_status` or `code` of the error or of its `response`; botocore has it in
+    a mapping, gRPC and Google's clients have a word ("INVALID_ARGUMENT").
+    """
+    for _ in range(5):  # frameworks wrap the error of the client that they call
+        for value in _statuses(error):
+            status = _status(value)
+            if status is not None:
+                return status
+        if error.__cause__ is None:
+            return None
+        error = error.__cause__
     return None
+
+
+def _statuses(error: BaseException) -> Iterator[Any]:
+    response = getattr(error, "response", None)
+    for holder in (error, response):
+        for name in ("status_code", "status", "http_status", "code"):
+            yield getattr(holder, name, None)
+    if isinstance(response, Mapping):
+        about = response.get("ResponseMetadata")
+        yield about.get("HTTPStatusCode") if isinstance(about, Mapping) else None
+
+
+def _status(value: Any) -> int | None:
+    """A status as a number, as digits, or as a word; gRPC gives it by a method, as a member of an enum."""
+    if callable(value):
+        try:
+            value = value()
+        except Exception:  # noqa: BLE001 - a method that wants arguments is no status
+            return None
+    value = value if isinstance(value, (int, str)) else getattr(value, "name", None)
+    if isinstance(value, str):
+        value = int(value) if value.isdecimal() and len(value) == 3 else _STATUS_OF_WORD.get(value.upper())
+    return int(value) if isinstance(value, int) and 100 <= value <= 599 else None
 
 
 def is_failure(error: BaseException) -> bool:
     """Whether an error counts against the model that was asked.
 
-    If the error has an HTTP status, then 408, 429 and every status from 500 on
-    count. Any other status is the fault of the request (bad request, no rights,
-    not found, conflict) and does not count. If the error has no status, then
-    connection errors, timeouts and unknown exceptions count; cancellations and
-    programming errors (`PROGRAMMING`) do not.
+    If the error has an HTTP status, then 408, 429 and every status from 500 on count, and so does a status below 400:
+    the answer came, and was no completion. Any other status is the fault of the request (bad request, no rights, not
+    found, conflict) and does not count. If the error has no status, then connection errors (an expired certificate is
+    one), timeouts and unknown exceptions count, and so does an answer that cannot be read: not JSON, refused by a
+    library's validation, without the fields of a completion. Cancellations and programming errors (`PROGRAMMING`) do
+    not.
     """
     status = status_of(error)
     if status is not None:
-        return status in {408, 429} or status >= 500
-    return isinstance(error, Exception) and not isinstance(error, (CancelledError, *PROGRAMMING))
+        return status < 400 or status in {408, 429} or status >= 500
+    if not isinstance(error, Exception) or isinstance(error, CancelledError):
+        return False
+    if isinstance(error, OSError) or not isinstance(error, PROGRAMMING):
+        return True
+    return not isinstance(error, RoutelearnError) and _is_no_completion(error)
+
+
+def _is_no_completion(error: Exception) -> bool:
+    """Whether this error comes from reading an answer that is no completion, although its class is that of a bug."""
+    if isinstance(error, (IndexError, UnicodeDecodeError)):  # choices without an entry; bytes that are no text
+        return True
+    if isinstance(error, KeyError):
+        return error.args[:1] != () and isinstance(error.args[0], str) and error.args[0] in _ANSWER_FIELDS
+    if type(error) is AttributeError:
+        return error.name in _ANSWER_FIELDS
+    if type(error) is TypeError:
+        return str(error).startswith("'NoneType' object is not ")  # `{"choices": null}`
+    # Libraries derive the errors of their parsers and validators from ValueError: json, pydantic, marshmallow.
+    return type(error).__module__ != "builtins" and isinstance(error, ValueError)
 
 
 def describe(error: BaseException) -> str:
@@ -156,6 +233,7 @@ class Breaker:
         self._limits = limits
         self._leases: dict[int, float] = {}  # running probe -> end of its lease, oldest probe first
         self._next = 0
+        self._unsettled = 0
         self.opened_at = 0.0
 
     @property
@@ -206,9 +284,22 @@ class Breaker:
         if self._leases.pop(lease, None) is not None:
             self._report(ok, now)
 
-    def release(self, lease: int) -> None:
-        """End a probe that has no outcome, so that the next probe may go."""
-        self._leases.pop(lease, None)
+    def release(self, lease: int, now: float, *, counts: bool = True) -> None:
+        """End a probe that has no outcome, so that the next probe may go.
+
+        After as many such probes in a row as failures open a breaker, this one opens again: a model that hangs until
+        its callers leave would else get every request as the next probe.
+
+        Args:
+            lease: the lease of the probe.
+            now: the time in seconds.
+            counts: the probe is one of these; False: it says nothing at all (the process was interrupted).
+        """
+        if self._leases.pop(lease, None) is None or not counts:
+            return
+        self._unsettled += 1
+        if self._unsettled >= self._limits.failures:
+            self.open(now)
 
     def record(self, ok: bool, now: float) -> None:
         """Report the outcome of a call that was made while the breaker was closed."""
@@ -228,5 +319,6 @@ class Breaker:
 
     def _changed(self, now: float) -> None:
         self._leases.clear()  # outcomes of the probes that still run come too late now
+        self._unsettled = 0
         if self.state == "open":
             self.opened_at = now

@@ -205,14 +205,26 @@ class ModelHealth:
         error = f", last error {self._last_error}" if self._last_error else ""
         return f"{self.name} is out for another {wait_s:.3g} s ({self._why}{error})"
 
-    def ignore(self, lease: int | None, by_name: bool) -> None:
-        """Count a call that says nothing about the model; the arguments are those of `record`."""
+    def ignore(self, lease: int | None, by_name: bool, interrupted: bool, now: float, changes: list[Change]) -> None:
+        """Count a call that says nothing about the model.
+
+        Args:
+            lease: as in `record`.
+            by_name: as in `record`.
+            interrupted: the process was interrupted; else, too many such probes open the breaker again.
+            now: as in `record`.
+            changes: as in `record`.
+        """
         self._requests += 1
         self._ignored += 1
-        if self._breaker is not None:
-            lease = self._breaker.oldest_probe if by_name else lease
-            if lease is not None:
-                self._breaker.release(lease)
+        if self._breaker is None:
+            return
+        lease = self._breaker.oldest_probe if by_name else lease
+        if lease is not None:
+            before = self.state
+            self._breaker.release(lease, now, counts=not interrupted)
+            why = f"{self._limits.failures} probes ended without saying whether the model is well"
+            self._changed(before, "probe", why, changes)
 
     def record(
         self,

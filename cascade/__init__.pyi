@@ -9,13 +9,13 @@ from .backends import Backend as Backend
 from .backends import from_callable as from_callable
 from .backends import from_client as from_client
 from .cascade import Cascade as Cascade
-from .confidence import Ask as Ask
-from .confidence import Confidence as Confidence
-from .confidence import Estimate as Estimate
 from .confidence import Joint as Joint
 from .confidence import PriorConfidence as PriorConfidence
 from .confidence import SelfConsistency as SelfConsistency
 from .confidence import joint_confidence as joint_confidence
+from .estimates import Ask as Ask
+from .estimates import Confidence as Confidence
+from .estimates import Estimate as Estimate
 from .self_evaluation import SelfEvaluation as SelfEvaluation
 from .self_evaluation import stated_confidence as stated_confidence
 from .streams import AnswerStream as AnswerStream

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..policies.cost import query_tokens
+from ..routers.checks import check_number, check_seconds
 from ..routers.errors import InputError
 from ..routers.query import Query, estimate_tokens
-from .backends import Answer
+from .backends import Answer, fault_of
+from .charges import refused_unread, token_count
 from .tiers import Call, Tier
 
 
@@ -29,7 +31,8 @@ class Budget:
     the true cost afterwards. Reserved money counts as spent, so calls that run
     at the same time cannot all take the last dollar. A call that turns out to
     cost more than expected is still paid: spending can exceed the cap by that
-    difference, but no further.
+    difference, but no further. A call that was sent and gave no answer may cost
+    whatever was expected, so a cascade settles it with the reserve, if not more.
 
     Example:
         >>> from routelearn.cascade import Budget
@@ -55,10 +58,10 @@ class Budget:
         Raises:
             InputError: a number is out of range.
         """
-        if not (math.isfinite(max_usd) and max_usd >= 0):
+        check_number("max_usd", max_usd, "a finite number of USD, 0 or more")
+        if max_usd < 0:
             raise InputError(f"max_usd is {max_usd}; expected a finite number of USD, 0 or more")
-        if window_s is not None and not window_s > 0:
-            raise InputError(f"window_s is {window_s}; expected seconds above 0, or None")
+        check_seconds("window_s", window_s)
         self.max_usd = float(max_usd)
         self.window_s = window_s
         self._clock = clock
@@ -76,7 +79,11 @@ class Budget:
 
         Returns:
             A ticket for `settle`, or None when the budget has less than that left.
+
+        Raises:
+            InputError: the cost is below 0 or not finite.
         """
+        _check_usd(usd)
         with self._lock:
             self._expire()
             if self._spent + math.fsum(self._reserved.values()) + usd > self.max_usd:
@@ -93,8 +100,10 @@ class Budget:
             usd: the true cost of the call, USD.
 
         Raises:
-            InputError: the ticket is unknown, or was settled before.
+            InputError: the ticket is unknown, or was settled before; or the cost is below 0 or not finite, and then the
+                money stays reserved.
         """
+        _check_usd(usd)
         with self._lock:
             if self._reserved.pop(ticket, None) is None:
                 raise InputError(
@@ -129,8 +138,26 @@ class Budget:
             self._spent = math.fsum(usd for _, usd in self._settled)
 
 
+def _check_usd(usd: float) -> None:
+    check_number("the cost", usd, "a finite number of 0 or more USD")
+    if usd < 0:  # a sum with NaN in it is below every cap
+        raise InputError(f"the cost is {usd} USD; expected a finite number of 0 or more")
+
+
 class CallError(Exception):
-    """A call gave no answer, or was never made."""
+    """A call gave no usable answer, or was never made."""
+
+
+class CutOffError(CallError):
+    """The limit on the length cut an answer off.
+
+    Attributes:
+        answer: what there is of it.
+    """
+
+    def __init__(self, message: str, answer: Answer) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 class OverBudgetError(CallError):
@@ -146,6 +173,7 @@ class OpenCall:
         query: the query that is sent.
         purpose: "answer" or "confidence", as in `Call`.
         tickets: the reservations for this call, one for each budget.
+        reserved_usd: what each of them holds, USD.
         task: the running task.
         pieces: the pieces of the answer that have come so far, when the call is streamed.
         started: start of the call, in seconds of the monotonic clock.
@@ -156,6 +184,7 @@ class OpenCall:
     query: Query
     purpose: Literal["answer", "confidence"]
     tickets: list[tuple[Budget, int]]
+    reserved_usd: float
     task: asyncio.Task[Answer]
     pieces: list[str]
     started: float = field(default_factory=time.monotonic)
@@ -204,14 +233,16 @@ class Ledger:
 
         Raises:
             OverBudgetError: the call was never made, because a budget has too little left for it.
-            CallError: the call gave no answer, or the request is over.
+            CutOffError: the limit on its length cut the answer off.
+            CallError: the call gave no usable answer, or the request is over.
         """
+        reserved_usd = tier.expected_cost(query) or 0.0
         try:
-            tickets = self._reserve(tier, query)
+            tickets = self._reserve(tier, reserved_usd)
         except CallError:
             work.close()
             raise
-        opened = OpenCall(tier, query, purpose, tickets, asyncio.ensure_future(work), pieces)
+        opened = OpenCall(tier, query, purpose, tickets, reserved_usd, asyncio.ensure_future(work), pieces)
         self._open.append(opened)
         stopped = "cancelled"
         try:
@@ -219,17 +250,19 @@ class Ledger:
             stopped = f"no answer within {limit_s:.3g} s" if limit_s is not None else stopped
         finally:
             ended = self._close(opened, stopped)
-        if ended.error is not None:
-            raise CallError(ended.error)
-        return opened.task.result()
+        if ended.error is None:
+            return opened.task.result()
+        answer = _whole(opened.task)
+        if answer is not None and answer.cut:
+            raise CutOffError(ended.error, answer)
+        raise CallError(ended.error)
 
-    def _reserve(self, tier: Tier, query: Query) -> list[tuple[Budget, int]]:
+    def _reserve(self, tier: Tier, expected_usd: float) -> list[tuple[Budget, int]]:
         if self._over:
             raise CallError("the request has ended")
-        expected = tier.expected_cost(query) or 0.0
         tickets: list[tuple[Budget, int]] = []
         for budget in self._budgets:
-            ticket = budget.reserve(expected)
+            ticket = budget.reserve(expected_usd)
             if ticket is None:
                 for earlier, number in tickets:
                     earlier.settle(number, 0.0)
@@ -247,20 +280,25 @@ class Ledger:
         """
         if opened.ended is not None:
             return opened.ended
-        error, answer, task = None, None, opened.task
+        error, task, sent = None, opened.task, True
+        answer = _whole(task)
         if not task.done():
             stop(task)
             error = stopped
         elif task.cancelled():  # the back end cancelled it, not the cascade
             error = "the back end cancelled the call"
         elif (raised := task.exception()) is not None:
-            error = f"{type(raised).__name__}: {raised}"
-        elif not isinstance(answer := task.result(), Answer):
-            error, answer = f"the back end gave {type(answer).__name__}; expected an Answer", None
-        opened.ended = _account(opened, answer, error)
+            error, sent = f"{type(raised).__name__}: {raised}", not refused_unread(raised)
+        elif answer is None:
+            error = f"the back end gave {type(task.result()).__name__}; expected an Answer with a text"
+        else:
+            error = fault_of(answer)
+        opened.ended = _account(opened, answer, error, sent)
         self._open.remove(opened)
+        # Nobody knows how much a model has written whose answer did not come: up to the reserve, for all we know.
+        least_usd = opened.reserved_usd if answer is None and sent else 0.0
         for budget, ticket in opened.tickets:
-            budget.settle(ticket, opened.ended.cost_usd or 0.0)
+            budget.settle(ticket, max(least_usd, opened.ended.cost_usd or 0.0))
         self.calls.append(opened.ended)
         return opened.ended
 
@@ -276,12 +314,19 @@ class Ledger:
         return math.fsum(costs) if len(costs) == len(self.calls) else None
 
 
-def _account(opened: OpenCall, answer: Answer | None, error: str | None) -> Call:
-    heard = "".join(opened.pieces)
+def _whole(task: asyncio.Task[Answer]) -> Answer | None:
+    """The answer of a call, if there is one."""
+    if not task.done() or task.cancelled() or task.exception() is not None:
+        return None
+    answer: object = task.result()
+    return answer if isinstance(answer, Answer) and isinstance(answer.text, str) else None
+
+
+def _account(opened: OpenCall, answer: Answer | None, error: str | None, sent: bool) -> Call:
     if answer is not None:
-        read, written, text = answer.input_tokens, answer.output_tokens, answer.text
-    elif heard:  # the stream broke off: the model has read the query and written these pieces
-        read, written, text = None, None, heard
+        read, written, text = token_count(answer.input_tokens), token_count(answer.output_tokens), answer.text
+    elif sent or opened.pieces:  # the model has read the query and written these pieces, if not more
+        read, written, text = None, None, "".join(opened.pieces)
     else:
         read, written, text = 0, 0, ""
     estimated = read is None or written is None

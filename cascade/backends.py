@@ -7,8 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from ..routers.errors import InputError
-from ..routers.query import Query
+from ..routers.errors import InferenceError, InputError
+from ..routers.query import Query, content_text
 from .threads import call, iterate
 
 
@@ -20,16 +20,68 @@ class Answer:
         text: the text; empty when the model wrote none, for instance because it only called tools.
         input_tokens: number of tokens that the model read; None when the back end does not report it.
         output_tokens: number of tokens that the model wrote; None when the back end does not report it.
+        finish_reason: why the model stopped, in the words of the service: "stop", "length", "content_filter", ...;
+            None when the back end does not report it. `fault_of` says which of these words make a failed call.
 
     Example:
         >>> from routelearn.cascade import Answer
-        >>> Answer("144", input_tokens=9, output_tokens=1)
-        Answer(text='144', input_tokens=9, output_tokens=1)
+        >>> answer = Answer("144", input_tokens=9, output_tokens=1)
+        >>> answer.text, answer.finish_reason
+        ('144', None)
     """
 
     text: str
     input_tokens: int | None = None
     output_tokens: int | None = None
+    finish_reason: str | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether there is a text, and the limit on the length cut it off."""
+        return bool(self.text.strip()) and _word(self.finish_reason) in _CUT
+
+
+#: Words of services for an answer that the limit on the length cut off.
+_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"})
+#: Words for a reply that is no answer, by what they say.
+_NO_ANSWER = {
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "the model called a tool"),
+    **dict.fromkeys(("refusal", "refused"), "the model refused to answer"),
+    **dict.fromkeys(
+        ("content_filter", "content_filtered", "content_blocked", "guardrail_intervened", "error_toxic", "sensitive"),
+        "the answer was filtered",
+    ),
+    **dict.fromkeys(
+        ("safety", "recitation", "blocklist", "prohibited_content", "spii"),
+        "the answer was filtered",
+    ),
+    **dict.fromkeys(
+        ("error", "abort", "aborted", "cancelled", "timeout", "network_error", "insufficient_system_resource"),
+        "the service broke the answer off",
+    ),
+}
+
+
+def _word(finish_reason: object) -> str:
+    """A finish reason as the tables spell it; an enum of a client's library counts by its value."""
+    return str(getattr(finish_reason, "value", finish_reason)).lower().replace("-", "_")
+
+
+def fault_of(answer: Answer) -> str | None:
+    """Why an answer is a failed call: it is empty, refused, filtered or cut off by the limit on its length; or None.
+
+    Example:
+        >>> from routelearn.cascade.backends import Answer, fault_of
+        >>> fault_of(Answer("12 * 12 is", finish_reason="length"))
+        "the answer was cut off (finish_reason 'length')"
+    """
+    word = _word(answer.finish_reason)
+    what = _NO_ANSWER.get(word)
+    if what is None and word in _CUT:
+        what = "the answer was cut off" if answer.cut else "the model reached its limit of tokens without an answer"
+    if what is not None:
+        return f"{what} (finish_reason {word!r})"
+    return None if answer.text.strip() else "the answer is empty"
 
 
 @runtime_checkable
@@ -63,12 +115,17 @@ def from_callable(function: Callable[[Query], Any]) -> Backend:
     own. A cascade passes the query as it came, so the function gets chats as
     well as prompts.
 
+    Raises:
+        InputError: this is no function.
+
     Example:
         >>> import asyncio
         >>> from routelearn.cascade import from_callable
         >>> asyncio.run(from_callable(lambda query: "144").complete("How much is 12 * 12?")).text
         '144'
     """
+    if not callable(function):
+        raise InputError(f"function is {function!r:.80}; expected a function of a query")
     return _Function(function)
 
 
@@ -146,20 +203,28 @@ class _Client:
 
     async def complete(self, query: Query) -> Answer:
         reply = await call(self._create, messages=_messages(query), **self._options)
-        return _answer(reply.choices[0].message.content or "", reply.usage)
+        choices = getattr(reply, "choices", None)
+        if not choices:
+            raise InferenceError(f"the service replied with no completion, but with {type(reply).__name__}")
+        return answer_of(choices[0], getattr(reply, "usage", None))
 
     async def stream(self, query: Query) -> AsyncGenerator[str | Answer, None]:
         settings = {"stream": True, "stream_options": {"include_usage": True}, **self._options}
         reply = await call(self._create, messages=_messages(query), **settings)
-        text, usage = "", None
+        text, usage, reason = "", None, None
         async with aclosing(_chunks(reply)) as chunks:
             async for chunk in chunks:
                 usage = getattr(chunk, "usage", None) or usage  # the last chunk holds the usage, and has no choices
-                piece = chunk.choices[0].delta.content if chunk.choices else None
+                if not chunk.choices:
+                    continue
+                choice = chunk.choices[0]
+                if reason != "refusal":
+                    reason = "refusal" if _refused(choice.delta) else getattr(choice, "finish_reason", None) or reason
+                piece = choice.delta.content
                 if piece:
                     text += piece
                     yield piece
-        yield _answer(text, usage)
+        yield _answer(text, usage, reason)
 
 
 async def _chunks(reply: Any) -> AsyncGenerator[Any, None]:
@@ -182,5 +247,19 @@ def _messages(query: Query) -> list[Any]:
     return [{"role": "user", "content": query}] if isinstance(query, str) else list(query)
 
 
-def _answer(text: str, usage: Any) -> Answer:
-    return Answer(text, getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
+def answer_of(choice: Any, usage: Any) -> Answer:
+    """The answer in a choice of a chat completion, with the tokens that the service reports."""
+    message = choice.message
+    reason = "refusal" if _refused(message) else getattr(choice, "finish_reason", None)
+    return _answer(content_text(message.content), usage, reason)
+
+
+def _refused(message: Any) -> bool:
+    """Whether the model refused in the field that OpenAI has for it."""
+    refusal = getattr(message, "refusal", None)
+    return isinstance(refusal, str) and bool(refusal)
+
+
+def _answer(text: str, usage: Any, reason: Any) -> Answer:
+    read, written = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    return Answer(text, read, written, None if reason is None else _word(reason))

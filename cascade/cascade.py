@@ -13,17 +13,55 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..routers.base import Router
-from ..routers.checks import check_seconds
+from ..routers.checks import check_number, check_seconds
 from ..routers.errors import InputError
 from ..routers.query import Query, turns
 from .accounts import Budget
 from .confidence import needs_prior
+from .estimates import check_signature
 from .run import Request, Settings
 from .streams import AnswerStream, BlockingAnswerStream
-from .threads import run_in_background
+from .threads import contained, is_async, run_in_background
 from .tiers import CascadeResult, Tier, UseCase
 
 logger = logging.getLogger(__name__)
+
+
+def _check_parts(
+    tiers: object, router: object, budget: object, use_cases: object, default_use_case: object, on_result: object
+) -> None:
+    """Refuse parts of the wrong kind, and say what to write; a router that is a path would fail at every request."""
+    if isinstance(tiers, Tier) or not isinstance(tiers, Sequence):
+        raise InputError(f"tiers is a {type(tiers).__name__}; expected a list: [Tier(...), Tier(...)]")
+    for tier in tiers:
+        if not isinstance(tier, Tier):
+            raise InputError(f"a tier is {tier!r:.80}; expected Tier(Model(name, ...), backend, confidence)")
+    if router is not None and not isinstance(router, Router):
+        raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
+    if budget is not None and not isinstance(budget, Budget):
+        raise InputError(f"budget is {budget!r:.80}; expected Budget(max_usd), or max_cost_usd for one request")
+    if use_cases is not None and not isinstance(use_cases, Mapping):
+        raise InputError(f"use_cases is a {type(use_cases).__name__}; expected {{'name': UseCase(...)}}")
+    for rule in [*(use_cases or {}).values(), default_use_case]:
+        if rule is not None and not isinstance(rule, UseCase):
+            raise InputError(f"a use case is {rule!r:.80}; expected UseCase('cascade'), 'route', 'strong' or 'weak'")
+    if on_result is not None and (not callable(on_result) or is_async(on_result)):
+        raise InputError(f"on_result is {on_result!r:.80}; expected a plain function of one result (not async)")
+
+
+def _check_tiers(tiers: Sequence[Tier], router: Router | None) -> None:
+    if len(tiers) < 2:
+        raise InputError(f"the cascade has {len(tiers)} tiers; expected two or more")
+    names = [tier.model.name for tier in tiers]
+    if len(set(names)) != len(names):
+        raise InputError(f"the tiers' models are {names}; expected distinct names")
+    for tier in tiers[:-1]:
+        where = f"the confidence of tier {tier.model.name!r}"
+        if tier.confidence is None:
+            raise InputError(f"tier {tier.model.name!r} has no confidence; expected one on every tier but the last")
+        check_signature(tier.confidence, where)
+        if router is None and needs_prior(tier.confidence):
+            raise InputError(f"{where} needs a router's score; expected a router")
 
 
 class Cascade:
@@ -31,8 +69,8 @@ class Cascade:
 
     - An answer is accepted when its confidence reaches the threshold of its tier. The answer of the last tier is
       accepted without verification.
-    - When a tier raises an exception or takes too long, or when the confidence cannot be estimated, the next tier is
-      asked.
+    - When a tier raises an exception or takes too long, when its answer is empty, refused, filtered or cut off, or when
+      the confidence cannot be estimated, the next tier is asked.
     - When the last tier fails, the deadline passes or the budget is used up, the result is the earlier answer with the
       highest confidence, and it is marked (`CascadeResult.degraded`). When there is no earlier answer, `CascadeError`
       is raised.
@@ -40,7 +78,7 @@ class Cascade:
     - A query with a router's score at or above `direct_threshold` goes straight to the last tier. When that tier fails,
       the result is the unverified answer of the strongest other tier that answers, and it is marked.
     - No call is repeated. `CascadeResult.calls` holds every call, also calls that failed or were cut off. Such a call
-      is charged with the tokens that are known to have been used, which is often none, though the service may bill it.
+      counts with its query and the pieces that came, and a budget keeps what was reserved for it.
 
     Example:
         >>> from routelearn import Model
@@ -84,19 +122,11 @@ class Cascade:
         Raises:
             InputError: the parts do not fit together.
         """
-        if len(tiers) < 2:
-            raise InputError(f"the cascade has {len(tiers)} tiers; expected two or more")
-        names = [tier.model.name for tier in tiers]
-        if len(set(names)) != len(names):
-            raise InputError(f"the tiers' models are {names}; expected distinct names")
-        for tier in tiers[:-1]:
-            if tier.confidence is None:
-                raise InputError(f"tier {tier.model.name!r} has no confidence; expected one on every tier but the last")
-            if router is None and needs_prior(tier.confidence):
-                raise InputError(
-                    f"the confidence of tier {tier.model.name!r} needs a router's score; expected a router"
-                )
+        _check_parts(tiers, router, budget, use_cases, default_use_case, on_result)
+        _check_tiers(tiers, router)
         check_seconds("deadline_s", deadline_s)
+        if direct_threshold is not None:
+            check_number("direct_threshold", direct_threshold, "a number from 0 to 1, or None")
         unpriced = [tier.model.name for tier in tiers if tier.cost(0, 0) is None]
         if unpriced and (max_cost_usd is not None or budget is not None):
             raise InputError(f"the models {unpriced} have no prices; a budget needs the prices of every tier's model")
@@ -105,7 +135,7 @@ class Cascade:
             raise InputError(f"direct_threshold is {direct_threshold}, but router is None; expected a router")
         if router is None and any(rule.mode == "route" for rule in rules):
             raise InputError("a use case has the mode 'route', but router is None; expected a router")
-        if max_cost_usd is not None and not (math.isfinite(max_cost_usd) and max_cost_usd >= 0):
+        if max_cost_usd is not None and not (isinstance(max_cost_usd, (int, float)) and 0 <= max_cost_usd < math.inf):
             raise InputError(f"max_cost_usd is {max_cost_usd}; expected a finite number of USD, 0 or more, or None")
         self.tiers = tuple(tiers)
         self._settings = Settings(self.tiers, router, direct_threshold, max_cost_usd, budget, self._report)
@@ -140,8 +170,11 @@ class Cascade:
 
         An answer that must be verified comes as one piece, since it is complete
         before it is accepted. An answer that is not verified (of the last tier, or
-        a routed one) comes as the model writes it. Pieces cannot be taken back, so
-        `CascadeError` is raised when such a stream breaks off or the deadline passes.
+        a routed one) comes as the model writes it. Pieces cannot be taken back.
+        When the deadline cuts such a stream, it ends, and its result is the best
+        earlier answer with ``degraded="deadline"``: show `result.answer` in place
+        of the pieces. `CascadeError` is raised when there is no earlier answer,
+        and when such a stream breaks off.
         """
         return AnswerStream(self._request(query, use_case, deadline_s).run)
 
@@ -154,6 +187,8 @@ class Cascade:
     def _request(self, query: Query, use_case: str | None, deadline_s: float | None) -> Request:
         turns(query)  # an unusable query is the caller's mistake, not a failure of the tiers
         check_seconds("deadline_s", deadline_s)
+        if use_case is not None and not isinstance(use_case, str):
+            raise InputError(f"use_case is {use_case!r:.80}; expected the name of a use case, or None")
         rule = self._default_use_case if use_case is None else self._use_cases.get(use_case, self._default_use_case)
         return Request(self._settings, query, use_case, rule, self._deadline_s if deadline_s is None else deadline_s)
 
@@ -161,6 +196,7 @@ class Cascade:
         if self._on_result is None:
             return
         try:
-            self._on_result(result)
+            with contained():
+                self._on_result(result)
         except Exception:
             logger.exception("on_result raised; the request is not affected")

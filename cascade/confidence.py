@@ -1,4 +1,4 @@
-"""Confidence in an answer: the protocol that a cascade asks for, self-consistency, and the joint confidence.
+"""Confidence in an answer: self-consistency, and the joint confidence; `cascade/estimates.py` has the protocol.
 
 The recommended confidence is a trained verifier (`cascade/verifier.py`), because
 it calls no model. Self-consistency, in this file, calls the model several
@@ -12,72 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..routers.base import Router
+from ..routers.checks import check_number, check_whole
 from ..routers.errors import InferenceError, InputError
 from ..routers.query import Query
 from .answer_forms import number
 from .backends import Answer
+from .estimates import Ask, Confidence, Estimate, as_estimate, check_confidence, check_signature, estimated
 
 logger = logging.getLogger(__name__)
-
-#: Asks the same model again. Cascades pass a function that counts the call.
-Ask = Callable[[Query], Awaitable[Answer]]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The confidence in one answer.
-
-    Attributes:
-        confidence: probability that the answer is good enough, in [0, 1].
-        answer: a better answer that replaces the first one, such as the answer of the majority; None: keep the first.
-
-    Example:
-        >>> from routelearn.cascade import Estimate
-        >>> Estimate(0.8)
-        Estimate(confidence=0.8, answer=None)
-    """
-
-    confidence: float
-    answer: Answer | None = None
-
-
-@runtime_checkable
-class Confidence(Protocol):
-    """Estimates the confidence in an answer: a verifier, self-consistency, self-evaluation, or a class of your own.
-
-    Example:
-        >>> import asyncio
-        >>> from routelearn.cascade import Answer, Confidence, Estimate
-        >>> class Admissions:
-        ...     async def estimate(self, query, answer, ask, prior=None):
-        ...         return Estimate(0.0 if "do not know" in answer.text else 1.0)
-        >>> isinstance(Admissions(), Confidence)
-        True
-        >>> asyncio.run(Admissions().estimate("Why?", Answer("I do not know."), None)).confidence
-        0.0
-    """
-
-    async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
-        """Estimate the confidence in one answer.
-
-        Args:
-            query: the query that was asked.
-            answer: the answer of the model.
-            ask: asks the same model again. Cascades pass a function that counts the call.
-            prior: the router's score of the query, in [0, 1]; None when there is no router, or when it failed.
-
-        Raises:
-            Exception: any exception; a cascade then has no confidence in the answer, and escalates.
-        """
-        ...
 
 
 class PriorConfidence:
@@ -155,10 +104,13 @@ class SelfConsistency:
         Raises:
             InputError: a setting is out of range.
         """
-        if samples < 2:
-            raise InputError(f"samples is {samples}; expected a whole number of 2 or more")
-        if concurrency is not None and concurrency < 1:
-            raise InputError(f"concurrency is {concurrency}; expected a whole number of 1 or more, or None")
+        check_whole("samples", samples, 2)
+        if not callable(normalise) or not callable(same):
+            raise InputError(f"normalise is {normalise!r:.80} and same is {same!r:.80}; expected functions")
+        if concurrency is not None:
+            check_whole("concurrency", concurrency, 1)
+        if threshold is not None:
+            check_number("threshold", threshold, "a number above 0 and at most 1, or None")
         if threshold is not None and not 0 < threshold <= 1:
             raise InputError(f"threshold is {threshold}; expected a number above 0 and at most 1, or None")
         self.samples = samples
@@ -269,6 +221,10 @@ class Joint(PriorConfidence):
             InputError: the router does not know the model, or was trained on preference records: its quality is then
                 a win rate.
         """
+        check_confidence(confidence, "the confidence of Joint")
+        check_signature(confidence, "the confidence of Joint")
+        if not isinstance(router, Router):
+            raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
         if router.link == "bradley-terry":
             raise InputError(
                 "the router was trained on preference records (link 'bradley-terry'), so its quality is a win rate; "
@@ -285,6 +241,7 @@ class Joint(PriorConfidence):
 
     async def estimate(self, query: Query, answer: Answer, ask: Ask, prior: float | None = None) -> Estimate:
         """Estimate the confidence in one answer, as `Confidence.estimate` says."""
-        inner = await self._confidence.estimate(query, answer, ask, prior)
+        found = await estimated(self._confidence, query, answer, ask, prior)
+        inner = as_estimate(found, type(self._confidence).__name__)
         quality = await asyncio.to_thread(self._router.quality, [query])
         return Estimate(joint_confidence(inner.confidence, float(quality[0, self._column])), inner.answer)

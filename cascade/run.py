@@ -12,11 +12,13 @@ from typing import Literal
 
 from ..routers.base import Router
 from ..routers.query import Query
-from .accounts import Budget, CallError, Ledger, OverBudgetError
+from .accounts import Budget, CallError, CutOffError, Ledger, OverBudgetError
 from .backends import Answer
 from .deadline import Deadline
+from .estimates import NoEstimateError, as_estimate, estimated
 from .start import Start, choose_start
 from .streams import Emit
+from .threads import contained
 from .tiers import CascadeError, CascadeResult, Degraded, Tier, UseCase
 
 logger = logging.getLogger(__name__)
@@ -136,14 +138,12 @@ class Request:
                     reply, reason = await self._verify(tier, answer)
             except OverBudgetError:
                 self._errors.append(f"{name} does not fit into the budget")
-                if self._replies:
-                    return self._best(self._errors[-1], "budget")
-                return await self._cheapest()
+                return self._best(self._errors[-1], "budget") if self._replies else await self._cheapest()
             except CallError as error:
                 reason = f"{name} failed ({error})"
-                self._errors.append(reason)
+                self._note(tier, error, reason)
                 if self._sent:
-                    raise CascadeError(f"{name} broke off after part of its answer was sent: {error}") from error
+                    return self._broken_off(tier, error)
                 continue
             threshold = tier.threshold if self._rule.threshold is None else self._rule.threshold
             if reply.confidence is not None and reply.confidence >= threshold:
@@ -153,10 +153,33 @@ class Request:
                 reason = f"confidence in {name} is {reply.confidence:.2f}, below {threshold:.2f}"
         return await self._none_accepted(start, reason)
 
+    def _note(self, tier: Tier, error: CallError, reason: str) -> None:
+        """Note a failed call; what there is of an answer that was cut off is better than none."""
+        self._errors.append(reason)
+        if isinstance(error, CutOffError) and not self._sent:
+            self._replies.append(_Reply(tier, error.answer))
+
+    def _broken_off(self, tier: Tier, error: CallError) -> _Outcome:
+        """The result when an answer fails whose first pieces were sent, which cannot be taken back.
+
+        Raises:
+            CascadeError: the answer broke off, or the deadline cut it and there is no earlier answer.
+        """
+        name = tier.model.name
+        if isinstance(error, CutOffError):  # whoever reads the stream has all that there is
+            return _Outcome(_Reply(tier, error.answer), f"{name} answers: {error}", "failure")
+        if self._replies and self._deadline.passed():
+            return self._best(f"the deadline cut {name} off after part of its answer was sent", "deadline")
+        raise CascadeError(f"{name} broke off after part of its answer was sent: {error}") from error
+
     async def _none_accepted(self, start: Start, reason: str) -> _Outcome:
         """Choose another reply when the last tier failed to answer."""
-        if start.weaker and not self._replies and not self._deadline.passed():
-            return await self._first_answer(self._tiers[start.tier - 1 :: -1], "failure", reason)
+        if start.weaker and not self._deadline.passed():
+            try:
+                return await self._first_answer(self._tiers[start.tier - 1 :: -1], "failure", reason)
+            except CascadeError:
+                if not self._replies:
+                    raise
         degraded: Degraded = "deadline" if self._deadline.passed() else "failure"
         return self._best(self._errors[-1] if self._errors else reason, degraded)
 
@@ -196,9 +219,12 @@ class Request:
 
         assert tier.confidence is not None  # Cascade.__init__ checks it
         try:
-            estimate = await self._deadline.wait_for(tier.confidence.estimate(self._query, answer, ask, self._score))
+            found = await self._deadline.wait_for(estimated(tier.confidence, self._query, answer, ask, self._score))
+            estimate = as_estimate(found, f"tier {tier.model.name!r}")
             if not 0 <= estimate.confidence <= 1:
                 raise ValueError(f"the confidence is {estimate.confidence}; expected a number from 0 to 1")
+        except NoEstimateError:  # a bug in the caller's confidence, which would escalate every request
+            raise
         except Exception as error:  # noqa: BLE001 - without a confidence, the request escalates
             reason = f"no confidence in {tier.model.name} ({type(error).__name__}: {error})"
             logger.warning("%s", reason)
@@ -224,10 +250,12 @@ class Request:
                     answer = await self._call(tier, self._query, "answer", live=True)
             except CallError as error:
                 if self._sent:
-                    raise CascadeError(f"{tier.model.name} broke off after part of its answer was sent") from error
-                self._errors.append(f"{tier.model.name}: {error}")
+                    return self._broken_off(tier, error)
+                self._note(tier, error, f"{tier.model.name}: {error}")
                 continue
             return _Outcome(_Reply(tier, answer), f"{tier.model.name} answers: {reason}", degraded)
+        if self._replies:
+            return self._best(self._errors[-1], degraded)
         what = "no tier fits into the budget: " if degraded == "budget" else "no tier gave an answer: "
         raise CascadeError(what + "; ".join(self._errors))
 
@@ -235,13 +263,14 @@ class Request:
         """Make a streamed call: keep every piece, pass it on, and return the whole answer at the end."""
         assert self._emit is not None
         whole: Answer | None = None
-        async for piece in tier.backend.stream(query):
-            if isinstance(piece, Answer):
-                whole = piece
-            elif piece:
-                pieces.append(piece)
-                self._sent = True
-                self._emit(piece)
+        with contained():
+            async for piece in tier.backend.stream(query):
+                if isinstance(piece, Answer):
+                    whole = piece
+                elif piece:
+                    pieces.append(piece)
+                    self._sent = True
+                    self._emit(piece)
         return whole if whole is not None else Answer("".join(pieces))
 
     def _best(self, reason: str, degraded: Degraded) -> _Outcome:
@@ -294,5 +323,6 @@ class Request:
 
 
 async def _complete(tier: Tier, query: Query) -> Answer:
-    answer: Answer = await tier.backend.complete(query)  # called in here, so that any exception fails the call
-    return answer
+    with contained():
+        answer: Answer = await tier.backend.complete(query)  # called in here, so that any exception fails the call
+        return answer

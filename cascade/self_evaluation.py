@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..routers.errors import InputError
 from ..routers.query import Query, transcript
 from .backends import Answer
-from .confidence import Ask, Estimate
+from .estimates import Ask, Estimate
 
 #: `SelfEvaluation.fit` needs at least this many labels.
 LEAST_LABELS = 20
@@ -70,7 +70,10 @@ class SelfEvaluation:
         for name in ("query", "answer"):
             if f"\0{name}" not in filled:
                 raise InputError(f"the template lacks {{{name}}}; expected a text with {{query}} and {{answer}}")
-        points = [(float(stated), float(true)) for stated, true in calibration]
+        try:
+            points = [(float(stated), float(true)) for stated, true in calibration]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"calibration is {calibration!r:.80}; expected (stated, true) pairs of numbers") from error
         rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(points))
         if not rising or not all(0 <= value <= 1 for point in points for value in point):
             raise InputError(
@@ -117,7 +120,10 @@ class SelfEvaluation:
         Raises:
             InputError: there are fewer than 20 labels, all labels are the same, or a number is out of range.
         """
-        x, y = np.asarray(stated, np.float64), np.asarray(good, np.float64)
+        try:
+            x, y = np.asarray(stated, np.float64), np.asarray(good, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"stated or good holds no numbers ({error}); expected numbers and labels") from error
         if x.ndim != 1 or x.shape != y.shape or len(x) < LEAST_LABELS:
             raise InputError(
                 f"{x.size} confidences and {y.size} labels; expected as many labels as confidences, at least "

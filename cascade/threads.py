@@ -11,12 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..routers.errors import RoutelearnError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -35,6 +39,29 @@ async def call(function: Callable[..., Any], *arguments: Any, **options: Any) ->
     return await result if inspect.isawaitable(result) else result
 
 
+def as_exception(error: BaseException) -> Exception:
+    """The error itself, or a RuntimeError in its place: SystemExit and its like would end an event loop."""
+    return error if isinstance(error, Exception) else RuntimeError(f"the call ended with {type(error).__name__}")
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Run code of the user on an event loop. What would end the loop (`sys.exit`) becomes a RuntimeError.
+
+    A KeyboardInterrupt of the main thread is left alone, because it may be a real one.
+    """
+    try:
+        yield
+    except (Exception, asyncio.CancelledError, GeneratorExit):
+        raise
+    except KeyboardInterrupt as error:
+        if threading.current_thread() is threading.main_thread():
+            raise
+        raise as_exception(error) from error
+    except BaseException as error:
+        raise as_exception(error) from error
+
+
 async def in_thread(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Call a blocking function in a thread of its own.
 
@@ -46,10 +73,8 @@ async def in_thread(function: Callable[..., T], *arguments: Any, **options: Any)
     def work() -> None:
         try:
             result = function(*arguments, **options)
-        except Exception as error:  # noqa: BLE001 - the caller gets every exception
-            _post(loop, _fail, future, error)
-        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the loop
-            _post(loop, _fail, future, RuntimeError(f"the call ended with {type(error).__name__}"))
+        except BaseException as error:  # noqa: BLE001 - the caller gets every exception
+            _post(loop, _fail, future, as_exception(error))
         else:
             _post(loop, _succeed, future, result)
 
@@ -74,8 +99,8 @@ async def iterate(items: Iterable[T]) -> AsyncGenerator[T, None]:
                 if stopped.is_set():
                     break
                 _post(loop, queue.put_nowait, (item,))
-        except Exception as error:  # noqa: BLE001 - the caller gets every exception
-            _post(loop, queue.put_nowait, error)
+        except BaseException as error:  # noqa: BLE001 - the caller gets every exception
+            _post(loop, queue.put_nowait, as_exception(error))
         finally:
             close = getattr(items, "close", None)
             if close is not None:
@@ -127,9 +152,20 @@ class _Background:
         with self.lock:
             if self.loop is None:
                 self.loop = asyncio.new_event_loop()
-                self.thread = threading.Thread(target=self.loop.run_forever, name="routelearn-loop", daemon=True)
+                self.thread = threading.Thread(target=_serve, args=(self.loop,), name="routelearn-loop", daemon=True)
                 self.thread.start()
             return self.loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop for ever. A task of the user that raises SystemExit stops a loop, so the loop is run again."""
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            logger.error("a task in routelearn's event loop raised %s; the loop goes on", type(error).__name__)
+        else:
+            return
 
 
 _background = _Background()

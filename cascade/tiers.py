@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from ..policies.cost import call_cost, query_tokens
-from ..routers.checks import check_seconds
+from ..policies.cost import call_cost, check_prices, query_tokens
+from ..routers.checks import check_number, check_seconds
 from ..routers.decision import Model
 from ..routers.errors import InputError, RoutelearnError
 from ..routers.query import Query
 from .backends import Backend, as_backend
-from .confidence import Confidence
+from .estimates import Confidence, check_confidence
 
 Mode = Literal["cascade", "route", "strong", "weak"]
 
@@ -61,12 +61,20 @@ class Tier:
         """
         backend: Backend = as_backend(self.backend)
         object.__setattr__(self, "backend", backend)
-        if self.confidence is not None and not isinstance(self.confidence, Confidence):
+        if not isinstance(self.model, Model):
             raise InputError(
-                f"confidence is a {type(self.confidence).__name__}; expected an object with a method `estimate`"
+                f"model is {self.model!r:.80}; expected Model({str(self.model)[:80]!r}), with input_price and "
+                "output_price in USD per million tokens if they are known"
             )
+        check_prices([self.model])
+        if self.confidence is not None:
+            check_confidence(self.confidence, "confidence")
+        check_number("threshold", self.threshold, "a number from 0 to 1, as 0.5")
+        if not 0 <= self.threshold <= 2:  # above 1, no answer is accepted
+            raise InputError(f"threshold is {self.threshold}; expected a number from 0 to 1, as 0.5")
         check_seconds("timeout_s", self.timeout_s)
         check_seconds("expected_s", self.expected_s)
+        check_number("expected_output_tokens", self.expected_output_tokens, "a whole number of 0 or more")
         if self.expected_output_tokens < 0:
             raise InputError(
                 f"expected_output_tokens is {self.expected_output_tokens}; expected a whole number of 0 or more"
@@ -113,6 +121,9 @@ class UseCase:
         """
         if self.mode not in get_args(Mode):
             raise InputError(f"mode is {self.mode!r}; expected one of {list(get_args(Mode))}")
+        for name in ("threshold", "direct_threshold"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), "a number from 0 to 1, or None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +134,12 @@ class Call:
         model: name of the model.
         purpose: "answer", or "confidence" when the model was asked again to estimate the confidence.
         latency_s: seconds until the call ended or was cut off.
-        input_tokens: number of tokens that the model read; 0 when the call failed without a piece of the answer.
-        output_tokens: number of tokens that the model wrote; 0 in the same case.
+        input_tokens: number of tokens that the model read. A call that was sent and failed counts with its query; 0
+            when the service was not reached, or refused the call with an HTTP status.
+        output_tokens: number of tokens that the model wrote; of a call that failed, the pieces that came.
         cost_usd: tokens times prices, in USD; None when a price of the model is not known.
-        estimated: True when the back end did not report the tokens, so that they were estimated from the characters.
+        estimated: True when the back end did not report the tokens (or reported impossible numbers), so that they were
+            estimated from the characters. The true cost of a call that failed may be higher.
         error: why there is no answer, or None.
 
     Example:

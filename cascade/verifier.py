@@ -12,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ..routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
+from ..routers.checks import check_names, check_number, check_path
 from ..routers.decision import Floats
 from ..routers.errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError
 from ..routers.golden import GOLDEN_PRIOR, check_golden, golden_ids_match
-from ..routers.query import Query, turns
+from ..routers.query import Query, query_list, turns
 from ..routers.session import Session, whole_hint
 from ..routers.tokenizer import HuggingFaceBackend, Ids, Lengths, encode
 from ..routers.tokenizer_check import check_tokenizer
 from .backends import Answer
-from .confidence import Ask, Estimate, PriorConfidence
+from .confidence import PriorConfidence
+from .estimates import Ask, Estimate
 
 #: Number of pairs that are encoded at a time.
 _PAIRS_PER_CHUNK = 2048
@@ -208,6 +210,7 @@ class Verifier(PriorConfidence):
         Raises:
             InputError: the rate is not in [0, 1].
         """
+        check_number("escalation_rate", escalation_rate, "a number from 0 to 1")
         if not 0 <= escalation_rate <= 1:
             raise InputError(f"escalation_rate is {escalation_rate}; expected a number from 0 to 1")
         rates, thresholds = zip(*self.manifest.threshold_table, strict=True)
@@ -227,6 +230,8 @@ class Verifier(PriorConfidence):
             InputError: the numbers of queries and answers differ, a query is unusable, or the priors are missing.
             InferenceError: the tokenizer or the graph failed, or the graph gave no probabilities.
         """
+        queries = query_list(queries)
+        check_names("answers", answers)
         if len(queries) != len(answers):
             raise InputError(f"{len(queries)} queries and {len(answers)} answers; expected one answer for each query")
         features = feature_rows(self.features, answers, priors)
@@ -266,6 +271,7 @@ def load_verifier(path: str | Path, *, threads: int | None = None) -> Verifier:
         BundleCorruptError: a file differs from what was exported.
         GoldenScoreError: the golden pairs get other token ids or other confidences than at export.
     """
+    check_path("path", path)
     manifest, contents = read_bundle(path)
     if manifest.kind != VERIFIER:
         raise InputError(f"{path} is a {manifest.kind} router, not a verifier; load it with routelearn.load")

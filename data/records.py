@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..routers.errors import InputError
 from ..routers.query import Query, prompt_key
 
 
@@ -85,6 +89,28 @@ class PerformanceRecord:
 
 
 Record = PreferenceRecord | PerformanceRecord
+
+
+def check_records(records: object) -> None:
+    """Refuse what are no records, or records whose label is out of range.
+
+    Raises:
+        InputError: they are not; the message says what to write.
+    """
+    if isinstance(records, (str, os.PathLike)):
+        raise InputError(f"records is {str(records)!r}; expected records: read_records({str(records)!r}).records")
+    if not isinstance(records, Sequence):
+        hint = ": pass its attribute `records`" if hasattr(records, "records") else ""
+        raise InputError(f"records is a {type(records).__name__}; expected a list of records{hint}")
+    for number, record in enumerate(records):
+        if isinstance(record, PerformanceRecord):
+            name, label = "score", record.score
+        elif isinstance(record, PreferenceRecord):
+            name, label = "preference", record.preference
+        else:
+            raise InputError(f"record {number} is {record!r:.80}; expected a PerformanceRecord or a PreferenceRecord")
+        if not isinstance(label, numbers.Real) or not 0 <= label <= 1:
+            raise InputError(f"record {number} has the {name} {label!r:.80}; expected a number from 0 to 1")
 
 
 def record_key(record: Record) -> str:

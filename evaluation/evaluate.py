@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_key
+from ..data.records import PerformanceRecord, PreferenceRecord, Record, check_records, record_key
 from ..routers.base import Router, win_rate
 from ..routers.decision import Model
 from ..routers.errors import InputError
@@ -25,6 +25,15 @@ from .results import Difference, Report, Result
 _LEAST_POOL = 3
 #: Most resamples of a pool evaluation, each of which draws a hull for every router.
 _MOST_POOL_RESAMPLES = 300
+
+
+def _check_given(routers: object, records: object, training: object) -> None:
+    if not isinstance(routers, Mapping) or not all(isinstance(router, Router) for router in routers.values()):
+        raise InputError(f"routers is {routers!r:.80}; expected routers by name: {{'mine': routelearn.load(path)}}")
+    if not routers:
+        raise InputError("no router was given; expected one or more to evaluate")
+    check_records(records)
+    check_records(training)
 
 
 def evaluate(
@@ -71,8 +80,7 @@ def evaluate(
     Raises:
         InputError: there is no router, the records say nothing about the models, or a price is out of range.
     """
-    if not routers:
-        raise InputError("no router was given; expected one or more to evaluate")
+    _check_given(routers, records, training)
     first = next(iter(routers.values()))
     assumptions = Assumptions(
         strong=strong or first.strong,

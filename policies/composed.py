@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..routers.assessment import Assessment
 from ..routers.base import Policy, Router, decide_by, learned_rows
+from ..routers.call_checks import check_contexts, check_policy
+from ..routers.checks import check_names, check_number, check_whole
 from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
 
@@ -42,17 +44,32 @@ class ByContext(Policy):
 
     def __post_init__(self) -> None:
         """Check that there is a policy."""
+        if not isinstance(self.key, str):
+            raise InputError(f"key is {self.key!r:.80}; expected a key of the context, such as 'tier'")
+        if not isinstance(self.policies, Mapping):
+            raise InputError(f"policies is {self.policies!r:.80}; expected a mapping: {{'pro': Threshold(0.3)}}")
         if not self.policies:
             raise InputError(f"there are no policies for {self.key!r}; expected one policy or more")
+        for value, policy in self.policies.items():
+            check_policy(policy, f"the policy for {value!r}")
+        check_policy(self.default, "default")
 
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
     ) -> list[Decision]:
+        """Decide each row by the policy for its context.
+
+        Raises:
+            InputError: there are more or fewer contexts than rows, or a value of the key is no text.
+        """
         if contexts is None:
             return decide_by(self.default, router, assessment, contexts)
+        check_contexts(contexts, len(assessment.quality))
         rows_of: dict[str | None, list[int]] = {}
         for row, context in enumerate(contexts):
             value = context.get(self.key)
+            if not isinstance(value, Hashable):
+                raise InputError(f"the context's {self.key} is {value!r:.80}; expected a text")
             rows_of.setdefault(value if value in self.policies else None, []).append(row)
         decided: dict[int, Decision] = {}
         for value, rows in rows_of.items():
@@ -84,8 +101,8 @@ class TopK(Policy):
 
     def __post_init__(self) -> None:
         """Check k."""
-        if self.k < 1:
-            raise InputError(f"k is {self.k}; expected a whole number from 1")
+        check_whole("k", self.k, 1)
+        check_policy(self.policy)
 
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
@@ -128,8 +145,8 @@ class Explore(Policy):
         >>> import routelearn
         >>> from routelearn.policies import Explore
         >>> always = Explore(epsilon=1.0, seed=0)
-        >>> routelearn.load("router/").route("Write a sonnet.", always).propensity
-        0.5
+        >>> routelearn.load("router/").route("Write a sonnet.", always).propensity  # the pool has four models
+        0.25
     """
 
     def __init__(
@@ -145,12 +162,19 @@ class Explore(Policy):
         Args:
             policy: the policy to follow otherwise, which must not explore itself; None: the router's own threshold.
             epsilon: the share of the queries for which a model is drawn, from 0 to 1.
-            candidates: the models to draw from; empty: strong and weak.
+            candidates: the models to draw from; empty: the whole pool.
             seed: the seed of the draws; None: other draws each time.
 
         Raises:
-            InputError: epsilon is out of range, or a candidate is given twice.
+            InputError: epsilon is out of range, a candidate is given twice, or the policy is none.
         """
+        if isinstance(policy, (int, float)):
+            raise InputError(f"policy is {policy}; expected a policy or None: Explore(epsilon={policy})")
+        check_policy(policy)
+        check_number("epsilon", epsilon, "a number from 0 to 1")
+        check_names("candidates", candidates)
+        if seed is not None:
+            check_whole("seed", seed, 0)
         if not 0 <= epsilon <= 1:
             raise InputError(f"epsilon is {epsilon}; expected a number from 0 to 1")
         if len(set(candidates)) != len(candidates):
@@ -169,7 +193,7 @@ class Explore(Policy):
         Raises:
             InputError: a candidate is not in the pool, or the other policy explores too.
         """
-        names = self.candidates or (router.strong, router.weak)
+        names = self.candidates or router.models
         for name in names:
             router.index(name)
         decisions = decide_by(self.policy, router, assessment, contexts)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from ..routers.checks import check_seconds
+from ..routers.checks import as_number, check_number, check_seconds, check_whole
 from ..routers.decision import THRESHOLD, Decision, Model, Source
 from ..routers.errors import InputError
 from .composed import EXPLORE
@@ -109,8 +109,7 @@ class Conversations:
             InputError: an argument is out of its range.
         """
         self._margin = _checked(margin)
-        if max_sessions < 1:
-            raise InputError(f"max_sessions is {max_sessions}; expected a whole number from 1")
+        check_whole("max_sessions", max_sessions, 1)
         check_seconds("ttl_s", ttl_s)
         self._max_sessions, self._ttl_s, self._clock = max_sessions, ttl_s, clock
         self._key = os.urandom(32)
@@ -146,6 +145,12 @@ class Conversations:
         Raises:
             InputError: the margin is out of range.
         """
+        if not isinstance(decision, Decision):
+            raise InputError(f"decision is {decision!r:.80}; expected the decision of router.route(query)")
+        if session_id is not None and not isinstance(session_id, str):
+            raise InputError(f"session_id is {session_id!r:.80}; expected a text, or None")
+        if available is not None and not callable(available):
+            raise InputError(f"available is {available!r:.80}; expected a function of a model's name, or None")
         limit = self._margin if margin is None else _checked(margin)
         if not session_id or decision.targets:
             return decision
@@ -221,6 +226,10 @@ def switch_cost(history_tokens: int, model: Model, cached_price_share: float) ->
     Raises:
         InputError: a number is out of range.
     """
+    if not isinstance(model, Model):
+        raise InputError(f"model is {model!r:.80}; expected Model(name, input_price=...)")
+    check_number("history_tokens", history_tokens, "a number from 0")
+    check_number("cached_price_share", cached_price_share, "a number from 0 to 1")
     if history_tokens < 0 or not 0 <= cached_price_share <= 1:
         raise InputError(
             f"history_tokens is {history_tokens} and cached_price_share is {cached_price_share}; "
@@ -245,12 +254,12 @@ def margin_of_cost(usd: float, value_per_quality_usd: float) -> float:
     Raises:
         InputError: a number is out of range.
     """
-    if not (0 <= usd < math.inf and value_per_quality_usd > 0):
+    if not (0 <= as_number(usd) < math.inf and as_number(value_per_quality_usd) > 0):
         raise InputError(
             f"usd is {usd} and value_per_quality_usd is {value_per_quality_usd}; "
             "expected a number from 0, and a number above 0"
         )
-    return min(1.0, usd / value_per_quality_usd / 2)
+    return min(1.0, float(usd) / float(value_per_quality_usd) / 2)
 
 
 def _why_kept(session: _Session, decision: Decision, margin: float, utility: Mapping[str, float] | None) -> str | None:
@@ -286,6 +295,7 @@ def _instead(decision: Decision, model: str, cause: str, reason: str) -> Decisio
 
 def _checked(margin: float) -> float:
     """Return the margin, or refuse it."""
+    check_number("margin", margin, "a number from 0 to 1")
     if not 0 <= margin <= 1:
         raise InputError(f"margin is {margin}; expected a number from 0 to 1")
     return margin

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..routers.base import Router, ThresholdPolicy
+from ..routers.checks import check_number
 from ..routers.decision import Model
 from ..routers.errors import InputError
-from ..routers.query import Query, estimate_tokens, transcript
+from ..routers.query import Query, estimate_tokens, query_list, transcript
 from .threshold import StrongShare, Threshold
 
 Array = npt.NDArray[np.float64]
@@ -60,6 +61,19 @@ def priced(router: Router, names: Sequence[str], prices: Iterable[Model] = ()) -
     models = [known.get(name, Model(name)) for name in names]
     check_all_priced(models)
     return models
+
+
+def check_price_list(prices: object) -> None:
+    """Refuse what is no list of models with prices.
+
+    Raises:
+        InputError: it is none; the message says what to write.
+    """
+    if isinstance(prices, (Model, str, Mapping)) or not isinstance(prices, Sequence):
+        raise InputError(f"prices is {prices!r:.80}; expected a list: [Model(name, input_price, output_price), ...]")
+    for model in prices:
+        if not isinstance(model, Model):
+            raise InputError(f"prices holds {model!r:.80}; expected Model(name, input_price, output_price)")
 
 
 def check_all_priced(models: Sequence[Model]) -> None:
@@ -128,6 +142,7 @@ def query_costs(models: Sequence[Model], queries: Sequence[Query], output_tokens
 
 def _length(output_tokens: OutputTokens, model: str) -> float:
     if not isinstance(output_tokens, Mapping):
+        check_number("output_tokens", output_tokens, "a number of tokens, or a number for each model")
         return output_tokens
     if model not in output_tokens:
         raise InputError(f"output_tokens has no number for {model!r}; it has numbers for {sorted(output_tokens)}")
@@ -168,6 +183,8 @@ class CostPerThousand(ThresholdPolicy):
     def __post_init__(self) -> None:
         """Refuse a budget out of range."""
         _check_budget(self.usd)
+        check_number("input_tokens", self.input_tokens, "a number of tokens")
+        check_price_list(self.prices)
 
     def threshold_of(self, router: Router) -> float:
         """The threshold at which the router spends the budget.
@@ -214,6 +231,10 @@ def budget_threshold(
     Raises:
         InputError: there is no query, a price is missing, or the weak model alone exceeds the budget.
     """
+    if not isinstance(router, Router):
+        raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
+    queries = query_list(queries)
+    check_price_list(prices)
     if not queries:
         raise InputError("no queries were given; expected one or more, to measure the cost on")
     pair = priced(router, (router.strong, router.weak), prices)
@@ -247,6 +268,7 @@ def threshold_within(scores: npt.NDArray[np.floating], costs: Array, usd: float,
 
 
 def _check_budget(usd: float) -> None:
+    check_number("usd", usd, "the budget in USD per 1,000 queries, a finite number of 0 or more")
     if not 0 <= usd < math.inf:
         raise InputError(f"the budget is {usd} USD per 1,000 queries; expected a finite number of 0 or more")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from ..routers.assessment import Assessment
 from ..routers.base import Policy, Router, learned_rows
+from ..routers.checks import check_names, check_number
 from ..routers.decision import Context, Decision, Model
 from ..routers.errors import InputError
-from .cost import Array, OutputTokens, priced, token_costs
+from .cost import Array, OutputTokens, check_price_list, priced, token_costs
 
 #: The `Decision.cause` when the utility decided.
 UTILITY = "utility"
@@ -37,8 +39,8 @@ class Objective(Policy):
         prices: models with prices; a model that is not among them has its price from the router's pool.
         input_tokens: expected tokens of a query, for queries whose context has no "input_tokens".
         output_tokens: expected tokens of an answer: a number, or a number for each model.
-        latency_s: P95 latency of each model in seconds, or a function of the model's name. A model that was not
-            measured yet counts with the mean of the others.
+        latency_s: P95 latency of models in seconds, or a function of the model's name. A model that was not measured
+            yet (it is missing, or has None) counts with the mean of the others.
         available: a function of the model's name that says whether the model is up; None: all are up.
         models: the candidates; empty: the whole pool.
 
@@ -64,6 +66,7 @@ class Objective(Policy):
     def __post_init__(self) -> None:
         """Check the weights, and that a latency weight has latencies."""
         for name, value in (("cost_weight", self.cost_weight), ("latency_weight", self.latency_weight)):
+            check_number(name, value, "a number from 0")
             if not 0 <= value < math.inf:
                 raise InputError(f"{name} is {value}; expected a number from 0")
         if self.latency_weight and self.latency_s is None:
@@ -71,6 +74,13 @@ class Objective(Policy):
                 f"latency_weight is {self.latency_weight} and latency_s is None; "
                 "expected the P95 seconds of each model, or a function of the model's name"
             )
+        check_number("input_tokens", self.input_tokens, "a number of tokens")
+        check_price_list(self.prices)
+        check_names("models", self.models)
+        if self.latency_s is not None and not isinstance(self.latency_s, Mapping) and not callable(self.latency_s):
+            raise InputError(f"latency_s is {self.latency_s!r:.80}; expected {{'model': seconds}}, or a function")
+        if self.available is not None and not callable(self.available):
+            raise InputError(f"available is {self.available!r:.80}; expected a function of the model's name, or None")
 
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None
@@ -78,7 +88,7 @@ class Objective(Policy):
         """Decide every row by its utility.
 
         Raises:
-            InputError: a candidate has no price or no latency, or is not in the pool.
+            InputError: a candidate has no price or is not in the pool, or `latency_s` knows none of the candidates.
         """
         names = tuple(self.models) or router.models
         columns = [router.index(name) for name in names]
@@ -125,7 +135,7 @@ class Objective(Policy):
         given = context.get(INPUT_TOKENS)
         try:
             return self.input_tokens if given is None else float(given)
-        except ValueError:
+        except (TypeError, ValueError):
             raise InputError(f"the context's {INPUT_TOKENS} is {given!r}; expected a number of tokens") from None
 
     def _latencies(self, names: Sequence[str]) -> Array:
@@ -135,11 +145,15 @@ class Objective(Policy):
         if callable(self.latency_s):
             measured = [self.latency_s(name) for name in names]
         else:
-            missing = [name for name in names if name not in self.latency_s]
-            if missing:
-                raise InputError(f"latency_s has no entry for {missing}; it has {sorted(self.latency_s)}")
-            measured = [self.latency_s[name] for name in names]
+            if not any(name in self.latency_s for name in names):
+                raise InputError(
+                    f"latency_s has the models {sorted(self.latency_s)}; expected some of {list(names)} among them"
+                )
+            measured = [self.latency_s.get(name) for name in names]
         known = [value for value in measured if value is not None]
+        for value in known:
+            if not isinstance(value, numbers.Real):
+                raise InputError(f"a P95 latency is {value!r:.80}; expected seconds, or None")
         if not all(0 <= value < math.inf for value in known):
             raise InputError(f"the P95 latencies of {list(names)} are {measured}; expected seconds from 0, or None")
         mean = sum(known) / len(known) if known else 0.0  # a model that was never measured must stay eligible
@@ -166,6 +180,7 @@ def cost_aware(
     Raises:
         InputError: value_usd is not above 0.
     """
+    check_number("value_usd", value_usd, "USD above 0")
     if not 0 < value_usd < math.inf:
         raise InputError(f"value_usd is {value_usd}; expected USD above 0")
     return Objective(

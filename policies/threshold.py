@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..routers.base import Policy, Router, ThresholdPolicy
+from ..routers.checks import check_number
 from ..routers.errors import InputError
 
 
@@ -33,8 +34,7 @@ class Threshold(ThresholdPolicy):
 
     def __post_init__(self) -> None:
         """Check the value."""
-        if not math.isfinite(self.value):
-            raise InputError(f"threshold is {self.value}; expected a finite number")
+        check_number("threshold", self.value, "a finite number, such as 0.5")
 
     def threshold_of(self, router: Router) -> float:
         del router
@@ -62,8 +62,10 @@ class StrongShare(ThresholdPolicy):
 
     def __post_init__(self) -> None:
         """Check the share."""
+        check_number("strong share", self.share, "a number from 0 to 1")
         if not 0 <= self.share <= 1:
-            raise InputError(f"strong share is {self.share}; expected a number from 0 to 1")
+            hint = f": for {self.share:g} %, write {self.share / 100:g}" if 1 < self.share <= 100 else ""
+            raise InputError(f"strong share is {self.share}; expected a number from 0 to 1{hint}")
 
     def threshold_of(self, router: Router) -> float:
         """Interpolate the router's threshold table.
@@ -108,6 +110,11 @@ class GuaranteedThreshold(ThresholdPolicy):
     """
 
     max_quality_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the loss."""
+        if self.max_quality_loss is not None:
+            check_number("max_quality_loss", self.max_quality_loss, "a number such as 0.02, or None")
 
     def threshold_of(self, router: Router) -> float:
         """Read the threshold from the router's guarantee.

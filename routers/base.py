@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .assessment import Assessment
+from .call_checks import check_contexts, check_policy, threshold_number
 from .decision import Context, Decision, Flags, Floats, Model
 from .errors import InputError
-from .query import Query
+from .query import Query, query_list
 
 #: The formula that makes a win rate of two qualities; see `win_rate`.
 Link = Literal["difference", "bradley-terry"]
@@ -96,6 +97,9 @@ class Router(ABC):
         Raises:
             InputError: the pool is empty or has a name twice, or strong and weak are not two models of it.
         """
+        for model in pool:
+            if not isinstance(model, Model):
+                raise InputError(f"the pool holds {model!r:.80}; expected models, such as Model('gpt-4o')")
         names = tuple(model.name for model in pool)
         if len(set(names)) != len(names) or not names:
             raise InputError(f"the pool has the models {list(names)}; expected distinct names, one or more")
@@ -109,7 +113,7 @@ class Router(ABC):
         if link not in LINKS:
             raise InputError(f"link is {link!r}; expected one of {list(LINKS)}")
         self.link: Link = link
-        self.threshold = float(threshold)
+        self.threshold = threshold_number(threshold)
         self.threshold_table = tuple((float(share), float(value)) for share, value in threshold_table)
 
     @property
@@ -140,6 +144,7 @@ class Router(ABC):
             contexts: n mappings that describe the requests (such as {"tier": "pro"}), for routers that use them.
         """
         del contexts
+        queries = query_list(queries)
         return Assessment(self.quality(queries), np.zeros(len(queries), np.bool_))
 
     def index(self, model: str) -> int:
@@ -150,8 +155,8 @@ class Router(ABC):
         """
         try:
             return self._index[model]
-        except KeyError:
-            raise InputError(f"model {model!r} is not in the pool; expected one of {list(self.models)}") from None
+        except (KeyError, TypeError):  # what cannot be hashed is no name
+            raise InputError(f"model {model!r:.80} is not in the pool; expected one of {list(self.models)}") from None
 
     def win_rate(self, queries: Sequence[Query], model_a: str, model_b: str) -> Floats:
         """Predict the win rate of model_a over model_b, ties one half: float32 (n,) in [0, 1].
@@ -160,7 +165,7 @@ class Router(ABC):
             InputError: a model is not in the pool, or a query is unusable.
         """
         a, b = self.index(model_a), self.index(model_b)
-        quality = self.quality(queries)
+        quality = self.quality(query_list(queries))
         return win_rate(quality[:, a], quality[:, b], self.link)
 
     def score(self, queries: Sequence[Query]) -> Floats:
@@ -177,12 +182,23 @@ class Router(ABC):
         policy: Policy | None = None,
         contexts: Sequence[Context] | None = None,
     ) -> list[Decision]:
-        """Choose a model for each of n queries, as `route` does for one."""
+        """Choose a model for each of n queries, as `route` does for one.
+
+        Raises:
+            InputError: the queries, the policy or the contexts are not such, or there are not n contexts.
+        """
+        if type(queries) is not list:
+            queries = query_list(queries)
+        if contexts is not None:
+            check_contexts(contexts, len(queries))
         return decide_by(policy, self, self.assess(queries, contexts), contexts)
 
     def scores_of(self, assessment: Assessment) -> Floats:
         """Compute the scores (n,), float32, from an assessment of n queries."""
-        quality = assessment.quality
+        try:
+            quality = assessment.quality
+        except AttributeError:
+            raise InputError(f"assessment is {assessment!r:.80}; expected router.assess(queries)") from None
         return win_rate(quality[:, self._index[self.strong]], quality[:, self._index[self.weak]], self.link)
 
     def goes_to_strong(self, assessment: Assessment, threshold: float) -> tuple[Floats, Flags, npt.NDArray[np.float64]]:
@@ -191,6 +207,8 @@ class Router(ABC):
         Returns:
             The scores, whether each query goes to strong, and the threshold it was compared with: (n,) each.
         """
+        if type(threshold) is not float or threshold != threshold:  # noqa: PLR0124 - NaN; math.isnan takes longer
+            threshold = threshold_number(threshold)
         scores = self.scores_of(assessment)
         if assessment.thresholds is not None:
             limits = np.where(np.isnan(assessment.thresholds), threshold, assessment.thresholds)
@@ -200,7 +218,11 @@ class Router(ABC):
         return scores, scores >= limits, limits
 
     def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
-        """Decide n queries by comparing their scores with a threshold."""
+        """Decide n queries by comparing their scores with a threshold.
+
+        Raises:
+            InputError: the threshold is no number; a policy decides by ``policy.decide(router, assessment)``.
+        """
         strong, weak = self._index[self.strong], self._index[self.weak]
         scores, to_strong, limits = (values.tolist() for values in self.goes_to_strong(assessment, threshold))
         ranking = (-assessment.quality).argsort(axis=1, kind="stable").tolist()
@@ -252,6 +274,8 @@ def decide_by(
     """Decide by a policy, or by the router's own threshold when the policy is None."""
     if policy is None:
         return router.decide(assessment, router.threshold)
+    if isinstance(policy, type) or hasattr(policy, "assess") or not hasattr(policy, "decide"):  # 0.1 us
+        check_policy(policy)
     return policy.decide(router, assessment, contexts)
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
+import os
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from .errors import InputError
 
@@ -36,11 +41,53 @@ def as_number(value: Any) -> float:
         return math.nan
 
 
+def check_number(name: str, value: object, expected: str) -> None:
+    """Refuse what is no finite number, so that a text or a list is told by its name.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InputError(f"{name} is {value!r:.80}; expected {expected}")
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number of `least` or more.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise InputError(f"{name} is {value!r:.80}; expected a whole number of {least} or more")
+
+
+def check_path(name: str, value: object) -> None:
+    """Refuse what is no path.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{name} is {value!r:.80}; expected a path, as text or pathlib.Path")
+
+
+def check_names(name: str, value: object) -> None:
+    """Refuse a bare text where a list of names is expected: it would be taken apart into its letters.
+
+    Raises:
+        InputError: this is no list of texts.
+    """
+    if isinstance(value, str):
+        raise InputError(f"{name} is the text {value!r:.80}; expected a list of names: [{value!r:.80}]")
+    if not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise InputError(f"{name} is {value!r:.80}; expected a list of names")
+
+
 def check_seconds(name: str, value: float | None) -> None:
     """Refuse a duration that is not above 0.
 
     Raises:
         InputError: it is not.
     """
-    if value is not None and not value > 0:
+    if value is not None and (not isinstance(value, numbers.Real) or not value > 0):
         raise InputError(f"{name} is {value}; expected seconds above 0, or None")

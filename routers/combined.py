@@ -10,13 +10,28 @@ import numpy.typing as npt
 
 from .assessment import Assessment
 from .base import Policy, Router, ThresholdPolicy, decide_by, learned_rows
+from .call_checks import check_contexts, check_policy
+from .checks import check_number
 from .decision import Context, Decision, Floats
 from .errors import InputError
-from .query import Query
+from .query import Query, query_list
 from .threshold_table import threshold_table
 
 #: The `Decision.cause` of queries that the second router scored.
 SECOND = "second-stage"
+
+
+def check_routers(routers: object) -> None:
+    """Refuse what is no list of routers.
+
+    Raises:
+        InputError: it is none; the message says what to write.
+    """
+    if isinstance(routers, (Router, str)) or not isinstance(routers, Sequence):
+        raise InputError(f"routers is {routers!r:.80}; expected a list of routers")
+    for router in routers:
+        if not isinstance(router, Router):
+            raise InputError(f"a router is {router!r:.80}; expected a router, such as routelearn.load(path)")
 
 
 def check_same_decision(first: Router, second: Router) -> None:
@@ -69,6 +84,8 @@ class TwoStageRouter(Router):
         Raises:
             InputError: the routers score different decisions, the first was never calibrated, or share is out of range.
         """
+        check_routers([first, second])
+        check_number("share", share, "a number above 0 and below 1")
         if not 0 < share < 1:
             raise InputError(f"share is {share}; expected a number above 0 and below 1")
         check_same_decision(first, second)
@@ -117,12 +134,17 @@ class TwoStageRouter(Router):
         policy: Policy | None = None,
         contexts: Sequence[Context] | None = None,
     ) -> list[Decision]:
+        queries = query_list(queries)
+        check_policy(policy)
+        if contexts is not None:
+            check_contexts(contexts, len(queries))
         # The band lies around the policy's threshold, if the policy is one.
         threshold = policy.threshold_of(self) if isinstance(policy, ThresholdPolicy) else self.threshold
         assessment = self._assess(queries, contexts, threshold)
         return decide_by(policy, self, assessment, contexts)
 
     def _assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None, threshold: float) -> Assessment:
+        queries = query_list(queries)
         assessment = self.first.assess(queries, contexts)
         scores = self.scores_of(assessment)
         near = self._close(assessment, scores, threshold)
@@ -189,6 +211,8 @@ class AverageRouter(Router):
         Raises:
             InputError: there is no router, the weights do not fit, or the routers score different decisions.
         """
+        check_routers(routers)
+        queries = query_list(queries)
         if not routers:
             raise InputError("no routers were given; expected one or more")
         raw = np.ones(len(routers)) if weights is None else np.asarray(weights, np.float64)
@@ -217,6 +241,7 @@ class AverageRouter(Router):
         A query is truncated where one of the routers does not read all of it. A row that one of them answers by rules
         is that router's row: qualities of rules are on no calibrated scale, so they are not averaged.
         """
+        queries = query_list(queries)
         parts = [
             replace(part, quality=part.quality[:, columns])
             for part, columns in zip(

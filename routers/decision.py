@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from .errors import InputError
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -38,6 +41,21 @@ class Model:
     name: str
     input_price: float | None = None
     output_price: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the name is a text and the prices are numbers.
+
+        Raises:
+            InputError: they are not.
+        """
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError(f"the name of a model is {self.name!r:.80}; expected a text, such as 'gpt-4o'")
+        for field in ("input_price", "output_price"):
+            price = getattr(self, field)
+            if price is not None and (isinstance(price, bool) or not isinstance(price, numbers.Real)):
+                raise InputError(
+                    f"{field} of model {self.name!r} is {price!r:.80}; expected USD per million tokens, or None"
+                )
 
 
 @dataclass(frozen=True, slots=True)

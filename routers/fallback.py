@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,9 +16,10 @@ import numpy as np
 
 from .assessment import Assessment
 from .base import Link, Router
+from .checks import check_number, check_seconds
 from .decision import Context, Flags, Floats, Model
 from .errors import InputError
-from .query import Query
+from .query import Query, query_list
 from .rules import RulesRouter
 
 logger = logging.getLogger(__name__)
@@ -76,8 +78,13 @@ class FallbackRouter(Router):
         Raises:
             InputError: strong and weak are not given and no learned router names them, or timeout_s is not above 0.
         """
-        if timeout_s is not None and not timeout_s > 0:
-            raise InputError(f"timeout_s is {timeout_s}; expected seconds above 0, or None")
+        check_seconds("timeout_s", timeout_s)
+        if novelty_bound is not None:
+            check_number("novelty_bound", novelty_bound, "a number, or None")
+        if learned is not None and not isinstance(learned, (Router, str, os.PathLike)):
+            raise InputError(f"learned is {learned!r:.80}; expected a router, the path of a bundle, or None")
+        if rules is not None and not isinstance(rules, RulesRouter):
+            raise InputError(f"rules is {rules!r:.80}; expected RulesRouter(strong, weak), or None")
         self.load_error: Exception | None = None
         self.unavailable: str | None = None
         self._unavailable_cause: FallbackCause = "no-router"
@@ -146,6 +153,8 @@ class FallbackRouter(Router):
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        if type(queries) is not list:
+            queries = query_list(queries)
         if self._learned is None:
             return self._by_rules(queries, contexts, self.unavailable or "", self._unavailable_cause)
         try:

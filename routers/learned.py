@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -13,10 +13,11 @@ from .assessment import Assessment
 from .base import Link, Router, win_rate
 from .bundle import MODEL as MODEL_FILE
 from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
+from .checks import check_path, check_whole
 from .decision import Context, Floats
 from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
 from .golden import check_golden, golden_ids_match
-from .query import Query
+from .query import Query, query_list
 from .session import Session
 from .tokenizer import HuggingFaceBackend, TokenizerBackend, TokieBackend, encode
 from .tokenizer_check import check_tokenizer
@@ -68,6 +69,8 @@ class LearnedRouter(Router):
         return self._session.backend.name
 
     def quality(self, queries: Sequence[Query]) -> Floats:
+        if type(queries) is not list:
+            queries = query_list(queries)
         if len(queries) == 1:  # the hot path of a service
             text, _ = self._read(queries[0])
             return self._session.run_one(text, QUALITY)[0][0]
@@ -75,6 +78,8 @@ class LearnedRouter(Router):
 
     def score(self, queries: Sequence[Query]) -> Floats:
         """Predict the win rate of strong over weak; a single query takes the shortest path to the graph."""
+        if type(queries) is not list:
+            queries = query_list(queries)
         if len(queries) != 1:
             return super().score(queries)
         query = queries[0]
@@ -87,6 +92,8 @@ class LearnedRouter(Router):
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         """Predict the qualities, with truncation, and with novelty and vectors if the bundle measures them."""
         del contexts
+        if type(queries) is not list:
+            queries = query_list(queries)
         if len(queries) == 1:
             text, cut_characters = self._read(queries[0])
             results, cut_tokens = self._session.run_one(text)
@@ -121,13 +128,18 @@ def load(
         follow_links: the bundle's files may be symbolic links, as in the Hub's cache.
 
     Raises:
-        InputError: the bundle is a verifier's.
+        InputError: the bundle is a verifier's, or an argument is not as described.
         BundleMissingError: the folder, or a file of it, is not there.
         BundleVersionError: written in another format version.
         BundleCorruptError: a file is not what was exported.
         GoldenScoreError: the graph gives other scores here than at export.
         MissingExtraError: tokie was asked for and is not installed.
     """
+    check_path("path", path)
+    if threads is not None:
+        check_whole("threads", threads, 1)
+    if tokenizer not in get_args(TokenizerName):
+        raise InputError(f"tokenizer is {tokenizer!r:.80}; expected one of {list(get_args(TokenizerName))}")
     manifest, contents = read_bundle(path, follow_links=follow_links)
     if manifest.kind == VERIFIER:
         raise InputError(f"{path} is a verifier, not a router; load it with routelearn.load_verifier")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .errors import InputError
@@ -20,6 +20,32 @@ CHARACTERS_PER_TOKEN = 4
 
 _CONVERSATION_ROLES = frozenset({"user", "assistant", "tool", "function", "human", "gpt", "model"})
 _SPACE = re.compile(r"\s+")
+
+
+def query_list(queries: object) -> Sequence[Query]:
+    """The queries of a batch as a list: a list or a tuple as it is, the values of a column (pandas, numpy, pyarrow).
+
+    Raises:
+        InputError: this is no batch of queries; the message says what to write.
+    """
+    if isinstance(queries, (list, tuple)):
+        return queries
+    if isinstance(queries, (str, bytes)):
+        raise InputError(f"queries is the text {queries[:40]!r}; expected a list of queries: [{queries[:40]!r}]")
+    if isinstance(queries, Mapping):
+        raise InputError("queries is a mapping; expected a list of queries; a chat is a list of messages: [messages]")
+    kind = type(queries).__name__
+    if hasattr(queries, "columns") or getattr(queries, "ndim", 1) != 1:
+        raise InputError(f"queries is a {kind} with several columns; expected one of them, such as frame['prompt']")
+    if isinstance(queries, (set, frozenset)):
+        raise InputError(f"queries is a {kind}, which has no order; expected a list of queries")
+    for name in ("to_pylist", "tolist", "to_list"):  # pyarrow; pandas and numpy; polars
+        method: Callable[[], Iterable[Query]] | None = getattr(queries, name, None)
+        if callable(method):
+            return list(method())
+    if isinstance(queries, Iterable):
+        return list(queries)
+    raise InputError(f"queries is a {kind}; expected a list of queries")
 
 
 class QueryText(NamedTuple):
@@ -79,6 +105,8 @@ def turns(query: Query) -> list[str]:
     """
     if isinstance(query, str):
         return [query]
+    if isinstance(query, Mapping):
+        raise InputError("a query is a mapping; expected a string or a chat, which is a list of messages: [message]")
     if isinstance(query, (bytes, bytearray)) or not isinstance(query, Sequence):
         raise InputError(f"a query is {type(query).__name__}; expected a string or a list of messages")
     said: list[str] = []

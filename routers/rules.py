@@ -16,7 +16,7 @@ from .assessment import Assessment
 from .base import Router
 from .decision import Context, Floats, Model, Source
 from .errors import InputError
-from .query import Query, query_text, turns
+from .query import Query, query_list, query_text, turns
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -160,6 +160,8 @@ class RulesRouter(Router):
             rules: the rules; None: the default rules in routers/rules.toml.
             pool: the two models with their prices, if known.
         """
+        if rules is not None and not isinstance(rules, RuleSet):
+            raise InputError(f"rules is {rules!r:.80}; expected load_rules(path), or None")
         self.rules = rules or load_rules()
         prices = {model.name: model for model in pool}
         super().__init__(
@@ -192,6 +194,8 @@ class RulesRouter(Router):
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        if type(queries) is not list:
+            queries = query_list(queries)
         scores = np.empty(len(queries), np.float32)
         truncated = np.zeros(len(queries), np.bool_)
         sources: list[Source] = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from ..routers.base import Policy, Router, decide_by
+from ..routers.call_checks import check_policy
 from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
 from ..routers.query import Query
@@ -137,7 +138,11 @@ class Batcher:
             policy: for requests without a policy; None: the router's threshold.
             limits: size of a batch, length of the queue and longest wait; None: the defaults.
             on_decision: called once with each decision that a request gets; an exception from it is logged.
+
+        Raises:
+            InputError: the policy is none.
         """
+        check_policy(policy)
         self.router = router
         self.policy = policy
         self._limits = limits or BatchLimits()

@@ -107,6 +107,12 @@ class Gateway:
             InputError: a name is not in the pool, strong or weak is missing, or two models have one name at the
                 gateway.
         """
+        if not isinstance(router, Router):
+            raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
+        if models is not None and not isinstance(models, Mapping):
+            raise InputError(f"models is {models!r:.80}; expected a mapping: {{'pool name': 'name at the gateway'}}")
+        if availability is not None and not isinstance(availability, Availability):
+            raise InputError(f"availability is {availability!r:.80}; expected Availability(models), or None")
         self._names = dict(models) if models is not None else {name: name for name in router.models}
         unknown = set(self._names) - set(router.models)
         if unknown:
@@ -154,7 +160,18 @@ class Gateway:
 
     async def select(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Selection:
         """The model to ask for a request, and the models to ask when it fails."""
-        decision = await self.decide(query, context, policy)
+        return self._available(await self.decide(query, context, policy))
+
+    def select_unscored(self, why: str) -> Selection:
+        """The model to ask for a request that has no query to score: strong if it is available, then the others.
+
+        Args:
+            why: what is wrong with the request; stands in the decision's reason.
+        """
+        return self._available(safe_decision(self.router, "error", why))
+
+    def _available(self, decision: Decision) -> Selection:
+        """Select among the candidates of a decision by their breakers."""
         offered = tuple(model for model in decision.candidates if model in self._names)
         if self.availability is None:
             return Selection(

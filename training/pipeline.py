@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..data.records import Record
+from ..data.records import Record, check_records
 from ..policies.threshold import StrongShare
 from ..routers.base import Link, win_rate
 from ..routers.bundle import Manifest, Truncation, check_replaceable
@@ -118,6 +118,7 @@ def trainable_records(records: Sequence[Record], out: Path) -> list[Record]:
     Raises:
         InputError: `out` cannot be written or holds something else, or all records are marked "test".
     """
+    check_records(records)
     check_replaceable(out)
     check_training_folder(out)
     trainable = [record for record in records if record.split != "test"]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from ...routers.checks import check_number
 from ...routers.errors import InputError
 
 Arm = Literal["a", "b"]
@@ -85,6 +86,8 @@ class ABTest:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
+        for name in ("margin", "delta", "share"):
+            check_number(name, getattr(self, name), "a number between 0 and 1")
         if not 0 <= self.margin < 1 or not 0 < self.delta < 1 or not 0 < self.share < 1:
             raise InputError(
                 f"margin is {self.margin}, delta is {self.delta} and share is {self.share}; expected a margin from 0 "
@@ -93,6 +96,8 @@ class ABTest:
 
     def arm(self, unit: str) -> Arm:
         """The arm of a unit, such as a request or a user: a unit always has the same arm."""
+        if not isinstance(unit, str):
+            raise InputError(f"unit is {unit!r:.80}; expected a text, such as the id of a request")
         text = f"{self.name}\0{unit}" if self.name else unit
         number = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
         return "b" if number < self.share * 2**64 else "a"

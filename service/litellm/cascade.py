@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from ...cascade.backends import Answer
-from ...cascade.confidence import Confidence
+from ...cascade.backends import Answer, answer_of, fault_of
+from ...cascade.estimates import Confidence, as_estimate, check_confidence, check_signature, estimated
 from ...monitoring.escalation import EscalationMonitor
-from ...routers.errors import InputError
+from ...routers.checks import check_number
+from ...routers.errors import InferenceError, InputError
 from ...routers.query import Query
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION
@@ -37,8 +38,9 @@ _FIRST_CALL_ONLY = frozenset(
 class PostCallCascade:
     """Judges the weak model's answers, and asks the strong model when the confidence is below the threshold.
 
-    Weak's answer stays when strong fails or its breaker is open, and when there is no text to judge (calls of tools,
-    several choices). When the confidence cannot be estimated, strong is asked.
+    Weak's answer stays when strong fails, gives no answer, or its breaker is open, and when there is nothing to judge
+    (calls of tools, several choices). When the confidence cannot be estimated, strong is asked. So it is when weak's
+    reply is no answer: empty, refused, filtered or cut off by the limit on its length.
 
     Attributes:
         threshold: an answer whose confidence is below it escalates.
@@ -68,8 +70,11 @@ class PostCallCascade:
             monitor: counts escalations; None: nobody does.
 
         Raises:
-            InputError: the threshold is not in [0, 1].
+            InputError: the threshold is not in [0, 1], or the confidence has no `estimate` with its four arguments.
         """
+        check_confidence(confidence, "the confidence")
+        check_signature(confidence, "the confidence")
+        check_number("threshold", threshold, "a number from 0 to 1")
         if not 0 <= threshold <= 1:
             raise InputError(f"threshold is {threshold}; expected a number from 0 to 1")
         self._gateway = gateway
@@ -99,12 +104,12 @@ class PostCallCascade:
         """
         gateway, metadata = self._gateway, metadata_of(data)
         weak = gateway.name(gateway.router.weak)
-        text = _text(response)
-        if text is None or data.get("model") != weak or data.get("stream") or _stood_in(response):
+        answer = _answer(response)
+        if answer is None or data.get("model") != weak or data.get("stream") or _stood_in(response):
             return None
         replacement = None
         try:
-            if not await self._accepted(data, metadata, text):
+            if fault_of(answer) is not None or not await self._accepted(data, metadata, answer):
                 replacement = await self._ask_strong(data, metadata)
         except Exception:
             logger.exception("the cascade failed; weak's answer stays")
@@ -113,15 +118,20 @@ class PostCallCascade:
             self._monitor.observe(model=gateway.router.weak, escalated=replacement is not None, latency_s=latency_s)
         return replacement
 
-    async def _accepted(self, data: dict[str, Any], metadata: Mapping[str, Any], text: str) -> bool:
+    async def _accepted(self, data: dict[str, Any], metadata: Mapping[str, Any], answer: Answer) -> bool:
         async def ask(query: Query) -> Answer:
             messages = [{"role": "user", "content": query}] if isinstance(query, str) else list(query)
             again = {**data, "messages": messages}
-            return Answer(_text(await self._call(self._gateway.router.weak, again, metadata)) or "")
+            sample = _answer(await self._call(self._gateway.router.weak, again, metadata)) or Answer("")
+            fault = fault_of(sample)
+            if fault is not None:
+                raise InferenceError(fault)
+            return sample
 
         prior = metadata[METADATA_SELECTION]["decision"]["score"]
         try:
-            estimate = await self._confidence.estimate(query_of(data), Answer(text), ask, prior)
+            found = await estimated(self._confidence, query_of(data), answer, ask, prior)
+            estimate = as_estimate(found, "the post-call cascade")
         except Exception:
             logger.exception("the confidence could not be estimated; strong is asked")
             return False
@@ -131,7 +141,13 @@ class PostCallCascade:
         if not self._gateway.strong_answers():
             logger.info("strong's breaker is open; weak's answer stays")
             return None
-        return await self._call(self._gateway.router.strong, data, metadata)
+        response = await self._call(self._gateway.router.strong, data, metadata)
+        answer, choices = _answer(response), getattr(response, "choices", None)
+        fault = "it is no completion" if not choices else None if answer is None else fault_of(answer)
+        if fault is not None:
+            logger.info("strong gave no answer (%s); weak's answer stays", fault)
+            return None
+        return response
 
     async def _call(self, model: str, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> Any:
         """Ask a model of the pool with the settings of the client's request, on the account of its API key."""
@@ -148,10 +164,12 @@ def _stood_in(response: Any) -> bool:
     return bool(headers.get("x-litellm-attempted-fallbacks"))
 
 
-def _text(response: Any) -> str | None:
-    """The text of a chat completion with one choice, without calls of tools; None: there is no such text."""
+def _answer(response: Any) -> Answer | None:
+    """The answer of a chat completion with one choice; None: there are several, or the model called tools."""
     choices = getattr(response, "choices", None)
-    message = getattr(choices[0], "message", None) if choices and len(choices) == 1 else None
-    if message is None or getattr(message, "tool_calls", None):
+    if not choices or len(choices) > 1:
         return None
-    return getattr(message, "content", None) or None
+    message = getattr(choices[0], "message", None)
+    if message is None or getattr(message, "tool_calls", None) or getattr(message, "function_call", None):
+        return None
+    return answer_of(choices[0], getattr(response, "usage", None))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from ...routers.errors import InputError, require
+from ...routers.errors import InferenceError, InputError, require
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_STARTED
 from .cascade import PostCallCascade
@@ -71,24 +71,25 @@ class Hook:
     ) -> Any:
         """Choose the model of a request to a trigger, and the fallbacks unless the client has named some."""
         del cache, call_type
-        if data.get("model") not in self._triggers:
+        model = data.get("model")
+        if not isinstance(model, str) or model not in self._triggers:
             return None
         received = time.monotonic()
+        metadata = metadata_of(data)
         try:
             of_key = getattr(user_api_key_dict, "metadata", None)
             of_key = of_key if isinstance(of_key, Mapping) else {}
-            metadata = metadata_of(data)
             selection = await self._gateway.select(
                 query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key)
             )
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
             level = logging.INFO if isinstance(error, InputError) else logging.ERROR
             logger.log(level, "a request could not be routed, the strong model answers: %r", error)
-            data["model"] = self._gateway.name(self._gateway.router.strong)
-            return data
+            why = str(error) if isinstance(error, InputError) else type(error).__name__
+            selection = self._gateway.select_unscored(why)
         data["model"] = selection.model
-        if selection.fallbacks:
-            data.setdefault("fallbacks", list(selection.fallbacks))
+        if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
+            data["fallbacks"] = list(selection.fallbacks)
         metadata[METADATA_SELECTION], metadata[METADATA_RECEIVED] = selection.as_dict(), received
         return data
 
@@ -99,9 +100,10 @@ class Hook:
 
     async def async_post_call_success_deployment_hook(self, request_data: Any, response: Any, call_type: Any) -> None:
         """Record an attempt that succeeded; `async_log_success_event` records streams, which end later."""
-        del response, call_type
+        del call_type
         started = metadata_of(request_data).get(METADATA_STARTED)
-        self._record(request_data, None if started is None else time.monotonic() - started)
+        latency_s = None if started is None else time.monotonic() - started
+        self._record(request_data, latency_s, error=_no_completion(response))
 
     async def async_post_call_failure_deployment_hook(
         self, request_data: Any, exception: Exception, call_type: Any, fallback_depth: int | None = None
@@ -144,6 +146,14 @@ class Hook:
             self._gateway.record(
                 model, ok=error is None, latency_s=latency_s, error=error, selection=selection_in(metadata)
             )
+
+
+def _no_completion(response: Any) -> InferenceError | None:
+    """An error for a response with status 200 that is no completion: no choices, or an error in their place."""
+    choices = getattr(response, "choices", ...)
+    if choices is None or (isinstance(choices, list) and not choices) or isinstance(response, str):
+        return InferenceError("the response is no completion")
+    return None
 
 
 def _of_log(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:

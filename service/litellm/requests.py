@@ -14,16 +14,20 @@ from ..wire_names import METADATA_SELECTION, METADATA_THRESHOLD, METADATA_USER_T
 
 
 def query_of(data: Mapping[str, Any]) -> Query:
-    """The query of a chat, text completion, Anthropic or Responses request.
+    """The query of a chat, text completion, Anthropic, Responses or Gemini request; the texts of a batch are joined.
 
     Raises:
         InputError: the request has no query.
     """
-    for field in ("messages", "input", "prompt"):
+    for field in ("messages", "input", "prompt", "contents"):
         value = data.get(field)
         if isinstance(value, str):
             return value
         if isinstance(value, list):
+            if value and all(isinstance(item, str) for item in value):  # text completions: one text, or several
+                return "\n".join(value)
+            if field == "contents":  # of Gemini
+                value = [{**item, "content": item.get("parts")} for item in value if isinstance(item, Mapping)]
             # A Responses request has items that are no messages (calls of tools, reasoning): no part of the query.
             messages = [item for item in value if isinstance(item, Mapping) and "content" in item]
             if messages or field == "messages":

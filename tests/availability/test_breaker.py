@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
 from itertools import pairwise
@@ -43,6 +44,7 @@ class Paths(RuleBasedStateMachine):
         )
         self.state, self.streak, self.elapsed, self.opened_at = "closed", 0, 0.0, 0.0
         self.leases: dict[int, float] = {}
+        self.unsettled = 0
         self.recorded: Counter[str] = Counter()
 
     def due(self) -> bool:
@@ -85,7 +87,7 @@ class Paths(RuleBasedStateMachine):
                 self.moved("closed" if ok else "open")
 
     def moved(self, state: str) -> None:
-        self.state, self.streak, self.leases = state, 0, {}
+        self.state, self.streak, self.leases, self.unsettled = state, 0, {}, 0
         if state == "open":
             self.opened_at = self.elapsed
 
@@ -95,6 +97,16 @@ class Paths(RuleBasedStateMachine):
         if choice.model == "a":
             self.recorded.update(requests=1, ignored=1)
             self.leases.pop(choice.lease or 0, None)
+
+    @rule(choice=consumes(choices))
+    def left(self, choice: Choice) -> None:
+        self.availability.record(choice, ok=False, error=asyncio.CancelledError())
+        if choice.model == "a":
+            self.recorded.update(requests=1, ignored=1)
+            if self.leases.pop(choice.lease or 0, None) is not None:
+                self.unsettled += 1
+                if self.unsettled == self.FAILURES:
+                    self.moved("open")
 
     @rule(choice=consumes(choices))
     def never_told(self, choice: Choice) -> None:

@@ -38,7 +38,7 @@ def test_a_weak_that_times_out_escalates() -> None:
 def test_a_weak_that_raises_escalates_and_is_accounted_for() -> None:
     result = two(Scripted(ValueError("bad day")), Scripted("from strong")).run("hi")
     assert (result.answer, result.escalated) == ("from strong", True)
-    assert (result.calls[0].error, result.calls[0].cost_usd) == ("ValueError: bad day", 0.0)
+    assert (result.calls[0].error, result.calls[0].cost_usd) == ("ValueError: bad day", 1 * 1 / 1e6)  # it read "hi"
 
 
 @pytest.mark.parametrize("strong", [Scripted(RuntimeError("down")), Scripted(delay_s=SLOW)])
@@ -207,8 +207,15 @@ def test_a_client_that_cancels_stops_the_running_call_and_starts_no_other(where:
     assert (len(weak.asked), len(strong.asked)) == (1, 1 if where == "strong" else 0)
     assert weak.cancelled + strong.cancelled == (0 if where == "confidence" else 1)
     assert len(result.calls) == len(weak.asked) + len(strong.asked)
-    spent = 0.0 if where == "weak" else (100 * 1 + 10 * 2) / 1e6
-    assert result.cost_usd == budget.spent_usd == pytest.approx(spent)
+    weak_usd = (100 * 1 + 10 * 2) / 1e6
+    # A call that was cut off has read "hi" at least, and the budget keeps what was reserved for its 500 tokens.
+    spent, kept = {
+        "weak": (1 * 1 / 1e6, 500 * 2 / 1e6),
+        "confidence": (weak_usd, 0.0),
+        "strong": (weak_usd + 1 * 10 / 1e6, 500 * 30 / 1e6),
+    }[where]
+    assert result.cost_usd == pytest.approx(spent)
+    assert budget.spent_usd == pytest.approx(spent + kept)
     assert budget.reserved_usd == 0
 
 

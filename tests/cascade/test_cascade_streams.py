@@ -161,5 +161,10 @@ def test_a_deadline_ends_a_stream_that_has_begun() -> None:
 
     strong = Scripted()
     strong.stream = slow  # type: ignore[method-assign]
-    with pytest.raises(CascadeError, match="broke off"):
-        collect(two(Scripted(), strong, 0.1, deadline_s=0.1))
+    pieces, result = collect(two(Scripted("from weak"), strong, 0.1, deadline_s=0.1))
+    assert pieces == ["begun"]
+    assert (result.answer, result.model, result.degraded) == ("from weak", "weak", "deadline")
+    assert "after part of its answer was sent" in result.reason
+    assert result.calls[1].output_tokens == 2
+    with pytest.raises(CascadeError, match="broke off"):  # there is no earlier answer
+        collect(two(Scripted(), strong, 0.1, deadline_s=0.1, default_use_case=UseCase("strong")))

@@ -167,6 +167,14 @@ class OpenAIServer:
         writer.write(b"0\r\n\r\n")
 
 
+class StatusError(RuntimeError):
+    """A reply with another HTTP status than 200."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class BareClient:
     """A minimal OpenAI client with one connection per call. The real one takes seconds for a thousand calls at once."""
 
@@ -186,5 +194,5 @@ class BareClient:
             writer.close()
         reply = json.loads(content, object_hook=lambda fields: SimpleNamespace(**fields))
         if not answered.startswith("http/1.1 200"):
-            raise RuntimeError(reply.error.message)
+            raise StatusError(reply.error.message, int(answered.split()[1]))
         return reply

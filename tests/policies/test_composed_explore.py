@@ -28,7 +28,8 @@ def decided(policy: Explore, times: int = MANY) -> list[Decision]:
 @pytest.mark.parametrize(
     ("candidates", "expected"),
     [
-        ((), {"large": 0.8 + 0.1, "small": 0.1}),
+        ((), {"large": 0.8 + 0.2 / 3, "medium": 0.2 / 3, "small": 0.2 / 3}),  # the whole pool
+        (("large", "small"), {"large": 0.8 + 0.1, "small": 0.1}),
         (NAMES, {"large": 0.8 + 0.2 / 3, "medium": 0.2 / 3, "small": 0.2 / 3}),
         (("medium", "small"), {"large": 0.8, "medium": 0.1, "small": 0.1}),  # the policy's choice is not a candidate
     ],
@@ -57,8 +58,9 @@ def test_propensities_of_all_models_sum_to_one(epsilon: float, k: int) -> None:
 def test_the_drawn_rows_are_a_share_of_epsilon_and_say_what_else_it_would_have_been() -> None:
     drawn = [decision for decision in decided(Explore(Threshold(0.0), 0.1, seed=0)) if decision.cause == "explore"]
     assert abs(len(drawn) / MANY - 0.1) < 4 * np.sqrt(0.09 / MANY)
-    assert {decision.reason[:47] for decision in drawn} == {"explored: drawn from 2 models; else large: scor"}
-    assert {decision.candidates for decision in drawn} == {("large", "medium", "small"), ("small", "large", "medium")}
+    assert {decision.reason[:47] for decision in drawn} == {"explored: drawn from 3 models; else large: scor"}
+    orders = {("large", "medium", "small"), ("medium", "large", "small"), ("small", "large", "medium")}
+    assert {decision.candidates for decision in drawn} == orders
 
 
 def test_inverse_propensity_weights_give_the_value_of_another_policy_without_bias() -> None:
@@ -94,7 +96,7 @@ def test_epsilon_0_is_the_policy_itself() -> None:
 
 
 def test_threads_share_one_sequence() -> None:
-    explore = Explore(Threshold(0.0), 0.5, seed=0)
+    explore = Explore(Threshold(0.0), 0.5, candidates=("large", "small"), seed=0)
     with ThreadPoolExecutor(8) as pool:
         parts = list(pool.map(lambda _: decided(explore, 500), range(40)))
     drawn = [decision.model == "small" for part in parts for decision in part]

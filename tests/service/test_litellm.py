@@ -418,7 +418,6 @@ def test_an_answer_in_doubt_is_replaced_by_strongs(gateway: Gateway, proxy: list
     [
         (chat(HARD), reply("strong's own")),
         (chat(EASY, stream=True), reply("a stream")),
-        (chat(EASY), reply(None)),
         (chat(EASY), reply("calls", tool_calls=["a tool"])),
         (chat(EASY), SimpleNamespace(choices=[1, 2])),
         (chat(EASY), SimpleNamespace()),
