@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from rich.console import Console
 from rich.table import Table
 
 from ..data.queries import read_queries
@@ -18,6 +17,7 @@ from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, Costs, LeakCheck, Reading, check_report_folder, table_console
+from .terminal import Console
 
 if TYPE_CHECKING:
     from ..evaluation.thresholds.calibrate import ThresholdCalibration

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from rich.console import Console
 from rich.table import Table
 
 from ..cascade.verifier import load_verifier
@@ -20,6 +19,7 @@ from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, LEAKS, OUTPUT, POOL, Reading, check_report_folder, table_console
+from .terminal import Console
 
 if TYPE_CHECKING:
     from ..evaluation.cascade_plan.latency_tail import Latency

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -20,7 +19,8 @@ from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
 from ..routers.errors import InputError
 from .flags import Flag, Options, with_flags
-from .options import Reading
+from .options import Reading, check_raw
+from .terminal import Console
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -105,10 +105,13 @@ class ConvertOptions(Options):
     Attributes:
         sources: Files or hub ids to read; the last is the file to write.
         dedupe: Drop records that repeat another record.
+        raw: Write the cells of a CSV file as they are. By default a text that a spreadsheet would compute as a formula
+            (it begins with =, +, - or @, and is no number) gets an apostrophe before it.
     """
 
     sources: Annotated[list[str], Flag(is_argument=True, metavar="INPUT... OUTPUT")]
     dedupe: bool = False
+    raw: bool = False
 
 
 @app.command()
@@ -121,6 +124,7 @@ def convert(options: ConvertOptions, reading: Reading) -> None:
     *inputs, output = options.sources
     if not inputs:
         raise InputError(f"convert was given {output!r} alone; expected a file to read and a file to write")
+    check_raw(options.raw, output)
     console = Console(stderr=True)
     records: list[Record] = []
     for source in track(inputs, "reading", console=console):
@@ -130,7 +134,7 @@ def convert(options: ConvertOptions, reading: Reading) -> None:
     dropped = 0
     if options.dedupe:
         records, dropped = deduplicate(records)
-    write_records(records, output)
+    write_records(records, output, raw=options.raw)
     console.print(f"wrote {len(records)} records to {output} ({dropped} repeated ones dropped)", markup=False)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, POOL, Costs, LeakCheck, Reading, check_report_folder, table_console
+from .terminal import Console
 
 if TYPE_CHECKING:
     from ..evaluation.results import Report, Result

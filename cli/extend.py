@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
 from ..routers.bundle import read_manifest
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, POOL, Reading
+from .terminal import Console
 from .train import read_and_describe, require_training
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from rich.console import Console
-
 from ..data.parser import ReadOptions
 from ..data.readers import read_all
 from ..data.records import Record
@@ -24,6 +22,7 @@ from ..routers.fallback import FallbackRouter
 from ..routers.learned import load
 from ..routers.rules import RulesRouter, load_rules
 from .flags import Flag, Options
+from .terminal import Console
 
 #: The name of the router that consists of rules alone.
 RULES = "rules"
@@ -270,6 +269,18 @@ def check_report_folder(path: Path | None) -> None:
     """
     if path is not None and path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; expected a folder for the report")
+
+
+def check_raw(raw: bool, output: str | None) -> None:
+    """Refuse --raw where no CSV file is written.
+
+    Raises:
+        InputError: the output is no .csv file.
+    """
+    if raw and (output is None or Path(output).suffix.lower() != ".csv"):
+        raise InputError(
+            f"--raw was given with the output {output or '-'}; expected a .csv file, no other has formulas"
+        )
 
 
 def table_console() -> Console:

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..data.scoring.cluster import score_with_ray
@@ -26,7 +25,8 @@ from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import manifest_of
 from .flags import Flag, Options, with_flags
-from .options import OUTPUT, RULES, PolicyChoice, QueryReading, RouterChoice
+from .options import OUTPUT, RULES, PolicyChoice, QueryReading, RouterChoice, check_raw
+from .terminal import Console
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class ScoreOptions(Options):
         output: File to write (jsonl, csv or parquet, by its suffix), or folder for parts. The default is jsonl on
             standard output.
         prefix: Text to put before the names of the added columns.
+        raw: Write the cells of a CSV file as they are. By default a text that a spreadsheet would compute as a formula
+            (it begins with =, +, - or @, and is no number) gets an apostrophe before it.
         threads: Number of batches that are scored at the same time. The default is one for each CPU of the process.
     """
 
@@ -47,6 +49,7 @@ class ScoreOptions(Options):
     sources: Annotated[list[str], Flag(is_argument=True, metavar="INPUT...")]
     output: Annotated[str | None, Flag(short="-o")] = None
     prefix: str = ""
+    raw: bool = False
     threads: Annotated[int | None, Flag(least=1)] = None
 
 
@@ -93,6 +96,7 @@ def score_command(
     Example: routelearn score router/ data/*.parquet -o scored/ --keep id --where 'language == en'
     """
     console = Console(stderr=True)
+    check_raw(options.raw, options.output)
     router = choice.open(threads=options.threads)
     threshold = _threshold(router, policy.policy())
     if options.output is not None and _is_folder(options.output):
@@ -119,6 +123,7 @@ def score_command(
             columns=reading.column_names(),
             prefix=options.prefix,
             skip_bad=reading.skip_bad,
+            raw=options.raw,
             on_rows=on_rows,
         )
     _report(console, router, result, in_parts=False)

@@ -20,6 +20,7 @@ from ..service.defaults import RequestLimits, ServerSettings
 from ..service.wire_names import ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
 from .flags import Flag, FlagsOf, Options, with_flags
 from .options import DECISION, PolicyChoice, RouterChoice, parse_pairs
+from .terminal import LogFormatter
 
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
 #: decided keep the event loop waiting as long.
@@ -102,9 +103,9 @@ def serve_command(
     from ..service.http.server import listen, run
     from ..service.http.slot import RouterSlot
 
-    logging.basicConfig(
-        level=server.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=server.log_level.upper(), handlers=[handler])
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     tokens = Tokens(*options.tokens(server.host))
     if options.watch is not None and not options.watch > 0:

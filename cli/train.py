@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from ..data.parser import ReadOptions
@@ -29,6 +28,7 @@ from ..training.verifier.config import VerifierConfig
 from .flags import Flag, FlagsOf, Options, with_flags
 from .input_files import read_pool, read_settings
 from .options import DATA, OUTPUT, POOL, Reading
+from .terminal import Console
 
 if TYPE_CHECKING:
     from ..training.pipeline import Plan
