@@ -14,13 +14,14 @@ from rich.table import Table
 from ..data.parser import ReadOptions
 from ..data.readers import RecordSet, parse_source, read_records
 from ..data.records import PreferenceRecord, Record
+from ..data.sample import FILES as SAMPLE_FILES
 from ..data.sample import write_sample
 from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
 from ..routers.errors import InputError
 from .flags import Flag, Options, with_flags
-from .options import Reading, check_raw
-from .terminal import Console
+from .options import Overwrite, Reading, check_raw
+from .terminal import Console, on_interrupt
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,13 +87,15 @@ class SampleOptions(Options):
 
 @app.command()
 @with_flags
-def sample(options: SampleOptions) -> None:
+def sample(options: SampleOptions, overwrite: Overwrite) -> None:
     """Make data to try routelearn on: performance and preference records of four imaginary models, and their prices.
 
     Example: routelearn data sample sample/ --queries 4000 --seed 0
     """
+    overwrite.check(*(options.folder / name for name in SAMPLE_FILES))
     console = Console(stderr=True)
-    with console.status("simulating"):
+    kept = f"some files in {options.folder} may be missing; with --force, the same command writes all of them"
+    with console.status("simulating"), on_interrupt(kept):
         paths = write_sample(options.folder, options.queries, options.seed)
     for path in paths:
         console.print(f"wrote {path}", markup=False)
@@ -116,7 +119,7 @@ class ConvertOptions(Options):
 
 @app.command()
 @with_flags
-def convert(options: ConvertOptions, reading: Reading) -> None:
+def convert(options: ConvertOptions, reading: Reading, overwrite: Overwrite) -> None:
     """Convert tables of any readable format to one table with one record per row: parquet, jsonl or csv.
 
     Example: routelearn data convert wide.csv more.jsonl records.parquet --dedupe
@@ -125,6 +128,7 @@ def convert(options: ConvertOptions, reading: Reading) -> None:
     if not inputs:
         raise InputError(f"convert was given {output!r} alone; expected a file to read and a file to write")
     check_raw(options.raw, output)
+    overwrite.check(output)
     console = Console(stderr=True)
     records: list[Record] = []
     for source in track(inputs, "reading", console=console):

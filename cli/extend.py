@@ -9,7 +9,7 @@ from typing import Annotated
 from ..routers.bundle import read_manifest
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import DATA, OUTPUT, POOL, Reading
+from .options import DATA, OUTPUT, POOL, Overwrite, Reading
 from .terminal import Console
 from .train import read_and_describe, require_training
 
@@ -32,12 +32,13 @@ class ExtendOptions(Options):
 
 
 @with_flags
-def extend_command(options: ExtendOptions, reading: Reading) -> None:
+def extend_command(options: ExtendOptions, reading: Reading, overwrite: Overwrite) -> None:
     """Add new records, and new models that they name, to a similarity router without training it again.
 
     Example: routelearn extend router/ --data new.parquet
     """
     require_training()
+    overwrite.check(options.out)
     from ..training.similarity.extend import extend_similarity
 
     console = Console(stderr=True)

@@ -17,9 +17,10 @@ from ..data.records import Record
 from ..data.splits import without_leaks
 from ..policies.threshold import policy_of
 from ..routers.base import Policy, Router
+from ..routers.bundle import MANIFEST
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
-from ..routers.learned import load
+from ..routers.learned import LearnedRouter, load
 from ..routers.rules import RulesRouter, load_rules
 from .flags import Flag, Options
 from .terminal import Console
@@ -155,6 +156,64 @@ class LeakCheck(Options):
 
 
 @dataclass(frozen=True)
+class Overwrite(Options):
+    """Whether an output that is there already may be replaced.
+
+    Attributes:
+        force: Replace outputs that are there already. By default the command refuses to.
+    """
+
+    HEADING: ClassVar[str] = OUTPUT
+
+    force: bool = False
+
+    def check(self, *outputs: str | Path | None) -> None:
+        """Refuse outputs that are there already, before anything is computed.
+
+        Args:
+            outputs: files, or folders of bundles. None and what is no file, such as a pipe, is nobody's loss.
+
+        Raises:
+            InputError: an output is there, and --force was not given.
+        """
+        for output in outputs:
+            if output is None or self.force:
+                continue
+            if Path(output).is_file() or (Path(output) / MANIFEST).is_file():
+                raise InputError(f"{output} is there already; choose another output, or give --force to replace it")
+
+
+@dataclass(frozen=True)
+class RulesModels(Options):
+    """The models and the rules of the router "rules", which has no bundle that names them.
+
+    Attributes:
+        strong: The strong model, if the router is "rules". A bundle names its own.
+        weak: The weak model, if the router is "rules". A bundle names its own.
+        rules: TOML file of rules, if the router is "rules". The default is the built-in rules.
+    """
+
+    HEADING: ClassVar[str] = POOL
+
+    strong: str | None = None
+    weak: str | None = None
+    rules: Path | None = None
+
+    def open(self, router: str) -> LearnedRouter | RulesRouter:
+        """The router of a bundle, or the rules.
+
+        Raises:
+            InputError: options were given that a bundle has no use for.
+        """
+        if router == RULES:
+            return open_rules(self.strong, self.weak, self.rules)
+        given = [f"--{name}" for name in ("strong", "weak", "rules") if getattr(self, name) is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: no effect on the bundle {router}; expected the router {RULES!r}")
+        return load(router)
+
+
+@dataclass(frozen=True)
 class Costs(Options):
     """What costs in USD are computed from.
 
@@ -244,6 +303,22 @@ class RouterChoice(Options):
         if router.unavailable and not self.fallback:
             raise InputError(f"{router.unavailable}; give --fallback to let rules decide instead")
         return router
+
+
+def open_rules(strong: str | None, weak: str | None, rules: Path | None) -> RulesRouter:
+    """The router that consists of rules alone, to be measured on records.
+
+    Raises:
+        InputError: a model is not named, or the file of rules cannot be read.
+    """
+    if strong is None or weak is None:
+        raise InputError(f"the router {RULES!r} names no models; give --strong and --weak as the data calls them")
+    return RulesRouter(strong, weak, rules=load_rules(rules) if rules else None)
+
+
+def asked_and_got(asked: float, got: float, strong: str) -> str:
+    """What a strong share that was asked for came to."""
+    return f"asked for {asked:.1%} to {strong}, got {got:.1%}"
 
 
 def parse_pairs(values: Sequence[str], option: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from ..data.scoring.cluster import score_with_ray
 from ..data.scoring.engine import ScoringResult
 from ..data.scoring.file import STANDARD, score_file
-from ..data.scoring.folder import existing, score_folder
+from ..data.scoring.folder import existing, remove_other_job, score_folder
 from ..data.scoring.parts import ROWS_PER_PART, expand, is_parquet, parquet_parts, parquet_shape
 from ..data.scoring.parts import parquet_chunks as read
 from ..data.scoring.selection import BatchOptions, prepare
@@ -25,8 +26,11 @@ from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import manifest_of
 from .flags import Flag, Options, with_flags
-from .options import OUTPUT, RULES, PolicyChoice, QueryReading, RouterChoice, check_raw
-from .terminal import Console
+from .options import OUTPUT, RULES, Overwrite, PolicyChoice, QueryReading, RouterChoice, asked_and_got, check_raw
+from .terminal import Console, on_interrupt
+
+#: A strong share that differs by more than this from the one asked for is worth a calibration.
+FAR_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,18 @@ class Parts(Options):
 
 @with_flags
 def score_command(
-    choice: RouterChoice, options: ScoreOptions, policy: PolicyChoice, reading: QueryReading, parts: Parts
+    choice: RouterChoice,
+    options: ScoreOptions,
+    policy: PolicyChoice,
+    reading: QueryReading,
+    parts: Parts,
+    overwrite: Overwrite,
 ) -> None:
     """Score files of queries: every row gets a score, the model that should answer, and what decided.
 
     One file is written to one file. Many files, or files larger than memory, are written to a folder of parquet parts:
-    a command that was killed goes on where it ended when it is typed again.
+    a command that was killed goes on where it ended when it is typed again. With --force, parts of another job in the
+    folder are removed.
 
     Example: routelearn score router/ queries.txt -o scored.jsonl --strong-share 0.3
 
@@ -100,9 +110,11 @@ def score_command(
     router = choice.open(threads=options.threads)
     threshold = _threshold(router, policy.policy())
     if options.output is not None and _is_folder(options.output):
-        _score_to_folder(
-            router, choice, options.sources, options.output, _batch(threshold, options, reading, parts), parts
-        )
+        batch = _batch(threshold, options, reading, parts)
+        result = _score_to_folder(router, choice, options, batch, parts, overwrite.force)
+        if result is not None:
+            _report(console, router, result, in_parts=True)
+            _report_share(console, choice, options, policy, reading, router, result)
         return
     if parts.given():
         raise InputError(
@@ -113,8 +125,9 @@ def score_command(
         raise InputError(
             f"{len(options.sources)} inputs for one output; expected a folder for the parts, as in -o scored/"
         )
+    overwrite.check(options.output)
     bar, on_rows = _progress(console, None)
-    with bar:
+    with bar, on_interrupt("nothing was kept" if options.output is None else f"{options.output} was not written"):
         result = score_file(
             router,
             options.sources[0],
@@ -127,6 +140,7 @@ def score_command(
             on_rows=on_rows,
         )
     _report(console, router, result, in_parts=False)
+    _report_share(console, choice, options, policy, reading, router, result)
 
 
 def _batch(threshold: float, options: ScoreOptions, reading: QueryReading, parts: Parts) -> BatchOptions:
@@ -142,25 +156,26 @@ def _batch(threshold: float, options: ScoreOptions, reading: QueryReading, parts
 
 
 def _score_to_folder(
-    router: Router, choice: RouterChoice, sources: list[str], folder: str, batch: BatchOptions, parts: Parts
-) -> None:
-    console = Console(stderr=True)
+    router: Router, choice: RouterChoice, options: ScoreOptions, batch: BatchOptions, parts: Parts, force: bool
+) -> ScoringResult | None:
+    """Score into a folder of parts; None after a dry run."""
+    console, sources, folder = Console(stderr=True), options.sources, str(options.output)
     if parts.dry_run:
         console.print(_estimate(router, sources, batch), markup=False)
-        return
+        return None
+    if force:
+        remove_other_job(folder, expand(sources), batch, _identity(router, choice.rules))
     identity = _identity(router, choice.rules)
     files = expand(sources)
     total = sum(parquet_shape(file)[1] for file in files) if all(map(is_parquet, files)) else None
     bar, on_rows = _progress(console, None if parts.where else total)
-    with bar:
+    with bar, on_interrupt(f"finished parts stay in {folder}, and the same command goes on from there"):
         if parts.engine == "ray":
             opened = partial(choice.open, threads=1)
-            result = score_with_ray(
+            return score_with_ray(
                 opened, files, folder, batch, identity=identity, workers=parts.workers, on_rows=on_rows
             )
-        else:
-            result = score_folder(router, files, folder, batch, identity=identity, on_rows=on_rows)
-    _report(console, router, result, in_parts=True)
+        return score_folder(router, files, folder, batch, identity=identity, on_rows=on_rows)
 
 
 def _is_folder(output: str) -> bool:
@@ -208,6 +223,38 @@ def _report(console: Console, router: Router, result: ScoringResult, *, in_parts
         console.print(f"skipped: {error}", markup=False, highlight=False)
     if result.skipped > len(result.errors):
         console.print(f"... and {result.skipped - len(result.errors):,} more bad rows")
+
+
+def _report_share(
+    console: Console,
+    choice: RouterChoice,
+    options: ScoreOptions,
+    policy: PolicyChoice,
+    reading: QueryReading,
+    router: Router,
+    result: ScoringResult,
+) -> None:
+    """Say what a strong share that was asked for came to, and what to type where that is something else."""
+    asked = policy.strong_share
+    if asked is None or not result.rows:
+        return
+    got = result.to_strong / result.rows
+    console.print(asked_and_got(asked, got, router.strong))
+    if abs(got - asked) <= FAR_SHARE or choice.router == RULES:
+        return
+    command = ["routelearn", "calibrate", choice.router]
+    for source in options.sources:
+        command += ["--data", "QUERIES" if source == STANDARD else source]
+    for pair in reading.columns or ():
+        command += ["--map", pair]
+    command += ["--strong-share", f"{asked:g}", "-o", "calibrated/"]
+    console.print(
+        "These queries are unlike those that the threshold was chosen on; to choose it on these, type:", soft_wrap=True
+    )
+    console.print(shlex.join(command), soft_wrap=True, highlight=False)
+    by_rules = result.rows - result.sources.get("learned", 0)
+    if by_rules > FAR_SHARE * result.rows:
+        console.print(f"({by_rules:,} of the rows were answered by rules: no threshold changes those.)")
 
 
 def _estimate(router: Router, sources: list[str], options: BatchOptions) -> str:

@@ -25,6 +25,8 @@ from .terminal import LogFormatter
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
 #: decided keep the event loop waiting as long.
 SWITCH_INTERVAL_S = 0.0005
+#: Number of characters of the shortest token.
+LEAST_TOKEN = 16
 
 
 @dataclass(frozen=True)
@@ -163,9 +165,13 @@ def _token(path: Path | None, variable: str) -> bytes | None:
     if text is None:
         return None
     token = text.strip().encode()
-    if len(token) < 16 or any(byte <= 32 or byte >= 127 for byte in token):
-        where = path if path is not None else variable
-        raise InputError(f"{where} holds no token; expected 16 or more printable ASCII characters without blanks")
+    where = path if path is not None else variable
+    if not token:
+        raise InputError(f"{where} holds no token; expected {LEAST_TOKEN} or more printable ASCII characters")
+    if len(token) < LEAST_TOKEN:
+        raise InputError(f"the token in {where} has {len(token)} characters; expected {LEAST_TOKEN} or more")
+    if any(byte <= 32 or byte >= 127 for byte in token):
+        raise InputError(f"the token in {where} holds a blank or another special character; expected printable ASCII")
     return token
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console as RichConsole
@@ -44,6 +47,16 @@ class _Status(Status):
 def _as_text(status: RenderableType) -> RenderableType:
     """A spinner would read markup in a string."""
     return Text(shown(status)) if isinstance(status, str) else status
+
+
+@contextmanager
+def on_interrupt(kept: str) -> Iterator[None]:
+    """Say what Ctrl-C leaves behind, and end the command with the exit code 130, as shells expect."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nstopped: {shown(kept)}\n")
+        raise SystemExit(130) from None
 
 
 class LogFormatter(logging.Formatter):

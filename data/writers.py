@@ -73,7 +73,11 @@ def write_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Pat
     Raises:
         InputError: the suffix is another one.
     """
-    writers = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": partial(_write_csv, raw=raw)}
+    writers: dict[str, Callable[..., None]] = {
+        ".parquet": _write_parquet,
+        ".jsonl": _write_jsonl,
+        ".csv": partial(_write_csv, raw=raw),
+    }
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise InputError(f"{path}: unknown format {path.suffix!r}; expected one of {sorted(writers)}")
