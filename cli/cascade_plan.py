@@ -112,7 +112,7 @@ def cascade_plan_command(options: CascadePlanOptions, reading: Reading, leaks: L
             bootstrap=options.bootstrap,
             seed=options.seed,
         )
-    plan.notes += notes
+    plan.notes.extend(notes)
     show(plan)
     if options.output is not None:
         write_plan(plan, options.output)
