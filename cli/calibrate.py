@@ -21,13 +21,13 @@ from .options import (
     RULES,
     Costs,
     LeakCheck,
-    Overwrite,
     Reading,
     RulesModels,
     asked_and_got,
     check_report_folder,
     table_console,
 )
+from .outputs import Overwrite
 from .terminal import Console
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from ..routers.errors import InputError, require
 from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import DATA, OUTPUT, POOL, LeakCheck, Overwrite, Reading, check_report_folder, table_console
+from .options import DATA, OUTPUT, POOL, LeakCheck, Reading, check_report_folder, table_console
+from .outputs import Overwrite
 from .terminal import Console
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
 from ..routers.errors import InputError
 from .flags import Flag, Options, with_flags
-from .options import Overwrite, Reading, check_raw
+from .options import Reading
+from .outputs import Overwrite, check_raw
 from .terminal import Console, on_interrupt
 
 app = typer.Typer(

@@ -22,12 +22,12 @@ from .options import (
     RULES,
     Costs,
     LeakCheck,
-    Overwrite,
     Reading,
     check_report_folder,
     open_rules,
     table_console,
 )
+from .outputs import Overwrite
 from .terminal import Console
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Annotated
 from ..routers.bundle import read_manifest
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import DATA, OUTPUT, POOL, Overwrite, Reading
+from .options import DATA, OUTPUT, POOL, Reading
+from .outputs import Overwrite
 from .terminal import Console
 from .train import read_and_describe, require_training
 

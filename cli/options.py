@@ -17,7 +17,6 @@ from ..data.records import Record
 from ..data.splits import without_leaks
 from ..policies.threshold import policy_of
 from ..routers.base import Policy, Router
-from ..routers.bundle import MANIFEST
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import LearnedRouter, load
@@ -153,34 +152,6 @@ class LeakCheck(Options):
             return records, 0
         with console.status("checking for leaks"):
             return without_leaks(records, training, drop=self.drop_leaks)
-
-
-@dataclass(frozen=True)
-class Overwrite(Options):
-    """Whether an output that is there already may be replaced.
-
-    Attributes:
-        force: Replace outputs that are there already. By default the command refuses to.
-    """
-
-    HEADING: ClassVar[str] = OUTPUT
-
-    force: bool = False
-
-    def check(self, *outputs: str | Path | None) -> None:
-        """Refuse outputs that are there already, before anything is computed.
-
-        Args:
-            outputs: files, or folders of bundles. None and what is no file, such as a pipe, is nobody's loss.
-
-        Raises:
-            InputError: an output is there, and --force was not given.
-        """
-        for output in outputs:
-            if output is None or self.force:
-                continue
-            if Path(output).is_file() or (Path(output) / MANIFEST).is_file():
-                raise InputError(f"{output} is there already; choose another output, or give --force to replace it")
 
 
 @dataclass(frozen=True)
@@ -344,18 +315,6 @@ def check_report_folder(path: Path | None) -> None:
     """
     if path is not None and path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; expected a folder for the report")
-
-
-def check_raw(raw: bool, output: str | None) -> None:
-    """Refuse --raw where no CSV file is written.
-
-    Raises:
-        InputError: the output is no .csv file.
-    """
-    if raw and (output is None or Path(output).suffix.lower() != ".csv"):
-        raise InputError(
-            f"--raw was given with the output {output or '-'}; expected a .csv file, no other has formulas"
-        )
 
 
 def table_console() -> Console:

@@ -27,7 +27,8 @@ from ..training.similarity.config import SimilarityConfig
 from ..training.verifier.config import VerifierConfig
 from .flags import Flag, FlagsOf, Options, with_flags
 from .input_files import read_pool, read_settings
-from .options import DATA, OUTPUT, POOL, Overwrite, Reading
+from .options import DATA, OUTPUT, POOL, Reading
+from .outputs import Overwrite
 from .terminal import Console, on_interrupt
 
 if TYPE_CHECKING:
