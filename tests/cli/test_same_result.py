@@ -23,7 +23,7 @@ from routelearn.data.writers import write_records
 PAIR = ("--strong", "sim-max", "--weak", "sim-small")
 CHECKED = ("--data", "test.jsonl", "--train", "train.jsonl", "--drop-leaks")
 #: What a run measures of the machine, not of the data.
-MACHINE = re.compile(r'"(seconds|modified_ns|date)": [^,\n}]+|\d+\.\d ms for each answer')
+MACHINE = re.compile(r'"(seconds|modified_ns|date|at|manifest_sha256)": [^,\n}]+|\d+\.\d ms for each answer')
 #: What may depend on the order of sums: digits beyond the twelfth, and digests of files that have them.
 LONG_NUMBER, DIGEST = re.compile(r"\d+\.\d{10,}(e-?\d+)?"), re.compile("[0-9a-f]{64}")
 SCRIPT = """
