@@ -17,13 +17,13 @@ WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/routelearn data sample .demo/sample --queries 4000 --seed 0
+	$(BIN)/routelearn data sample .demo/sample --queries 4000 --seed 0 --force
 	$(BIN)/routelearn train mf --data .demo/sample/performance.jsonl --pool .demo/sample/pool.json \
-	  --strong sim-max --weak sim-small --out .demo/router
+	  --strong sim-max --weak sim-small --out .demo/router --force
 	$(BIN)/routelearn inspect .demo/router
 	$(BIN)/routelearn evaluate .demo/router --data .demo/sample/performance.jsonl --split test \
-	  --train .demo/sample/performance.jsonl --bootstrap 300 -o .demo/report
-	$(BIN)/routelearn score .demo/router .demo/sample/queries.txt -o .demo/scored.csv --strong-share 0.4
+	  --train .demo/sample/performance.jsonl --bootstrap 300 -o .demo/report --force
+	$(BIN)/routelearn score .demo/router .demo/sample/queries.txt -o .demo/scored.csv --strong-share 0.4 --force
 	head -n 6 .demo/scored.csv
 
 # Prints what costs the time.

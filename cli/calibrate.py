@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from rich.console import Console
 from rich.table import Table
 
 from ..data.queries import read_queries
@@ -14,10 +13,22 @@ from ..data.readers import parse_source, read_all
 from ..data.records import Record
 from ..routers.bundle import check_replaceable
 from ..routers.errors import InputError, require
-from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import DATA, OUTPUT, Costs, LeakCheck, Reading, check_report_folder, table_console
+from .options import (
+    DATA,
+    OUTPUT,
+    RULES,
+    Costs,
+    LeakCheck,
+    Reading,
+    RulesModels,
+    asked_and_got,
+    check_report_folder,
+    table_console,
+)
+from .outputs import Overwrite
+from .terminal import Console
 
 if TYPE_CHECKING:
     from ..evaluation.thresholds.calibrate import ThresholdCalibration
@@ -77,7 +88,7 @@ class CalibrateOptions(Options):
     """What to read and to write.
 
     Attributes:
-        router: Folder of a router's bundle.
+        router: Folder of a router's bundle, or the word "rules".
         data: Files or hub ids of your queries. With --max-quality-loss they must be records with scores or preferences.
             Can be repeated.
         output: Folder of the bundle to write.
@@ -87,30 +98,46 @@ class CalibrateOptions(Options):
 
     HEADING: ClassVar[str] = OUTPUT
 
-    router: Annotated[Path, Flag(is_argument=True)]
+    router: Annotated[str, Flag(is_argument=True)]
     data: Annotated[list[str], Flag(metavar="FILE", panel=DATA)]
     output: Annotated[Path | None, Flag(short="-o")] = None
     write: bool = False
     report: Path | None = None
 
-    def target(self) -> Path | None:
+    def target(self, overwrite: Overwrite) -> Path | None:
         """The bundle to write, if any, after a check that it and the report can be written.
 
         Raises:
-            InputError: two bundles are to be written, or something else is in the place of the bundle or the report.
+            InputError: two bundles are to be written, or none can be, or something is in the place of the bundle or the
+                report.
         """
+        if self.router == RULES and (self.write or self.output is not None):
+            raise InputError(
+                f"{'--write' if self.write else '--output'}: the router {RULES!r} has no bundle to write; write the "
+                "threshold that is shown into your file of rules"
+            )
         if self.output is not None and self.write:
             raise InputError("--output and --write were both given; expected one of them, not both")
-        target = self.router if self.write else self.output
+        target = Path(self.router) if self.write else self.output
+        from ..evaluation.thresholds.report import HTML, JSON
+
         if target is not None:
             check_replaceable(target)
         check_report_folder(self.report)
+        overwrite.check(self.output, *([self.report / HTML, self.report / JSON] if self.report else []))
         return target
 
 
 @with_flags
 def calibrate_command(
-    options: CalibrateOptions, reading: Reading, aim: Aim, bound: Bound, leaks: LeakCheck, costs: Costs
+    options: CalibrateOptions,
+    reading: Reading,
+    aim: Aim,
+    bound: Bound,
+    leaks: LeakCheck,
+    costs: Costs,
+    models: RulesModels,
+    overwrite: Overwrite,
 ) -> None:
     """Choose a router's threshold on your own queries: by share of strong calls, by cost, or by guaranteed quality.
 
@@ -122,8 +149,8 @@ def calibrate_command(
     """
     require("torch", "train")
     _refuse_without_effect(aim, bound, leaks, reading)
-    target = options.target()
-    loaded = load(options.router)
+    target = options.target(overwrite)
+    loaded = models.open(options.router)
     from ..evaluation.thresholds.calibrate import (
         calibrate_by_budget,
         calibrate_by_quality_loss,
@@ -153,6 +180,9 @@ def calibrate_command(
         else:
             calibrated = calibrate_by_budget(loaded, queries, aim.usd_per_thousand or 0.0, **prices)
     show(calibrated)
+    if aim.strong_share is not None:
+        got = calibrated.report.chosen.strong_share
+        console.print(asked_and_got(aim.strong_share, got, calibrated.report.strong))
     _write(calibrated, options.router, target, options.report, console)
 
 
@@ -182,7 +212,7 @@ def _labelled(data: list[str], reading: Reading, leaks: LeakCheck, console: Cons
 
 
 def _write(
-    calibrated: ThresholdCalibration, router: Path, target: Path | None, report: Path | None, console: Console
+    calibrated: ThresholdCalibration, router: str, target: Path | None, report: Path | None, console: Console
 ) -> None:
     from ..evaluation.thresholds.calibrate import save_calibrated
     from ..evaluation.thresholds.report import write_calibration
@@ -190,7 +220,10 @@ def _write(
     if report is not None:
         write_calibration(calibrated.report, report)
         console.print(f"wrote {report / 'calibration.html'} and {report / 'calibration.json'}", markup=False)
-    if target is None:
+    if router == RULES:
+        line = f"threshold = {float(calibrated.threshold)!r}"
+        console.print(f"to use this threshold, write this into your file of rules: {line}", soft_wrap=True)
+    elif target is None:
         console.print("no bundle was written; to write one, give --output FOLDER or --write")
     else:
         save_calibrated(router, target, calibrated)

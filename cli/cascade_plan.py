@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from rich.console import Console
 from rich.table import Table
 
 from ..cascade.verifier import load_verifier
 from ..data.readers import read_all
 from ..data.records import Record
-from ..data.splits import find_leaks, refuse_leaks
 from ..routers.decision import Model
 from ..routers.errors import InputError, require
 from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import DATA, LEAKS, OUTPUT, POOL, Reading, check_report_folder, table_console
+from .options import DATA, OUTPUT, POOL, LeakCheck, Reading, check_report_folder, table_console
+from .outputs import Overwrite
+from .terminal import Console
 
 if TYPE_CHECKING:
     from ..evaluation.cascade_plan.latency_tail import Latency
@@ -38,8 +38,6 @@ class CascadePlanOptions(Options):
             alone. Needs --router.
         data: Files or hub ids of records with scores of both models and responses of the weak one. Neither verifier nor
             router may be trained on them. Can be repeated.
-        train: Files or hub ids that verifier and router were trained on. The command fails if a prompt of --data is in
-            them. Can be repeated.
         prices: JSON or TOML file with name, input_price and output_price of both models, in USD per million tokens.
         strong: The strong model. The default is the router's strong model, or else the verifier's.
         weak: The weak model. The default is the verifier's weak model, or else the router's.
@@ -62,7 +60,6 @@ class CascadePlanOptions(Options):
     router: Path | None = None
     target: float = 0.95
     joint: bool = False
-    train: Annotated[list[str] | None, Flag(metavar="FILE", panel=LEAKS)] = None
     strong: Annotated[str | None, Flag(panel=POOL)] = None
     weak: Annotated[str | None, Flag(panel=POOL)] = None
     output_tokens: Annotated[int | None, Flag(least=1, panel=POOL)] = None
@@ -75,7 +72,7 @@ class CascadePlanOptions(Options):
 
 
 @with_flags
-def cascade_plan_command(options: CascadePlanOptions, reading: Reading) -> None:
+def cascade_plan_command(options: CascadePlanOptions, reading: Reading, leaks: LeakCheck, overwrite: Overwrite) -> None:
     """Say whether a cascade is worth it: to route, to ask the weak model first and verify its answer, or to do both.
 
     It compares cost and quality on your records, and says how sensitive both are to the threshold, and how long users
@@ -85,9 +82,11 @@ def cascade_plan_command(options: CascadePlanOptions, reading: Reading) -> None:
     """
     require("scipy", "train")
     from ..evaluation.cascade_plan.plan import plan_cascade
-    from ..evaluation.cascade_plan.report import write_plan
+    from ..evaluation.cascade_plan.report import HTML, JSON, write_plan
 
     check_report_folder(options.output)
+    if options.output is not None:
+        overwrite.check(options.output / HTML, options.output / JSON)
     console = Console(stderr=True)
     router = load(options.router) if options.router else None
     verifier = load_verifier(options.verifier)
@@ -96,7 +95,7 @@ def cascade_plan_command(options: CascadePlanOptions, reading: Reading) -> None:
     if not strong or not weak:
         raise InputError("neither verifier nor router names a strong and a weak model; give --strong and --weak")
     with console.status("reading"):
-        records = _records(options, reading, console)
+        records, notes = _records(options, reading, leaks, console)
     priced = {model.name: model for model in read_pool(options.prices)}
     with console.status("verifying the weak model's answers"):
         plan = plan_cascade(
@@ -114,16 +113,17 @@ def cascade_plan_command(options: CascadePlanOptions, reading: Reading) -> None:
             bootstrap=options.bootstrap,
             seed=options.seed,
         )
-    if not options.train:
-        plan.notes.append("no leak check was made: give the training files with --train")
+    plan.notes.extend(notes)
     show(plan)
     if options.output is not None:
         write_plan(plan, options.output)
         console.print(f"wrote {options.output / 'plan.html'} and {options.output / 'plan.json'}", markup=False)
 
 
-def _records(options: CascadePlanOptions, reading: Reading, console: Console) -> list[Record]:
-    """The records to plan on: those marked "test" where there are any, unless --split names others.
+def _records(
+    options: CascadePlanOptions, reading: Reading, leaks: LeakCheck, console: Console
+) -> tuple[list[Record], list[str]]:
+    """The records to plan on, and notes: those marked "test" where there are any, unless --split names others.
 
     Raises:
         LeakError: prompts were trained on.
@@ -132,10 +132,10 @@ def _records(options: CascadePlanOptions, reading: Reading, console: Console) ->
     if reading.split is None and any(record.split == "test" for record in records):
         records = [record for record in records if record.split == "test"]
         console.print(f"planning on the {len(records):,} records marked test; --split takes others")
-    if options.train:
-        training = read_all(options.train, reading.options())
-        refuse_leaks(find_leaks([record for record in training if record.split != "test"], records))
-    return records
+    if leaks.no_leak_check or not leaks.train:
+        return records, ["no leak check was made: give the training files with --train"]
+    records, dropped = leaks.check(records, leaks.training(reading), console)
+    return records, [f"{dropped} prompts that stand in the training data were left out"] if dropped else []
 
 
 def _priced(priced: dict[str, Model], name: str, source: Path) -> Model:

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from ..data.parser import ReadOptions
 from ..data.readers import RecordSet, parse_source, read_records
 from ..data.records import PreferenceRecord, Record
+from ..data.sample import FILES as SAMPLE_FILES
 from ..data.sample import write_sample
 from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
 from ..routers.errors import InputError
 from .flags import Flag, Options, with_flags
 from .options import Reading
+from .outputs import Overwrite, check_raw
+from .terminal import Console, on_interrupt
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,13 +88,15 @@ class SampleOptions(Options):
 
 @app.command()
 @with_flags
-def sample(options: SampleOptions) -> None:
+def sample(options: SampleOptions, overwrite: Overwrite) -> None:
     """Make data to try routelearn on: performance and preference records of four imaginary models, and their prices.
 
     Example: routelearn data sample sample/ --queries 4000 --seed 0
     """
+    overwrite.check(*(options.folder / name for name in SAMPLE_FILES))
     console = Console(stderr=True)
-    with console.status("simulating"):
+    kept = f"some files in {options.folder} may be missing; with --force, the same command writes all of them"
+    with console.status("simulating"), on_interrupt(kept):
         paths = write_sample(options.folder, options.queries, options.seed)
     for path in paths:
         console.print(f"wrote {path}", markup=False)
@@ -105,15 +109,18 @@ class ConvertOptions(Options):
     Attributes:
         sources: Files or hub ids to read; the last is the file to write.
         dedupe: Drop records that repeat another record.
+        raw: Write the cells of a CSV file as they are. By default a text that a spreadsheet would compute as a formula
+            (it begins with =, +, - or @, and is no number) gets an apostrophe before it.
     """
 
     sources: Annotated[list[str], Flag(is_argument=True, metavar="INPUT... OUTPUT")]
     dedupe: bool = False
+    raw: bool = False
 
 
 @app.command()
 @with_flags
-def convert(options: ConvertOptions, reading: Reading) -> None:
+def convert(options: ConvertOptions, reading: Reading, overwrite: Overwrite) -> None:
     """Convert tables of any readable format to one table with one record per row: parquet, jsonl or csv.
 
     Example: routelearn data convert wide.csv more.jsonl records.parquet --dedupe
@@ -121,6 +128,8 @@ def convert(options: ConvertOptions, reading: Reading) -> None:
     *inputs, output = options.sources
     if not inputs:
         raise InputError(f"convert was given {output!r} alone; expected a file to read and a file to write")
+    check_raw(options.raw, output)
+    overwrite.check(output)
     console = Console(stderr=True)
     records: list[Record] = []
     for source in track(inputs, "reading", console=console):
@@ -130,7 +139,7 @@ def convert(options: ConvertOptions, reading: Reading) -> None:
     dropped = 0
     if options.dedupe:
         records, dropped = deduplicate(records)
-    write_records(records, output)
+    write_records(records, output, raw=options.raw)
     console.print(f"wrote {len(records)} records to {output} ({dropped} repeated ones dropped)", markup=False)
 
 

@@ -6,17 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..data.readers import read_all
 from ..routers.base import Router
-from ..routers.errors import require
+from ..routers.errors import InputError, require
 from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import DATA, OUTPUT, POOL, Costs, LeakCheck, Reading, check_report_folder, table_console
+from .options import (
+    DATA,
+    OUTPUT,
+    POOL,
+    RULES,
+    Costs,
+    LeakCheck,
+    Reading,
+    check_report_folder,
+    open_rules,
+    table_console,
+)
+from .outputs import Overwrite
+from .terminal import Console
 
 if TYPE_CHECKING:
     from ..evaluation.results import Report, Result
@@ -38,10 +50,11 @@ class EvaluateOptions(Options):
     """What to measure.
 
     Attributes:
-        routers: Folders of the bundles to compare.
+        routers: Folders of the bundles to compare, or the word "rules".
         data: Files or hub ids of test records. Can be repeated.
         strong: The strong model. The default is the strong model of the first bundle.
         weak: The weak model. The default is the weak model of the first bundle.
+        rules: TOML file of rules for the router "rules". The default is the built-in rules.
         first_turn: Route each chat by its first user turn, and count the scores of all its turns, as is usual for
             MT-Bench.
         bootstrap: Number of bootstrap resamples for the 95 % intervals.
@@ -53,6 +66,7 @@ class EvaluateOptions(Options):
     data: Annotated[list[str], Flag(metavar="FILE", panel=DATA)]
     strong: Annotated[str | None, Flag(panel=POOL)] = None
     weak: Annotated[str | None, Flag(panel=POOL)] = None
+    rules: Annotated[Path | None, Flag(panel=POOL)] = None
     first_turn: bool = False
     bootstrap: Annotated[int, Flag(least=2, panel="Intervals")] = 1000
     seed: Annotated[int, Flag(panel="Intervals")] = 0
@@ -60,7 +74,9 @@ class EvaluateOptions(Options):
 
 
 @with_flags
-def evaluate_command(options: EvaluateOptions, reading: Reading, leaks: LeakCheck, costs: Costs) -> None:
+def evaluate_command(
+    options: EvaluateOptions, reading: Reading, leaks: LeakCheck, costs: Costs, overwrite: Overwrite
+) -> None:
     """Measure routers on records that they were not trained on, beside the simple routers that they must beat.
 
     Give the training files as well: evaluate checks that no prompt is in both, and trains the simple routers on them
@@ -70,11 +86,13 @@ def evaluate_command(options: EvaluateOptions, reading: Reading, leaks: LeakChec
     """
     require("scipy", "train")
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.report import write_report
+    from ..evaluation.report import HTML, JSON, write_report
 
     leaks.require_answer("evaluate")
     check_report_folder(options.output)
-    routers = _by_name(options.routers)
+    if options.output is not None:
+        overwrite.check(options.output / HTML, options.output / JSON)
+    routers = _by_name(options)
     console = Console(stderr=True)
     with console.status("reading"):
         records = read_all(options.data, reading.options())
@@ -106,10 +124,20 @@ def evaluate_command(options: EvaluateOptions, reading: Reading, leaks: LeakChec
         console.print(f"wrote {options.output / 'report.html'} and {options.output / 'report.json'}", markup=False)
 
 
-def _by_name(paths: list[str]) -> dict[str, Router]:
+def _by_name(options: EvaluateOptions) -> dict[str, Router]:
     """Routers by the name of their folder; by their whole path where two folders have the same name."""
-    names = [Path(path).resolve().name for path in paths]
-    return {(name if names.count(name) == 1 else path): load(path) for name, path in zip(names, paths, strict=True)}
+    if options.rules is not None and RULES not in options.routers:
+        raise InputError(f"--rules: no effect without the router {RULES!r}; expected it among the routers")
+    bundles = [path for path in options.routers if path != RULES]
+    names = [Path(path).resolve().name for path in bundles]
+    routers: dict[str, Router] = {}
+    for name, path in zip(names, bundles, strict=True):
+        routers[name if names.count(name) == 1 and name != RULES else path] = load(path)
+    if RULES in options.routers:
+        first = next(iter(routers.values()), None)
+        strong, weak = (first.strong, first.weak) if first is not None else (None, None)
+        routers[RULES] = open_rules(options.strong or strong, options.weak or weak, options.rules)
+    return routers
 
 
 def show(report: Report) -> None:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from rich.console import Console
-
 from ..routers.errors import require
 from .flags import Flag, Options, with_flags
 from .options import OUTPUT
+from .terminal import Console
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
 from ..routers.bundle import read_manifest
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, POOL, Reading
+from .outputs import Overwrite
+from .terminal import Console
 from .train import read_and_describe, require_training
 
 
@@ -33,12 +33,13 @@ class ExtendOptions(Options):
 
 
 @with_flags
-def extend_command(options: ExtendOptions, reading: Reading) -> None:
+def extend_command(options: ExtendOptions, reading: Reading, overwrite: Overwrite) -> None:
     """Add new records, and new models that they name, to a similarity router without training it again.
 
     Example: routelearn extend router/ --data new.parquet
     """
     require_training()
+    overwrite.check(options.out)
     from ..training.similarity.extend import extend_similarity
 
     console = Console(stderr=True)

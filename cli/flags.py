@@ -24,6 +24,7 @@ from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_ty
 import typer
 
 from ..training.config import Config, attribute_texts, settings_of
+from .terminal import on_interrupt
 
 #: A default with more characters than this is rounded in `--help`.
 _LONG = 8
@@ -127,7 +128,8 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
         for name, group in groups.items():
             typed = {item for item, flag in group.flags.items() if _is_typed(context, flag.name)}
             gathered[name] = group.gather({item: values[flag.name] for item, flag in group.flags.items()}, typed)
-        command(**gathered)
+        with on_interrupt("nothing was written"):
+            command(**gathered)
 
     # typer would keep the line breaks of the source; the paragraphs are those of the terminal.
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")

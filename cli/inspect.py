@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ..cascade.verifier import load_verifier
 from ..routers.bundle import VERIFIER
 from ..routers.learned import describe, load
 from .flags import Flag, Options, with_flags
+from .terminal import Console
 
 
 @dataclass(frozen=True)

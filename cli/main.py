@@ -24,6 +24,7 @@ from .inspect import inspect_command
 from .route import route_command
 from .score import score_command
 from .serve import serve_command
+from .terminal import shown
 from .train import app as train_app
 
 
@@ -101,8 +102,8 @@ def main() -> None:
     try:
         app()
     except (InputError, BundleError, MissingExtraError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {shown(str(error))}\n")
         sys.exit(2)
     except (RoutelearnError, OSError) as error:
-        sys.stderr.write(f"failed: {error}\n")
+        sys.stderr.write(f"failed: {shown(str(error))}\n")
         sys.exit(1)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from rich.console import Console
-
 from ..data.parser import ReadOptions
 from ..data.readers import read_all
 from ..data.records import Record
@@ -21,9 +19,10 @@ from ..policies.threshold import policy_of
 from ..routers.base import Policy, Router
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
-from ..routers.learned import load
+from ..routers.learned import LearnedRouter, load
 from ..routers.rules import RulesRouter, load_rules
 from .flags import Flag, Options
+from .terminal import Console
 
 #: The name of the router that consists of rules alone.
 RULES = "rules"
@@ -156,6 +155,36 @@ class LeakCheck(Options):
 
 
 @dataclass(frozen=True)
+class RulesModels(Options):
+    """The models and the rules of the router "rules", which has no bundle that names them.
+
+    Attributes:
+        strong: The strong model, if the router is "rules". A bundle names its own.
+        weak: The weak model, if the router is "rules". A bundle names its own.
+        rules: TOML file of rules, if the router is "rules". The default is the built-in rules.
+    """
+
+    HEADING: ClassVar[str] = POOL
+
+    strong: str | None = None
+    weak: str | None = None
+    rules: Path | None = None
+
+    def open(self, router: str) -> LearnedRouter | RulesRouter:
+        """The router of a bundle, or the rules.
+
+        Raises:
+            InputError: options were given that a bundle has no use for.
+        """
+        if router == RULES:
+            return open_rules(self.strong, self.weak, self.rules)
+        given = [f"--{name}" for name in ("strong", "weak", "rules") if getattr(self, name) is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: no effect on the bundle {router}; expected the router {RULES!r}")
+        return load(router)
+
+
+@dataclass(frozen=True)
 class Costs(Options):
     """What costs in USD are computed from.
 
@@ -245,6 +274,22 @@ class RouterChoice(Options):
         if router.unavailable and not self.fallback:
             raise InputError(f"{router.unavailable}; give --fallback to let rules decide instead")
         return router
+
+
+def open_rules(strong: str | None, weak: str | None, rules: Path | None) -> RulesRouter:
+    """The router that consists of rules alone, to be measured on records.
+
+    Raises:
+        InputError: a model is not named, or the file of rules cannot be read.
+    """
+    if strong is None or weak is None:
+        raise InputError(f"the router {RULES!r} names no models; give --strong and --weak as the data calls them")
+    return RulesRouter(strong, weak, rules=load_rules(rules) if rules else None)
+
+
+def asked_and_got(asked: float, got: float, strong: str) -> str:
+    """What a strong share that was asked for came to."""
+    return f"asked for {asked:.1%} to {strong}, got {got:.1%}"
 
 
 def parse_pairs(values: Sequence[str], option: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -11,13 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..data.scoring.cluster import score_with_ray
 from ..data.scoring.engine import ScoringResult
 from ..data.scoring.file import STANDARD, score_file
-from ..data.scoring.folder import existing, score_folder
+from ..data.scoring.folder import existing, remove_other_job, score_folder
 from ..data.scoring.parts import ROWS_PER_PART, expand, is_parquet, parquet_parts, parquet_shape
 from ..data.scoring.parts import parquet_chunks as read
 from ..data.scoring.selection import BatchOptions, prepare
@@ -26,7 +26,12 @@ from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import manifest_of
 from .flags import Flag, Options, with_flags
-from .options import OUTPUT, RULES, PolicyChoice, QueryReading, RouterChoice
+from .options import OUTPUT, RULES, PolicyChoice, QueryReading, RouterChoice, asked_and_got
+from .outputs import Overwrite, check_raw
+from .terminal import Console, on_interrupt
+
+#: A strong share that differs by more than this from the one asked for is worth a calibration.
+FAR_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class ScoreOptions(Options):
         output: File to write (jsonl, csv or parquet, by its suffix), or folder for parts. The default is jsonl on
             standard output.
         prefix: Text to put before the names of the added columns.
+        raw: Write the cells of a CSV file as they are. By default a text that a spreadsheet would compute as a formula
+            (it begins with =, +, - or @, and is no number) gets an apostrophe before it.
         threads: Number of batches that are scored at the same time. The default is one for each CPU of the process.
     """
 
@@ -47,6 +54,7 @@ class ScoreOptions(Options):
     sources: Annotated[list[str], Flag(is_argument=True, metavar="INPUT...")]
     output: Annotated[str | None, Flag(short="-o")] = None
     prefix: str = ""
+    raw: bool = False
     threads: Annotated[int | None, Flag(least=1)] = None
 
 
@@ -81,24 +89,33 @@ class Parts(Options):
 
 @with_flags
 def score_command(
-    choice: RouterChoice, options: ScoreOptions, policy: PolicyChoice, reading: QueryReading, parts: Parts
+    choice: RouterChoice,
+    options: ScoreOptions,
+    policy: PolicyChoice,
+    reading: QueryReading,
+    parts: Parts,
+    overwrite: Overwrite,
 ) -> None:
     """Score files of queries: every row gets a score, the model that should answer, and what decided.
 
     One file is written to one file. Many files, or files larger than memory, are written to a folder of parquet parts:
-    a command that was killed goes on where it ended when it is typed again.
+    a command that was killed goes on where it ended when it is typed again. With --force, parts of another job in the
+    folder are removed.
 
     Example: routelearn score router/ queries.txt -o scored.jsonl --strong-share 0.3
 
     Example: routelearn score router/ data/*.parquet -o scored/ --keep id --where 'language == en'
     """
     console = Console(stderr=True)
+    check_raw(options.raw, options.output)
     router = choice.open(threads=options.threads)
     threshold = _threshold(router, policy.policy())
     if options.output is not None and _is_folder(options.output):
-        _score_to_folder(
-            router, choice, options.sources, options.output, _batch(threshold, options, reading, parts), parts
-        )
+        batch = _batch(threshold, options, reading, parts)
+        result = _score_to_folder(router, choice, options, batch, parts, overwrite.force)
+        if result is not None:
+            _report(console, router, result, in_parts=True)
+            _report_share(console, choice, options, policy, reading, router, result)
         return
     if parts.given():
         raise InputError(
@@ -109,8 +126,9 @@ def score_command(
         raise InputError(
             f"{len(options.sources)} inputs for one output; expected a folder for the parts, as in -o scored/"
         )
+    overwrite.check(options.output)
     bar, on_rows = _progress(console, None)
-    with bar:
+    with bar, on_interrupt("nothing was kept" if options.output is None else f"{options.output} was not written"):
         result = score_file(
             router,
             options.sources[0],
@@ -119,9 +137,11 @@ def score_command(
             columns=reading.column_names(),
             prefix=options.prefix,
             skip_bad=reading.skip_bad,
+            raw=options.raw,
             on_rows=on_rows,
         )
     _report(console, router, result, in_parts=False)
+    _report_share(console, choice, options, policy, reading, router, result)
 
 
 def _batch(threshold: float, options: ScoreOptions, reading: QueryReading, parts: Parts) -> BatchOptions:
@@ -137,25 +157,26 @@ def _batch(threshold: float, options: ScoreOptions, reading: QueryReading, parts
 
 
 def _score_to_folder(
-    router: Router, choice: RouterChoice, sources: list[str], folder: str, batch: BatchOptions, parts: Parts
-) -> None:
-    console = Console(stderr=True)
+    router: Router, choice: RouterChoice, options: ScoreOptions, batch: BatchOptions, parts: Parts, force: bool
+) -> ScoringResult | None:
+    """Score into a folder of parts; None after a dry run."""
+    console, sources, folder = Console(stderr=True), options.sources, str(options.output)
     if parts.dry_run:
         console.print(_estimate(router, sources, batch), markup=False)
-        return
+        return None
+    if force:
+        remove_other_job(folder, expand(sources), batch, _identity(router, choice.rules))
     identity = _identity(router, choice.rules)
     files = expand(sources)
     total = sum(parquet_shape(file)[1] for file in files) if all(map(is_parquet, files)) else None
     bar, on_rows = _progress(console, None if parts.where else total)
-    with bar:
+    with bar, on_interrupt(f"finished parts stay in {folder}, and the same command goes on from there"):
         if parts.engine == "ray":
             opened = partial(choice.open, threads=1)
-            result = score_with_ray(
+            return score_with_ray(
                 opened, files, folder, batch, identity=identity, workers=parts.workers, on_rows=on_rows
             )
-        else:
-            result = score_folder(router, files, folder, batch, identity=identity, on_rows=on_rows)
-    _report(console, router, result, in_parts=True)
+        return score_folder(router, files, folder, batch, identity=identity, on_rows=on_rows)
 
 
 def _is_folder(output: str) -> bool:
@@ -203,6 +224,38 @@ def _report(console: Console, router: Router, result: ScoringResult, *, in_parts
         console.print(f"skipped: {error}", markup=False, highlight=False)
     if result.skipped > len(result.errors):
         console.print(f"... and {result.skipped - len(result.errors):,} more bad rows")
+
+
+def _report_share(
+    console: Console,
+    choice: RouterChoice,
+    options: ScoreOptions,
+    policy: PolicyChoice,
+    reading: QueryReading,
+    router: Router,
+    result: ScoringResult,
+) -> None:
+    """Say what a strong share that was asked for came to, and what to type where that is something else."""
+    asked = policy.strong_share
+    if asked is None or not result.rows:
+        return
+    got = result.to_strong / result.rows
+    console.print(asked_and_got(asked, got, router.strong))
+    if abs(got - asked) <= FAR_SHARE or choice.router == RULES:
+        return
+    command = ["routelearn", "calibrate", choice.router]
+    for source in options.sources:
+        command += ["--data", "QUERIES" if source == STANDARD else source]
+    for pair in reading.columns or ():
+        command += ["--map", pair]
+    command += ["--strong-share", f"{asked:g}", "-o", "calibrated/"]
+    console.print(
+        "These queries are unlike those that the threshold was chosen on; to choose it on these, type:", soft_wrap=True
+    )
+    console.print(shlex.join(command), soft_wrap=True, highlight=False)
+    by_rules = result.rows - result.sources.get("learned", 0)
+    if by_rules > FAR_SHARE * result.rows:
+        console.print(f"({by_rules:,} of the rows were answered by rules: no threshold changes those.)")
 
 
 def _estimate(router: Router, sources: list[str], options: BatchOptions) -> str:

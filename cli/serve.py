@@ -20,10 +20,13 @@ from ..service.defaults import RequestLimits, ServerSettings
 from ..service.wire_names import ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
 from .flags import Flag, FlagsOf, Options, with_flags
 from .options import DECISION, PolicyChoice, RouterChoice, parse_pairs
+from .terminal import LogFormatter
 
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
 #: decided keep the event loop waiting as long.
 SWITCH_INTERVAL_S = 0.0005
+#: Number of characters of the shortest token.
+LEAST_TOKEN = 16
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,9 @@ def serve_command(
     from ..service.http.server import listen, run
     from ..service.http.slot import RouterSlot
 
-    logging.basicConfig(
-        level=server.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=server.log_level.upper(), handlers=[handler])
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     tokens = Tokens(*options.tokens(server.host))
     if options.watch is not None and not options.watch > 0:
@@ -162,9 +165,13 @@ def _token(path: Path | None, variable: str) -> bytes | None:
     if text is None:
         return None
     token = text.strip().encode()
-    if len(token) < 16 or any(byte <= 32 or byte >= 127 for byte in token):
-        where = path if path is not None else variable
-        raise InputError(f"{where} holds no token; expected 16 or more printable ASCII characters without blanks")
+    where = path if path is not None else variable
+    if not token:
+        raise InputError(f"{where} holds no token; expected {LEAST_TOKEN} or more printable ASCII characters")
+    if len(token) < LEAST_TOKEN:
+        raise InputError(f"the token in {where} has {len(token)} characters; expected {LEAST_TOKEN} or more")
+    if any(byte <= 32 or byte >= 127 for byte in token):
+        raise InputError(f"the token in {where} holds a blank or another special character; expected printable ASCII")
     return token
 
 

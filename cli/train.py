@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from ..data.parser import ReadOptions
@@ -29,6 +28,8 @@ from ..training.verifier.config import VerifierConfig
 from .flags import Flag, FlagsOf, Options, with_flags
 from .input_files import read_pool, read_settings
 from .options import DATA, OUTPUT, POOL, Reading
+from .outputs import Overwrite
+from .terminal import Console, on_interrupt
 
 if TYPE_CHECKING:
     from ..training.pipeline import Plan
@@ -102,11 +103,11 @@ class Recipe:
         """The command, with a flag for each setting."""
         flags = FlagsOf(self.config, panels=_PANELS, without=tuple(WITHOUT_FLAG))
 
-        def command(run: Run, settings: dict[str, Any], reading: Reading) -> None:
-            _train(self, run, settings, reading)
+        def command(run: Run, settings: dict[str, Any], reading: Reading, overwrite: Overwrite) -> None:
+            _train(self, run, settings, reading, overwrite)
 
-        def verifier(run: Run, settings: dict[str, Any], reading: Reading, prior: Prior) -> None:
-            _train(self, run, settings, reading, prior=load(prior.prior) if prior.prior else None)
+        def verifier(run: Run, settings: dict[str, Any], reading: Reading, prior: Prior, overwrite: Overwrite) -> None:
+            _train(self, run, settings, reading, overwrite, prior=load(prior.prior) if prior.prior else None)
 
         chosen: Callable[..., None] = command
         if self.config is VerifierConfig:
@@ -209,7 +210,9 @@ def require_training() -> None:
         require(module, "train")
 
 
-def _train(recipe: Recipe, run: Run, typed: dict[str, Any], reading: Reading, **more: Router | None) -> None:
+def _train(
+    recipe: Recipe, run: Run, typed: dict[str, Any], reading: Reading, overwrite: Overwrite, **more: Router | None
+) -> None:
     """Train, or check what training would check, with the settings that were typed over those of the file.
 
     Args:
@@ -217,9 +220,11 @@ def _train(recipe: Recipe, run: Run, typed: dict[str, Any], reading: Reading, **
         run: what to read and to write.
         typed: the settings that were typed.
         reading: how to read the records.
+        overwrite: whether a bundle that is there may be replaced.
         more: further arguments of the recipe's functions.
     """
     require_training()
+    overwrite.check(run.out)
     functions = import_module(f"..training.{recipe.folder}.train", __package__)
     check, train = (partial(getattr(functions, f"{verb}_{recipe.folder}"), **more) for verb in ("check", "train"))
     main = os.environ.get("RANK", "0") == "0"
@@ -231,7 +236,11 @@ def _train(recipe: Recipe, run: Run, typed: dict[str, Any], reading: Reading, **
         plan = check(records, run.out, configuration, pool=prices)
         console.print(f"dry run: {_preview(plan)}. Nothing was written.", markup=False, highlight=False, soft_wrap=True)
         return
-    path = train(records, run.out, configuration, pool=prices, progress=main and console.is_terminal)
+    kept = f"{run.out} is as it was" if run.out.exists() else f"{run.out} was not written"
+    if hasattr(configuration, "resume"):
+        kept += "; with --resume the same command goes on from its last checkpoint, if it got to one"
+    with on_interrupt(kept):
+        path = train(records, run.out, configuration, pool=prices, progress=main and console.is_terminal)
     if main:
         _say_end(console, path, run, configuration, records)
 

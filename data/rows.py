@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..routers.errors import DataError, InputError, require
+from .csv_cells import unguarded
 
 Row = Mapping[str, Any]
 
@@ -152,6 +153,7 @@ def _csv(path: Path) -> Table:
         header = next(csv.reader(file, delimiter=delimiter), None)
     if not header:
         raise DataError(str(path), None, None, "an empty file", "a header line")
+    header = [unguarded(name) for name in header]
     return Table(str(path), tuple(header), _csv_rows(path, delimiter, header))
 
 
@@ -175,7 +177,7 @@ def _csv_rows(path: Path, delimiter: str, header: list[str]) -> Iterator[tuple[i
                 yield number, DataError(str(path), number, None, f"{len(cells)} cells", f"{len(header)} cells")
                 continue
             # An empty cell means a missing value: CSV has no other way to express it.
-            yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+            yield number, {name: unguarded(cell) or None for name, cell in zip(header, cells, strict=True)}
 
 
 def _txt(path: Path) -> Table:

@@ -30,6 +30,9 @@ TIE_MARGIN = 0.35
 
 _NUMBER = re.compile(r"\d+")
 
+#: The files that `write_sample` writes.
+FILES = ("performance.jsonl", "preferences.jsonl", "queries.txt", "pool.json", "README.txt")
+
 NOTICE = """This data is SYNTHETIC. A simulator made it (routelearn data sample, seed {seed}): the prompts come from
 templates, the models do not exist, and the answers and scores are drawn from item response theory with the
 skills written in routelearn/data/sample.py. It serves to try the tools. A figure measured on it says nothing

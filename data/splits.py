@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,15 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from ..routers.errors import InputError, LeakError
+from .near_copies import copy_groups, near_copies
 from .records import PreferenceRecord, Record, record_key
 
-#: Two prompts are near copies when the Jaccard similarity of their word n-grams (n = SHINGLE) is at least NEAR.
-SHINGLE = 5
-NEAR = 0.8
-#: A word n-gram that more training prompts than this share is a template, and no evidence of a copy.
-_COMMON = 200
-
-_WORD = re.compile(r"\w+")
 R = TypeVar("R", bound=Record)
 
 
@@ -45,7 +37,7 @@ def deduplicate(records: Sequence[R]) -> tuple[list[R], int]:
 
 
 def split_by_prompt(records: Sequence[R], fractions: Sequence[float], seed: int = 0) -> list[list[R]]:
-    """Split records into parts so that no normalised prompt stands in two parts.
+    """Split records into parts so that no prompt stands in two parts, nor do near copies of it.
 
     Args:
         records: the records; the split does not depend on their order.
@@ -60,7 +52,7 @@ def split_by_prompt(records: Sequence[R], fractions: Sequence[float], seed: int 
     """
     if any(fraction < 0 for fraction in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise InputError(f"fractions are {list(fractions)}; expected numbers of 0 or more that sum to 1")
-    keys = [record_key(record) for record in records]
+    keys = copy_groups([record_key(record) for record in records])
     distinct = sorted(set(keys))
     order = np.random.default_rng(seed).permutation(len(distinct))
     edges = np.rint(np.cumsum(fractions) * len(distinct))[:-1]
@@ -79,7 +71,8 @@ class Leak:
 
     Attributes:
         prompt: the normalised evaluation prompt.
-        similarity: Jaccard similarity of its word 5-grams to those of the training prompt, in [0.8, 1]; 1 for a copy.
+        similarity: share of the word 5-grams of the shorter prompt that the longer holds, in [0.8, 1]; 1 for a copy.
+            Text that stands in more than 20 prompts (a template, a preamble) is left out.
 
     Example:
         >>> from routelearn.data import PerformanceRecord, find_leaks
@@ -100,30 +93,10 @@ def find_leaks(training: Iterable[Record], evaluation: Iterable[Record]) -> list
 def find_copies(training: Iterable[str], evaluation: Iterable[str]) -> list[Leak]:
     """The same as `find_leaks`, for normalised prompts (`record_key`)."""
     train_keys, evaluation_keys = sorted(set(training)), sorted(set(evaluation))
-    exact = set(train_keys)
-    shingles = [_shingles(key) for key in train_keys]
-    index: dict[int, list[int]] = defaultdict(list)
-    for number, prompt_shingles in enumerate(shingles):
-        for shingle in prompt_shingles:
-            index[shingle].append(number)
-    leaks = []
-    for key in evaluation_keys:
-        if key in exact:
-            leaks.append(Leak(key, 1.0))
-            continue
-        key_shingles = _shingles(key)
-        shared: Counter[int] = Counter()
-        for shingle in key_shingles:
-            posting = index.get(shingle, ())
-            if len(posting) <= _COMMON:
-                shared.update(posting)
-        for number, _ in shared.most_common(3):
-            both = len(key_shingles & shingles[number])
-            similarity = both / (len(key_shingles) + len(shingles[number]) - both)
-            if similarity >= NEAR:
-                leaks.append(Leak(key, similarity))
-                break
-    return leaks
+    similarity: dict[int, float] = {}
+    for _, place, value in near_copies(train_keys, evaluation_keys):
+        similarity[place] = max(value, similarity.get(place, 0.0))
+    return [Leak(evaluation_keys[place], value) for place, value in sorted(similarity.items())]
 
 
 def check_leaks(training: Iterable[Record], evaluation: Iterable[Record]) -> None:
@@ -164,8 +137,3 @@ def without_leaks(records: list[R], training: Iterable[Record], *, drop: bool) -
         refuse_leaks(leaks)
     leaked = {leak.prompt for leak in leaks}
     return [record for record in records if record_key(record) not in leaked], len(leaked)
-
-
-def _shingles(key: str) -> set[int]:
-    words = _WORD.findall(key)
-    return {hash(tuple(words[i : i + SHINGLE])) for i in range(max(1, len(words) - SHINGLE + 1))}

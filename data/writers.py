@@ -6,12 +6,14 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..routers.errors import InputError, require
+from .csv_cells import guarded
 from .records import PreferenceRecord, Record
 
 _COMMON = ("weight", "task", "split", "source")
@@ -42,8 +44,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         staging.unlink(missing_ok=True)
 
 
-def write_records(records: Sequence[Record], path: str | Path) -> Path:
+def write_records(records: Sequence[Record], path: str | Path, *, raw: bool = False) -> Path:
     """Write records of one kind as parquet, jsonl or csv. The suffix of the path decides.
+
+    Args:
+        records: performance records, or preference records.
+        path: the file to write.
+        raw: write the cells of a csv file as they are, also those that a spreadsheet would compute as formulas.
 
     Raises:
         InputError: there are no records, or records of both kinds, or the suffix is another one.
@@ -56,17 +63,21 @@ def write_records(records: Sequence[Record], path: str | Path) -> Path:
         )
     columns = PREFERENCE_COLUMNS if kinds.pop() else PERFORMANCE_COLUMNS
     rows = [_row(record, columns) for record in records]
-    write_rows(rows, columns, path)
+    write_rows(rows, columns, path, raw=raw)
     return path
 
 
-def write_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+def write_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path, *, raw: bool = False) -> None:
     """Write rows as parquet, jsonl or csv, whole or not at all. The suffix of the path decides.
 
     Raises:
         InputError: the suffix is another one.
     """
-    writers = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
+    writers: dict[str, Callable[..., None]] = {
+        ".parquet": _write_parquet,
+        ".jsonl": _write_jsonl,
+        ".csv": partial(_write_csv, raw=raw),
+    }
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise InputError(f"{path}: unknown format {path.suffix!r}; expected one of {sorted(writers)}")
@@ -96,8 +107,15 @@ def _write_jsonl(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: P
             file.write(json.dumps({name: row[name] for name in columns if row[name] is not None}) + "\n")
 
 
-def _write_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+def _write_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path, *, raw: bool) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+        write = csv_row_writer(file, raw=raw)
+        write(columns)
+        for row in rows:
+            write([row[name] for name in columns])
+
+
+def csv_row_writer(file: TextIO, *, raw: bool) -> Callable[[Iterable[Any]], object]:
+    """A function that writes one row of cells; it guards them from spreadsheets (data/csv_cells.py) unless `raw`."""
+    writer = csv.writer(file)
+    return writer.writerow if raw else lambda cells: writer.writerow(map(guarded, cells))

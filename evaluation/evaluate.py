@@ -108,7 +108,8 @@ def _report(
             "expected performance records of both models, or preference records"
         )
     notes: list[str] = []
-    baselines: dict[str, Router] = {"rules": RulesRouter(strong, weak)}
+    given = [name for name, router in routers.items() if isinstance(router, RulesRouter)]
+    baselines: dict[str, Router] = {} if given else {"rules": RulesRouter(strong, weak)}
     if training:
         baselines |= learned_baselines(training, next(iter(routers.values())).models, strong, weak)
     if "kNN" not in baselines:
@@ -200,9 +201,12 @@ def _pool_report(
         if isinstance(record, PerformanceRecord):
             scores[record_key(record)][record.model] = record.score
             query_of.setdefault(record_key(record), record.query)
-    contestants = {**routers, **{name: router for name, router in baselines.items() if name != "rules"}}
+    # Rules know two models only.
+    contestants = {name: one for name, one in {**routers, **baselines}.items() if not isinstance(one, RulesRouter)}
+    if not contestants:
+        return None, ""
     scored = {name for by_model in scores.values() for name in by_model}
-    pool = [name for name in next(iter(routers.values())).models if name in scored]
+    pool = [name for name in next(iter(contestants.values())).models if name in scored]
     pool = [name for name in pool if all(name in router.models for router in contestants.values())]
     if len(pool) < _LEAST_POOL:
         return None, ""

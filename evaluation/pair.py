@@ -14,6 +14,7 @@ from ..data.records import PerformanceRecord, Record, record_key
 from ..routers.base import Router
 from ..routers.decision import Floats, Model
 from ..routers.query import Query
+from ..routers.rules import RulesRouter
 from ..training.fit.metrics import (
     Array,
     auroc,
@@ -250,7 +251,7 @@ def _contest(
         roles=roles,
         scores=scores,
         choices=choices,
-        probabilistic=set(routers) | (set(baselines) - {"rules"}),
+        probabilistic={name for name, one in {**routers, **baselines}.items() if not isinstance(one, RulesRouter)},
         cost=pair_costs(assumptions.prices, strong, weak, pairs.queries, assumptions.output_tokens),
     )
 

@@ -63,10 +63,11 @@ def svg(figure: Any, axes: Any) -> str:
     """A figure as SVG for a page."""
     import matplotlib as mpl
 
-    axes.legend(fontsize=8)
     axes.grid(alpha=0.25)
     stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "routelearn"}):  # the same bytes for the same report
+    # The same bytes for the same report; and "$" in a name is a character, not the start of a formula.
+    with mpl.rc_context({"svg.hashsalt": "routelearn", "text.parse_math": False}):
+        axes.legend(fontsize=8)
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]

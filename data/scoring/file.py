@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from ...routers.base import Router
 from ...routers.errors import DataError, InputError, require
 from ..rows import SUFFIXES, Row, Table, open_table
-from ..writers import atomic_path
+from ..writers import atomic_path, csv_row_writer
 from .engine import ADDED, ROWS_PER_CHUNK, ScoringResult, check_table, score_chunk, usable_rows
 
 #: As an input: standard input. As an output: standard output.
@@ -32,6 +32,7 @@ def score_file(
     columns: dict[str, str] | None = None,
     prefix: str = "",
     skip_bad: bool = False,
+    raw: bool = False,
     on_rows: Callable[[int], object] | None = None,
 ) -> ScoringResult:
     """Score every row of a file and write the rows with the columns ``score``, ``model`` and ``source`` added.
@@ -48,6 +49,8 @@ def score_file(
         columns: the table's name of our columns ``prompt`` and ``messages``.
         prefix: text before the names of the three added columns, for tables that have such columns already.
         skip_bad: leave bad rows out; the result counts them.
+        raw: write the cells of a csv file as they are. By default a text that a spreadsheet would compute as a formula
+            gets an apostrophe before it, which our readers take off again.
         on_rows: called after each chunk with the number of rows that were scored in it.
 
     Raises:
@@ -61,7 +64,7 @@ def score_file(
     threshold = router.threshold if threshold is None else threshold
     models = (router.weak, router.strong)
     result = ScoringResult()
-    with _writer(output, table, added) as write:
+    with _writer(output, table, added, raw) as write:
         rows = iter(table.rows)
         while chunk := list(islice(rows, ROWS_PER_CHUNK)):
             usable, queries = usable_rows(table.name, chunk, names, result.skip if skip_bad else None)
@@ -108,14 +111,16 @@ def _standard_input() -> Table:
 
 
 @contextmanager
-def _writer(output: str | None, table: Table, added: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
+def _writer(
+    output: str | None, table: Table, added: list[str], raw: bool
+) -> Iterator[Callable[[dict[str, Any]], object]]:
     if output is None or output == STANDARD:
         yield lambda row: sys.stdout.write(_json(row) + "\n")
         return
     kind = SUFFIXES.get(Path(output).suffix.lower())
     writers: dict[str, Callable[[Path, Table, list[str]], AbstractContextManager[Any]]] = {
         "jsonl": _jsonl_writer,
-        "csv": _csv_writer,
+        "csv": partial(_csv_writer, raw=raw),
         "parquet": _parquet_writer,
     }
     if kind not in writers:
@@ -136,11 +141,14 @@ def _jsonl_writer(path: Path, table: Table, added: list[str]) -> Iterator[Callab
 
 
 @contextmanager
-def _csv_writer(path: Path, table: Table, added: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
+def _csv_writer(
+    path: Path, table: Table, added: list[str], *, raw: bool
+) -> Iterator[Callable[[dict[str, Any]], object]]:
+    names = [*table.columns, *added]
     with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
-        writer = csv.DictWriter(file, [*table.columns, *added], extrasaction="ignore")
-        writer.writeheader()
-        yield writer.writerow
+        write = csv_row_writer(file, raw=raw)
+        write(names)
+        yield lambda row: write([row.get(name, "") for name in names])
 
 
 @contextmanager

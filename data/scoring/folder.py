@@ -7,6 +7,7 @@ it is started again, it scores only the parts that are missing. A part has the s
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,6 +42,8 @@ _CHUNKS_PER_GROUP = 8
 #: Number of chunks that are scored at a time: Python prepares one while the tokenizer and the graph run on the other.
 _SCORING = 2
 _METADATA = b"routelearn"
+#: Names of parts (`Part.name`).
+_PART = re.compile(r"\d{4,}-\d{5,}\.parquet")
 
 
 def score_folder(
@@ -227,11 +230,13 @@ def finished(folder: Path, part: Part) -> ScoringResult | None:
 def claim(folder: Path, files: Sequence[str], options: BatchOptions, identity: str) -> None:
     """Take a folder for this job: describe the job in it, or check that it holds this same job.
 
+    A job that wrote no part holds nothing, so its folder is free. Parts that were written without leaving out a row are
+    those that `skip_bad` would write.
+
     Raises:
         InputError: the folder holds the parts of another job, or something else.
     """
-    job = {"router": identity, "options": asdict(options), "files": [_fingerprint(file) for file in files]}
-    job = json.loads(json.dumps(job))
+    job = _job(files, options, identity)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a folder for the parts")
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,15 +245,58 @@ def claim(folder: Path, files: Sequence[str], options: BatchOptions, identity: s
         others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if others:
             raise InputError(f"{folder} holds {others[:5]} and no {STATE}; choose an empty folder")
-        with atomic_path(state) as staging:
-            staging.write_text(json.dumps(job, indent=1))
+        _write_state(state, job)
         return
-    earlier = json.loads(state.read_text())
-    changed = [name for name in job if job[name] != earlier.get(name)]
-    if changed:
+    changed = _changed(job, state)
+    if changed and _parts_in(folder):
         raise InputError(
-            f"{folder} holds parts of another job: other {' and '.join(changed)} (see {state}); choose another folder"
+            f"{folder} holds parts of another job: other {' and '.join(changed)} (see {state}); choose another folder, "
+            "or remove the parts (score does so with --force)"
         )
+    _write_state(state, job)
+
+
+def remove_other_job(folder: str | Path, files: Sequence[str], options: BatchOptions, identity: str) -> None:
+    """Remove the parts in a folder, if another job wrote them; those of this job stay, to go on from.
+
+    Args:
+        folder: the folder of parts, which may be missing.
+        files: the sources, from `expand`.
+        options: what the job does with each row.
+        identity: text that identifies the router.
+    """
+    state = Path(folder) / STATE
+    if state.is_file() and _changed(_job(files, options, identity), state):
+        for part in _parts_in(Path(folder)):
+            part.unlink()
+        state.unlink()
+
+
+def _parts_in(folder: Path) -> list[Path]:
+    """The parts in a folder."""
+    return sorted(path for path in folder.iterdir() if _PART.fullmatch(path.name))
+
+
+def _job(files: Sequence[str], options: BatchOptions, identity: str) -> dict[str, Any]:
+    job = {"router": identity, "options": asdict(options), "files": [_fingerprint(file) for file in files]}
+    described: dict[str, Any] = json.loads(json.dumps(job))
+    return described
+
+
+def _changed(job: dict[str, Any], state: Path) -> list[str]:
+    """What a job does otherwise than the one that the folder's description names."""
+    try:
+        earlier = json.loads(state.read_text())
+        if job["options"]["skip_bad"] and not earlier["options"]["skip_bad"]:
+            earlier["options"]["skip_bad"] = True
+        return [name for name in job if job[name] != earlier.get(name)]
+    except (ValueError, TypeError, KeyError, AttributeError):  # a file that was cut off, or somebody else's
+        return ["description"]
+
+
+def _write_state(state: Path, job: dict[str, Any]) -> None:
+    with atomic_path(state) as staging:
+        staging.write_text(json.dumps(job, indent=1))
 
 
 def _fingerprint(source: str) -> dict[str, Any]:

@@ -122,6 +122,13 @@ def prepare(
 def _filtered(name: str, table: Any, numbers: Any, where: Sequence[str]) -> tuple[Any, Any]:
     arrow: Any = require("pyarrow", "data")
     parquet: Any = require("pyarrow.parquet", "data")
+    compared = [comparison(text)[0] for text in where]
+    missing = [column for column in compared if column not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{name}: --where compares {', '.join(map(repr, missing))}, and there is no such column; "
+            f"expected one of {table.column_names}"
+        )
     try:
         expression = parquet.filters_to_expression([comparison(text) for text in where])
         numbered = table.append_column("", arrow.array(numbers)).filter(expression)

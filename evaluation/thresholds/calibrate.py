@@ -17,7 +17,6 @@ from ...routers.base import Router
 from ...routers.bundle import CARD, read_bundle, save_bundle
 from ...routers.decision import Model
 from ...routers.errors import InputError
-from ...routers.learned import LearnedRouter
 from ...routers.query import Query
 from ...routers.threshold_table import share_threshold, threshold_table
 from ...training.export.publish import model_card
@@ -93,7 +92,7 @@ def calibrate_by_budget(
 
 
 def calibrate_by_quality_loss(
-    router: LearnedRouter,
+    router: Router,
     records: Sequence[Record],
     max_quality_loss: float,
     *,
@@ -108,7 +107,7 @@ def calibrate_by_quality_loss(
     The earlier guarantees of the bundle become the history of the new one.
 
     Args:
-        router: a router that was loaded from a bundle.
+        router: a router; one that was loaded from a bundle may have an earlier guarantee.
         records: performance or preference records that the router was not trained on (`check_leaks`).
         max_quality_loss: the largest expected loss against always-strong, in points of the score or the win rate.
         confidence: confidence of the bound, from 0.5 to below 1.
@@ -122,7 +121,7 @@ def calibrate_by_quality_loss(
     """
     losses = losses_of(records, router.strong, router.weak)
     scores = router.score(losses.queries)
-    earlier = router.manifest.guarantee
+    earlier = router.guarantee
     comparison, contradicted = ([], False) if earlier is None else _compare(earlier, router, losses, scores)
     try:
         guarantee = bound_loss(

@@ -32,7 +32,7 @@ def test_kill_9_during_train_leaves_no_half_written_bundle(forks: Forks, tiny_en
     out, staging = tmp_path / "router", tmp_path / ".router"
     arguments: list[object] = ["train", "mf", "--data", tmp_path / "sample" / "performance.jsonl", "--out", out,
                                "--strong", "sim-max", "--weak", "sim-small", "--encoder", tiny_encoder,
-                               "--config", tmp_path / "mf.toml"]  # fmt: skip
+                               "--config", tmp_path / "mf.toml", "--force"]  # fmt: skip
     code, steps = forks.run(arguments, staging)
     assert (code, steps >= 4) == (0, True)
     expected = load(out).score(QUERIES)
@@ -57,7 +57,7 @@ def test_kill_9_during_score_leaves_no_half_written_output(forks: Forks, bundle:
     source = tmp_path / "in.txt"
     source.write_text("".join(f"Prove lemma {i} step by step.\n" for i in range(30_000)))
     out, staging = tmp_path / "out.jsonl", tmp_path / ".out.jsonl"
-    arguments: list[object] = ["score", bundle, source, "-o", out]
+    arguments: list[object] = ["score", bundle, source, "-o", out, "--force"]
     code, steps = forks.run(arguments, staging)
     assert (code, steps >= 2) == (0, True)
     expected = out.read_bytes()

@@ -422,7 +422,7 @@ def test_train_verifier_and_cascade_plan_on_the_command_line(
     assert run.exit_code == 0, run.output
     assert "recommendation:" in run.output and "break-even" in run.output
     assert "no leak check was made" in run.output
-    run = CliRunner().invoke(app, [*planned, *data, *options, "--split", "train", "--train", data[1]])
+    run = CliRunner().invoke(app, [*planned, *data, *options, "--force", "--split", "train", "--train", data[1]])
     assert isinstance(run.exception, LeakError)
     plan = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert plan["strong"] == "sim-max" and set(plan["best"]) == {"route", "cascade", "both"}
