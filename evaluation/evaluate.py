@@ -12,6 +12,7 @@ from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_k
 from ..routers.base import Router, win_rate
 from ..routers.decision import Model
 from ..routers.errors import InputError
+from ..routers.messages import USER, turn_of
 from ..routers.query import Query
 from ..routers.rules import RulesRouter
 from ..training.fit.metrics import Array, log_loss, percentile_interval, resamples
@@ -225,6 +226,6 @@ def _first_turn(query: Query) -> Query:
     if isinstance(query, str):
         return query
     for position, message in enumerate(query):
-        if message.get("role") == "user":
+        if turn_of(message).role in USER:
             return tuple(query[: position + 1])
     return query

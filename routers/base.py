@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .assessment import Assessment
 from .decision import Context, Decision, Flags, Floats, Model
 from .errors import InputError
-from .query import Query
+from .query import Query, as_queries
 
 #: The formula that makes a win rate of two qualities; see `win_rate`.
 Link = Literal["difference", "bradley-terry"]
@@ -178,6 +178,7 @@ class Router(ABC):
         contexts: Sequence[Context] | None = None,
     ) -> list[Decision]:
         """Choose a model for each of n queries, as `route` does for one."""
+        queries = as_queries(queries)
         return decide_by(policy, self, self.assess(queries, contexts), contexts)
 
     def scores_of(self, assessment: Assessment) -> Floats:

@@ -17,7 +17,7 @@ from .assessment import Assessment
 from .base import Link, Router
 from .decision import Context, Flags, Floats, Model
 from .errors import InputError
-from .query import Query
+from .query import Query, as_queries
 from .rules import RulesRouter
 
 logger = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ class FallbackRouter(Router):
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        queries = as_queries(queries)
         if self._learned is None:
             return self._by_rules(queries, contexts, self.unavailable or "", self._unavailable_cause)
         try:

@@ -16,7 +16,7 @@ from .bundle import TOKENIZER, VERIFIER, Manifest, read_bundle
 from .decision import Context, Floats
 from .errors import BundleCorruptError, GoldenScoreError, InferenceError, InputError, MissingExtraError
 from .golden import check_golden, golden_ids_match
-from .query import Query
+from .query import Query, as_queries
 from .session import Session
 from .tokenizer import HuggingFaceBackend, TokenizerBackend, TokieBackend, encode
 from .tokenizer_check import check_tokenizer
@@ -68,6 +68,7 @@ class LearnedRouter(Router):
         return self._session.backend.name
 
     def quality(self, queries: Sequence[Query]) -> Floats:
+        queries = as_queries(queries)
         if len(queries) == 1:  # the hot path of a service
             text, _ = self._read(queries[0])
             return self._session.run_one(text, QUALITY)[0][0]
@@ -75,6 +76,7 @@ class LearnedRouter(Router):
 
     def score(self, queries: Sequence[Query]) -> Floats:
         """Predict the win rate of strong over weak; a single query takes the shortest path to the graph."""
+        queries = as_queries(queries)
         if len(queries) != 1:
             return super().score(queries)
         query = queries[0]
@@ -87,6 +89,7 @@ class LearnedRouter(Router):
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         """Predict the qualities, with truncation, and with novelty and vectors if the bundle measures them."""
         del contexts
+        queries = as_queries(queries)
         if len(queries) == 1:
             text, cut_characters = self._read(queries[0])
             results, cut_tokens = self._session.run_one(text)

@@ -16,7 +16,8 @@ from .assessment import Assessment
 from .base import Router
 from .decision import Context, Floats, Model, Source
 from .errors import InputError
-from .query import Query, query_text, turns
+from .messages import USER
+from .query import Query, as_queries, messages_of, query_text, turns
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -179,7 +180,7 @@ class RulesRouter(Router):
         else:
             said = turns(query)
             length = sum(map(len, said))
-            n_turns = sum(message.get("role", "user") == "user" for message in query)
+            n_turns = sum(role in USER for role, _ in messages_of(query))
         about = context or {}
         return [(rule.name, rule.weight) for rule in self.rules.rules if rule.fires(text, length, n_turns, about)]
 
@@ -192,6 +193,7 @@ class RulesRouter(Router):
         return self.assess(queries).quality
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        queries = as_queries(queries)
         scores = np.empty(len(queries), np.float32)
         truncated = np.zeros(len(queries), np.bool_)
         sources: list[Source] = []

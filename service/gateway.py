@@ -154,7 +154,20 @@ class Gateway:
 
     async def select(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Selection:
         """The model to ask for a request, and the models to ask when it fails."""
-        decision = await self.decide(query, context, policy)
+        return self._selection(await self.decide(query, context, policy))
+
+    def select_unread(self, why: str) -> Selection:
+        """The safe answer, with its fallbacks, for a request whose query cannot be read.
+
+        Args:
+            why: what is wrong with the request.
+        """
+        logger.info("a request cannot be read, %s answers: %s", self.router.strong, why)
+        decision = safe_decision(self.router, "error", why)
+        self._on_decision("", decision, novelty=None, vector=None, latency_s=None)
+        return self._selection(decision)
+
+    def _selection(self, decision: Decision) -> Selection:
         offered = tuple(model for model in decision.candidates if model in self._names)
         if self.availability is None:
             return Selection(

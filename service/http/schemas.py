@@ -25,12 +25,21 @@ _ONE_OF_BOTH = ConfigDict(
 )
 
 
-class Part(TypedDict):
-    """A part of a multimodal message; routers read its text only."""
+class ResultPart(TypedDict):
+    """A part of the result of a tool; routers read its text only."""
 
     __pydantic_config__ = _IGNORE  # type: ignore[misc]
     type: NotRequired[str]
     text: NotRequired[str | None]
+
+
+class Part(TypedDict):
+    """A part of a multimodal message; routers read its text only, and that of results of tools (Anthropic)."""
+
+    __pydantic_config__ = _IGNORE  # type: ignore[misc]
+    type: NotRequired[str]
+    text: NotRequired[str | None]
+    content: NotRequired[str | Annotated[list[str | ResultPart], Field(fail_fast=True)] | None]
 
 
 class Message(TypedDict):
@@ -38,9 +47,11 @@ class Message(TypedDict):
 
     __pydantic_config__ = _IGNORE  # type: ignore[misc]
     role: NotRequired[str]
-    content: Annotated[
-        str | Annotated[list[str | Part], Field(fail_fast=True)] | None,
-        Field(description="Text, or a list of parts; null stands for no text."),
+    content: NotRequired[
+        Annotated[
+            str | Annotated[list[str | Part], Field(fail_fast=True)] | None,
+            Field(description="Text, or a list of parts; null, or none from an assistant, stands for no text."),
+        ]
     ]
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from ...routers.errors import InputError, require
-from ..gateway import Gateway
+from ..gateway import Gateway, Selection
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_STARTED
 from .cascade import PostCallCascade
 from .requests import context_of, metadata_of, policy_of, query_of, selection_in
@@ -78,19 +78,24 @@ class Hook:
             of_key = getattr(user_api_key_dict, "metadata", None)
             of_key = of_key if isinstance(of_key, Mapping) else {}
             metadata = metadata_of(data)
-            selection = await self._gateway.select(
-                query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key)
-            )
+            selection = await self._select(data, metadata, of_key)
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
             level = logging.INFO if isinstance(error, InputError) else logging.ERROR
             logger.log(level, "a request could not be routed, the strong model answers: %r", error)
             data["model"] = self._gateway.name(self._gateway.router.strong)
             return data
         data["model"] = selection.model
-        if selection.fallbacks:
-            data.setdefault("fallbacks", list(selection.fallbacks))
+        if selection.fallbacks and data.get("fallbacks") is None:
+            data["fallbacks"] = list(selection.fallbacks)
         metadata[METADATA_SELECTION], metadata[METADATA_RECEIVED] = selection.as_dict(), received
         return data
+
+    async def _select(self, data: dict[str, Any], metadata: Mapping[str, Any], of_key: Mapping[str, Any]) -> Selection:
+        try:
+            query = query_of(data)
+        except InputError as error:
+            return self._gateway.select_unread(str(error))
+        return await self._gateway.select(query, context_of(metadata, of_key), policy_of(metadata, of_key))
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
         """Note when an attempt begins."""
