@@ -147,7 +147,7 @@ def calibrate_command(
     else:
         with console.status("reading"):
             sources = [parse_source(source)[0] for source in options.data]
-            queries = read_queries(sources, reading.column_names(), skip_bad=reading.skip_bad)
+            queries = read_queries(sources, reading.column_names(), skip_bad=reading.skip_bad, options=reading.source())
         if aim.strong_share is not None:
             calibrated = calibrate_by_strong_share(loaded, queries, aim.strong_share, **prices)
         else:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -18,9 +19,10 @@ from ..data.records import PreferenceRecord, Record
 from ..data.sample import write_sample
 from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
-from ..routers.errors import InputError
+from ..routers.errors import DataError, InputError
 from .flags import Flag, Options, with_flags
 from .options import Reading
+from .possibilities import overview, possibilities, unlabelled
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,9 +56,16 @@ def validate(options: ValidateOptions, reading: Reading) -> None:
     console = Console()
     records: list[Record] = []
     for file in options.files:
-        result = _read(parse_source(file)[0], reading.options())
+        source = parse_source(file)[0]
+        _say(console, overview(source, reading.options()))
+        try:
+            result = _read(source, reading.options())
+        except DataError as error:
+            _say(console, unlabelled(error))
+            raise
         records += result.records
         _describe(console, result)
+    _say(console, possibilities(records))
     if options.against is not None:
         leaks = find_leaks(records, _read(options.against, reading.options()).records)
         console.print(f"{len(leaks)} prompts of {options.against} are also in the data above")
@@ -150,6 +159,10 @@ def _describe(console: Console, result: RecordSet) -> None:
     table.add_row("records", f"{len(records):,}")
     table.add_row("distinct queries", f"{len({id(record.query) for record in records}):,}")
     table.add_row("repeated records", f"{repeated:,}")
+    if result.kind == "wide":
+        table.add_row("columns of scores", ", ".join(result.score_columns))
+        if result.left_out:
+            table.add_row("left out", f"{', '.join(result.left_out)} (no scores by their names; --models takes them)")
     table.add_row("models", f"{len(models)}: " + ", ".join(f"{name} ({n:,})" for name, n in models.most_common(8)))
     labels = [record.preference if isinstance(record, PreferenceRecord) else record.score for record in records]
     if labels:
@@ -162,9 +175,16 @@ def _describe(console: Console, result: RecordSet) -> None:
         table.add_row("did not win", f"{result.censored:,} rows, {result.tie_share:.1%} of them taken for ties")
     splits = Counter(record.split or "-" for record in records)
     table.add_row("splits", ", ".join(f"{name}: {n:,}" for name, n in sorted(splits.items())))
-    table.add_row("bad rows", f"{len(result.bad):,}")
+    causes = Counter(f"{error.column or 'row'}: {error.problem[:60]}" for error in result.bad)
+    kinds = "".join(f"\n{number:,} {cause}" for cause, number in causes.most_common(8))
+    table.add_row("bad rows", f"{len(result.bad):,}{escape(kinds)}")
     console.print(table)
     _list_bad(console, result)
+
+
+def _say(console: Console, lines: list[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
 
 
 def _list_bad(console: Console, result: RecordSet) -> None:

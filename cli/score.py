@@ -14,9 +14,10 @@ from typing import Annotated, ClassVar, Literal
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..data.raw_source import STANDARD
 from ..data.scoring.cluster import score_with_ray
 from ..data.scoring.engine import ScoringResult
-from ..data.scoring.file import STANDARD, score_file
+from ..data.scoring.file import score_file
 from ..data.scoring.folder import existing, score_folder
 from ..data.scoring.parts import ROWS_PER_PART, expand, is_parquet, parquet_parts, parquet_shape
 from ..data.scoring.parts import parquet_chunks as read
@@ -119,6 +120,7 @@ def score_command(
             columns=reading.column_names(),
             prefix=options.prefix,
             skip_bad=reading.skip_bad,
+            options=reading.source(),
             on_rows=on_rows,
         )
     _report(console, router, result, in_parts=False)
@@ -133,6 +135,8 @@ def _batch(threshold: float, options: ScoreOptions, reading: QueryReading, parts
         prefix=options.prefix,
         skip_bad=reading.skip_bad,
         rows_per_part=parts.rows_per_part,
+        encoding=reading.encoding,
+        format=reading.format,
     )
 
 

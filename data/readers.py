@@ -26,6 +26,8 @@ class RecordSet:
         bad: one error for each row that was skipped.
         censored: number of rows that say only that strong did not win.
         tie_share: share of ties assumed for these rows, in [0, 1]; None when there are none.
+        score_columns: the columns of a wide table that were read as scores of models.
+        left_out: its columns of numbers that look like no scores: latencies, costs, tokens, ids.
 
     Example:
         >>> from routelearn.data import read_records
@@ -41,6 +43,8 @@ class RecordSet:
     bad: list[DataError] = field(default_factory=list)
     censored: int = 0
     tie_share: float | None = None
+    score_columns: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def read_records(
@@ -58,7 +62,11 @@ def read_records(
         InputError: there is no such source.
     """
     options = options or ReadOptions()
-    table = open_table(source)
+    table = open_table(source, options.source)
+    if not table.columns:  # no good row tells the columns
+        for _, row in table.rows:
+            if isinstance(row, DataError):
+                raise row
     parser = RecordParser(table.name, table.columns, options)
     result = RecordSet(table.name, parser.kind)
     for row_number, row in table.rows:
@@ -74,6 +82,8 @@ def read_records(
                 raise
             result.bad.append(error)
     parser.check_kept(result.records)
+    if parser.kind == "wide":
+        result.score_columns, result.left_out = parser.wide.models, parser.wide.left_out
     try:
         result.records, result.censored, result.tie_share = parser.resolve_censored(result.records)
     except InputError as error:

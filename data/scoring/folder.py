@@ -20,6 +20,7 @@ import numpy as np
 from ...routers.base import Router
 from ...routers.errors import DataError, InputError, require
 from ...routers.query import Query
+from ..queries import query_columns
 from ..writers import atomic_path
 from .engine import ROWS_PER_CHUNK, ScoringResult, score_chunk
 from .parts import (
@@ -105,7 +106,7 @@ def _parts(
         for part in parquet_parts(source, file, options.rows_per_part):
             yield part, parquet_chunks(part, columns)
         return
-    chunks = stream_chunks(source, on_bad if options.skip_bad else None)
+    chunks = stream_chunks(source, on_bad if options.skip_bad else None, options.source)
     per_part = max(1, options.rows_per_part // ROWS_PER_CHUNK)
     for number, group in groupby(enumerate(chunks), key=lambda item: item[0] // per_part):
         yield Part(source, file, number), (chunk for _, chunk in group)
@@ -116,7 +117,8 @@ def existing(source: str, options: BatchOptions) -> list[str] | None:
     if options.needed is None:
         return None
     there = parquet_shape(source)[0].names
-    return [name for name in options.needed if name in there]
+    queries = query_columns(source, there, options.columns).values()
+    return [name for name in dict.fromkeys([*options.needed, *queries]) if name in there]
 
 
 def score_part(
@@ -230,7 +232,8 @@ def claim(folder: Path, files: Sequence[str], options: BatchOptions, identity: s
     Raises:
         InputError: the folder holds the parts of another job, or something else.
     """
-    job = {"router": identity, "options": asdict(options), "files": [_fingerprint(file) for file in files]}
+    settings = {key: value for key, value in asdict(options).items() if key not in {"encoding", "format"} or value}
+    job = {"router": identity, "options": settings, "files": [_fingerprint(file) for file in files]}
     job = json.loads(json.dumps(job))
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a folder for the parts")
