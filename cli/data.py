@@ -162,7 +162,9 @@ def _describe(console: Console, result: RecordSet) -> None:
     if result.kind == "wide":
         table.add_row("columns of scores", ", ".join(result.score_columns))
         if result.left_out:
-            table.add_row("left out", f"{', '.join(result.left_out)} (no scores by their names; --models takes them)")
+            table.add_row("left out", f"{', '.join(result.left_out)} (not scores by their names; --models takes them)")
+        if result.text_columns:
+            table.add_row("left out as text", ", ".join(result.text_columns))
     table.add_row("models", f"{len(models)}: " + ", ".join(f"{name} ({n:,})" for name, n in models.most_common(8)))
     labels = [record.preference if isinstance(record, PreferenceRecord) else record.score for record in records]
     if labels:
@@ -184,7 +186,7 @@ def _describe(console: Console, result: RecordSet) -> None:
 
 def _say(console: Console, lines: list[str]) -> None:
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _list_bad(console: Console, result: RecordSet) -> None:

@@ -10,8 +10,9 @@ from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_k
 from ..data.rows import open_table
 from ..routers.errors import DataError
 
-#: Training holds out folds of prompts, and a router of fewer labels than this is mostly noise.
-ENOUGH_PROMPTS = 300
+#: With fewer distinct prompts than the first number training refuses (two for each of its five folds); with fewer than
+#: the second a router is mostly noise.
+LEAST_PROMPTS, ENOUGH_PROMPTS = 10, 300
 _LOSS, _DELTA = 0.02, 0.05
 
 
@@ -47,7 +48,7 @@ def unlabelled(error: DataError) -> list[str]:
 def possibilities(records: Sequence[Record]) -> list[str]:
     """What labelled records can do, and how many more they need for the rest."""
     if not records:
-        return []
+        return ["no record could be read, so the data can do nothing yet"]
     by_prompt: dict[str, set[str]] = {}
     for record in records:
         by_prompt.setdefault(record_key(record), set()).update(record.models)
@@ -59,15 +60,55 @@ def possibilities(records: Sequence[Record]) -> list[str]:
         lines.append("names of models differ only by case: make them one with --alias THEIRS=OURS")
     if len(models) < 2:
         return [*lines, f"missing: a second model ({', '.join(models)} alone); a router decides between two or more"]
-    more = f"; {ENOUGH_PROMPTS - prompts:,} more prompts would make it steadier" if prompts < ENOUGH_PROMPTS else ""
-    lines.append(f"can train a router (routelearn train mf) on {prompts:,} prompts and {len(models)} models{more}")
-    answered = [r for r in records if isinstance(r, PerformanceRecord) and r.response is not None]
-    if answered:
-        lines.append(f"can train a verifier (routelearn train verifier): {len(answered):,} answers have a score")
-    else:
-        lines.append("cannot train a verifier: that takes answers with scores (columns response, model and score)")
+    lines.append(_router(records, prompts, models))
+    lines.append(_verifier(records))
     lines.append(_guarantee(records, by_prompt))
     return lines
+
+
+def _router(records: Sequence[Record], prompts: int, models: set[str]) -> str:
+    if prompts < LEAST_PROMPTS:
+        return f"cannot train a router: {_prompts(prompts)}; at least {LEAST_PROMPTS - prompts} more needed"
+    outcomes = {_outcome(record) for record in records}
+    if len(outcomes) == 1:
+        return f"cannot train a router: every label is the same ({outcomes.pop()}); other labels are needed as well"
+    pair = " --strong NAME --weak NAME" if len(models) > 2 else ""
+    more = f"; {ENOUGH_PROMPTS - prompts:,} more prompts would make it steadier" if prompts < ENOUGH_PROMPTS else ""
+    return f"can train a router (routelearn train mf{pair}) on {_prompts(prompts)} and {len(models)} models{more}"
+
+
+def _verifier(records: Sequence[Record]) -> str:
+    scores: list[float] = []
+    for record in records:
+        if isinstance(record, PerformanceRecord):
+            scores += [record.score] if record.response is not None else []
+        else:
+            scores += [record.preference] if record.response_a is not None else []
+            scores += [1 - record.preference] if record.response_b is not None else []
+    if not scores:
+        return (
+            "cannot train a verifier: there are no answers; that takes the columns response, model and score, or "
+            "response_a and response_b beside the labels"
+        )
+    good = sum(score >= 0.5 for score in scores)
+    kinds = f"{len(scores):,} answers with labels, {good:,} of them good"
+    if min(good, len(scores) - good) < LEAST_PROMPTS:
+        return (
+            f"cannot train a verifier: {kinds}; at least {LEAST_PROMPTS} good and {LEAST_PROMPTS} bad ones are needed"
+        )
+    return f"can train a verifier (routelearn train verifier): {kinds}"
+
+
+def _outcome(record: Record) -> str:
+    if isinstance(record, PerformanceRecord):
+        return f"score {record.score:g}"
+    if record.preference == 0.5:
+        return "a tie"
+    return f"a win of {record.model_a if record.preference > 0.5 else record.model_b}"
+
+
+def _prompts(number: int) -> str:
+    return f"{number:,} prompt{'' if number == 1 else 's'}"
 
 
 def _guarantee(records: Sequence[Record], by_prompt: dict[str, set[str]]) -> str:
@@ -78,5 +119,5 @@ def _guarantee(records: Sequence[Record], by_prompt: dict[str, set[str]]) -> str
     needed = fewest("clopper-pearson" if binary else "betting", _LOSS, _DELTA)
     what = f"a guarantee (routelearn calibrate --max-quality-loss {_LOSS:g}, confidence {1 - _DELTA:.0%})"
     if both < needed:
-        return f"cannot give {what}: {both:,} prompts have labels of two models; at least {needed - both:,} more needed"
-    return f"can try for {what} with prompts that were not trained on: {both:,} have labels of two models"
+        return f"cannot give {what}: {_prompts(both)} with labels of two models; at least {needed - both:,} more needed"
+    return f"can try for {what} with prompts that were not trained on: {_prompts(both)} with labels of two models"

@@ -286,6 +286,12 @@ def _description(records: RecordSet) -> str:
     line = f"{records.source}: {len(records.records):,} {records.kind} records from {records.rows:,} rows"
     if records.censored:
         line += f"; {records.censored:,} say only who did not win ({records.tie_share:.1%} taken for ties)"
+    if records.kind == "wide":
+        line += f"; models: {', '.join(records.score_columns)}"
+    if records.left_out:
+        line += f"; left out, because they are not scores by their names: {', '.join(records.left_out)}"
+    if records.text_columns:
+        line += f"; left out as text: {', '.join(records.text_columns)}"
     if records.bad:
         line += f"; {len(records.bad):,} bad rows skipped, the first: {records.bad[0]}"
     return line

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from ..routers.errors import DataError, InputError
 from ..routers.query import json_list, parse_messages, split_answer
 from .columns import find_columns
-from .labels import CensoredPreference, is_number, number, one_hot_preference, score_of, tie_share_of, winner_preference
+from .labels import CensoredPreference, number, one_hot_preference, score_of, tie_share_of, winner_preference
 from .queries import QUERY_COLUMNS, ReadQuery, query_columns, read_query
 from .records import PerformanceRecord, PreferenceRecord, Record
 from .rows import Row, SourceOptions
@@ -27,6 +27,7 @@ _COLUMNS = (
     *("weight", "task", "split", "split_hint"),
 )
 _SPLITS = {"validation": "val", "valid": "val", "dev": "val", "eval": "test"}
+_SEE = "see --map winner=THEIR_COLUMN"
 _LABELS = (("preference",), ("winner",), ("winner_model_a", "winner_model_b", "winner_tie"), ("strong_win", "strong"))
 
 
@@ -88,10 +89,15 @@ class RecordParser:
         self.kind: Kind = options.kind or self._kind_of(columns)
         self._require_columns(columns)
         self._query_columns = query_columns(name, columns, options.columns)
-        self._queries: dict[str, ReadQuery] = {}
+        self._queries: dict[tuple[str, str], ReadQuery] = {}
         self._kept = {options.aliases.get(name, name) for name in options.models or ()}
         self._named: set[str] = set()
-        self.wide = WideColumns(columns if self.kind == "wide" else (), options.models, self._found)
+        self.wide = WideColumns(
+            columns if self.kind == "wide" else (), options.models, self._found, options.score_scale
+        )
+        if self.kind == "wide" and columns and not any(map(self.wide.may_be_model, columns)):
+            expected = f"model_a, model_b and winner; or model and score; or a column of scores for each model; {_SEE}"
+            raise DataError(name, None, None, f"no labels in the columns {list(columns)}", expected)
         self._pending: list[tuple[PreferenceRecord, CensoredPreference]] = []
         self._known_of_strong: list[float] = []
 
@@ -146,7 +152,7 @@ class RecordParser:
             raise fail("weight", error, "a number above 0") from error
         base = PerformanceRecord(query, "", 0, weight=weight, task=task, split=split)
         if self.kind == "wide":
-            return self._wide_records(row, fail, base)
+            return self._wide_records(row_number, row, fail, base)
         if self.kind == "preference":
             records: list[Record] = self._preference(
                 row, fail, PreferenceRecord(query, "", "", 0.5, weight, task, split)
@@ -158,12 +164,17 @@ class RecordParser:
         self._named.update(*(record.models for record in records))
         return [record for record in records if self._kept.issuperset(record.models)]
 
-    def check_kept(self, records: Sequence[Record]) -> None:
-        """Refuse a selection of models that leaves no record of a long table.
+    def check_whole(self, records: Sequence[Record]) -> None:
+        """Check what only the whole table tells.
+
+        Args:
+            records: all records of the table.
 
         Raises:
-            DataError: rows were read, and each of them names another model.
+            DataError: rows were read, and none of them names only models that were selected; or a column of scores
+                was taken for text.
         """
+        self.wide.check_texts(self._name)
         if self._named and not records:
             problem = f"no row names only models of {sorted(self._kept)}"
             raise DataError(self._name, None, self._column("model"), problem, f"some of {sorted(self._named)}")
@@ -184,16 +195,17 @@ class RecordParser:
 
     def _query(self, number: int, row: Row) -> tuple[Any, str | None]:
         """The query of a row and the answer behind it. Rows with one cell share one query."""
-        cell = next((row[name] for name in self._query_columns.values() if not _missing(row.get(name))), None)
+        column = next((name for name in self._query_columns.values() if not _missing(row.get(name))), None)
+        if column is None:
+            return read_query(self._name, number, row, self._query_columns)[:2]
+        cell = row[column]
         try:
-            key = cell if isinstance(cell, str) else json.dumps(cell, sort_keys=True, default=str)
-        except (ValueError, RecursionError, TypeError):
-            key = ""
+            key = (column, cell if isinstance(cell, str) else json.dumps(cell, sort_keys=True, default=str))
+        except (ValueError, RecursionError, TypeError):  # no key to remember it by
+            return read_query(self._name, number, row, self._query_columns)[:2]
         read = self._queries.get(key)
         if read is None:
-            read = read_query(self._name, number, row, self._query_columns)
-            if key:
-                self._queries[key] = read
+            read = self._queries[key] = read_query(self._name, number, row, self._query_columns)
         return read.query, read.answer
 
     def _model(self, row: Row, column: str, fail: Callable[..., DataError]) -> str:
@@ -262,7 +274,8 @@ class RecordParser:
             except InputError as error:
                 raise fail("strong_win", error, "1 or 0") from error
             return float(strong == model_a) if won else CensoredPreference(strong == model_a)
-        raise fail("preference", "missing", "1 (a wins), 0.5 (tie), 0 (b wins) or a number between")
+        column = next((names[0] for names in _LABELS if all(map(self._has, names))), "preference")
+        raise fail(column, "missing", "a label; rows without one can be left out with --skip-bad")
 
     def _response(self, row: Row, side: str) -> str | None:
         for name in dict.fromkeys((self._column(f"response_{side}"), f"output_{side}")):
@@ -296,26 +309,11 @@ class RecordParser:
         response = answer if response is None else response
         return replace(base, model=model, score=score, cost_usd=cost, response=response)
 
-    def _wide_records(self, row: Row, fail: Callable[..., DataError], base: PerformanceRecord) -> list[Record]:
-        records: list[Record] = []
-        wide = self.wide
-        for column, value in row.items():
-            if not wide.may_be_model(column) or _missing(value):  # missing: not measured on this query
-                continue
-            try:
-                score = score_of(value, self._options.score_scale)
-            except InputError as error:
-                if wide.is_model(column):
-                    raise fail(column, error, "a score from 0 to 1") from error
-                if not is_number(value):  # a column of text is not a model's scores
-                    wide.is_text(column)
-                    continue
-                raise fail(column, error, "a score from 0 to 1; name the models with --models") from error
-            wide.add(column)
-            records.append(replace(base, model=self._options.aliases.get(column, column), score=score))
-        if not records:
-            raise fail("prompt", "no score in the row", "a score from 0 to 1 in at least one model's column")
-        return records
+    def _wide_records(
+        self, row_number: int, row: Row, fail: Callable[..., DataError], base: PerformanceRecord
+    ) -> list[Record]:
+        scores = self.wide.scores(row_number, row, fail)
+        return [replace(base, model=self._options.aliases.get(column, column), score=score) for column, score in scores]
 
     def resolve_censored(self, records: list[Record]) -> tuple[list[Record], int, float | None]:
         """Give the rows that say only that strong did not win their soft label, when the whole table is read.

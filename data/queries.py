@@ -73,13 +73,9 @@ def read_query(name: str, number: int, row: Row, found: Mapping[str, str]) -> Re
     late = {ours: ours for ours in QUERY_COLUMNS if ours not in found and row.get(ours) is not None}
     if late:  # JSON whose first rows have no such column
         return read_query(name, number, row, late)
-    raise DataError(
-        name,
-        number,
-        [*found.values(), "prompt"][0] if len(found) == 1 else "prompt",
-        "missing",
-        "a prompt, or a chat in messages",
-    )
+    column = next(iter(found.values()), "prompt")
+    expected = "a prompt, or a chat in messages; rows without one can be left out with --skip-bad"
+    raise DataError(name, number, column, "missing", expected)
 
 
 def read_queries(

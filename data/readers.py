@@ -27,7 +27,8 @@ class RecordSet:
         censored: number of rows that say only that strong did not win.
         tie_share: share of ties assumed for these rows, in [0, 1]; None when there are none.
         score_columns: the columns of a wide table that were read as scores of models.
-        left_out: its columns of numbers that look like no scores: latencies, costs, tokens, ids.
+        left_out: its columns of numbers that do not look like scores: latencies, costs, tokens, ids.
+        text_columns: its columns that were left out because they hold text.
 
     Example:
         >>> from routelearn.data import read_records
@@ -45,6 +46,7 @@ class RecordSet:
     tie_share: float | None = None
     score_columns: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    text_columns: list[str] = field(default_factory=list)
 
 
 def read_records(
@@ -81,9 +83,10 @@ def read_records(
             if not options.skip_bad:
                 raise
             result.bad.append(error)
-    parser.check_kept(result.records)
+    parser.check_whole(result.records)
     if parser.kind == "wide":
-        result.score_columns, result.left_out = parser.wide.models, parser.wide.left_out
+        result.score_columns, result.left_out = parser.wide.models, parser.wide.measures
+        result.text_columns = parser.wide.texts
     try:
         result.records, result.censored, result.tie_share = parser.resolve_censored(result.records)
     except InputError as error:

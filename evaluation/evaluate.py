@@ -95,10 +95,13 @@ def _report(
     strong, weak = assumptions.strong, assumptions.weak
     pairs = paired(records, strong, weak)
     preferences = [record for record in records if isinstance(record, PreferenceRecord)]
-    if not pairs.queries and not preferences:
+    known = {name for router in routers.values() for name in router.models}
+    if not pairs.queries and not any(known.issuperset(record.models) for record in preferences):
+        named = sorted({name for record in records for name in record.models})
         raise InputError(
-            f"no query has a score of both {strong!r} and {weak!r}, and there is no preference record; "
-            "expected performance records of both models, or preference records"
+            f"no query has a score of both {strong!r} and {weak!r}, and there is no preference record of two models of "
+            f"the router; the records name {named[:20]}: expected performance records of both models, or preference "
+            "records; see --alias"
         )
     notes: list[str] = []
     baselines: dict[str, Router] = {"rules": RulesRouter(strong, weak)}

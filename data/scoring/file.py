@@ -102,6 +102,11 @@ def _writer(
         yield write
 
 
+def _cell(value: object) -> object:
+    """A value for a CSV cell: lists and mappings as JSON, which readers of JSON understand."""
+    return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, (list, tuple, dict)) else value
+
+
 def _json(row: dict[str, Any]) -> str:
     return json.dumps(row, default=str)  # as ASCII, so that lone surrogates can be written
 
@@ -115,10 +120,10 @@ def _jsonl_writer(path: Path, table: Table, added: list[str]) -> Iterator[Callab
 
 @contextmanager
 def _csv_writer(path: Path, table: Table, added: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
-    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [*table.columns, *added], extrasaction="ignore")
         writer.writeheader()
-        yield writer.writerow
+        yield lambda row: writer.writerow({name: _cell(value) for name, value in row.items()})
 
 
 @contextmanager
