@@ -40,7 +40,7 @@ def performances(number: int, response: str | None = None) -> list[Record]:
         (performances(20), ["cannot train a verifier: there are no answers", "cannot give a guarantee", "129 more"]),
         (performances(20, "An answer."), ["can train a verifier (routelearn train verifier): 40 answers"]),
         (performances(8, "An answer."), ["cannot train a verifier: 16 answers with labels, 12 of them good"]),
-        (performances(400), ["can train a router (routelearn train mf) on 400 prompts and 2 models", "can try for a guar"]),
+        (performances(400), ["can train a router (routelearn train mf) on 400 prompts", "can try for a guarantee"]),
         ([PreferenceRecord(f"query {i}", "a", "b", 1.0) for i in range(20)], ["every label is the same (a win of a)"]),
         ([PreferenceRecord(f"query {i}", "a", "b", 0.5) for i in range(20)], ["every label is the same (a tie)"]),
         (
