@@ -20,6 +20,7 @@ from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, LEAKS, OUTPUT, POOL, Reading, check_report_folder, table_console
+from .reading import read_listed
 
 if TYPE_CHECKING:
     from ..evaluation.cascade_plan.latency_tail import Latency
@@ -128,7 +129,7 @@ def _records(options: CascadePlanOptions, reading: Reading, console: Console) ->
     Raises:
         LeakError: prompts were trained on.
     """
-    records = read_all(options.data, reading.options())
+    records = read_listed(console, options.data, reading.options())
     if reading.split is None and any(record.split == "test" for record in records):
         records = [record for record in records if record.split == "test"]
         console.print(f"planning on the {len(records):,} records marked test; --split takes others")

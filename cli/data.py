@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -23,14 +22,13 @@ from ..routers.errors import DataError, InputError
 from .flags import Flag, Options, with_flags
 from .options import Reading
 from .possibilities import overview, possibilities, unlabelled
+from .reading import bad_rows, columns_left_out, say
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Look at records before training on them, convert them, or make a sample to try things on.\n\n"
     "Example: routelearn data validate battles.parquet",
 )
-
-_SHOWN_BAD = 20
 
 
 @dataclass(frozen=True)
@@ -57,15 +55,15 @@ def validate(options: ValidateOptions, reading: Reading) -> None:
     records: list[Record] = []
     for file in options.files:
         source = parse_source(file)[0]
-        _say(console, overview(source, reading.options()))
+        say(console, overview(source, reading.options()))
         try:
             result = _read(source, reading.options())
         except DataError as error:
-            _say(console, unlabelled(error))
+            say(console, unlabelled(error))
             raise
         records += result.records
         _describe(console, result)
-    _say(console, possibilities(records))
+    say(console, possibilities(records))
     if options.against is not None:
         leaks = find_leaks(records, _read(options.against, reading.options()).records)
         console.print(f"{len(leaks)} prompts of {options.against} are also in the data above")
@@ -135,7 +133,8 @@ def convert(options: ConvertOptions, reading: Reading) -> None:
     for source in track(inputs, "reading", console=console):
         result = _read(source, reading.options())
         records += result.records
-        _list_bad(console, result)
+        say(console, columns_left_out(result))
+    say(console, bad_rows(result.bad))
     dropped = 0
     if options.dedupe:
         records, dropped = deduplicate(records)
@@ -159,12 +158,6 @@ def _describe(console: Console, result: RecordSet) -> None:
     table.add_row("records", f"{len(records):,}")
     table.add_row("distinct queries", f"{len({id(record.query) for record in records}):,}")
     table.add_row("repeated records", f"{repeated:,}")
-    if result.kind == "wide":
-        table.add_row("columns of scores", ", ".join(result.score_columns))
-        if result.left_out:
-            table.add_row("left out", f"{', '.join(result.left_out)} (not scores by their names; --models takes them)")
-        if result.text_columns:
-            table.add_row("left out as text", ", ".join(result.text_columns))
     table.add_row("models", f"{len(models)}: " + ", ".join(f"{name} ({n:,})" for name, n in models.most_common(8)))
     labels = [record.preference if isinstance(record, PreferenceRecord) else record.score for record in records]
     if labels:
@@ -177,20 +170,7 @@ def _describe(console: Console, result: RecordSet) -> None:
         table.add_row("did not win", f"{result.censored:,} rows, {result.tie_share:.1%} of them taken for ties")
     splits = Counter(record.split or "-" for record in records)
     table.add_row("splits", ", ".join(f"{name}: {n:,}" for name, n in sorted(splits.items())))
-    causes = Counter(f"{error.column or 'row'}: {error.problem[:60]}" for error in result.bad)
-    kinds = "".join(f"\n{number:,} {cause}" for cause, number in causes.most_common(8))
-    table.add_row("bad rows", f"{len(result.bad):,}{escape(kinds)}")
+    table.add_row("bad rows", f"{len(result.bad):,}")
     console.print(table)
-    _list_bad(console, result)
-
-
-def _say(console: Console, lines: list[str]) -> None:
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _list_bad(console: Console, result: RecordSet) -> None:
-    for error in result.bad[:_SHOWN_BAD]:
-        console.print(f"skipped: {error}", markup=False, highlight=False)
-    if len(result.bad) > _SHOWN_BAD:
-        console.print(f"... and {len(result.bad) - _SHOWN_BAD} more", markup=False)
+    say(console, columns_left_out(result))
+    say(console, bad_rows(result.bad))

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..data.readers import read_all
 from ..routers.base import Router
 from ..routers.errors import require
 from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, POOL, Costs, LeakCheck, Reading, check_report_folder, table_console
+from .reading import read_listed
 
 if TYPE_CHECKING:
     from ..evaluation.results import Report, Result
@@ -77,7 +77,7 @@ def evaluate_command(options: EvaluateOptions, reading: Reading, leaks: LeakChec
     routers = _by_name(options.routers)
     console = Console(stderr=True)
     with console.status("reading"):
-        records = read_all(options.data, reading.options())
+        records = read_listed(console, options.data, reading.options())
         training = leaks.training(reading)
     records, dropped = leaks.check(records, training, console)
     if dropped:

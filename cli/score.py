@@ -207,6 +207,8 @@ def _report(console: Console, router: Router, result: ScoringResult, *, in_parts
         console.print(f"skipped: {error}", markup=False, highlight=False)
     if result.skipped > len(result.errors):
         console.print(f"... and {result.skipped - len(result.errors):,} more bad rows")
+    for cause, number in sorted(result.causes.items(), key=lambda item: -item[1]):
+        console.print(f"{number:,} bad rows, {cause}", markup=False, highlight=False)
 
 
 def _estimate(router: Router, sources: list[str], options: BatchOptions) -> str:

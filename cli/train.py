@@ -29,6 +29,7 @@ from ..training.verifier.config import VerifierConfig
 from .flags import Flag, FlagsOf, Options, with_flags
 from .input_files import read_pool, read_settings
 from .options import DATA, OUTPUT, POOL, Reading
+from .reading import bad_rows, columns_left_out, say
 
 if TYPE_CHECKING:
     from ..training.pipeline import Plan
@@ -279,6 +280,8 @@ def read_and_describe(console: Console, data: list[str], options: ReadOptions) -
         sets = read_many(data, options)
     for records in sets:
         console.print(_description(records), markup=False, highlight=False)
+        say(console, columns_left_out(records))
+        say(console, bad_rows(records.bad))
     return [record for records in sets for record in records.records]
 
 
@@ -286,12 +289,4 @@ def _description(records: RecordSet) -> str:
     line = f"{records.source}: {len(records.records):,} {records.kind} records from {records.rows:,} rows"
     if records.censored:
         line += f"; {records.censored:,} say only who did not win ({records.tie_share:.1%} taken for ties)"
-    if records.kind == "wide":
-        line += f"; models: {', '.join(records.score_columns)}"
-    if records.left_out:
-        line += f"; left out, because they are not scores by their names: {', '.join(records.left_out)}"
-    if records.text_columns:
-        line += f"; left out as text: {', '.join(records.text_columns)}"
-    if records.bad:
-        line += f"; {len(records.bad):,} bad rows skipped, the first: {records.bad[0]}"
     return line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..routers.errors import DataError, InputError
@@ -82,7 +82,7 @@ def read_queries(
     sources: Iterable[str],
     columns: Mapping[str, str] | None = None,
     *,
-    skip_bad: bool = False,
+    on_bad: Callable[[DataError], object] | None = None,
     options: SourceOptions | None = None,
 ) -> list[Query]:
     """Read the queries of files or hub ids, in the order of the rows.
@@ -90,11 +90,11 @@ def read_queries(
     Args:
         sources: files or hub ids.
         columns: the table's name of some of our columns, such as ``{"prompt": "question"}``.
-        skip_bad: leave rows without a query out.
+        on_bad: called with the error of each row without a query, which is left out; None: the first one raises.
         options: encoding and format of the files, where they do not say them themselves.
 
     Raises:
-        DataError: a row has no query, and `skip_bad` is false.
+        DataError: a row has no query, and `on_bad` is None.
         InputError: there is no such file, or its format is unknown.
     """
     queries: list[Query] = []
@@ -106,7 +106,8 @@ def read_queries(
                 if isinstance(row, DataError):
                     raise row
                 queries.append(read_query(table.name, number, row, found).query)
-            except DataError:
-                if not skip_bad:
+            except DataError as error:
+                if on_bad is None:
                     raise
+                on_bad(error)
     return queries

@@ -35,6 +35,7 @@ class ScoringResult:
         parts: number of parts written; 0 when the output is one file.
         reused: number of these parts that earlier runs wrote.
         errors: errors of the first bad rows of this run, at most 20.
+        causes: number of bad rows by cause: the column, and what was expected in it.
 
     Example:
         >>> import routelearn
@@ -51,10 +52,12 @@ class ScoringResult:
     parts: int = 0
     reused: int = 0
     errors: list[DataError] = field(default_factory=list)
+    causes: dict[str, int] = field(default_factory=dict)
 
     def skip(self, error: DataError) -> None:
         """Count a bad row."""
         self.skipped += 1
+        self.causes[error.cause] = self.causes.get(error.cause, 0) + 1
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(error)
 
@@ -67,6 +70,8 @@ class ScoringResult:
         self.reused += other.reused
         for name, count in other.sources.items():
             self.sources[name] = self.sources.get(name, 0) + count
+        for cause, count in other.causes.items():
+            self.causes[cause] = self.causes.get(cause, 0) + count
         self.errors += other.errors[: MAX_ERRORS - len(self.errors)]
 
 

@@ -62,9 +62,9 @@ def test_what_is_there_comes_first_and_what_it_can_do_last(tmp_path: Path) -> No
     assert error is None or error.code == 0  # type: ignore[attr-defined]
     assert lines[0].endswith("t.jsonl: columns Question, mini, max, latency_s, note")
     assert lines[1] == "queries are read from Question"
-    assert any("columns of scores" in line and "mini, max" in line for line in lines)
-    assert any("left out " in line and "latency_s" in line for line in lines)
-    assert any("left out as text" in line and "note" in line for line in lines)
+    assert any(line.endswith("scores of the models mini, max") for line in lines)
+    assert any(line.endswith("left out, not scores by their names: latency_s; --models takes them") for line in lines)
+    assert any(line.endswith("left out, because they hold text: note") for line in lines)
     assert lines[-3].startswith("can train a router")
 
 
@@ -90,6 +90,22 @@ def test_bad_rows_are_counted_by_cause(tmp_path: Path) -> None:
     good = {"prompt": "q", "model": "m", "score": 1}
     rows = [good, {**good, "score": 3}, {**good, "score": 3}, {**good, "prompt": None}, {**good, "model": " "}]
     printed, _ = validated(tmp_path, rows, "--skip-bad")
-    for cause in ("2 score: 3 is not from 0 to 1", "1 prompt: missing", "1 model: '"):
+    for cause in (
+        "2 bad rows, column 'score': expected a number from 0 to 1",
+        "1 bad rows, column 'prompt': expected a prompt",
+        "1 bad rows, column 'model': expected the name of a model",
+    ):
         assert cause in printed, printed
     assert "row 4, column 'prompt'" in printed
+
+
+@pytest.mark.parametrize("command", [["calibrate", "--strong-share", "0.3"], ["evaluate", "--no-leak-check"]])
+def test_rows_that_other_commands_skip_are_listed_too(bundle: Path, tmp_path: Path, command: list[str]) -> None:
+    rows = [{"prompt": f"query {i}", "sim-max": 1, "sim-small": i % 2} for i in range(40)]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": None}, {"prompt": None}]))
+    arguments = [command[0], str(bundle), "--data", str(path), "--skip-bad", *command[1:]]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.exception
+    assert "row 42, column 'prompt': missing" in done.stderr
+    assert "2 bad rows, column 'prompt': expected a prompt" in done.stderr
