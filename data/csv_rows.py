@@ -148,8 +148,8 @@ def check_names(source: RawSource, names: list[str]) -> None:
 
 
 def _delimiter(lines: list[str], preferred: str) -> str:
-    """The delimiter that splits the header into most cells and the rows into as many; otherwise the preferred one."""
-    best, most = preferred, (0.0, 1)
+    """The delimiter that splits the header into most cells, and most rows into as many; else the preferred one."""
+    best, most = preferred, (-1.0, 1)
     for delimiter in dict.fromkeys((preferred, *_DELIMITERS)):
         try:
             rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
@@ -160,6 +160,6 @@ def _delimiter(lines: list[str], preferred: str) -> str:
             continue
         whole = rows[1:-1] if len(lines) == _SAMPLE else rows[1:]
         share = sum(len(row) == width for row in whole) / len(whole) if whole else 1.0
-        if (share, width) > most and (share > 0 or delimiter == preferred):
+        if (share, width) > most:
             best, most = delimiter, (share, width)
     return best

@@ -23,12 +23,12 @@ def json_lines(source: RawSource) -> Iterator[Item]:
             yield number, error
             continue
         try:
-            value = json.loads(line, object_pairs_hook=_object)
+            value = _DECODER.decode(line)
         except (ValueError, RecursionError) as error:
             expected = _LINE if number > 1 or line.strip() != "[" else f"{_LINE}, or a .json file with one array"
             yield number, DataError(source.name, number, None, f"not JSON ({str(error)[:200]})", expected)
             continue
-        yield number, _row(source, number, value, check=_SURROGATE.search(line) is not None)
+        yield number, _row(source, number, value, check="\\u" in line and _SURROGATE.search(line) is not None)
 
 
 def json_array(source: RawSource) -> Iterator[Item]:
@@ -39,7 +39,7 @@ def json_array(source: RawSource) -> Iterator[Item]:
     """
     text = "".join(source.lines("\n"))
     try:
-        value = json.loads(text, object_pairs_hook=_object)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) > 1 and all(line.lstrip().startswith("{") for line in lines[:2]):
@@ -64,6 +64,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         double = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"keys named alike: {double}")
     return found
+
+
+#: Made once: json.loads would make a decoder for every line.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _row(source: RawSource, number: int, value: object, *, check: bool) -> Row | DataError:

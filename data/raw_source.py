@@ -32,6 +32,8 @@ SUFFIXES = {
 FORMATS = ("parquet", "jsonl", "json", "csv", "tsv", "txt", "xlsx")
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+#: First bytes of formats that are not text.
+_BINARY = {b"PAR1": "parquet", b"PK\x03\x04": "xlsx"}
 #: Byte order marks, the longer ones first: that of UTF-32 begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -64,8 +66,8 @@ class SourceOptions:
             raise InputError(f"--format {self.format!r}; expected one of {', '.join(FORMATS)}")
         if self.encoding is not None:
             try:
-                codecs.lookup(self.encoding)
-            except LookupError:
+                b"a".decode(self.encoding, "replace")  # refuses codecs that do not give text, such as base64
+            except (LookupError, UnicodeError):
                 raise InputError(
                     f"--encoding {self.encoding!r} is not known; expected a name such as utf-8, utf-16 or cp1252"
                 ) from None
@@ -110,10 +112,29 @@ class RawSource:
             return arrow.CompressedInputStream(raw, "zstd")  # type: ignore[no-any-return]
         return raw
 
+    def open_seekable(self) -> IO[bytes]:
+        """Open the source at its start, for a reader that jumps in it.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        file = self.open_bytes()
+        if file.seekable():
+            return file
+        with file:
+            return io.BytesIO(self.guarded(file.read))
+
     def open_text(self) -> io.TextIOWrapper:
-        """Open the source as text. Bytes that are no text become lone surrogates, which `undecodable` finds."""
+        """Open the source as text. Bytes that are not text become lone surrogates, which `undecodable` finds.
+
+        Raises:
+            DataError: it cannot be read, or is not text.
+        """
         with self.open_bytes() as file:
             head = self.guarded(lambda: file.read(HEAD))
+        kind = binary_format(head)
+        if kind is not None:
+            raise DataError(self.name, None, None, f"its content is {kind}, not text", f"text, or --format {kind}")
         encoding = self.options.encoding or self._encoding(head)
         buffered = io.BufferedReader(_Readable(self.open_bytes()))
         return io.TextIOWrapper(buffered, encoding=encoding, errors="surrogateescape", newline="")
@@ -127,16 +148,13 @@ class RawSource:
         with self.open_text() as text:
             text.reconfigure(newline=newline)
             number = 0
-            while True:
-                try:
-                    line = text.readline()
-                except (UnicodeError, EOFError, OSError, ValueError) as error:
-                    expected = f"text in {text.encoding}, whole and readable; or its encoding with --encoding"
-                    raise DataError(self.name, None, None, f"line {number + 1}: {error}", expected) from error
-                if not line:
-                    return
-                number += 1
-                yield line
+            try:
+                for line in text:
+                    number += 1
+                    yield line
+            except (UnicodeError, EOFError, OSError, ValueError) as error:
+                expected = f"text in {text.encoding}, whole and readable; or its encoding with --encoding"
+                raise DataError(self.name, None, None, f"line {number + 1}: {error}", expected) from error
 
     def undecodable(self, row: int, column: str | None, text: str) -> DataError | None:
         """The error of a text that holds bytes of another encoding; None: it is text."""
@@ -177,9 +195,9 @@ class RawSource:
     def _encoding(self, head: bytes) -> str:
         found = next((name for mark, name in _MARKS if head.startswith(mark)), None)
         if found is None and b"\0" in head[:1024]:
-            little = head[1:2] == b"\0"
-            name = "utf-16-le" if little else "utf-16-be"
-            raise DataError(self.name, None, None, "zero bytes in the text", f"text; try --encoding {name}")
+            name = "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
+            expected = f"text; try --encoding {name}, or --encoding utf-8 where the zero bytes belong to the text"
+            raise DataError(self.name, None, None, "zero bytes in the text", expected)
         return found or "utf-8"
 
 
@@ -187,6 +205,11 @@ def lone_surrogate(name: str, row: int, column: str | None, code: int) -> DataEr
     """The error of half a character, as a stream that was cut in the middle leaves it."""
     problem = f"half a character (\\u{code:04x})"
     return DataError(name, row, column, problem, "whole characters; leave the row out with --skip-bad")
+
+
+def binary_format(head: bytes) -> str | None:
+    """The format of a file that is not text, by its first bytes; None: it may be text."""
+    return next((kind for magic, kind in _BINARY.items() if head.startswith(magic)), None)
 
 
 def format_of(path: Path) -> str | None:

@@ -69,6 +69,7 @@ def read_records(
         for _, row in table.rows:
             if isinstance(row, DataError):
                 raise row
+        raise DataError(table.name, None, None, "an empty file", "rows with a query")
     parser = RecordParser(table.name, table.columns, options)
     result = RecordSet(table.name, parser.kind)
     for row_number, row in table.rows:

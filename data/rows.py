@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..routers.errors import DataError, InputError, require
 from .arrow_rows import parquet_file, parquet_rows
 from .csv_rows import CsvRows
 from .json_rows import json_array, json_lines
-from .raw_source import HEAD, STANDARD, SUFFIXES, Item, RawSource, Row, SourceOptions, format_of
+from .raw_source import HEAD, STANDARD, SUFFIXES, Item, RawSource, Row, SourceOptions, binary_format, format_of
 from .sheet_rows import sheet
 
 __all__ = ["SUFFIXES", "Item", "Row", "SourceOptions", "Table", "open_table"]
@@ -56,8 +56,14 @@ class Table:
         """The names of all columns, also of those that only later rows have; reads a JSON file once more."""
         if self.source is None:
             return self.columns
-        rows = json_array(self.source) if _format(self.source) == "json" else json_lines(self.source)
+        rows = _json_rows(self.source)
         return tuple(dict.fromkeys(name for _, row in rows if not isinstance(row, DataError) for name in row))
+
+    def opened_again(self) -> Table:
+        """The table from its first row, with all columns; for JSON, whose later rows may have further ones."""
+        if self.source is None:
+            return self
+        return replace(self, columns=self.all_columns(), rows=_json_rows(self.source))
 
 
 def open_table(source: str | Path, options: SourceOptions | None = None) -> Table:
@@ -96,12 +102,12 @@ def open_table(source: str | Path, options: SourceOptions | None = None) -> Tabl
 def _open_raw(raw: RawSource) -> Table:
     kind = _format(raw)
     if kind == "parquet":
-        plain = raw.path if raw.path is not None and raw.path.suffix.lower() == ".parquet" else raw.open_bytes()
+        plain = raw.path if raw.path is not None and raw.path.suffix.lower() == ".parquet" else raw.open_seekable()
         file = parquet_file(raw.name, plain)
         schema = file.schema_arrow
         return Table(raw.name, tuple(schema.names), parquet_rows(raw.name, file), schema)
     if kind in {"jsonl", "json"}:
-        return _json(raw, json_array(raw) if kind == "json" else json_lines(raw))
+        return _json(raw, _json_rows(raw))
     if kind in {"csv", "tsv"}:
         rows = CsvRows(raw, "\t" if kind == "tsv" else ",")
         return Table(raw.name, tuple(rows.header), iter(rows))
@@ -121,9 +127,9 @@ def _format(raw: RawSource) -> str:
         return raw.format
     with raw.open_bytes() as file:
         head = file.read(HEAD)
-    for magic, kind in ((b"PAR1", "parquet"), (b"PK\x03\x04", "xlsx")):
-        if head.startswith(magic):
-            return kind
+    kind = binary_format(head)
+    if kind is not None:
+        return kind
     first = next((line.strip() for line in raw.lines("\n") if line.strip()), "")
     if first.startswith("{"):
         return "jsonl"
@@ -134,6 +140,10 @@ def _format(raw: RawSource) -> str:
         problem = f"the first line looks like the header of a CSV file: {first[:80]!r}"
         raise DataError(raw.name, None, None, problem, "--format csv, or --format txt for one query a line")
     return "txt"
+
+
+def _json_rows(raw: RawSource) -> Iterator[Item]:
+    return json_array(raw) if _format(raw) == "json" else json_lines(raw)
 
 
 def _json(raw: RawSource, rows: Iterator[Item]) -> Table:

@@ -29,7 +29,7 @@ class Turn(NamedTuple):
 
 def as_mapping(value: object) -> Mapping[str, Any] | None:
     """A message or a part as a mapping; None: it is something else. Pydantic objects count too."""
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):  # type() is the faster question
         return value
     dump = getattr(value, "model_dump", None)
     dumped = dump() if callable(dump) and not isinstance(value, type) else None
@@ -117,8 +117,11 @@ def _holds_tool_results(content: object) -> bool:
     """Whether a user turn only brings results of tools: what Anthropic has in place of the role tool."""
     if not isinstance(content, Sequence) or isinstance(content, (str, bytes, bytearray)) or not content:
         return False
-    parts = [as_mapping(part) for part in content]
-    return all(part is not None and part.get("type") == "tool_result" for part in parts)
+    for part in content:
+        known = as_mapping(part)
+        if known is None or known.get("type") != "tool_result":
+            return False
+    return True
 
 
 def _part_text(part: object, nested: bool) -> str:
@@ -127,12 +130,14 @@ def _part_text(part: object, nested: bool) -> str:
     known = as_mapping(part)
     if known is None:
         raise InputError(f"a message part is {type(part).__name__}; expected a mapping or a string")
+    text = known.get("text", "")
+    if text and isinstance(text, str):
+        return text
     if known.get("type") == "tool_result":
         return "" if nested else content_text(known.get("content"), nested=True)
     reply = known.get("functionResponse", known.get("function_response"))
     if isinstance(reply, Mapping):
         return _reply_text(reply.get("response"))
-    text = known.get("text", "")
     if isinstance(text, Mapping):
         text = text.get("value", "")
     return text if isinstance(text, str) else ""

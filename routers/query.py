@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .errors import InputError
-from .messages import ASSISTANT, TOOL, USER, Turn, as_mapping, turn_of
+from .messages import ASSISTANT, TOOL, USER, as_mapping, turn_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ MAX_CHARACTERS_PER_TOKEN = 8
 CHARACTERS_PER_TOKEN = 4
 
 _CONVERSATION_ROLES = USER | ASSISTANT | TOOL
+#: Roles that are read as they are.
+_PLAIN_ROLES = _CONVERSATION_ROLES | {"system", "developer"}
 _SPACE = re.compile(r"\s+")
 #: Where requests of the chat APIs hold their query.
 REQUEST_FIELDS = ("messages", "contents", "input", "prompt")
@@ -67,17 +69,25 @@ def estimate_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
-def messages_of(query: Query) -> list[Turn]:
-    """Read every message of a chat; a prompt is one user turn.
+def messages_of(query: Query) -> list[tuple[str, str]]:
+    """Read the role and the text of every message of a chat; a prompt is one user turn.
 
     Raises:
         InputError: the query is neither a string nor a list of messages.
     """
     if isinstance(query, str):
-        return [Turn("user", query)]
+        return [("user", query)]
     if isinstance(query, (bytes, bytearray)) or not isinstance(query, Sequence):
         raise InputError(f"a query is {type(query).__name__}; expected a string or a list of messages")
-    return [turn_of(message, number) for number, message in enumerate(query)]
+    read: list[tuple[str, str]] = []
+    for number, message in enumerate(query):
+        if type(message) is dict:  # the hot path of chats: a plain message of plain text
+            role, text = message.get("role"), message.get("content")
+            if type(text) is str and type(role) is str and role in _PLAIN_ROLES:
+                read.append((role, text))
+                continue
+        read.append(turn_of(message, number))
+    return read
 
 
 def turns(query: Query) -> list[str]:
@@ -93,10 +103,11 @@ def turns(query: Query) -> list[str]:
     if isinstance(query, str):
         return [query]
     messages = messages_of(query)
-    messages = messages[: _asked(messages)]
+    end = _asked(messages)
+    if end < len(messages):
+        messages = messages[:end]
     said = [text for role, text in messages if role in _CONVERSATION_ROLES]
-    # No turn at all: instructions alone are the query.
-    if not any(role in _CONVERSATION_ROLES for role, _ in messages):
+    if not said:  # no turn at all: instructions alone are the query
         said = [text for _, text in messages]
     return [text for text in said if text]
 
@@ -118,12 +129,16 @@ def split_answer(messages: Sequence[Any]) -> tuple[Sequence[Any], str | None]:
     return messages[:end], answer
 
 
-def _asked(messages: Sequence[Turn]) -> int:
+def _asked(messages: Sequence[tuple[str, str]]) -> int:
     """The number of messages up to the last user turn where the chat ends with an answer; otherwise all of them."""
-    last = next((role for role, _ in reversed(messages) if role in _CONVERSATION_ROLES), None)
-    if last not in ASSISTANT:
+    for role, _ in reversed(messages):
+        if role in ASSISTANT:
+            break
+        if role in _CONVERSATION_ROLES:
+            return len(messages)
+    else:
         return len(messages)
-    users = [number for number, turn in enumerate(messages) if turn.role in USER]
+    users = [number for number, (role, _) in enumerate(messages) if role in USER]
     if not users:
         return len(messages)
     _say_answers_are_cut()
@@ -189,7 +204,7 @@ def parse_messages(value: object) -> Query:
         value = _parsed(value)
     query = parse_query(value)
     if isinstance(query, str) and not isinstance(value, (Sequence, Mapping)):
-        raise InputError(f"{type(value).__name__}; expected a list of messages")
+        raise InputError(f"the chat is of type {type(value).__name__}; expected a list of messages")
     return query
 
 
@@ -251,7 +266,8 @@ def _refuse(error: Exception) -> object:
 
 def _chat(value: object) -> Query:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)) or not value:
-        raise InputError(f"a {type(value).__name__}; expected a text, or a list of messages")
+        kind = "an empty list" if isinstance(value, (list, tuple)) else f"of type {type(value).__name__}"
+        raise InputError(f"the query is {kind}; expected a text, or a list of messages")
     if all(item is None or isinstance(item, str) for item in value):
         texts = [item or "" for item in value]
         return texts[0] if len(texts) == 1 else tuple({"role": "user", "content": text} for text in texts)

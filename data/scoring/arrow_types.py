@@ -38,6 +38,15 @@ class ArrowTypes:
             return [(number, self._alone(number, row)) for number, row in items]
         return list(items)
 
+    def build(self, rows: list[Row]) -> Any:
+        """The rows as a pyarrow table of the fixed types; None: the types are not fixed, or a row does not fit."""
+        if not self._fixed:
+            return None
+        try:
+            return self._arrow.Table.from_pylist(rows, schema=self._schema)
+        except self._errors:
+            return None
+
     def schema(self, columns: Sequence[str]) -> Any:
         """The pyarrow schema with these columns, fixed from now on. A column without a value has the type text."""
         self._fixed = True

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -58,11 +57,40 @@ def score_file(
     table = open_table(source, options)
     added = [prefix + name for name in ADDED]
     found = check_table(table.name, table.columns, columns or {}, added)
+    job = partial(
+        _score_table,
+        router,
+        output=output,
+        threshold=router.threshold if threshold is None else threshold,
+        added=added,
+        found=found,
+        skip_bad=skip_bad,
+        on_rows=on_rows,
+    )
+    try:
+        return job(table)
+    except _LateColumnError:
+        return job(table.opened_again())
+
+
+class _LateColumnError(Exception):
+    """A row has a column that the rows before did not have, and the output names its columns first."""
+
+
+def _score_table(
+    router: Router,
+    table: Table,
+    *,
+    output: str | None,
+    threshold: float,
+    added: list[str],
+    found: dict[str, str],
+    skip_bad: bool,
+    on_rows: Callable[[int], object] | None,
+) -> ScoringResult:
     kind = None if output is None or output == STANDARD else SUFFIXES.get(Path(output).suffix.lower())
-    if kind in {"csv", "parquet"}:  # their columns are written first
-        table = replace(table, columns=table.all_columns())
+    columns = frozenset(table.columns) if kind in {"csv", "parquet"} and table.source is not None else None
     types = ArrowTypes(table.name, table.schema) if kind == "parquet" and table.schema is None else None
-    threshold = router.threshold if threshold is None else threshold
     models = (router.weak, router.strong)
     result = ScoringResult()
     with _writer(output, table, added, types) as write:
@@ -71,6 +99,8 @@ def score_file(
             if types is not None:
                 chunk = types.fitting(chunk)
             usable, queries = usable_rows(table.name, chunk, found, result.skip if skip_bad else None)
+            if columns is not None and not all(columns.issuperset(row) for row in usable.values()):
+                raise _LateColumnError
             scored = score_chunk(router, queries, threshold)
             values = zip(scored.scores.tolist(), scored.to_strong.tolist(), scored.sources, strict=True)
             for row, (score, to_strong, decided_by) in zip(usable.values(), values, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from ...routers.errors import DataError, InputError, require
 from ..arrow_rows import parquet_file
-from ..rows import SUFFIXES, Row, SourceOptions, open_table
+from ..rows import SUFFIXES, Item, Row, SourceOptions, open_table
 from .arrow_types import ArrowTypes
 from .engine import ROWS_PER_CHUNK
 
@@ -140,20 +140,27 @@ def stream_chunks(
     arrow: Any = require("pyarrow", "data")
     table = open_table(source, options)
     types = ArrowTypes(table.name, table.schema)
-    schema = table.schema
     columns = table.all_columns()
     rows = iter(table.rows)
     while items := list(islice(rows, ROWS_PER_CHUNK)):
-        kept: list[Row] = []
-        for _, row in types.fitting(items):
-            if not isinstance(row, DataError):
-                kept.append(row)
-            elif on_bad is None:
-                raise row
-            else:
-                on_bad(row)
-        schema = schema or types.schema(columns)
-        yield items[0][0], arrow.Table.from_pylist(kept, schema=schema)
+        kept = _good(items, on_bad)
+        built = types.build([row for _, row in kept])
+        if built is None:  # the first chunk, or one with a row that does not fit
+            fitting = _good(types.fitting(kept), on_bad)
+            built = arrow.Table.from_pylist([row for _, row in fitting], schema=types.schema(columns))
+        yield items[0][0], built
+
+
+def _good(items: Iterable[Item], on_bad: Callable[[DataError], object] | None) -> list[tuple[int, Row]]:
+    good: list[tuple[int, Row]] = []
+    for number, row in items:
+        if not isinstance(row, DataError):
+            good.append((number, row))
+        elif on_bad is None:
+            raise row
+        else:
+            on_bad(row)
+    return good
 
 
 def _open(source: str) -> Any:

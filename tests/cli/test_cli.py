@@ -122,7 +122,7 @@ def test_a_threshold_by_value_or_by_share_decides(bundle: Path, files: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("line", "problem"), [('{"prompt": 3}', "a int"), ("{", "not JSON"), ('{"text": "x"}', "missing")]
+    ("line", "problem"), [('{"prompt": 3}', "of type int"), ("{", "not JSON"), ('{"text": "x"}', "missing")]
 )
 def test_a_bad_row_exits_with_2_and_leaves_no_output(bundle: Path, tmp_path: Path, line: str, problem: str) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "fine"}\n' + line + "\n")

@@ -161,7 +161,7 @@ BAD = [
     ({**BATTLE, "preference": 1, "model_b": "x"}, "model_b", "model_a too"),
     ({**BATTLE, "preference": 1, "model_a": ""}, "model_a", "name of a model"),
     ({**BATTLE, "preference": 1, "prompt": None}, "prompt", "missing"),
-    ({**BATTLE, "preference": 1, "prompt": 5}, "prompt", "a int"),
+    ({**BATTLE, "preference": 1, "prompt": 5}, "prompt", "of type int"),
     ({**BATTLE, "preference": 1, "weight": 0}, "weight", "above 0"),
     ({**BATTLE, "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}, "winner_model_a", "do not sum to 1"),
     ({**BATTLE, "strong": "z", "strong_win": 0}, "strong", "'z'"),
