@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import gzip
 import io
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -86,7 +87,6 @@ class RawSource:
     name: str
     path: Path | None
     options: SourceOptions
-    _spool: IO[bytes] | None = field(default=None, repr=False)
 
     @property
     def format(self) -> str | None:
@@ -186,11 +186,9 @@ class RawSource:
                 return self.path.open("rb")
             except OSError as error:
                 raise InputError(f"{self.name} cannot be opened: {error.strerror}; expected a readable file") from error
-        if self._spool is None:
-            self._spool = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - as long as the source
-            shutil.copyfileobj(sys.stdin.buffer, self._spool)
-        self._spool.seek(0)
-        return _Kept(self._spool)  # type: ignore[return-value]
+        kept = _standard_input(sys.stdin.buffer)
+        kept.seek(0)
+        return _Kept(kept)  # type: ignore[return-value]
 
     def _encoding(self, head: bytes) -> str:
         found = next((name for mark, name in _MARKS if head.startswith(mark)), None)
@@ -218,6 +216,14 @@ def format_of(path: Path) -> str | None:
     if suffix in _COMPRESSIONS:
         suffix = Path(path.stem).suffix.lower()
     return SUFFIXES.get(suffix)
+
+
+@functools.lru_cache(maxsize=1)
+def _standard_input(stream: IO[bytes]) -> IO[bytes]:
+    """What stands in standard input, kept, because a command may open it more than once."""
+    kept = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - as long as the process
+    shutil.copyfileobj(stream, kept)
+    return kept
 
 
 class _Readable(io.RawIOBase):
