@@ -9,6 +9,7 @@ import io
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ class RawSource:
                 for line in text:
                     number += 1
                     yield line
-            except (UnicodeError, EOFError, OSError, ValueError) as error:
+            except (UnicodeError, EOFError, OSError, ValueError, zlib.error) as error:
                 expected = f"text in {text.encoding}, whole and readable; or its encoding with --encoding"
                 raise DataError(self.name, None, None, f"line {number + 1}: {error}", expected) from error
 
@@ -177,7 +178,7 @@ class RawSource:
         """
         try:
             return read()
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise DataError(self.name, None, None, f"cannot be read ({error})", "a whole, readable file") from error
 
     def _raw(self) -> IO[bytes]:

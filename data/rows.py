@@ -126,7 +126,7 @@ def _format(raw: RawSource) -> str:
     if raw.format is not None:
         return raw.format
     with raw.open_bytes() as file:
-        head = file.read(HEAD)
+        head = raw.guarded(lambda: file.read(HEAD))
     kind = binary_format(head)
     if kind is not None:
         return kind

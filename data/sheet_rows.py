@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from itertools import dropwhile
+from itertools import count, dropwhile
 from typing import Any
 
 from ..routers.errors import DataError, require
@@ -43,7 +43,13 @@ def sheet(source: RawSource) -> tuple[list[str], Iterator[Item]]:
 
 def _items(source: RawSource, names: list[str], rows: Iterator[tuple[Any, ...]]) -> Iterator[Item]:
     width = len(names)
-    for number, cells in enumerate(rows, 1):
+    for number in count(1):
+        try:
+            cells = next(rows)
+        except StopIteration:
+            return
+        except Exception as error:  # openpyxl raises many unrelated classes
+            raise DataError(source.name, number, None, f"cannot be read ({error})", "a readable row") from error
         if _is_filled(cells[width:]):
             expected = f"{width} cells, as in the header"
             yield (

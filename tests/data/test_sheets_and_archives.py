@@ -72,6 +72,16 @@ def test_what_is_wrong_in_a_sheet_is_named(tmp_path: Path, rows: list[list[Any]]
     assert (caught.value.file, caught.value.row) == (str(path), row)
 
 
+def test_a_damaged_sheet_is_an_error_with_its_row(tmp_path: Path) -> None:
+    whole = data_of("xlsx", tmp_path)
+    path = tmp_path / "t.xlsx"
+    place = whole.index(b"xl/worksheets/sheet1.xml") + len(whole) // 2
+    path.write_bytes(whole[:place] + b"\xff" * 40 + whole[place + 40 :])
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        read_records(path)
+    assert caught.value.file == str(path)
+
+
 def data_of(form: str, tmp_path: Path) -> bytes:
     rows = [{"prompt": f"q{i} ß", "model": "m", "score": i % 2} for i in range(2000)]
     if form == "xlsx":
@@ -101,8 +111,10 @@ def test_every_format_is_read_compressed_and_a_cut_file_is_an_error(tmp_path: Pa
     bare = tmp_path / f"bare.{form}"  # compressed, and the name does not say so
     bare.write_bytes(packed)
     assert form == "parquet" or len(prompts(bare)) == 2000
-    for cut in (1, 5, len(packed) // 2):
-        path.write_bytes(packed[:-cut])
+    half = len(packed) // 2
+    damaged = [packed[:half] + b"\xff" * 40 + packed[half + 40 :]] if pack is gzip.compress else []  # with a checksum
+    for broken in (packed[:-1], packed[:-5], packed[:half], *damaged):
+        path.write_bytes(broken)
         with pytest.raises(DataError) as caught:
             read_records(path)
         assert caught.value.file == str(path)
