@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from ..routers.errors import DataError, require
-from .raw_source import Item
+from .raw_source import Item, Row
 
 _BATCH = 1000
 
@@ -37,7 +37,7 @@ def parquet_rows(name: str, file: Any) -> Iterator[Item]:
     number = 0
     try:
         for batch in file.iter_batches(_BATCH):
-            for row in _rows(name, number, batch):
+            for row in rows_of(name, batch, range(number + 1, number + 1 + batch.num_rows)):
                 number += 1
                 yield number, row
     except DataError:
@@ -46,14 +46,22 @@ def parquet_rows(name: str, file: Any) -> Iterator[Item]:
         raise DataError(name, number + 1, None, f"cannot be read ({error})", "a readable row") from error
 
 
-def _rows(name: str, before: int, batch: Any) -> Iterator[Any]:
+def rows_of(name: str, batch: Any, numbers: Sequence[int]) -> list[Row | DataError]:
+    """The rows of a pyarrow table or batch. In the place of a row with text that is not UTF-8 stands its error.
+
+    Args:
+        name: name of the file, for messages.
+        batch: the rows.
+        numbers: the number of each row.
+    """
     try:
-        yield from batch.to_pylist()
-        return
-    except UnicodeDecodeError:
-        pass  # one of the rows: below each is tried alone
-    for place in range(batch.num_rows):
-        try:
-            yield batch.slice(place, 1).to_pylist()[0]
-        except UnicodeDecodeError as error:
-            yield DataError(name, before + place + 1, None, f"not UTF-8 ({error})", "text in UTF-8")
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:  # in one of the rows
+        return [_row_of(name, batch.slice(place, 1), number) for place, number in enumerate(numbers)]
+
+
+def _row_of(name: str, batch: Any, number: int) -> Row | DataError:
+    try:
+        return batch.to_pylist()[0]  # type: ignore[no-any-return]
+    except UnicodeDecodeError as error:
+        return DataError(name, number, None, f"not UTF-8 ({error})", "text in UTF-8")

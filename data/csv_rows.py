@@ -33,7 +33,7 @@ class CsvRows:
             preferred: the delimiter that the name of the file promises.
 
         Raises:
-            DataError: the file is empty, or two columns have one name.
+            DataError: the file is empty, a name of a column is not text, or two columns have one name.
         """
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
         self._source = source
@@ -43,6 +43,9 @@ class CsvRows:
         first = next((row for _, row in self._parsed() if not isinstance(row, DataError) and any(row)), None)
         if not first:
             raise DataError(source.name, None, None, "an empty file", "a header line")
+        for name in first:
+            if not name.isascii() and (error := source.undecodable(None, None, name)):
+                raise DataError(source.name, None, None, f"in the header: {error.problem}", error.expected)
         self.header = [name or f"column {place}" for place, name in enumerate(first, 1)]
         check_names(source, self.header)
 

@@ -157,7 +157,7 @@ class RawSource:
                 expected = f"text in {text.encoding}, whole and readable; or its encoding with --encoding"
                 raise DataError(self.name, None, None, f"line {number + 1}: {error}", expected) from error
 
-    def undecodable(self, row: int, column: str | None, text: str) -> DataError | None:
+    def undecodable(self, row: int | None, column: str | None, text: str) -> DataError | None:
         """The error of a text that holds bytes of another encoding; None: it is text."""
         try:
             text.encode()
@@ -200,7 +200,7 @@ class RawSource:
         return found or "utf-8"
 
 
-def lone_surrogate(name: str, row: int, column: str | None, code: int) -> DataError:
+def lone_surrogate(name: str, row: int | None, column: str | None, code: int) -> DataError:
     """The error of half a character, as a stream that was cut in the middle leaves it."""
     problem = f"half a character (\\u{code:04x})"
     return DataError(name, row, column, problem, "whole characters; leave the row out with --skip-bad")

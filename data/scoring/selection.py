@@ -12,6 +12,7 @@ import numpy as np
 
 from ...routers.errors import DataError, InputError, require
 from ...routers.query import Query
+from ..arrow_rows import rows_of
 from ..rows import SourceOptions
 from .engine import ADDED, check_table, usable_rows
 from .parts import ROWS_PER_PART
@@ -114,7 +115,7 @@ def prepare(
         table, numbers = _filtered(name, table, numbers, options.where)
     queries = _plain(table, found)
     if queries is None:
-        rows = table.select(list(found.values())).to_pylist()
+        rows = rows_of(name, table.select(list(found.values())), numbers.tolist())
         numbered = zip(numbers.tolist(), rows, strict=True)
         usable, queries = usable_rows(name, numbered, found, on_bad if options.skip_bad else None)
         if len(usable) < len(rows):

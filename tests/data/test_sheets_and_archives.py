@@ -143,6 +143,30 @@ def test_encodings_that_do_not_give_text_are_refused(name: str) -> None:
         SourceOptions(encoding=name)
 
 
+def test_a_header_in_another_encoding_says_to_name_it(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes("prompt,model,score,Größe\nq,m,1,3\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"t\.csv: in the header: byte 0xf6 is not UTF-8; .*--encoding cp1252"):
+        open_table(path)
+    assert open_table(path, SourceOptions(encoding="cp1252")).columns[-1] == "Größe"
+
+
+def test_parquet_text_that_is_not_utf8_is_a_bad_row_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    binary = pyarrow.array([b"a", b"\xf6", b"c"])
+    column = pyarrow.StringArray.from_buffers(3, binary.buffers()[1], binary.buffers()[2])
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": column}), path)
+    router = RulesRouter("big", "small")
+    with pytest.raises(DataError, match="row 2: not UTF-8"):
+        score_file(router, str(path), str(tmp_path / "out.jsonl"))
+    assert score_file(router, str(path), str(tmp_path / "out.jsonl"), skip_bad=True).causes == {
+        "the row: expected text in UTF-8": 1
+    }
+    options = BatchOptions(threshold=0.5, skip_bad=True)
+    result = score_folder(router, [str(path)], tmp_path / "parts", options, identity="rules")
+    assert (result.rows, result.skipped, result.errors[0].row) == (2, 1, 2)
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_an_open_quotation_mark_is_named_in_every_dialect(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "t.csv"
