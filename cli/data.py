@@ -134,7 +134,7 @@ def convert(options: ConvertOptions, reading: Reading) -> None:
         result = _read(source, reading.options())
         records += result.records
         say(console, columns_left_out(result))
-    say(console, bad_rows(result.bad))
+        say(console, bad_rows(result.bad))
     dropped = 0
     if options.dedupe:
         records, dropped = deduplicate(records)
