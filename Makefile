@@ -1,7 +1,7 @@
 # make demo: from nothing to a trained router and a scored file. make test: the tests. make quick: those for a commit. make check: lint and types.
 PYTHON ?= python3.11
 BIN = .venv/bin
-EXTRAS = fast,data,train,lora,availability,metrics,serve,ray,portable,minilm,dev
+EXTRAS = fast,data,excel,train,lora,availability,metrics,serve,ray,portable,minilm,dev
 
 # A file at a time; the order is conftest's: files with slow tests first.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from ..routers.errors import InferenceError, InputError
-from ..routers.query import Query, content_text
+from ..routers.messages import content_text
+from ..routers.query import Query
 from .threads import call, iterate
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from rich.table import Table
 
 from ..data.queries import read_queries
-from ..data.readers import parse_source, read_all
+from ..data.readers import parse_source
 from ..data.records import Record
 from ..routers.bundle import check_replaceable
-from ..routers.errors import InputError, require
+from ..routers.errors import DataError, InputError, require
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import (
@@ -28,6 +28,7 @@ from .options import (
     table_console,
 )
 from .outputs import Overwrite
+from .reading import bad_rows, read_listed, say
 from .terminal import Console
 
 if TYPE_CHECKING:
@@ -174,7 +175,10 @@ def calibrate_command(
     else:
         with console.status("reading"):
             sources = [parse_source(source)[0] for source in options.data]
-            queries = read_queries(sources, reading.column_names(), skip_bad=reading.skip_bad)
+            bad: list[DataError] = []
+            on_bad = bad.append if reading.skip_bad else None
+            queries = read_queries(sources, reading.column_names(), on_bad=on_bad, options=reading.source())
+        say(console, bad_rows(bad))
         if aim.strong_share is not None:
             calibrated = calibrate_by_strong_share(loaded, queries, aim.strong_share, **prices)
         else:
@@ -203,7 +207,7 @@ def _refuse_without_effect(aim: Aim, bound: Bound, leaks: LeakCheck, reading: Re
 def _labelled(data: list[str], reading: Reading, leaks: LeakCheck, console: Console) -> tuple[list[Record], list[str]]:
     """The records that bound the loss, and what a reader of the result has to know about them."""
     with console.status("reading"):
-        records = read_all(data, reading.options())
+        records = read_listed(console, data, reading.options())
         training = leaks.training(reading)
     records, dropped = leaks.check(records, training, console)
     notes = ["the leak check was turned off"] if leaks.no_leak_check else []

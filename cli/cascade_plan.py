@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from rich.table import Table
 
 from ..cascade.verifier import load_verifier
-from ..data.readers import read_all
 from ..data.records import Record
 from ..routers.decision import Model
 from ..routers.errors import InputError, require
@@ -19,6 +18,7 @@ from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, POOL, LeakCheck, Reading, check_report_folder, table_console
 from .outputs import Overwrite
+from .reading import read_listed
 from .terminal import Console
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _records(
     Raises:
         LeakError: prompts were trained on.
     """
-    records = read_all(options.data, reading.options())
+    records = read_listed(console, options.data, reading.options())
     if reading.split is None and any(record.split == "test" for record in records):
         records = [record for record in records if record.split == "test"]
         console.print(f"planning on the {len(records):,} records marked test; --split takes others")

@@ -18,10 +18,12 @@ from ..data.sample import FILES as SAMPLE_FILES
 from ..data.sample import write_sample
 from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
-from ..routers.errors import InputError
+from ..routers.errors import DataError, InputError
 from .flags import Flag, Options, with_flags
 from .options import Reading
 from .outputs import Overwrite, check_raw
+from .possibilities import overview, possibilities, unlabelled
+from .reading import bad_rows, columns_left_out, say
 from .terminal import Console, on_interrupt
 
 app = typer.Typer(
@@ -29,8 +31,6 @@ app = typer.Typer(
     help="Look at records before training on them, convert them, or make a sample to try things on.\n\n"
     "Example: routelearn data validate battles.parquet",
 )
-
-_SHOWN_BAD = 20
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,16 @@ def validate(options: ValidateOptions, reading: Reading) -> None:
     console = Console()
     records: list[Record] = []
     for file in options.files:
-        result = _read(parse_source(file)[0], reading.options())
+        source = parse_source(file)[0]
+        say(console, overview(source, reading.options()))
+        try:
+            result = _read(source, reading.options())
+        except DataError as error:
+            say(console, unlabelled(error))
+            raise
         records += result.records
         _describe(console, result)
+    say(console, possibilities(records))
     if options.against is not None:
         leaks = find_leaks(records, _read(options.against, reading.options()).records)
         console.print(f"{len(leaks)} prompts of {options.against} are also in the data above")
@@ -135,7 +142,8 @@ def convert(options: ConvertOptions, reading: Reading, overwrite: Overwrite) -> 
     for source in track(inputs, "reading", console=console):
         result = _read(source, reading.options())
         records += result.records
-        _list_bad(console, result)
+        say(console, columns_left_out(result))
+        say(console, bad_rows(result.bad))
     dropped = 0
     if options.dedupe:
         records, dropped = deduplicate(records)
@@ -173,11 +181,5 @@ def _describe(console: Console, result: RecordSet) -> None:
     table.add_row("splits", ", ".join(f"{name}: {n:,}" for name, n in sorted(splits.items())))
     table.add_row("bad rows", f"{len(result.bad):,}")
     console.print(table)
-    _list_bad(console, result)
-
-
-def _list_bad(console: Console, result: RecordSet) -> None:
-    for error in result.bad[:_SHOWN_BAD]:
-        console.print(f"skipped: {error}", markup=False, highlight=False)
-    if len(result.bad) > _SHOWN_BAD:
-        console.print(f"... and {len(result.bad) - _SHOWN_BAD} more", markup=False)
+    say(console, columns_left_out(result))
+    say(console, bad_rows(result.bad))

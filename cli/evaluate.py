@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..data.readers import read_all
 from ..routers.base import Router
 from ..routers.errors import InputError, require
 from ..routers.learned import load
@@ -28,6 +27,7 @@ from .options import (
     table_console,
 )
 from .outputs import Overwrite
+from .reading import read_listed
 from .terminal import Console
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def evaluate_command(
     routers = _by_name(options)
     console = Console(stderr=True)
     with console.status("reading"):
-        records = read_all(options.data, reading.options())
+        records = read_listed(console, options.data, reading.options())
         training = leaks.training(reading)
     records, dropped = leaks.check(records, training, console)
     if dropped:

@@ -7,13 +7,14 @@ dataclasses also do what their options ask for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from ..data.parser import ReadOptions
 from ..data.readers import read_all
 from ..data.records import Record
+from ..data.rows import SourceOptions
 from ..data.splits import without_leaks
 from ..policies.threshold import policy_of
 from ..routers.base import Policy, Router
@@ -39,12 +40,25 @@ class QueryReading(Options):
     Attributes:
         columns: Read a column under another name, as in --map prompt=question. Can be repeated.
         skip_bad: Skip rows that cannot be read, and list them, instead of failing.
+        encoding: Encoding of text files, as in --encoding cp1252. By default the byte order mark tells it; a file
+            without one is read as UTF-8.
+        format: Format of the files. By default the suffix tells it, and for standard input the first bytes.
     """
 
     HEADING: ClassVar[str] = DATA
 
     columns: Annotated[list[str] | None, Flag("--map", metavar="OURS=THEIRS")] = None
     skip_bad: bool = False
+    encoding: Annotated[str | None, Flag(metavar="NAME")] = None
+    format: Literal["parquet", "jsonl", "json", "csv", "tsv", "txt", "xlsx"] | None = None
+
+    def source(self) -> SourceOptions:
+        """What the files do not say of themselves.
+
+        Raises:
+            InputError: there is no such encoding.
+        """
+        return SourceOptions(self.encoding, self.format)
 
     def column_names(self) -> dict[str, str]:
         """Their column by ours.
@@ -67,6 +81,7 @@ class Reading(QueryReading):
         split: Read only the rows of this split: train, val or test, in the column split or split_hint.
         tie_share: Share of ties, from 0 to 1, among the rows that say only that the strong model did not win. By
             default it is estimated from the other rows.
+        score_scale: Highest possible score, as in --score-scale 100 for percent. Scores are divided by it.
     """
 
     alias: Annotated[list[str] | None, Flag(metavar="THEIRS=OURS")] = None
@@ -74,6 +89,7 @@ class Reading(QueryReading):
     models: Annotated[str | None, Flag(metavar="NAME,NAME")] = None
     split: Annotated[str | None, Flag(metavar="NAME")] = None
     tie_share: float | None = None
+    score_scale: Annotated[float, Flag(metavar="HIGHEST")] = 1.0
 
     def options(self) -> ReadOptions:
         """These options, parsed.
@@ -89,17 +105,26 @@ class Reading(QueryReading):
             split=self.split,
             tie_share=self.tie_share,
             skip_bad=self.skip_bad,
+            encoding=self.encoding,
+            format=self.format,
+            score_scale=self.score_scale,
         )
 
     def training_options(self) -> ReadOptions:
         """The options for training files beside the data proper: they have the same columns and all their splits."""
-        return Reading(columns=self.columns, alias=self.alias, kind=self.kind, models=self.models).options()
+        return replace(self, split=None, tie_share=None, skip_bad=False).options()
 
     def given_for_records(self) -> list[str]:
         """The options given that concern records alone, not queries without labels."""
-        values = (self.alias, self.kind != "auto", self.models, self.split, self.tie_share is not None)
-        flags = ("--alias", "--kind", "--models", "--split", "--tie-share")
-        return [flag for flag, value in zip(flags, values, strict=True) if value]
+        values = {
+            "--alias": self.alias,
+            "--kind": self.kind != "auto",
+            "--models": self.models,
+            "--split": self.split,
+            "--tie-share": self.tie_share is not None,
+            "--score-scale": self.score_scale != 1,
+        }
+        return [flag for flag, value in values.items() if value]
 
 
 @dataclass(frozen=True)

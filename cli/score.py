@@ -14,9 +14,10 @@ from typing import Annotated, ClassVar, Literal
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..data.raw_source import STANDARD
 from ..data.scoring.cluster import score_with_ray
 from ..data.scoring.engine import ScoringResult
-from ..data.scoring.file import STANDARD, score_file
+from ..data.scoring.file import score_file
 from ..data.scoring.folder import existing, remove_other_job, score_folder
 from ..data.scoring.parts import ROWS_PER_PART, expand, is_parquet, parquet_parts, parquet_shape
 from ..data.scoring.parts import parquet_chunks as read
@@ -138,6 +139,7 @@ def score_command(
             prefix=options.prefix,
             skip_bad=reading.skip_bad,
             raw=options.raw,
+            options=reading.source(),
             on_rows=on_rows,
         )
     _report(console, router, result, in_parts=False)
@@ -153,6 +155,8 @@ def _batch(threshold: float, options: ScoreOptions, reading: QueryReading, parts
         prefix=options.prefix,
         skip_bad=reading.skip_bad,
         rows_per_part=parts.rows_per_part,
+        encoding=reading.encoding,
+        format=reading.format,
     )
 
 
@@ -224,6 +228,8 @@ def _report(console: Console, router: Router, result: ScoringResult, *, in_parts
         console.print(f"skipped: {error}", markup=False, highlight=False)
     if result.skipped > len(result.errors):
         console.print(f"... and {result.skipped - len(result.errors):,} more bad rows")
+    for cause, number in sorted(result.causes.items(), key=lambda item: -item[1]):
+        console.print(f"{number:,} bad rows, {cause}", markup=False, highlight=False)
 
 
 def _report_share(

@@ -29,6 +29,7 @@ from .flags import Flag, FlagsOf, Options, with_flags
 from .input_files import read_pool, read_settings
 from .options import DATA, OUTPUT, POOL, Reading
 from .outputs import Overwrite
+from .reading import bad_rows, columns_left_out, say
 from .terminal import Console, on_interrupt
 
 if TYPE_CHECKING:
@@ -288,6 +289,8 @@ def read_and_describe(console: Console, data: list[str], options: ReadOptions) -
         sets = read_many(data, options)
     for records in sets:
         console.print(_description(records), markup=False, highlight=False)
+        say(console, columns_left_out(records))
+        say(console, bad_rows(records.bad))
     return [record for records in sets for record in records.records]
 
 
@@ -295,6 +298,4 @@ def _description(records: RecordSet) -> str:
     line = f"{records.source}: {len(records.records):,} {records.kind} records from {records.rows:,} rows"
     if records.censored:
         line += f"; {records.censored:,} say only who did not win ({records.tie_share:.1%} taken for ties)"
-    if records.bad:
-        line += f"; {len(records.bad):,} bad rows skipped, the first: {records.bad[0]}"
     return line

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from ..routers.errors import InputError
 
-_WINS_A = frozenset({"model_a", "a", "model a", "1", "left"})
-_WINS_B = frozenset({"model_b", "b", "model b", "2", "right"})
-_TIES = frozenset({"tie", "tie (bothbad)", "both", "bothbad", "both bad", "draw", "neither"})
+#: What stands before or behind a side, and says nothing: "Response B", "answer_a", "assistant A wins".
+_FILLERS = frozenset(
+    {"model", "response", "answer", "assistant", "output", "option", "completion", "side", "the", "is", "was"}
+    | {"wins", "won", "win", "winner", "better", "chosen", "preferred"}
+)
+_SIDES = {**dict.fromkeys(("a", "1", "left", "first"), 1.0), **dict.fromkeys(("b", "2", "right", "second"), 0.0)}
+_TIES = frozenset(
+    {"tie", "tied", "ties", "draw", "both", "neither", "equal", "equally good", "same", "even", "no preference"}
+    | {"both good", "both bad", "bothbad", "bothgood", "tiebothbad", "tiebothgood", "a=b", "a==b"}
+)
+_COMPARISONS = {"a>b": 1.0, "a>>b": 1.0, "b<a": 1.0, "b<<a": 1.0, "b>a": 0.0, "b>>a": 0.0, "a<b": 0.0, "a<<b": 0.0}
+_BLANKS = re.compile(r"[\s_\-:]+")
+#: Decimals as spreadsheets of many countries write them; "12,345" may be a thousand, so it is not a number.
+_NUMBER_WITH_COMMA = re.compile(r"[01],\d+|\d{1,3},(\d{1,2}|\d{4,})")
+#: Scores up to this may be stars or marks.
+_MOST_STARS = 10
+_STARS = "give the highest score there can be, as in --score-scale 5 for five stars or --score-scale 100 for percent"
+_PERCENT = "divide the scores by 100, or give --score-scale 100 (the highest score there can be)"
 
+_WRITABLE_BITS = 10_000
 #: The share of ties among "did not win" is estimated only from at least this many known outcomes.
 LEAST_KNOWN = 30
 
@@ -29,14 +47,47 @@ def number(value: object, low: float = 0.0, high: float = 1.0) -> float:
         if text.lower() in {"true", "false"}:
             return float(text.lower() == "true")
         try:
-            value = float(text)
+            value = float(text.replace(",", ".") if _NUMBER_WITH_COMMA.fullmatch(text) else text)
         except ValueError:
             raise InputError(f"{_short(value)} is not a number") from None
-    if not isinstance(value, (int, float)) or isinstance(value, complex):
+    if not isinstance(value, (int, float, Decimal)):
         raise InputError(f"{_short(value)} is not a number")
-    if not (math.isfinite(value) and low <= value <= high):
-        raise InputError(f"{value!r} is not from {low:g} to {high:g}")
+    if value != value or not low <= value <= high:  # noqa: PLR0124 - NaN
+        raise InputError(f"{_shown(value)} is not from {low:g} to {high:g}")
     return float(value)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number, or the text of one, also with a percent sign."""
+    if isinstance(value, str):
+        value = value.strip().removesuffix("%")
+    try:
+        number(value, -math.inf, math.inf)
+    except InputError:
+        return False
+    return True
+
+
+def score_of(value: object, scale: float = 1.0) -> float:
+    """A score from 0 to 1, from a number from 0 to `scale`.
+
+    Raises:
+        InputError: the value is none; the message says what to do with percent.
+    """
+    if isinstance(value, str) and value.strip().endswith("%") and is_number(value):
+        if scale != 100:
+            raise InputError(f"{value!r} is a percentage; {_PERCENT}")
+        value = value.strip().removesuffix("%")
+    try:
+        return number(value, 0, scale) / scale
+    except InputError as error:
+        try:
+            percent = number(value, 0, 100)
+        except InputError:
+            raise error from None
+        if scale >= percent:
+            raise
+        raise InputError(f"{error}; {_PERCENT if percent > _MOST_STARS else _STARS}") from None
 
 
 def winner_preference(winner: object, model_a: str, model_b: str) -> float:
@@ -45,18 +96,23 @@ def winner_preference(winner: object, model_a: str, model_b: str) -> float:
     Raises:
         InputError: the value does not name a winner.
     """
-    if isinstance(winner, str):
-        if winner == model_a:
-            return 1.0
-        if winner == model_b:
-            return 0.0
-        side = winner.strip().lower()
-        if side in _WINS_A:
-            return 1.0
-        if side in _WINS_B:
-            return 0.0
-        if side in _TIES:
+    if isinstance(winner, (int, float)) and not isinstance(winner, bool) and winner in (1, 2):
+        winner = str(int(winner))
+    if isinstance(winner, str) and not winner.lstrip().startswith("-"):  # -1 is not 1
+        text = _BLANKS.sub(" ", winner).strip().casefold()
+        text = {"1.0": "1", "2.0": "2"}.get(text, text)
+        names = [_BLANKS.sub(" ", name).strip().casefold() for name in (model_a, model_b)]
+        if winner in (model_a, model_b):
+            return float(winner == model_a)
+        if text in names and names[0] != names[1]:
+            return float(text == names[0])
+        if text.replace(" ", "") in _COMPARISONS:
+            return _COMPARISONS[text.replace(" ", "")]
+        if text in _TIES or text.split("(")[0].strip() in _TIES or text.replace(" ", "") in _TIES:
             return 0.5
+        words = [word.strip("[]().") for word in text.split(" ") if word not in _FILLERS]
+        if len(words) == 1 and words[0] in _SIDES:
+            return _SIDES[words[0]]
     raise InputError(f"{_short(winner)} does not name a winner")
 
 
@@ -113,6 +169,16 @@ def tie_share_of(preferences_of_strong: Sequence[float]) -> float:
     return sum(value == 0.5 for value in not_won) / len(not_won)
 
 
+def _shown(value: float | Decimal) -> str:
+    """A number as text; Python refuses to write integers of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > _WRITABLE_BITS:
+        return "a number of thousands of digits"
+    return _short(float(value) if isinstance(value, Decimal) else value)
+
+
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

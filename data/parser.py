@@ -9,21 +9,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from ..routers.errors import DataError, InputError
-from ..routers.query import Query, parse_messages
-from .labels import CensoredPreference, number, one_hot_preference, tie_share_of, winner_preference
-from .queries import json_list, lmsys_query, up_to_last_user_turn
+from ..routers.query import json_list, parse_messages, split_answer
+from .columns import find_columns
+from .labels import CensoredPreference, number, one_hot_preference, score_of, tie_share_of, winner_preference
+from .queries import QUERY_COLUMNS, ReadQuery, query_columns, read_query
 from .records import PerformanceRecord, PreferenceRecord, Record
-from .rows import Row
+from .rows import Row, SourceOptions
+from .wide import WideColumns
 
 Kind = Literal["preference", "performance", "wide"]
 KINDS: Final[tuple[Kind, ...]] = ("preference", "performance", "wide")
 
-#: Columns of a wide table that never hold the scores of a model.
-_NO_MODEL = frozenset(
-    {"prompt", "messages", "query_id", "question_id", "id", "index", "task", "category", "split", "split_hint"}
-    | {"source", "weight", "turn", "contaminated", "prompt_dup", "reference"}
+#: Our columns besides those of queries.
+_COLUMNS = (
+    *("model_a", "model_b", "preference", "winner", "winner_model_a", "winner_model_b", "winner_tie", "strong"),
+    *("strong_win", "model", "score", "cost_usd", "response", "response_a", "response_b", "conversation_b"),
+    *("weight", "task", "split", "split_hint"),
 )
 _SPLITS = {"validation": "val", "valid": "val", "dev": "val", "eval": "test"}
+_SEE = "see --map winner=THEIR_COLUMN"
 _LABELS = (("preference",), ("winner",), ("winner_model_a", "winner_model_b", "winner_tie"), ("strong_win", "strong"))
 
 
@@ -41,6 +45,9 @@ class ReadOptions:
         tie_share: P(tie | strong did not win), for rows that say only that strong did not win; None: estimated from
             the file.
         skip_bad: leave bad rows out and collect their errors, instead of raising the first.
+        encoding: encoding of text files; None: by their byte order mark, otherwise UTF-8.
+        format: format of the files; None: by their suffix.
+        score_scale: the highest score that there can be; scores are divided by it.
 
     Example:
         >>> from routelearn.data import ReadOptions, read_records
@@ -56,6 +63,19 @@ class ReadOptions:
     split: str | None = None
     tie_share: float | None = None
     skip_bad: bool = False
+    encoding: str | None = None
+    format: str | None = None
+    score_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that is no number above 0."""
+        if not (math.isfinite(self.score_scale) and self.score_scale > 0):
+            raise InputError(f"--score-scale {self.score_scale}; expected the highest score there can be, above 0")
+
+    @property
+    def source(self) -> SourceOptions:
+        """What the files do not say of themselves."""
+        return SourceOptions(self.encoding, self.format)
 
 
 class RecordParser:
@@ -65,24 +85,27 @@ class RecordParser:
         self._name = name
         self._options = options
         self._columns = frozenset(columns)
-        for ours, theirs in options.columns.items():
-            if theirs not in self._columns:
-                raise DataError(name, None, theirs, f"no such column (mapped from {ours!r})", f"one of {list(columns)}")
+        self._found = find_columns(name, columns, options.columns, (*QUERY_COLUMNS, *_COLUMNS))
         self.kind: Kind = options.kind or self._kind_of(columns)
         self._require_columns(columns)
-        self._is_lmsys = self._has("winner_model_a") and not self._has("messages")
-        self._queries: dict[str, Query] = {}
+        self._query_columns = query_columns(name, columns, options.columns)
+        self._queries: dict[tuple[str, str], ReadQuery] = {}
         self._kept = {options.aliases.get(name, name) for name in options.models or ()}
         self._named: set[str] = set()
-        self._wide: dict[str, bool] = dict.fromkeys(options.models or (), True)
+        self.wide = WideColumns(
+            columns if self.kind == "wide" else (), options.models, self._found, options.score_scale
+        )
+        if self.kind == "wide" and columns and not any(map(self.wide.may_be_model, columns)):
+            expected = f"model_a, model_b and winner; or model and score; or a column of scores for each model; {_SEE}"
+            raise DataError(name, None, None, f"no labels in the columns {list(columns)}", expected)
         self._pending: list[tuple[PreferenceRecord, CensoredPreference]] = []
         self._known_of_strong: list[float] = []
 
     def _column(self, ours: str) -> str:
-        return self._options.columns.get(ours, ours)
+        return self._found.get(ours, ours)
 
     def _has(self, ours: str) -> bool:
-        return self._column(ours) in self._columns
+        return ours in self._found
 
     def _kind_of(self, columns: Sequence[str]) -> Kind:
         if self._options.models and self._columns.issuperset(self._options.models):
@@ -91,14 +114,14 @@ class RecordParser:
             return "preference"
         if self._has("model") or self._has("score"):
             return "performance"
-        if self._has("prompt") or self._has("messages"):
+        if any(map(self._has, QUERY_COLUMNS)):
             return "wide"
         raise DataError(
             self._name, None, None, f"columns {list(columns)}", "prompt or messages; see --map prompt=THEIR_COLUMN"
         )
 
     def _require_columns(self, columns: Sequence[str]) -> None:
-        has_query = any(self._has(name) for name in ("prompt", "messages", "conversation_a"))
+        has_query = any(map(self._has, QUERY_COLUMNS))
         needed = {"preference": ("model_a", "model_b"), "performance": ("model", "score"), "wide": ()}[self.kind]
         missing = [name for name in needed if not self._has(name)]
         if not has_query:
@@ -120,7 +143,7 @@ class RecordParser:
         split = self._split(row)
         if self._options.split is not None and split != self._options.split:
             return []
-        query = self._query(row, fail)
+        query, answer = self._query(row_number, row)
         task = self._text(row, "task")
         try:
             weight = self._value(row, "weight")
@@ -129,24 +152,29 @@ class RecordParser:
             raise fail("weight", error, "a number above 0") from error
         base = PerformanceRecord(query, "", 0, weight=weight, task=task, split=split)
         if self.kind == "wide":
-            return self._wide_records(row, fail, base)
+            return self._wide_records(row_number, row, fail, base)
         if self.kind == "preference":
             records: list[Record] = self._preference(
                 row, fail, PreferenceRecord(query, "", "", 0.5, weight, task, split)
             )
         else:
-            records = [self._performance(row, fail, base)]
+            records = [self._performance(row, fail, base, answer)]
         if not self._kept:
             return records
         self._named.update(*(record.models for record in records))
         return [record for record in records if self._kept.issuperset(record.models)]
 
-    def check_kept(self, records: Sequence[Record]) -> None:
-        """Refuse a selection of models that leaves no record of a long table.
+    def check_whole(self, records: Sequence[Record]) -> None:
+        """Check what only the whole table tells.
+
+        Args:
+            records: all records of the table.
 
         Raises:
-            DataError: rows were read, and each of them names another model.
+            DataError: rows were read, and none of them names only models that were selected; or a column of scores
+                was taken for text.
         """
+        self.wide.check_texts(self._name)
         if self._named and not records:
             problem = f"no row names only models of {sorted(self._kept)}"
             raise DataError(self._name, None, self._column("model"), problem, f"some of {sorted(self._named)}")
@@ -165,32 +193,26 @@ class RecordParser:
         text = self._text(row, "split_hint") or self._text(row, "split")
         return None if text is None else _SPLITS.get(text.lower(), text.lower())
 
-    def _query(self, row: Row, fail: Callable[..., DataError]) -> Query:
-        messages = self._value(row, "messages")
-        column = "messages"
+    def _query(self, number: int, row: Row) -> tuple[Any, str | None]:
+        """The query of a row and the answer behind it. Rows with one cell share one query."""
+        column = next((name for name in self._query_columns.values() if not _missing(row.get(name))), None)
+        if column is None:
+            return read_query(self._name, number, row, self._query_columns)[:2]
+        cell = row[column]
         try:
-            if messages is None and self._has("conversation_a"):
-                column = "conversation_a"
-                messages = up_to_last_user_turn(self._value(row, "conversation_a"))
-            if messages is not None:
-                key = messages if isinstance(messages, str) else json.dumps(messages, sort_keys=True, default=str)
-                if key not in self._queries:
-                    self._queries[key] = parse_messages(messages)
-                return self._queries[key]
-            column = "prompt"
-            prompt = self._value(row, "prompt")
-            if not isinstance(prompt, str):
-                raise InputError("missing" if prompt is None else f"a {type(prompt).__name__}")
-            if prompt not in self._queries:
-                self._queries[prompt] = lmsys_query(prompt) if self._is_lmsys else prompt
-            return self._queries[prompt]
-        except InputError as error:
-            raise fail(column, error, "a prompt, or a chat as a list of {role, content}") from error
+            key = (column, cell if isinstance(cell, str) else json.dumps(cell, sort_keys=True, default=str))
+        except (ValueError, RecursionError, TypeError):  # no key to remember it by
+            return read_query(self._name, number, row, self._query_columns)[:2]
+        read = self._queries.get(key)
+        if read is None:
+            read = self._queries[key] = read_query(self._name, number, row, self._query_columns)
+        return read.query, read.answer
 
     def _model(self, row: Row, column: str, fail: Callable[..., DataError]) -> str:
         value = self._value(row, column)
         if not isinstance(value, str) or not value.strip():
             raise fail(column, "missing" if value is None else repr(value), "the name of a model")
+        value = value.strip()
         return self._options.aliases.get(value, value)
 
     def _preference(self, row: Row, fail: Callable[..., DataError], base: PreferenceRecord) -> list[Record]:
@@ -226,10 +248,16 @@ class RecordParser:
         winner = self._value(row, "winner")
         if winner is not None:
             raw_a, raw_b = str(self._value(row, "model_a")), str(self._value(row, "model_b"))
+            if isinstance(winner, str):
+                winner = self._options.aliases.get(winner.strip(), winner)
+                if winner.strip() in (model_a, model_b):
+                    return float(winner.strip() == model_a)
             try:
                 return winner_preference(winner, raw_a, raw_b)
             except InputError as error:
-                raise fail("winner", error, f"model_a, model_b, tie, {raw_a!r} or {raw_b!r}") from error
+                raise fail(
+                    "winner", error, f"model_a, model_b, tie, {raw_a!r} or {raw_b!r}; see --alias {winner}=model_a"
+                ) from error
         one_hot = [self._value(row, name) for name in ("winner_model_a", "winner_model_b", "winner_tie")]
         if any(value is not None for value in one_hot):
             try:
@@ -246,26 +274,30 @@ class RecordParser:
             except InputError as error:
                 raise fail("strong_win", error, "1 or 0") from error
             return float(strong == model_a) if won else CensoredPreference(strong == model_a)
-        raise fail("preference", "missing", "1 (a wins), 0.5 (tie), 0 (b wins) or a number between")
+        column = next((names[0] for names in _LABELS if all(map(self._has, names))), "preference")
+        raise fail(column, "missing", "a label; rows without one can be left out with --skip-bad")
 
     def _response(self, row: Row, side: str) -> str | None:
-        for name in (f"response_{side}", f"output_{side}"):
-            value = self._value(row, name)
+        for name in dict.fromkeys((self._column(f"response_{side}"), f"output_{side}")):
+            value = row.get(name)
             if isinstance(value, str):
-                if self._is_lmsys:
-                    turns = json_list(value)
-                    return value if turns is None else str(turns[-1] or "") if turns else None
-                return value
+                turns = json_list(value)
+                prompt = self._value(row, "prompt")
+                if turns is None or not isinstance(prompt, str) or json_list(prompt) is None:
+                    return value
+                return str(turns[-1] or "")  # an arena file holds the turns of the prompt and of the answers
         conversation = self._value(row, f"conversation_{side}")
-        if conversation:
-            last = conversation[-1]
-            return str(last.get("content", "")) if isinstance(last, Mapping) else None
-        return None
+        try:
+            return split_answer(parse_messages(conversation))[1] if conversation else None
+        except InputError:
+            return None  # a response is optional; the query was read
 
-    def _performance(self, row: Row, fail: Callable[..., DataError], base: PerformanceRecord) -> PerformanceRecord:
+    def _performance(
+        self, row: Row, fail: Callable[..., DataError], base: PerformanceRecord, answer: str | None
+    ) -> PerformanceRecord:
         model = self._model(row, "model", fail)
         try:
-            score = number(self._value(row, "score"))
+            score = score_of(self._value(row, "score"), self._options.score_scale)
         except InputError as error:
             raise fail("score", error, "a number from 0 to 1") from error
         cost = self._value(row, "cost_usd")
@@ -273,33 +305,15 @@ class RecordParser:
             cost = None if cost is None else number(cost, 0, 1e6)
         except InputError as error:
             raise fail("cost_usd", error, "a cost in USD, 0 or more") from error
-        return replace(base, model=model, score=score, cost_usd=cost, response=self._text(row, "response"))
+        response = self._text(row, "response")
+        response = answer if response is None else response
+        return replace(base, model=model, score=score, cost_usd=cost, response=response)
 
-    def _wide_records(self, row: Row, fail: Callable[..., DataError], base: PerformanceRecord) -> list[Record]:
-        records: list[Record] = []
-        mapped = set(self._options.columns.values())
-        named = self._options.models
-        for column, value in row.items():
-            if (named is None and (column in _NO_MODEL or column in mapped)) or (named and column not in named):
-                continue
-            if _missing(value):  # this model was not measured on this query
-                continue
-            try:
-                score = number(value)
-            except InputError as error:
-                if named is None and column not in self._wide:
-                    if isinstance(value, str):  # a column of text is not a model's scores
-                        self._wide[column] = False
-                        continue
-                    raise fail(column, error, "a score from 0 to 1; name the models with --models") from error
-                if self._wide.get(column, True):
-                    raise fail(column, error, "a score from 0 to 1") from error
-                continue
-            if self._wide.setdefault(column, True):
-                records.append(replace(base, model=self._options.aliases.get(column, column), score=score))
-        if not records:
-            raise fail("prompt", "no score in the row", "a score from 0 to 1 in at least one model's column")
-        return records
+    def _wide_records(
+        self, row_number: int, row: Row, fail: Callable[..., DataError], base: PerformanceRecord
+    ) -> list[Record]:
+        scores = self.wide.scores(row_number, row, fail)
+        return [replace(base, model=self._options.aliases.get(column, column), score=score) for column, score in scores]
 
     def resolve_censored(self, records: list[Record]) -> tuple[list[Record], int, float | None]:
         """Give the rows that say only that strong did not win their soft label, when the whole table is read.

@@ -26,6 +26,9 @@ class RecordSet:
         bad: one error for each row that was skipped.
         censored: number of rows that say only that strong did not win.
         tie_share: share of ties assumed for these rows, in [0, 1]; None when there are none.
+        score_columns: the columns of a wide table that were read as scores of models.
+        left_out: its columns of numbers that do not look like scores: latencies, costs, tokens, ids.
+        text_columns: its columns that were left out because they hold text.
 
     Example:
         >>> from routelearn.data import read_records
@@ -41,6 +44,9 @@ class RecordSet:
     bad: list[DataError] = field(default_factory=list)
     censored: int = 0
     tie_share: float | None = None
+    score_columns: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    text_columns: list[str] = field(default_factory=list)
 
 
 def read_records(
@@ -58,7 +64,12 @@ def read_records(
         InputError: there is no such source.
     """
     options = options or ReadOptions()
-    table = open_table(source)
+    table = open_table(source, options.source)
+    if not table.columns:  # no good row tells the columns
+        for _, row in table.rows:
+            if isinstance(row, DataError):
+                raise row
+        raise DataError(table.name, None, None, "an empty file", "rows with a query")
     parser = RecordParser(table.name, table.columns, options)
     result = RecordSet(table.name, parser.kind)
     for row_number, row in table.rows:
@@ -73,7 +84,10 @@ def read_records(
             if not options.skip_bad:
                 raise
             result.bad.append(error)
-    parser.check_kept(result.records)
+    parser.check_whole(result.records)
+    if parser.kind == "wide":
+        result.score_columns, result.left_out = parser.wide.models, parser.wide.measures
+        result.text_columns = parser.wide.texts
     try:
         result.records, result.censored, result.tie_share = parser.resolve_censored(result.records)
     except InputError as error:

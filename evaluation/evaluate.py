@@ -12,6 +12,7 @@ from ..data.records import PerformanceRecord, PreferenceRecord, Record, check_re
 from ..routers.base import Router, win_rate
 from ..routers.decision import Model
 from ..routers.errors import InputError
+from ..routers.messages import USER, turn_of
 from ..routers.query import Query
 from ..routers.rules import RulesRouter
 from ..training.fit.metrics import Array, log_loss, percentile_interval, resamples
@@ -102,10 +103,13 @@ def _report(
     strong, weak = assumptions.strong, assumptions.weak
     pairs = paired(records, strong, weak)
     preferences = [record for record in records if isinstance(record, PreferenceRecord)]
-    if not pairs.queries and not preferences:
+    known = {name for router in routers.values() for name in router.models}
+    if not pairs.queries and not any(known.issuperset(record.models) for record in preferences):
+        named = sorted({name for record in records for name in record.models})
         raise InputError(
-            f"no query has a score of both {strong!r} and {weak!r}, and there is no preference record; "
-            "expected performance records of both models, or preference records"
+            f"no query has a score of both {strong!r} and {weak!r}, and there is no preference record of two models of "
+            f"the router; the records name {named[:20]}: expected performance records of both models, or preference "
+            "records; see --alias"
         )
     notes: list[str] = []
     given = [name for name, router in routers.items() if isinstance(router, RulesRouter)]
@@ -237,6 +241,6 @@ def _first_turn(query: Query) -> Query:
     if isinstance(query, str):
         return query
     for position, message in enumerate(query):
-        if message.get("role") == "user":
+        if turn_of(message).role in USER:
             return tuple(query[: position + 1])
     return query

@@ -59,6 +59,12 @@ class DataError(InputError):
         self.problem = problem
         self.expected = expected
 
+    @property
+    def cause(self) -> str:
+        """The column, and what was expected in it: the same for all rows that are bad in the same way."""
+        place = "the row" if self.column is None else f"column {self.column!r}"
+        return f"{place}: expected {self.expected}"
+
 
 class LeakError(InputError):
     """The same prompts are in the training data and in the evaluation data."""

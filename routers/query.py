@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .errors import InputError
+from .messages import ASSISTANT, TOOL, USER, as_mapping, turn_of
+
+logger = logging.getLogger(__name__)
 
 Message = Mapping[str, Any]
 Query = str | Sequence[Message]
@@ -18,8 +24,14 @@ MAX_CHARACTERS_PER_TOKEN = 8
 #: Characters per token (English text): for estimates when a model does not report its tokens.
 CHARACTERS_PER_TOKEN = 4
 
-_CONVERSATION_ROLES = frozenset({"user", "assistant", "tool", "function", "human", "gpt", "model"})
+_CONVERSATION_ROLES = USER | ASSISTANT | TOOL
+#: Roles that are read as they are.
+_PLAIN_ROLES = _CONVERSATION_ROLES | {"system", "developer"}
 _SPACE = re.compile(r"\s+")
+#: Where requests of the chat APIs hold their query.
+REQUEST_FIELDS = ("messages", "contents", "input", "prompt")
+#: A mapping with one of these is a message.
+_MESSAGE_FIELDS = frozenset({"role", "content", "parts", "from"})
 
 
 def query_list(queries: object) -> Sequence[Query]:
@@ -55,38 +67,11 @@ class QueryText(NamedTuple):
     truncated: bool
 
 
-def content_text(content: object) -> str:
-    """Take the text out of the content of one message: a string, None, or a list of multimodal parts.
-
-    Parts with text contribute their text; images, audio and files contribute nothing.
-
-    Raises:
-        InputError: the content is neither a string, nor None, nor a list of parts.
-    """
-    if isinstance(content, str):
-        return content
-    if content is None:  # an assistant message that only calls tools
-        return ""
-    if isinstance(content, Sequence) and not isinstance(content, (bytes, bytearray)):
-        parts: list[str] = []
-        for part in content:
-            if isinstance(part, str):
-                parts.append(part)
-            elif isinstance(part, Mapping):
-                text = part.get("text", "")
-                if isinstance(text, str):
-                    parts.append(text)
-            else:
-                raise InputError(f"a message part is {type(part).__name__}; expected a mapping or a string")
-        return "\n".join(part for part in parts if part)
-    raise InputError(f"message content is {type(content).__name__}; expected a string or a list of parts")
-
-
 def transcript(query: Query) -> str:
     """Write the query as one text: a prompt as it is, a chat as lines ``role: content``, with the system messages."""
     if isinstance(query, str):
         return query
-    return "\n".join(f"{message.get('role', 'user')}: {content_text(message['content'])}" for message in query)
+    return "\n".join(f"{turn.role}: {turn.text}" for turn in map(turn_of, query))
 
 
 def estimate_tokens(text: str) -> int:
@@ -94,10 +79,34 @@ def estimate_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
+def messages_of(query: Query) -> list[tuple[str, str]]:
+    """Read the role and the text of every message of a chat; a prompt is one user turn.
+
+    Raises:
+        InputError: the query is neither a string nor a list of messages.
+    """
+    if isinstance(query, str):
+        return [("user", query)]
+    if isinstance(query, Mapping):
+        raise InputError("a query is a mapping; expected a string or a chat, which is a list of messages: [message]")
+    if isinstance(query, (bytes, bytearray)) or not isinstance(query, Sequence):
+        raise InputError(f"a query is {type(query).__name__}; expected a string or a list of messages")
+    read: list[tuple[str, str]] = []
+    for number, message in enumerate(query):
+        if type(message) is dict:  # the hot path of chats: a plain message of plain text
+            role, text = message.get("role"), message.get("content")
+            if type(text) is str and type(role) is str and role in _PLAIN_ROLES:
+                read.append((role, text))
+                continue
+        read.append(turn_of(message, number))
+    return read
+
+
 def turns(query: Query) -> list[str]:
     """List the texts of a query's turns, the oldest first; a prompt is one turn.
 
-    System and developer messages are left out, unless the chat has no other messages. They are the same in every
+    A chat that ends with an answer is read up to its last user turn, because no router knows the answer when it is
+    asked. System and developer messages are left out, unless the chat has no other messages. They are the same in every
     request of an application, so they would shift every score alike and hide the question.
 
     Raises:
@@ -105,25 +114,53 @@ def turns(query: Query) -> list[str]:
     """
     if isinstance(query, str):
         return [query]
-    if isinstance(query, Mapping):
-        raise InputError("a query is a mapping; expected a string or a chat, which is a list of messages: [message]")
-    if isinstance(query, (bytes, bytearray)) or not isinstance(query, Sequence):
-        raise InputError(f"a query is {type(query).__name__}; expected a string or a list of messages")
-    said: list[str] = []
-    instructions: list[str] = []
-    for number, message in enumerate(query):
-        if not isinstance(message, Mapping) or "content" not in message:
-            raise InputError(
-                f"message {number} of a chat is {type(message).__name__}; expected a mapping with 'role' and 'content'"
-            )
-        text = content_text(message["content"])
-        role = message.get("role", "user")
-        try:
-            is_turn = role in _CONVERSATION_ROLES
-        except TypeError:  # a list or a mapping cannot be looked up
-            raise InputError(f"message {number} of a chat has the role {role!r}; expected a text") from None
-        (said if is_turn else instructions).append(text)
-    return [text for text in (said or instructions) if text]
+    messages = messages_of(query)
+    end = _asked(messages)
+    if end < len(messages):
+        messages = messages[:end]
+    said = [text for role, text in messages if role in _CONVERSATION_ROLES]
+    if not said:  # no turn at all: instructions alone are the query
+        said = [text for _, text in messages]
+    return [text for text in said if text]
+
+
+def split_answer(messages: Sequence[Any]) -> tuple[Sequence[Any], str | None]:
+    """Split a chat that ends with an answer into the messages up to the last user turn, and the answer.
+
+    Returns:
+        The messages, and the text of the answer; None: the chat ends with no answer.
+
+    Raises:
+        InputError: a message is none.
+    """
+    read = messages_of(messages)
+    end = _asked(read)
+    if end == len(read):
+        return messages, None
+    answer = "\n".join(text for role, text in read[end:] if role in ASSISTANT and text)
+    return messages[:end], answer
+
+
+def _asked(messages: Sequence[tuple[str, str]]) -> int:
+    """The number of messages up to the last user turn where the chat ends with an answer; otherwise all of them."""
+    for role, _ in reversed(messages):
+        if role in ASSISTANT:
+            break
+        if role in _CONVERSATION_ROLES:
+            return len(messages)
+    else:
+        return len(messages)
+    users = [number for number, (role, _) in enumerate(messages) if role in USER]
+    if not users:
+        return len(messages)
+    _say_answers_are_cut()
+    return users[-1] + 1
+
+
+@functools.cache
+def _say_answers_are_cut() -> None:
+    """Say it once in a process."""
+    logger.warning("a chat ends with an answer of the assistant: such chats are read up to their last user turn")
 
 
 def query_text(query: Query, max_characters: int, *, both_ends: bool = False) -> QueryText:
@@ -176,12 +213,78 @@ def parse_messages(value: object) -> Query:
         InputError: the value is neither of the two.
     """
     if isinstance(value, str):
+        value = _parsed(value)
+    query = parse_query(value)
+    if isinstance(query, str) and not isinstance(value, (Sequence, Mapping)):
+        raise InputError(f"the chat is of type {type(value).__name__}; expected a list of messages")
+    return query
+
+
+def parse_query(value: object) -> Query:
+    """Read a query as files and requests hold it.
+
+    Args:
+        value: a text, a list of messages, a list of texts (the user turns), one message, a request with messages,
+            contents (Gemini), input (Responses) or prompt; or the JSON text of a list of these.
+
+    Raises:
+        InputError: the value is none of these.
+    """
+    if isinstance(value, str):
+        listed = json_list(value)
+        return value if listed is None else _chat(listed)
+    request = as_mapping(value)
+    if request is not None:
+        for field in REQUEST_FIELDS:
+            if request.get(field) is not None:
+                content = request[field]
+                single = as_mapping(content)
+                if single is not None:
+                    return _chat([single])
+                return content if isinstance(content, str) else _chat(content)
+        return _chat([request])
+    return _chat(value)
+
+
+def json_list(text: str) -> list[Any] | None:
+    """The list of texts or of messages that a text holds as JSON; None when it holds none."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, list) or not value:
+        return None
+    texts = all(item is None or isinstance(item, str) for item in value)
+    chat = all(isinstance(item, dict) and _MESSAGE_FIELDS & item.keys() for item in value)
+    return value if texts or chat else None
+
+
+def _parsed(text: str) -> object:
+    """The value that a cell holds as JSON, or as Python writes it (pandas does so in CSV files)."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise InputError(f"not JSON ({error}); expected a list of messages") from error
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise InputError(f"{type(value).__name__}; expected a list of messages")
-    messages = tuple(value)
-    turns(messages)
-    return messages
+            return ast.literal_eval(text) if text.lstrip()[:2] in {"[{", "['", "[]"} else _refuse(error)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return _refuse(error)
+
+
+def _refuse(error: Exception) -> object:
+    raise InputError(f"not JSON ({str(error)[:200]}); expected a list of messages") from error
+
+
+def _chat(value: object) -> Query:
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)) or not value:
+        kind = "an empty list" if isinstance(value, (list, tuple)) else f"of type {type(value).__name__}"
+        raise InputError(f"the query is {kind}; expected a text, or a list of messages")
+    if all(item is None or isinstance(item, str) for item in value):
+        texts = [item or "" for item in value]
+        return texts[0] if len(texts) == 1 else tuple({"role": "user", "content": text} for text in texts)
+    if isinstance(value[0], (int, list)):
+        raise InputError("token ids; expected a text, or a list of messages")
+    messages = tuple(item if as_mapping(item) is None else as_mapping(item) for item in value)
+    messages_of(messages)  # type: ignore[arg-type]
+    return messages  # type: ignore[return-value]

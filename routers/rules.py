@@ -16,7 +16,8 @@ from .assessment import Assessment
 from .base import Router
 from .decision import Context, Floats, Model, Source
 from .errors import InputError
-from .query import Query, query_list, query_text, turns
+from .messages import USER
+from .query import Query, messages_of, query_list, query_text, turns
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -181,7 +182,7 @@ class RulesRouter(Router):
         else:
             said = turns(query)
             length = sum(map(len, said))
-            n_turns = sum(message.get("role", "user") == "user" for message in query)
+            n_turns = sum(role in USER for role, _ in messages_of(query))
         about = context or {}
         return [(rule.name, rule.weight) for rule in self.rules.rules if rule.fires(text, length, n_turns, about)]
 

@@ -154,21 +154,28 @@ class Gateway:
             return await self.batcher.route(query, context, policy)
         except InputError as error:
             logger.info("a request cannot be scored, %s answers: %s", self.router.strong, error)
-            decision = safe_decision(self.router, "error", str(error))
-            self._on_decision(query, decision, novelty=None, vector=None, latency_s=None)
-            return decision
+            return self._safe_decision(query, str(error))
 
     async def select(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Selection:
         """The model to ask for a request, and the models to ask when it fails."""
         return self._available(await self.decide(query, context, policy))
 
-    def select_unscored(self, why: str) -> Selection:
-        """The model to ask for a request that has no query to score: strong if it is available, then the others.
+    def select_unread(self, why: str) -> Selection:
+        """The safe answer, with its fallbacks, for a request whose query cannot be read: strong if it is available.
 
         Args:
             why: what is wrong with the request; stands in the decision's reason.
         """
-        return self._available(safe_decision(self.router, "error", why))
+        logger.info("a request cannot be read, %s answers: %s", self.router.strong, why)
+        return self._available(self._safe_decision("", why))
+
+    def _safe_decision(self, query: Query, why: str) -> Decision:
+        decision = safe_decision(self.router, "error", why)
+        try:
+            self._on_decision(query, decision, novelty=None, vector=None, latency_s=None)
+        except Exception:
+            logger.exception("a decision could not be recorded; the request is not affected")
+        return decision
 
     def _available(self, decision: Decision) -> Selection:
         """Select among the candidates of a decision by their breakers."""

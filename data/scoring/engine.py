@@ -12,7 +12,7 @@ from ...routers.base import Router
 from ...routers.decision import Flags, Floats, Source
 from ...routers.errors import DataError, InputError
 from ...routers.query import Query
-from ..queries import check_columns, query_of
+from ..queries import query_columns, read_query
 from ..rows import Row
 
 #: Rows of a chunk: enough for batches of queries of similar length, and a few megabytes.
@@ -35,6 +35,7 @@ class ScoringResult:
         parts: number of parts written; 0 when the output is one file.
         reused: number of these parts that earlier runs wrote.
         errors: errors of the first bad rows of this run, at most 20.
+        causes: number of bad rows by cause: the column, and what was expected in it.
 
     Example:
         >>> import routelearn
@@ -51,10 +52,12 @@ class ScoringResult:
     parts: int = 0
     reused: int = 0
     errors: list[DataError] = field(default_factory=list)
+    causes: dict[str, int] = field(default_factory=dict)
 
     def skip(self, error: DataError) -> None:
         """Count a bad row."""
         self.skipped += 1
+        self.causes[error.cause] = self.causes.get(error.cause, 0) + 1
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(error)
 
@@ -67,6 +70,8 @@ class ScoringResult:
         self.reused += other.reused
         for name, count in other.sources.items():
             self.sources[name] = self.sources.get(name, 0) + count
+        for cause, count in other.causes.items():
+            self.causes[cause] = self.causes.get(cause, 0) + count
         self.errors += other.errors[: MAX_ERRORS - len(self.errors)]
 
 
@@ -100,8 +105,8 @@ def score_chunk(router: Router, queries: Sequence[Query], threshold: float) -> C
     return ChunkScores(scores=scores, to_strong=to_strong, sources=assessment.sources)
 
 
-def check_table(name: str, columns: Sequence[str], names: Mapping[str, str], added: Iterable[str]) -> None:
-    """Refuse a table without a column of queries, or with a column that scoring would add.
+def check_table(name: str, columns: Sequence[str], names: Mapping[str, str], added: Iterable[str]) -> dict[str, str]:
+    """Find the columns of queries. Refuse a table without one, or with a column that scoring would add.
 
     Args:
         name: name of the table, for messages.
@@ -109,20 +114,24 @@ def check_table(name: str, columns: Sequence[str], names: Mapping[str, str], add
         names: the table's name of our columns ``prompt`` and ``messages``.
         added: the columns that scoring adds.
 
+    Returns:
+        The table's name of each of our columns of queries that it has.
+
     Raises:
         DataError: there is no column of queries.
         InputError: a column is there already.
     """
-    check_columns(name, columns, names)
+    found = query_columns(name, columns, names)
     taken = [column for column in added if column in columns]
     if taken:
         raise InputError(f"{name} has columns {taken} already; choose other names with --prefix routed_")
+    return found
 
 
 def usable_rows(
     name: str,
     rows: Iterable[tuple[int, Row | DataError]],
-    names: Mapping[str, str],
+    found: Mapping[str, str],
     on_bad: Callable[[DataError], object] | None,
 ) -> tuple[dict[int, Row], list[Query]]:
     """The rows of a chunk that hold a query.
@@ -130,7 +139,7 @@ def usable_rows(
     Args:
         name: name of the table, for messages.
         rows: row number and row, or the error in its place.
-        names: the table's name of our columns ``prompt`` and ``messages``.
+        found: the columns of queries, from `check_table`.
         on_bad: called with the error of each bad row; None: the first bad row raises.
 
     Returns:
@@ -145,7 +154,7 @@ def usable_rows(
         try:
             if isinstance(row, DataError):
                 raise row
-            queries.append(query_of(name, number, row, names))
+            queries.append(read_query(name, number, row, found).query)
         except DataError as error:
             if on_bad is None:
                 raise

@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ...routers.base import Router
-from ...routers.errors import DataError, InputError, require
-from ..rows import SUFFIXES, Row, Table, open_table
+from ...routers.errors import InputError, require
+from ..raw_source import STANDARD
+from ..rows import SUFFIXES, SourceOptions, Table, open_table
 from ..writers import atomic_path, csv_row_writer
+from .arrow_types import ArrowTypes
 from .engine import ADDED, ROWS_PER_CHUNK, ScoringResult, check_table, score_chunk, usable_rows
-
-#: As an input: standard input. As an output: standard output.
-STANDARD = "-"
-
-Item = tuple[int, Row | DataError]
 
 
 def score_file(
@@ -33,6 +30,7 @@ def score_file(
     prefix: str = "",
     skip_bad: bool = False,
     raw: bool = False,
+    options: SourceOptions | None = None,
     on_rows: Callable[[int], object] | None = None,
 ) -> ScoringResult:
     """Score every row of a file and write the rows with the columns ``score``, ``model`` and ``source`` added.
@@ -41,8 +39,8 @@ def score_file(
 
     Args:
         router: any router. A `FallbackRouter` names its source, so one sees which rows the rules answered.
-        source: a txt (one query a line), jsonl, csv, tsv or parquet file. "-" reads standard input: jsonl when its
-            first line starts an object, otherwise text.
+        source: a txt (one query a line), jsonl, json, csv, tsv, xlsx or parquet file. "-" reads standard input, whose
+            format its first bytes tell, or the options.
         output: the file to write; its suffix is the format (jsonl, csv or parquet). It is written under a temporary
             name and renamed at the end. None or "-": jsonl to standard output.
         threshold: a score at or above it goes to strong; None: the router's own threshold.
@@ -51,23 +49,62 @@ def score_file(
         skip_bad: leave bad rows out; the result counts them.
         raw: write the cells of a csv file as they are. By default a text that a spreadsheet would compute as a formula
             gets an apostrophe before it, which our readers take off again.
+        options: encoding and format of the source, where it does not say them itself.
         on_rows: called after each chunk with the number of rows that were scored in it.
 
     Raises:
         DataError: a row has no query, and `skip_bad` is false.
         InputError: there is no such file, its format is unknown, or a column is there already.
     """
-    table = _standard_input() if source == STANDARD else open_table(source)
-    names = columns or {}
+    table = open_table(source, options)
     added = [prefix + name for name in ADDED]
-    check_table(table.name, table.columns, names, added)
-    threshold = router.threshold if threshold is None else threshold
+    found = check_table(table.name, table.columns, columns or {}, added)
+    job = partial(
+        _score_table,
+        router,
+        output=output,
+        threshold=router.threshold if threshold is None else threshold,
+        added=added,
+        found=found,
+        skip_bad=skip_bad,
+        raw=raw,
+        on_rows=on_rows,
+    )
+    try:
+        return job(table)
+    except _LateColumnError:
+        return job(table.opened_again())
+
+
+class _LateColumnError(Exception):
+    """A row has a column that the rows before did not have, and the output names its columns first."""
+
+
+def _score_table(
+    router: Router,
+    table: Table,
+    *,
+    output: str | None,
+    threshold: float,
+    added: list[str],
+    found: dict[str, str],
+    skip_bad: bool,
+    raw: bool,
+    on_rows: Callable[[int], object] | None,
+) -> ScoringResult:
+    kind = None if output is None or output == STANDARD else SUFFIXES.get(Path(output).suffix.lower())
+    columns = frozenset(table.columns) if kind in {"csv", "parquet"} and table.source is not None else None
+    types = ArrowTypes(table.name, table.schema) if kind == "parquet" and table.schema is None else None
     models = (router.weak, router.strong)
     result = ScoringResult()
-    with _writer(output, table, added, raw) as write:
+    with _writer(output, table, added, types, raw=raw) as write:
         rows = iter(table.rows)
         while chunk := list(islice(rows, ROWS_PER_CHUNK)):
-            usable, queries = usable_rows(table.name, chunk, names, result.skip if skip_bad else None)
+            if types is not None:
+                chunk = types.fitting(chunk)
+            usable, queries = usable_rows(table.name, chunk, found, result.skip if skip_bad else None)
+            if columns is not None and not all(columns.issuperset(row) for row in usable.values()):
+                raise _LateColumnError
             scored = score_chunk(router, queries, threshold)
             values = zip(scored.scores.tolist(), scored.to_strong.tolist(), scored.sources, strict=True)
             for row, (score, to_strong, decided_by) in zip(usable.values(), values, strict=True):
@@ -78,41 +115,9 @@ def score_file(
     return result
 
 
-def _standard_input() -> Table:
-    first = sys.stdin.readline()
-
-    def lines() -> Iterator[str]:
-        if first:
-            yield first
-        yield from sys.stdin
-
-    is_json = first.lstrip().startswith("{")
-
-    def rows() -> Iterator[Item]:
-        for number, line in enumerate(lines(), 1):
-            if not is_json:
-                yield number, {"prompt": line.removesuffix("\n")}
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                yield number, DataError("stdin", number, None, f"not JSON ({error})", "one JSON object a line")
-                continue
-            expected = "one JSON object a line"
-            yield number, row if isinstance(row, dict) else DataError("stdin", number, None, "no object", expected)
-
-    if not is_json:
-        return Table("stdin", ("prompt",), rows())
-    try:
-        columns = tuple(json.loads(first))
-    except ValueError:
-        columns = ()
-    return Table("stdin", columns, rows())
-
-
 @contextmanager
 def _writer(
-    output: str | None, table: Table, added: list[str], raw: bool
+    output: str | None, table: Table, added: list[str], types: ArrowTypes | None, *, raw: bool
 ) -> Iterator[Callable[[dict[str, Any]], object]]:
     if output is None or output == STANDARD:
         yield lambda row: sys.stdout.write(_json(row) + "\n")
@@ -125,8 +130,15 @@ def _writer(
     }
     if kind not in writers:
         raise InputError(f"{output}: unknown output format; expected one of .jsonl, .csv, .parquet")
+    if types is not None:
+        writers["parquet"] = partial(_parquet_writer, types=types)
     with atomic_path(output) as staging, writers[kind](staging, table, added) as write:
         yield write
+
+
+def _cell(value: object) -> object:
+    """A value for a CSV cell: lists and mappings as JSON, which readers of JSON understand."""
+    return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, (list, tuple, dict)) else value
 
 
 def _json(row: dict[str, Any]) -> str:
@@ -145,23 +157,23 @@ def _csv_writer(
     path: Path, table: Table, added: list[str], *, raw: bool
 ) -> Iterator[Callable[[dict[str, Any]], object]]:
     names = [*table.columns, *added]
-    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         write = csv_row_writer(file, raw=raw)
         write(names)
-        yield lambda row: write([row.get(name, "") for name in names])
+        yield lambda row: write([_cell(row.get(name, "")) for name in names])
 
 
 @contextmanager
-def _parquet_writer(path: Path, table: Table, added: list[str]) -> Iterator[Callable[[dict[str, Any]], object]]:
+def _parquet_writer(
+    path: Path, table: Table, added: list[str], types: ArrowTypes | None = None
+) -> Iterator[Callable[[dict[str, Any]], object]]:
     arrow: Any = require("pyarrow", "data")
     parquet: Any = require("pyarrow.parquet", "data")
     waiting: list[dict[str, Any]] = []
     writer: Any = None
 
     def schema() -> Any:
-        known = table.schema
-        if known is None:
-            known = arrow.Table.from_pylist([{name: row.get(name) for name in table.columns} for row in waiting]).schema
+        known = table.schema if types is None else types.schema(table.columns)
         columns = []
         for name in table.columns:
             kind = known.field(name).type if name in known.names else arrow.null()

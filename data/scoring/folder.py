@@ -21,6 +21,7 @@ import numpy as np
 from ...routers.base import Router
 from ...routers.errors import DataError, InputError, require
 from ...routers.query import Query
+from ..queries import query_columns
 from ..writers import atomic_path
 from .engine import ROWS_PER_CHUNK, ScoringResult, score_chunk
 from .parts import (
@@ -108,7 +109,7 @@ def _parts(
         for part in parquet_parts(source, file, options.rows_per_part):
             yield part, parquet_chunks(part, columns)
         return
-    chunks = stream_chunks(source, on_bad if options.skip_bad else None)
+    chunks = stream_chunks(source, on_bad if options.skip_bad else None, options.source)
     per_part = max(1, options.rows_per_part // ROWS_PER_CHUNK)
     for number, group in groupby(enumerate(chunks), key=lambda item: item[0] // per_part):
         yield Part(source, file, number), (chunk for _, chunk in group)
@@ -119,7 +120,8 @@ def existing(source: str, options: BatchOptions) -> list[str] | None:
     if options.needed is None:
         return None
     there = parquet_shape(source)[0].names
-    return [name for name in options.needed if name in there]
+    queries = query_columns(source, there, options.columns).values()
+    return [name for name in dict.fromkeys([*options.needed, *queries]) if name in there]
 
 
 def score_part(
@@ -278,7 +280,9 @@ def _parts_in(folder: Path) -> list[Path]:
 
 
 def _job(files: Sequence[str], options: BatchOptions, identity: str) -> dict[str, Any]:
-    job = {"router": identity, "options": asdict(options), "files": [_fingerprint(file) for file in files]}
+    # Folders of before these two settings have no entry for them.
+    settings = {key: value for key, value in asdict(options).items() if key not in {"encoding", "format"} or value}
+    job = {"router": identity, "options": settings, "files": [_fingerprint(file) for file in files]}
     described: dict[str, Any] = json.loads(json.dumps(job))
     return described
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ...routers.errors import DataError, InputError, require
-from ..rows import SUFFIXES, Row, open_table
+from ..arrow_rows import parquet_file
+from ..rows import SUFFIXES, Item, Row, SourceOptions, open_table
+from .arrow_types import ArrowTypes
 from .engine import ROWS_PER_CHUNK
 
 #: Approximate number of rows of a part. A job that is killed loses at most one part.
@@ -118,53 +120,48 @@ def parquet_chunks(part: Part, columns: Sequence[str] | None = None) -> Iterator
         raise DataError(part.source, number, None, f"cannot be read ({error})", "a readable row") from error
 
 
-def stream_chunks(source: str, on_bad: Callable[[DataError], object] | None = None) -> Iterator[Chunk]:
+def stream_chunks(
+    source: str, on_bad: Callable[[DataError], object] | None = None, options: SourceOptions | None = None
+) -> Iterator[Chunk]:
     """Read the chunks of a source that can only be read from its start.
 
     Text files are read by our own readers, which know the row number of an error, and hub ids by the `datasets`
-    library. The first chunk decides the columns and their types.
+    library. The first chunk decides the types of the columns; a column that only later rows have is text.
 
     Args:
-        source: a csv, tsv, jsonl or txt file, or a hub id.
+        source: a csv, tsv, jsonl, json, xlsx or txt file, or a hub id.
         on_bad: called with the error of each row that cannot be read; None: the first such row raises.
+        options: encoding and format of the source, where it does not say them itself.
 
     Raises:
         DataError: a row cannot be read, or its types differ from those of the rows before.
         InputError: there is no such file.
     """
     arrow: Any = require("pyarrow", "data")
-    table = open_table(source)
-    schema = table.schema
+    table = open_table(source, options)
+    types = ArrowTypes(table.name, table.schema)
+    columns = table.all_columns()
     rows = iter(table.rows)
     while items := list(islice(rows, ROWS_PER_CHUNK)):
-        kept: list[Row] = []
-        for _, row in items:
-            if not isinstance(row, DataError):
-                kept.append(row)
-            elif on_bad is None:
-                raise row
-            else:
-                on_bad(row)
-        try:
-            schema = schema or _schema(arrow, kept)
-            yield items[0][0], arrow.Table.from_pylist(kept, schema=schema)
-        except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
-            problem = f"a column changes its type ({error})"
-            raise DataError(table.name, items[0][0], None, problem, "rows of one type") from error
+        kept = _good(items, on_bad)
+        built = types.build([row for _, row in kept])
+        if built is None:  # the first chunk, or one with a row that does not fit
+            fitting = _good(types.fitting(kept), on_bad)
+            built = arrow.Table.from_pylist([row for _, row in fitting], schema=types.schema(columns))
+        yield items[0][0], built
 
 
-def _schema(arrow: Any, rows: list[Row]) -> Any:
-    """The schema of the rows, with every column. A column without a value has the type text."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    schema = arrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
-    return arrow.schema(
-        [field.with_type(arrow.string()) if arrow.types.is_null(field.type) else field for field in schema]
-    )
+def _good(items: Iterable[Item], on_bad: Callable[[DataError], object] | None) -> list[tuple[int, Row]]:
+    good: list[tuple[int, Row]] = []
+    for number, row in items:
+        if not isinstance(row, DataError):
+            good.append((number, row))
+        elif on_bad is None:
+            raise row
+        else:
+            on_bad(row)
+    return good
 
 
 def _open(source: str) -> Any:
-    parquet: Any = require("pyarrow.parquet", "data")
-    try:
-        return parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
-    except Exception as error:  # pyarrow raises several unrelated classes
-        raise DataError(source, None, None, f"cannot be read ({error})", "a parquet file") from error
+    return parquet_file(source, Path(source), buffer_size=_BUFFER, pre_buffer=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from ...routers.errors import DataError, InputError, require
 from ...routers.query import Query
-from ..queries import MESSAGES, PROMPT
+from ..arrow_rows import rows_of
+from ..rows import SourceOptions
 from .engine import ADDED, check_table, usable_rows
 from .parts import ROWS_PER_PART
 
@@ -31,6 +32,8 @@ class BatchOptions:
         prefix: text before the names of the three added columns.
         skip_bad: leave rows without a query out, and count them.
         rows_per_part: approximate number of rows of a part. A part of a parquet file is whole row groups.
+        encoding: encoding of text files; None: by their byte order mark, otherwise UTF-8.
+        format: format of the files; None: by their suffix.
 
     Example:
         >>> from routelearn.data import BatchOptions
@@ -48,6 +51,13 @@ class BatchOptions:
     prefix: str = ""
     skip_bad: bool = False
     rows_per_part: int = ROWS_PER_PART
+    encoding: str | None = None
+    format: str | None = None
+
+    @property
+    def source(self) -> SourceOptions:
+        """What the sources do not say of themselves."""
+        return SourceOptions(self.encoding, self.format)
 
     @property
     def added(self) -> list[str]:
@@ -60,7 +70,7 @@ class BatchOptions:
         if self.keep is None:
             return None
         compared = [comparison(text)[0] for text in self.where]
-        queries = [self.columns.get(name, name) for name in (PROMPT, MESSAGES)]
+        queries = [self.columns.get(name, name) for name in ("prompt", "messages")]
         return list(dict.fromkeys([*self.keep, *compared, *queries]))
 
 
@@ -99,16 +109,15 @@ def prepare(
         DataError: a row has no query, and bad rows are not skipped.
         InputError: the options do not fit the table.
     """
-    check_table(name, table.column_names, options.columns, options.added)
+    found = check_table(name, table.column_names, options.columns, options.added)
     numbers = np.arange(first, first + table.num_rows)
     if options.where:
         table, numbers = _filtered(name, table, numbers, options.where)
-    prompt, messages = (options.columns.get(column, column) for column in (PROMPT, MESSAGES))
-    queries = _plain(table, prompt, messages)
+    queries = _plain(table, found)
     if queries is None:
-        rows = table.select([column for column in (prompt, messages) if column in table.column_names]).to_pylist()
+        rows = rows_of(name, table.select(list(found.values())), numbers.tolist())
         numbered = zip(numbers.tolist(), rows, strict=True)
-        usable, queries = usable_rows(name, numbered, options.columns, on_bad if options.skip_bad else None)
+        usable, queries = usable_rows(name, numbered, found, on_bad if options.skip_bad else None)
         if len(usable) < len(rows):
             table = table.take(list(usable))
     if options.keep is not None:
@@ -137,18 +146,17 @@ def _filtered(name: str, table: Any, numbers: Any, where: Sequence[str]) -> tupl
     return numbered.drop_columns([""]), numbered.column("").to_numpy()
 
 
-def _plain(table: Any, prompt: str, messages: str) -> list[Query] | None:
-    """The prompts as one column, which is fast; None when a row has no prompt or is a chat."""
+def _plain(table: Any, found: Mapping[str, str]) -> list[Query] | None:
+    """The prompts as one column, which is fast; None when a row has no prompt, or may be a chat."""
     arrow: Any = require("pyarrow", "data")
-    if prompt not in table.column_names:
+    filled = [name for name in found.values() if table.column(name).null_count < table.num_rows]
+    if filled != [found.get("prompt")]:
         return None
-    if messages in table.column_names and table.column(messages).null_count < table.num_rows:
-        return None
-    column = table.column(prompt)
+    column = table.column(filled[0])
     if column.null_count or not (arrow.types.is_string(column.type) or arrow.types.is_large_string(column.type)):
         return None
     try:
         queries: list[Query] = column.to_pylist()
     except UnicodeDecodeError:
         return None
-    return queries
+    return None if any(query.lstrip().startswith("[") for query in queries) else queries  # type: ignore[union-attr]

@@ -25,23 +25,54 @@ _ONE_OF_BOTH = ConfigDict(
 )
 
 
-class Part(TypedDict):
-    """A part of a multimodal message; routers read its text only."""
+class ResultPart(TypedDict):
+    """A part of the result of a tool; routers read its text only."""
 
     __pydantic_config__ = _IGNORE  # type: ignore[misc]
     type: NotRequired[str]
     text: NotRequired[str | None]
 
 
-class Message(TypedDict):
-    """A message of a chat, as in the OpenAI API; other fields are ignored."""
+class FunctionResponse(TypedDict):
+    """What a tool replied, in a part of the Gemini API."""
+
+    __pydantic_config__ = _IGNORE  # type: ignore[misc]
+    response: NotRequired[dict[str, Any] | None]
+
+
+class Part(TypedDict):
+    """A part of a multimodal message; routers read its text only, and that of results of tools."""
+
+    __pydantic_config__ = _IGNORE  # type: ignore[misc]
+    type: NotRequired[str]
+    text: NotRequired[str | None]
+    content: NotRequired[str | Annotated[list[str | ResultPart], Field(fail_fast=True)] | None]
+    functionResponse: NotRequired[FunctionResponse]
+
+
+_Content = str | Annotated[list[str | Part], Field(fail_fast=True)] | None
+#: The field of ShareGPT that is a word of Python.
+_ShareGPT = TypedDict("_ShareGPT", {"from": NotRequired[str]})
+
+
+class Message(_ShareGPT):
+    """A message of a chat, as in the APIs of OpenAI (chat, Responses), Anthropic and Gemini, or of ShareGPT.
+
+    Other fields are ignored.
+    """
 
     __pydantic_config__ = _IGNORE  # type: ignore[misc]
     role: NotRequired[str]
-    content: Annotated[
-        str | Annotated[list[str | Part], Field(fail_fast=True)] | None,
-        Field(description="Text, or a list of parts; null stands for no text."),
+    content: NotRequired[
+        Annotated[
+            _Content,
+            Field(description="Text, or a list of parts; null, or none from an assistant, stands for no text."),
+        ]
     ]
+    parts: NotRequired[Annotated[list[Part], Field(fail_fast=True, description="The content, in the Gemini API.")]]
+    type: NotRequired[Annotated[str, Field(description="The kind of an item of the Responses API.")]]
+    output: NotRequired[Annotated[_Content, Field(description="What a tool replied, in the Responses API.")]]
+    value: NotRequired[Annotated[str, Field(description="The content, in ShareGPT.")]]
 
 
 class RequestContext(TypedDict):

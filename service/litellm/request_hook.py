@@ -86,7 +86,7 @@ class Hook:
             level = logging.INFO if isinstance(error, InputError) else logging.ERROR
             logger.log(level, "a request could not be routed, the strong model answers: %r", error)
             why = str(error) if isinstance(error, InputError) else type(error).__name__
-            selection = self._gateway.select_unscored(why)
+            selection = self._gateway.select_unread(why)
         data["model"] = selection.model
         if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
             data["fallbacks"] = list(selection.fallbacks)

@@ -9,30 +9,20 @@ from ...policies.threshold import Threshold
 from ...routers.base import Policy
 from ...routers.decision import Context
 from ...routers.errors import InputError
-from ...routers.query import Query
+from ...routers.query import REQUEST_FIELDS, Query, parse_query
 from ..wire_names import METADATA_SELECTION, METADATA_THRESHOLD, METADATA_USER_TIER, USER_TIER
 
 
 def query_of(data: Mapping[str, Any]) -> Query:
-    """The query of a chat, text completion, Anthropic, Responses or Gemini request; the texts of a batch are joined.
+    """The query of a chat, text completion, Anthropic, Gemini or Responses request; the texts of a batch are joined.
 
     Raises:
-        InputError: the request has no query.
+        InputError: the request has no query, or holds it as token ids.
     """
-    for field in ("messages", "input", "prompt", "contents"):
-        value = data.get(field)
-        if isinstance(value, str):
-            return value
-        if isinstance(value, list):
-            if value and all(isinstance(item, str) for item in value):  # text completions: one text, or several
-                return "\n".join(value)
-            if field == "contents":  # of Gemini
-                value = [{**item, "content": item.get("parts")} for item in value if isinstance(item, Mapping)]
-            # A Responses request has items that are no messages (calls of tools, reasoning): no part of the query.
-            messages = [item for item in value if isinstance(item, Mapping) and "content" in item]
-            if messages or field == "messages":
-                return messages
-    raise InputError("the request has no query; expected messages, input or prompt")
+    if not any(data.get(field) for field in REQUEST_FIELDS):
+        raise InputError(f"the request has no query; expected one of {', '.join(REQUEST_FIELDS)}")
+    query = parse_query({field: data[field] for field in REQUEST_FIELDS if data.get(field)})
+    return query if isinstance(query, str) else list(query)
 
 
 def metadata_of(data: Mapping[str, Any]) -> dict[str, Any]:

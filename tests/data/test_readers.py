@@ -122,7 +122,7 @@ def test_wide_tables_hold_a_score_column_a_model(tmp_path: Path) -> None:
 
 
 def test_a_wide_column_that_is_no_score_says_to_name_the_models(tmp_path: Path) -> None:
-    path = jsonl(tmp_path / "t.jsonl", {"prompt": "q", "x": 1.0, "tokens": 312})
+    path = jsonl(tmp_path / "t.jsonl", {"prompt": "q", "x": 1.0, "rating": 312})
     with pytest.raises(DataError, match="--models"):
         read_records(path)
     assert len(read_records(path, ReadOptions(models=("x",))).records) == 1
@@ -161,7 +161,7 @@ BAD = [
     ({**BATTLE, "preference": 1, "model_b": "x"}, "model_b", "model_a too"),
     ({**BATTLE, "preference": 1, "model_a": ""}, "model_a", "name of a model"),
     ({**BATTLE, "preference": 1, "prompt": None}, "prompt", "missing"),
-    ({**BATTLE, "preference": 1, "prompt": 5}, "prompt", "a int"),
+    ({**BATTLE, "preference": 1, "prompt": 5}, "prompt", "of type int"),
     ({**BATTLE, "preference": 1, "weight": 0}, "weight", "above 0"),
     ({**BATTLE, "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}, "winner_model_a", "do not sum to 1"),
     ({**BATTLE, "strong": "z", "strong_win": 0}, "strong", "'z'"),
@@ -218,9 +218,9 @@ def test_a_csv_cell_of_a_million_characters_is_read(tmp_path: Path) -> None:
         ("t.parquet", "no parquet", "a parquet file"),
         ("t.csv", "", "a header line"),
         ("t.csv", "prompt,model\nq,x\n", "see --map score="),
-        ("t.csv", "question,model,score\nq,x,1\n", "see --map prompt="),
+        ("t.csv", "frage,model,score\nq,x,1\n", "see --map prompt="),
         ("t.csv", "a,b\n1,2\n", "--map prompt="),
-        ("t.xlsx", "x", "unknown format"),
+        ("t.xls", "x", "unknown format.*--format"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -324,7 +324,7 @@ QUERY = TEXT | st.lists(st.fixed_dictionaries({"role": st.just("user"), "content
 PERFORMANCE = st.builds(
     PerformanceRecord,
     QUERY,
-    TEXT.filter(str.strip),
+    TEXT.map(str.strip).filter(bool),
     st.floats(0, 1),
     cost_usd=st.none() | st.floats(0, 9),
     response=st.none() | TEXT,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import LearnedRouter
-from routelearn.routers.query import parse_messages, prompt_key, query_text, turns
+from routelearn.routers.query import parse_messages, parse_query, prompt_key, query_text, split_answer, turns
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),
@@ -44,7 +44,7 @@ def test_one_turn_over_the_budget_keeps_both_ends() -> None:
 
 def test_both_ends_of_a_chat_are_how_it_opens_and_how_it_ends() -> None:
     long = chat("opening " + "x" * 500, "middle", "the newest turn?")
-    assert query_text(chat("one", "two"), 100, both_ends=True) == ("one\ntwo", False)
+    assert query_text(chat("one", "two", "three"), 100, both_ends=True) == ("one\ntwo\nthree", False)
     text, truncated = query_text(long, 60, both_ends=True)
     assert (text.startswith("opening"), text.endswith("middle\nthe newest turn?")) == (True, True)
     assert (len(text), truncated) == (60, True)
@@ -100,10 +100,86 @@ def test_cells_that_are_no_chat_are_input_errors(cell: object) -> None:
         messages = parse_messages(cell)
     except InputError:
         return
-    assert all("content" in message for message in messages)  # type: ignore[operator]
+    assert turns(messages) is not None
 
 
 def test_a_chat_as_json_is_read() -> None:
     assert query_text(parse_messages('[{"role": "user", "content": "Hi"}]'), 10).text == "Hi"
     with pytest.raises(InputError, match="not JSON"):
         parse_messages("[{")
+
+
+ASKED = [{"role": "user", "content": "How many people live in Bergen?"}]
+RESULT = "290,000"
+OPENAI = [*ASKED, {"role": "assistant", "content": None, "tool_calls": []}, {"role": "tool", "content": RESULT}]
+
+
+class Pydantic:
+    """What client libraries give: an object that dumps itself."""
+
+    def __init__(self, message: dict[str, object]) -> None:
+        self.message = message
+
+    def model_dump(self) -> dict[str, object]:
+        return self.message
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [
+        [*ASKED, {"role": "assistant", "tool_calls": []}, {"role": "tool", "content": RESULT}],
+        [*ASKED, {"role": "assistant", "function_call": {}}, {"role": "function", "content": RESULT}],
+        [*ASKED, {"role": "assistant", "audio": {"id": "1"}}, {"role": "tool", "content": [{"text": RESULT}]}],
+        [*ASKED, {"role": "user", "content": [{"type": "tool_result", "content": RESULT}]}],
+        [*ASKED, {"role": "user", "content": [{"type": "tool_result", "content": [{"type": "text", "text": RESULT}]}]}],
+        [*ASKED, {"type": "function_call", "name": "f"}, {"type": "function_call_output", "output": RESULT}],
+        [{"role": "user", "parts": [{"text": ASKED[0]["content"]}]},
+         {"role": "function", "parts": [{"functionResponse": {"name": "f", "response": {"result": RESULT}}}]}],
+        [{"from": "human", "value": ASKED[0]["content"]}, {"from": "observation", "value": RESULT}],
+        [{"type": "human", "content": ASKED[0]["content"]}, {"type": "tool", "content": RESULT}],
+        [Pydantic(message) for message in OPENAI],
+        [*OPENAI, {"role": "assistant", "content": [{"type": "thinking", "thinking": "..."}]}, *OPENAI[2:]][:3],
+    ],
+)  # fmt: skip
+def test_one_conversation_reads_alike_in_every_form(chat: list[dict[str, object]]) -> None:
+    assert turns(chat) == turns(OPENAI) == [ASKED[0]["content"], RESULT]
+
+
+@pytest.mark.parametrize("role", ["assistant", "gpt", "model", "Assistant"])
+def test_an_answer_at_the_end_of_a_chat_is_not_read(role: str) -> None:
+    answer = {"role": role, "content": "THE ANSWER"}
+    assert turns([*ASKED, answer]) == turns(ASKED)
+    assert turns([*OPENAI, answer]) == turns(ASKED)
+    assert turns([*ASKED, answer, *ASKED]) == [ASKED[0]["content"], "THE ANSWER", ASKED[0]["content"]]
+    assert prompt_key([*ASKED, answer]) == prompt_key(ASKED)
+    assert split_answer([*ASKED, answer, answer]) == (ASKED, "THE ANSWER\nTHE ANSWER")
+    assert split_answer(ASKED) == (ASKED, None)
+    assert turns([answer]) == ["THE ANSWER"]
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        ("Hi", ["Hi"]),
+        ('["Hi", "again"]', ["Hi", "again"]),
+        ('["Hi"]', ["Hi"]),
+        ("[INST] Hi", ["[INST] Hi"]),
+        ("[1, 2] sort this", ["[1, 2] sort this"]),
+        ("[1, 2]", ["[1, 2]"]),
+        (["Hi", None], ["Hi"]),
+        ({"role": "user", "content": "Hi"}, ["Hi"]),
+        ({"contents": [{"parts": [{"text": "Hi"}]}]}, ["Hi"]),
+        ({"model": "x", "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]}, ["Hi"]),
+    ],
+)
+def test_queries_are_read_as_files_and_requests_hold_them(value: object, texts: list[str]) -> None:
+    assert turns(parse_query(value)) == texts
+
+
+@given(JUNK | st.text())
+def test_any_value_is_a_query_or_an_input_error(value: object) -> None:
+    try:
+        query = parse_query(value)
+    except InputError:
+        return
+    assert all(isinstance(text, str) for text in turns(query))

@@ -143,16 +143,25 @@ def test_the_tier_of_a_request_reaches_the_router() -> None:
         ({"input": "a"}, "a"),
         (
             {"messages": [{"role": "assistant", "tool_calls": []}, {"role": "user", "content": "a"}]},
-            [{"role": "user", "content": "a"}],
+            [{"role": "assistant", "tool_calls": []}, {"role": "user", "content": "a"}],
         ),
         (
             {"input": [{"type": "reasoning"}, {"role": "user", "content": [{"type": "input_text", "text": "a"}]}]},
-            [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}],
+            [{"type": "reasoning"}, {"role": "user", "content": [{"type": "input_text", "text": "a"}]}],
         ),
+        ({"prompt": ["a"]}, "a"),
+        ({"contents": [{"role": "user", "parts": [{"text": "a"}]}]}, [{"role": "user", "parts": [{"text": "a"}]}]),
     ],
 )  # fmt: skip
 def test_the_query_of_every_kind_of_request_is_found(data: dict[str, Any], expected: Query) -> None:
     assert query_of(data) == expected
+
+
+@pytest.mark.parametrize("data", [{"prompt": [15496, 11]}, {"input": [[15496, 11]]}, {}, {"messages": []}])
+def test_a_request_without_a_readable_query_gets_the_strong_model_and_fallbacks(data: dict[str, Any]) -> None:
+    routed = hooked(Hook(Gateway(Lengths())), {"model": "auto", "metadata": {}, "fallbacks": None, **data})
+    assert routed is not None
+    assert (routed["model"], routed["fallbacks"]) == ("strong", ["weak", "other"])
 
 
 def test_a_threshold_that_is_not_finite_is_passed_over() -> None:

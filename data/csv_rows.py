@@ -1,0 +1,169 @@
+"""Reads CSV as people have it: any delimiter, rows that name their errors, and no cell that swallows the rest."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+
+from ..routers.errors import DataError
+from .csv_cells import unguarded
+from .raw_source import Item, RawSource, Row
+
+_DELIMITERS = (",", ";", "\t", "|")
+#: Lines that tell the delimiter.
+_SAMPLE = 30
+#: Characters of the longest row; an open quotation mark would collect all that follows it.
+_LONGEST_ROW = 1 << 26
+
+
+class CsvRows:
+    """The rows of a CSV file.
+
+    Attributes:
+        header: the names of the columns.
+    """
+
+    def __init__(self, source: RawSource, preferred: str) -> None:
+        """Read the header.
+
+        Args:
+            source: the file.
+            preferred: the delimiter that the name of the file promises.
+
+        Raises:
+            DataError: the file is empty, a name of a column is not text, or two columns have one name.
+        """
+        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+        self._source = source
+        lines = list(islice(source.lines(), _SAMPLE))
+        self._says_delimiter = bool(lines) and lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5
+        self._delimiter = lines[0][4] if self._says_delimiter else _delimiter(lines, preferred)
+        first = next((row for _, row in self._parsed() if not isinstance(row, DataError) and any(row)), None)
+        if not first:
+            raise DataError(source.name, None, None, "an empty file", "a header line")
+        for name in first:
+            if not name.isascii() and (error := source.undecodable(None, None, name)):
+                raise DataError(source.name, None, None, f"in the header: {error.problem}", error.expected)
+        self.header = [unguarded(name) or f"column {place}" for place, name in enumerate(first, 1)]
+        check_names(source, self.header)
+
+    def __iter__(self) -> Iterator[Item]:
+        number, header_seen = 0, False
+        for lines, row in self._parsed():
+            if not header_seen:
+                header_seen = not isinstance(row, DataError) and any(row)
+                continue
+            if isinstance(row, DataError):
+                number += 1
+                yield number, DataError(row.file, number, None, row.problem, row.expected)
+            elif any(row):
+                number += 1
+                yield number, self._row(number, row, lines)
+            elif row:  # an empty line of a spreadsheet
+                number += 1
+
+    def _row(self, number: int, cells: list[str], lines: int) -> Row | DataError:
+        if len(cells) != len(self.header):
+            over = "" if lines == 1 else f" over {lines} lines"
+            expected = (
+                f"{len(self.header)} cells, as in the header; a cell with {self._delimiter!r} or a quotation mark "
+                'stands in quotation marks, with those inside doubled ("")'
+            )
+            return DataError(self._source.name, number, None, f"{len(cells)} cells{over}", expected)
+        for name, cell in zip(self.header, cells, strict=True):
+            if not cell.isascii() and (error := self._source.undecodable(number, name, cell)):
+                return error
+        # An empty cell means a missing value: CSV has no other way to express it.
+        return {name: unguarded(cell) or None for name, cell in zip(self.header, cells, strict=True)}
+
+    def _parsed(self) -> Iterator[tuple[int, list[str] | DataError]]:
+        """The rows, and the number of lines of each. After a broken row the reading goes on at its second line."""
+        feed = _Feed(self._source.lines())
+        if self._says_delimiter:
+            next(feed, None)
+        reader = csv.reader(feed, delimiter=self._delimiter, strict=True)
+        while True:
+            feed.start()
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                feed.give_back()
+                reader = csv.reader(feed, delimiter=self._delimiter, strict=True)
+                problem = "a quotation mark is never closed" if feed.ended else f"not CSV ({error})"
+                expected = 'a closed cell; double the quotation marks in a cell that has some (""), or use .jsonl'
+                yield 1, DataError(self._source.name, None, None, problem, expected)
+                continue
+            yield feed.taken, cells
+
+
+class _Feed:
+    """Gives lines to the CSV reader, and takes back those of a broken row."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._again: deque[str] = deque()
+        self._row: list[str] = []
+        self._length = 0
+        self.ended = False
+
+    @property
+    def taken(self) -> int:
+        """The number of lines of the present row."""
+        return len(self._row)
+
+    def start(self) -> None:
+        """Begin a row."""
+        self._row, self._length, self.ended = [], 0, False
+
+    def give_back(self) -> None:
+        """Read the lines of the present row again, all but its first."""
+        self._again.extendleft(reversed(self._row[1:]))
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        if self._length > _LONGEST_ROW:
+            self.ended = True
+            raise csv.Error("the row is too long")
+        line = self._again.popleft() if self._again else next(self._lines, None)
+        if line is None:
+            self.ended = bool(self._row)
+            raise StopIteration
+        self._row.append(line)
+        self._length += len(line)
+        return line
+
+
+def check_names(source: RawSource, names: list[str]) -> None:
+    """Refuse two columns with one name: which of the two is meant, nobody knows.
+
+    Raises:
+        DataError: two columns have one name.
+    """
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise DataError(source.name, None, double[0], f"columns named alike: {double}", "a name of its own for each")
+
+
+def _delimiter(lines: list[str], preferred: str) -> str:
+    """The delimiter that splits the header into most cells, and most rows into as many; else the preferred one."""
+    best, most = preferred, (-1.0, 1)
+    for delimiter in dict.fromkeys((preferred, *_DELIMITERS)):
+        try:
+            rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        except csv.Error:
+            continue
+        width = len(rows[0]) if rows else 1
+        if width < 2:
+            continue
+        whole = rows[1:-1] if len(lines) == _SAMPLE else rows[1:]
+        share = sum(len(row) == width for row in whole) / len(whole) if whole else 1.0
+        if (share, width) > most:
+            best, most = delimiter, (share, width)
+    return best
