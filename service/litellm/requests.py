@@ -14,7 +14,7 @@ from ..wire_names import METADATA_SELECTION, METADATA_THRESHOLD, METADATA_USER_T
 
 
 def query_of(data: Mapping[str, Any]) -> Query:
-    """The query of a chat, text completion, Anthropic, Gemini or Responses request; the texts of a batch are joined.
+    """The query of a chat, text completion, Anthropic, Gemini or Responses request; several texts are turns.
 
     Raises:
         InputError: the request has no query, or holds it as token ids.

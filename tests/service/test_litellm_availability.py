@@ -14,6 +14,7 @@ from routelearn.availability.availability import Availability
 from routelearn.availability.breaker import BreakerLimits
 from routelearn.cascade.estimates import Estimate
 from routelearn.routers.errors import InputError
+from routelearn.routers.query import turns
 from routelearn.service.gateway import Gateway
 from routelearn.service.litellm.cascade import PostCallCascade
 from routelearn.service.litellm.request_hook import Hook
@@ -44,9 +45,8 @@ def test_a_list_of_one_text_is_routed_as_the_text(gateway: Gateway, field: str, 
 
 
 def test_texts_of_a_batch_and_the_contents_of_gemini_are_read() -> None:
-    assert query_of({"prompt": ["one", "two"]}) == "one\ntwo"
-    [message] = query_of({"contents": [{"role": "user", "parts": [{"text": "Why?"}]}]})
-    assert (message["role"], message["content"]) == ("user", [{"text": "Why?"}])  # type: ignore[index,call-overload]
+    assert turns(query_of({"prompt": ["one", "two"]})) == ["one", "two"]
+    assert turns(query_of({"contents": [{"role": "user", "parts": [{"text": "Why?"}]}]})) == ["Why?"]
 
 
 UNREADABLE = {
