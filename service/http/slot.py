@@ -173,7 +173,7 @@ def signature(path: str) -> Signature:
     """The signature of the files in a folder; empty when there are none."""
     try:
         stats = [(item.name, item.stat()) for item in sorted(Path(path).iterdir())]
-    except OSError:  # the folder is missing between the two renames of an export
+    except OSError:  # the folder may be missing for a moment while it is replaced
         return ()
     return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
