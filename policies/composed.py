@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from ..routers.assessment import Assessment
 from ..routers.base import Policy, Router, decide_by, learned_rows
 from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
+from ..routers.forks import new_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Explore(Policy):
         self.epsilon = epsilon
         self.candidates = tuple(candidates)
         self._random = np.random.default_rng(seed)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None

@@ -106,10 +106,9 @@ def _set_aside(folder: Path) -> Path | None:
 def _asides(folder: Path) -> list[Path]:
     start, end = f".{folder.name}.", ".old"
     try:
-        names = sorted(os.listdir(folder.parent))
+        return sorted(path for path in folder.parent.iterdir() if path.name.startswith(start) and path.suffix == end)
     except OSError:
         return []
-    return [folder.parent / name for name in names if name.startswith(start) and name.endswith(end)]
 
 
 def write_folder(final: Path, contents: Mapping[str, bytes]) -> None:
@@ -149,7 +148,7 @@ def _exchange(one: Path, other: Path) -> bool:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):  # no Linux, or an old C library
         return False
-    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 def _swap(staging: Path, final: Path) -> None:

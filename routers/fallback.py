@@ -17,6 +17,7 @@ from .assessment import Assessment
 from .base import Link, Router
 from .decision import Context, Flags, Floats, Model
 from .errors import InputError
+from .forks import renew_in_child
 from .query import Query
 from .rules import RulesRouter
 
@@ -105,7 +106,12 @@ class FallbackRouter(Router):
         if self._learned is not None:
             self.guarantee, self.reference = self._learned.guarantee, self._learned.reference
         self._timeout_s = timeout_s
-        self._worker = ThreadPoolExecutor(WORKERS, thread_name_prefix="routelearn") if timeout_s else None
+        self._start_workers()
+        renew_in_child(self, FallbackRouter._start_workers)
+
+    def _start_workers(self) -> None:
+        # (The threads of the pool start when they are needed.)
+        self._worker = ThreadPoolExecutor(WORKERS, thread_name_prefix="routelearn") if self._timeout_s else None
         self._stuck: set[Future[Assessment]] = set()
         self._lock = threading.Lock()
 
