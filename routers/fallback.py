@@ -56,7 +56,7 @@ class FallbackRouter(Router):
 
     def __init__(
         self,
-        learned: Router | str | Path | None,
+        learned: Router | str | Path | Exception | None,
         *,
         strong: str | None = None,
         weak: str | None = None,
@@ -67,7 +67,7 @@ class FallbackRouter(Router):
         """Take a loaded router, or load a bundle; a bundle that does not load is not an error.
 
         Args:
-            learned: a router, the path of a bundle, or None for rules alone.
+            learned: a router, the path of a bundle, the error that loading one raised, or None for rules alone.
             strong: the strong model; None: the learned router's strong model.
             weak: the weak model; None: the learned router's weak model.
             rules: the rule-based router; None: the default rules.
@@ -131,7 +131,7 @@ class FallbackRouter(Router):
         """The learned router; None: rules answer everything."""
         return None if self._learned is None else self._learned.learned
 
-    def _load(self, learned: Router | str | Path | None) -> Router | None:
+    def _load(self, learned: Router | str | Path | Exception | None) -> Router | None:
         if learned is None:
             self.unavailable = "no learned router"
             return None
@@ -140,6 +140,8 @@ class FallbackRouter(Router):
         from .learned import load
 
         try:
+            if isinstance(learned, Exception):
+                raise learned
             return load(learned)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a bundle, a service must answer
             logger.warning("the learned router does not load, rules answer: %s", error)
