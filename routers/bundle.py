@@ -22,7 +22,8 @@ from .base import Link
 from .bundle_files import read_file, read_whole, write_folder
 from .decision import Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
-from .manifest_check import check_fields
+from .json_size import check_size
+from .manifest_check import MAX_OBJECTS, MAX_VALUES, check_fields
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .tokenizer import Ids, keep_ends
 
@@ -178,9 +179,10 @@ class Manifest:
             BundleCorruptError: it is not JSON, was changed after it was written, or lacks a field.
         """
         try:
+            check_size(data, MAX_OBJECTS, MAX_VALUES)
             content = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise BundleCorruptError(f"{where}/{MANIFEST} is not JSON: {error}") from error
+            raise BundleCorruptError(f"{where}/{MANIFEST} is not JSON that may be read: {error}") from error
         if not isinstance(content, dict):
             raise BundleCorruptError(f"{where}/{MANIFEST} is not a JSON object")
         version = content.get("format_version")
