@@ -36,7 +36,7 @@ class BundleTrial:
         >>> from routelearn.service.trial import BundleTrial
         >>> BundleTrial("no-such-folder/", timeout_s=60).run()
         Traceback (most recent call last):
-        routelearn.routers.errors.BundleMissingError: no bundle at no-such-folder/: there is no such folder
+        routelearn.routers.errors.BundleMissingError: no bundle at no-such-folder: there is no such folder
     """
 
     def __init__(self, path: str | Path, *, timeout_s: float) -> None:
