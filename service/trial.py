@@ -34,9 +34,8 @@ class BundleTrial:
 
     Example:
         >>> from routelearn.service.trial import BundleTrial
-        >>> BundleTrial("no-such-folder/", timeout_s=60).run()
-        Traceback (most recent call last):
-        routelearn.routers.errors.BundleMissingError: no bundle at no-such-folder: there is no such folder
+        >>> trial = BundleTrial("router/", timeout_s=60)
+        >>> trial.run()  # doctest: +SKIP
     """
 
     def __init__(self, path: str | Path, *, timeout_s: float) -> None:
