@@ -14,7 +14,18 @@ The names that every user meets are here. The others are in their rooms: `routel
 used, so that importing routelearn imports neither torch nor onnxruntime.
 """
 
+import os
+
 from .routers.public_names import public_names
+
+# Libraries underneath send usage data unless they are told not to: onnxruntime writes a device id and a queue of events
+# below HOME. Each reads its variable when it is imported. Who sets a variable decides.
+for _name, _off in {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}.items():
+    os.environ.setdefault(_name, _off)
 
 __version__ = "0.1.0"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from ..routers.checks import OTHER, as_number, check_names, check_whole, clean_name, usable
 from ..routers.decision import Decision
 from ..routers.errors import InputError, require
+from ..routers.forks import new_lock
 from .breaker import BreakerLimits, BreakerState, describe, is_failure
 from .model_health import Change, ModelHealth, ModelStatus
 
@@ -111,7 +111,7 @@ class Availability:
         self._max_models, self._counts_as_failure, self._on_change = max_models, counts_as_failure, on_change
         self.clock = clock
         self._now = _RisingClock(clock)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._models = {clean_name(model): ModelHealth(clean_name(model), self._limits) for model in models}
         self._other = ModelHealth(OTHER, self._limits, guarded=False)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from ..policies.cost import query_tokens
 from ..routers.checks import check_number, check_seconds
 from ..routers.errors import InputError
+from ..routers.forks import new_lock
 from ..routers.query import Query, estimate_tokens
 from .backends import Answer, fault_of
 from .charges import refused_unread, token_count
@@ -65,7 +65,7 @@ class Budget:
         self.max_usd = float(max_usd)
         self.window_s = window_s
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._reserved: dict[int, float] = {}
         self._next = 0
         self._spent = 0.0

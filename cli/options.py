@@ -6,7 +6,7 @@ dataclasses also do what their options ask for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -273,12 +273,19 @@ class RouterChoice(Options):
     rules: Path | None = None
     fallback: bool = False
 
-    def open(self, *, threads: int | None = None, timeout_s: float | None = None) -> FallbackRouter | RulesRouter:
+    def open(
+        self,
+        *,
+        threads: int | None = None,
+        timeout_s: float | None = None,
+        check: Callable[[], object] = lambda: None,
+    ) -> FallbackRouter | RulesRouter:
         """Open the router.
 
         Args:
             threads: batches in flight; None: one for each CPU of this process.
             timeout_s: seconds after which rules decide a batch; None: no limit.
+            check: called before a bundle is loaded; an error that it raises is as one of loading.
 
         Raises:
             BundleError: the bundle cannot be trusted, and --fallback was not given.
@@ -289,12 +296,14 @@ class RouterChoice(Options):
         )
         if self.router == RULES:
             return rules
-        learned: Router | str = self.router
+        learned: Router | Exception
         try:
+            check()
             learned = load(self.router, threads=threads)
-        except Exception:
+        except Exception as error:
             if not self.fallback:
                 raise
+            learned = error
         router = FallbackRouter(learned, strong=self.strong, weak=self.weak, rules=rules, timeout_s=timeout_s)
         if router.unavailable and not self.fallback:
             raise InputError(f"{router.unavailable}; give --fallback to let rules decide instead")

@@ -17,9 +17,10 @@ from ..policies.threshold import StrongShare
 from ..routers.base import Policy
 from ..routers.errors import InputError, require
 from ..service.defaults import RequestLimits, ServerSettings
+from ..service.trial import BundleTrial
 from ..service.wire_names import ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
 from .flags import Flag, FlagsOf, Options, with_flags
-from .options import DECISION, PolicyChoice, RouterChoice, parse_pairs
+from .options import DECISION, RULES, PolicyChoice, RouterChoice, parse_pairs
 from .terminal import LogFormatter
 
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
@@ -45,6 +46,8 @@ class ServeOptions(Options):
         threads: Number of batches that are scored at the same time. The default is one for each CPU of the process.
         watch: Interval, in seconds, at which the service looks for a newer bundle in the folder. By default it does not
             look.
+        load_timeout: Time limit for loading a bundle, in seconds. Each bundle is first loaded in a process of its own;
+            one that takes longer is refused.
         token_file: File with the bearer token that callers must send. The variable ROUTELEARN_TOKEN can hold it
             instead.
         admin_token_file: File with the bearer token that may also reload the bundle. The variable
@@ -62,6 +65,7 @@ class ServeOptions(Options):
     timeout: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
     threads: Annotated[int | None, Flag(least=1, panel="Server")] = None
     watch: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
+    load_timeout: Annotated[float, Flag(metavar="SECONDS", panel="Server")] = 60.0
     token_file: Annotated[Path | None, Flag(panel="Access")] = None
     admin_token_file: Annotated[Path | None, Flag(panel="Access")] = None
     insecure_no_token: Annotated[bool, Flag(panel="Access")] = False
@@ -100,6 +104,9 @@ def serve_command(
     """
     for module in ("fastapi", "httptools", "uvicorn", "prometheus_client"):
         require(module, "serve")
+    trial = BundleTrial(choice.router, timeout_s=options.load_timeout)
+    if choice.router != RULES:
+        trial.start()  # while the imports below take their time
     from ..service.http.app import create_app
     from ..service.http.middleware import Tokens
     from ..service.http.server import listen, run
@@ -115,7 +122,7 @@ def serve_command(
     listening = listen(server.host, server.port)
     slot = RouterSlot(
         choice.router,
-        lambda: choice.open(threads=options.threads, timeout_s=options.timeout),
+        lambda: choice.open(threads=options.threads, timeout_s=options.timeout, check=trial.run),
         policy_by_context(
             policy.policy(),
             parse_pairs(options.tier_share or [], "--tier-share"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..routers.checks import as_number
+from ..routers.forks import new_lock
 from . import alarms
 from .limits import normal_limit
 
@@ -115,7 +115,7 @@ class CalibrationMonitor:
         alarms.check_window(window, step, false_alarms)
         self._step, self._on_alarm, self._clock = step, on_alarm, clock
         self._signals = alarms.SignalSet(SIGNALS, step=step, false_alarms=false_alarms, unit="outcomes")
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._blocks: deque[_Block] = deque(maxlen=window // step)
         self.ignored = 0
         self.reset()

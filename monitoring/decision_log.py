@@ -9,7 +9,6 @@ import logging.handlers
 import math
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from ..routers.checks import as_number
 from ..routers.decision import Decision
 from ..routers.errors import InputError
+from ..routers.forks import new_lock
 from ..routers.query import Query, turns
 
 logger = logging.getLogger("routelearn.monitoring")
@@ -127,7 +127,7 @@ class DecisionLog:
         key = secrets.token_bytes(HASH_BYTES) if salt is None else salt.encode() if isinstance(salt, str) else salt
         self._key = key if len(key) <= _LONGEST_KEY else hashlib.blake2b(key).digest()
         self._keep_prompts, self._context_keys, self._clock = keep_prompts, tuple(context_keys), clock
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self.written = self.failed = 0
         try:
             self._file = _File(Path(path), max_bytes, backups, flush_every)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from ..routers.checks import as_number
 from ..routers.errors import InputError
+from ..routers.forks import new_lock
 from .alarms import LEAST_QUERIES, DriftAlarm, OnAlarm, Reading, SignalSet, SignalState, announce, check_window, worst
 from .comparison import PSI_LIMITS, SIGNALS, Comparison, Sums
 from .limits import wilson
@@ -120,7 +120,7 @@ class DriftMonitor:
         self._step, self._learn, self._bound = step, learn, novelty_bound
         self._signals = SignalSet(SIGNALS, step=step, false_alarms=false_alarms)
         self._on_alarm, self._clock = on_alarm, clock
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._blocks: deque[Sums] = deque()
         self._most_blocks = window // step
         self.ignored = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..routers.checks import OTHER, clean_name
 from ..routers.errors import InputError
+from ..routers.forks import new_lock
 from .alarms import LEAST_REQUESTS, LIMITS, EscalationAlarm, EscalationState, announce, state_of
 from .cusum import FALSE_ALARM_EVERY, SHIFT, Cusum
 from .limits import wilson
@@ -149,7 +149,7 @@ class EscalationMonitor:
         self._window = partial(Window, window, window_s)
         self._reference, self._learn, self._max_keys, self._limits = reference, learn, max_keys, limits
         self._on_alarm, self._clock = on_alarm, clock
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._pairs: dict[tuple[str, str], _Pair] = {}
         # One window for all requests, one for each model, each use case and each pair.
         self._views: dict[Key, Window] = {(None, None): self._window()}

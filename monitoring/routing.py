@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from ..routers.checks import OTHER, as_number, clean_name, usable
 from ..routers.decision import Decision
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackCause
+from ..routers.forks import new_lock
 from ..routers.rules import RulesRouter
 from .alarms import OnAlarm
 from .calibration_drift import CalibrationMonitor, CalibrationStatus
@@ -171,7 +171,7 @@ class RouteMonitor:
         """
         if window < 1:
             raise InputError(f"window is {window}; expected 1 request or more")
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._recent: deque[_Row] = deque(maxlen=window)
         self._totals = RouteTotals()
         self.drift = drift or DriftMonitor(None if router is None else _reference_or_none(router), on_alarm=on_alarm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from ..routers.call_checks import check_contexts, check_policy
 from ..routers.checks import check_names, check_number, check_whole
 from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
+from ..routers.forks import new_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Explore(Policy):
         self.epsilon = epsilon
         self.candidates = tuple(candidates)
         self._random = np.random.default_rng(seed)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def decide(
         self, router: Router, assessment: Assessment, contexts: Sequence[Context] | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from ..routers.checks import as_number, check_number, check_seconds, check_whole
 from ..routers.decision import THRESHOLD, Decision, Model, Source
 from ..routers.errors import InputError
+from ..routers.forks import new_lock
 from .composed import EXPLORE
 
 #: The `Decision.cause` when the session kept its model, and when it could not because its model is down.
@@ -113,7 +113,7 @@ class Conversations:
         check_seconds("ttl_s", ttl_s)
         self._max_sessions, self._ttl_s, self._clock = max_sessions, ttl_s, clock
         self._key = os.urandom(32)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._sessions: OrderedDict[bytes, _Session] = OrderedDict()  # the most recent session is last
         self._counts = SessionCounts()
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from .base import Link
-from .bundle_files import read_file, write_folder
+from .bundle_files import read_file, read_whole, write_folder
 from .decision import Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
-from .manifest_check import check_fields
+from .json_size import check_size
+from .manifest_check import MAX_OBJECTS, MAX_VALUES, check_fields
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .tokenizer import Ids, keep_ends
 
@@ -178,9 +179,10 @@ class Manifest:
             BundleCorruptError: it is not JSON, was changed after it was written, or lacks a field.
         """
         try:
+            check_size(data, MAX_OBJECTS, MAX_VALUES)
             content = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise BundleCorruptError(f"{where}/{MANIFEST} is not JSON: {error}") from error
+            raise BundleCorruptError(f"{where}/{MANIFEST} is not JSON that may be read: {error}") from error
         if not isinstance(content, dict):
             raise BundleCorruptError(f"{where}/{MANIFEST} is not a JSON object")
         version = content.get("format_version")
@@ -239,7 +241,10 @@ def read_manifest(path: str | Path, *, follow_links: bool = False) -> Manifest:
         BundleMissingError: there is no such folder, or no router.json in it.
         BundleVersionError, BundleCorruptError: as `Manifest.from_json` raises them.
     """
-    folder = Path(path)
+    return read_whole(Path(path), lambda folder: _read_manifest(folder, follow_links))
+
+
+def _read_manifest(folder: Path, follow_links: bool) -> Manifest:
     if not folder.is_dir():
         raise BundleMissingError(f"no bundle at {folder}: there is no such folder")
     return Manifest.from_json(_read(folder, MANIFEST, follow_links), str(folder))
@@ -247,6 +252,8 @@ def read_manifest(path: str | Path, *, follow_links: bool = False) -> Manifest:
 
 def read_bundle(path: str | Path, *, follow_links: bool = False) -> tuple[Manifest, dict[str, bytes]]:
     """The verified manifest and the verified bytes of every file it lists.
+
+    A bundle that is replaced meanwhile (by `save_bundle`) is read whole: the older one or the newer one.
 
     Args:
         path: the folder.
@@ -257,8 +264,11 @@ def read_bundle(path: str | Path, *, follow_links: bool = False) -> tuple[Manife
         BundleMissingError: the folder or a file is missing.
         BundleVersionError, BundleCorruptError: as `Manifest.from_json` raises them; or a hash differs.
     """
-    folder = Path(path)
-    manifest = read_manifest(folder, follow_links=follow_links)
+    return read_whole(Path(path), lambda folder: _read_bundle(folder, follow_links))
+
+
+def _read_bundle(folder: Path, follow_links: bool) -> tuple[Manifest, dict[str, bytes]]:
+    manifest = _read_manifest(folder, follow_links)
     contents: dict[str, bytes] = {}
     for name, expected in manifest.files.items():
         contents[name] = _read(folder, name, follow_links)

@@ -19,6 +19,7 @@ from .base import Link, Router
 from .checks import check_number, check_seconds
 from .decision import Context, Flags, Floats, Model
 from .errors import InputError
+from .forks import renew_in_child
 from .query import Query, query_list
 from .rules import RulesRouter
 
@@ -57,7 +58,7 @@ class FallbackRouter(Router):
 
     def __init__(
         self,
-        learned: Router | str | Path | None,
+        learned: Router | str | Path | Exception | None,
         *,
         strong: str | None = None,
         weak: str | None = None,
@@ -68,7 +69,7 @@ class FallbackRouter(Router):
         """Take a loaded router, or load a bundle; a bundle that does not load is not an error.
 
         Args:
-            learned: a router, the path of a bundle, or None for rules alone.
+            learned: a router, the path of a bundle, the error that loading one raised, or None for rules alone.
             strong: the strong model; None: the learned router's strong model.
             weak: the weak model; None: the learned router's weak model.
             rules: the rule-based router; None: the default rules.
@@ -112,7 +113,12 @@ class FallbackRouter(Router):
         if self._learned is not None:
             self.guarantee, self.reference = self._learned.guarantee, self._learned.reference
         self._timeout_s = timeout_s
-        self._worker = ThreadPoolExecutor(WORKERS, thread_name_prefix="routelearn") if timeout_s else None
+        self._start_workers()
+        renew_in_child(self, FallbackRouter._start_workers)
+
+    def _start_workers(self) -> None:
+        # (The threads of the pool start when they are needed.)
+        self._worker = ThreadPoolExecutor(WORKERS, thread_name_prefix="routelearn") if self._timeout_s else None
         self._stuck: set[Future[Assessment]] = set()
         self._lock = threading.Lock()
 
@@ -132,7 +138,7 @@ class FallbackRouter(Router):
         """The learned router; None: rules answer everything."""
         return None if self._learned is None else self._learned.learned
 
-    def _load(self, learned: Router | str | Path | None) -> Router | None:
+    def _load(self, learned: Router | str | Path | Exception | None) -> Router | None:
         if learned is None:
             self.unavailable = "no learned router"
             return None
@@ -141,6 +147,8 @@ class FallbackRouter(Router):
         from .learned import load
 
         try:
+            if isinstance(learned, Exception):
+                raise learned
             return load(learned)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a bundle, a service must answer
             logger.warning("the learned router does not load, rules answer: %s", error)

@@ -119,7 +119,7 @@ def load(
 ) -> LearnedRouter:
     """Load an exported router: verify every hash, load the graph, repeat the golden queries.
 
-    Load in the process that scores: the native thread pools underneath do not survive a fork.
+    A process that is forked later scores as well: it starts threads of its own.
 
     Args:
         path: a bundle folder.

@@ -22,6 +22,8 @@ MAX_TOKENS, MAX_CHARACTERS = 1 << 17, 1 << 22
 MAX_MODELS, MAX_THRESHOLDS, MAX_GOLDEN = 10_000, 10_000, 1_000
 #: The most token ids of all golden queries together, and the most characters: every load runs them.
 MAX_GOLDEN_IDS, MAX_GOLDEN_CHARACTERS = 1 << 17, 1 << 20
+#: The most JSON objects and lists, and the most values.
+MAX_OBJECTS, MAX_VALUES = 500_000, 2_000_000
 #: The deepest nesting of JSON objects and lists.
 MAX_JSON_DEPTH = 50
 #: No threshold, bound or number of a report is larger.

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from .errors import BundleCorruptError, InferenceError
+from .forks import renew_in_child
 from .graph_check import check_graph
 from .tokenizer import Ids, Lengths, TokenizerBackend, encode, keep_ends
 
@@ -112,6 +113,10 @@ class Session:
         self._distinct = distinct
         self._local = threading.local()  # each thread has a mask of its own, which every single query overwrites
         self._threads = threads or cpu_count()
+        self._forget_threads()
+        renew_in_child(self, Session._forget_threads)
+
+    def _forget_threads(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 

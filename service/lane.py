@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from ..routers.forks import renew_in_child
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -97,11 +99,15 @@ class Lane(Generic[T, R]):
         self._name = name
         self._max_waiting = max_waiting
         self._on_result = on_result
+        self._closed = False
+        self._begin()
+        renew_in_child(self, Lane._begin)  # the items that wait are the parent's
+
+    def _begin(self) -> None:
         self._queue: deque[_Ticket[T, R]] = deque()
-        self._lock = threading.Lock()  # guards the queue, the claims and the two below
+        self._lock = threading.Lock()  # guards the queue, the claims, the worker, and whether the lane is closed
         self._changed = threading.Condition(self._lock)
         self._worker: threading.Thread | None = None
-        self._closed = False
 
     @property
     def waiting(self) -> int:
@@ -158,7 +164,7 @@ class Lane(Generic[T, R]):
                 raise LaneError("closed")
             if self._max_waiting is not None and len(self._queue) >= self._max_waiting:
                 raise LaneError("busy")
-            if self._worker is None or not self._worker.is_alive():  # also in a process forked after the first item
+            if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._worker.start()
             self._queue.append(ticket)

@@ -78,6 +78,7 @@ ErrorType = Literal[
     "internal",
     "invalid_json",
     "invalid_request",
+    "reload_running",
     "timeout",
     "too_large",
     "too_many_requests",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -65,6 +66,21 @@ def test_node_reproduces_a_thousand_scores(
     assert len(found) == len(queries) == 1000
     assert np.abs(np.array([one["score"] for one in found]) - router.score(queries)).max() < 1e-5
     assert {one["model"] for one in found} == {router.strong, router.weak}
+
+
+def test_node_writes_nothing_into_a_clean_home(node_example: Path, bundle: Path, tmp_path: Path) -> None:
+    """onnxruntime keeps its usage data there, unless the example turns them off."""
+    done = subprocess.run(
+        ["node", "score.mjs", str(bundle)],
+        cwd=node_example,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        input=b'"hi"\n',
+        check=True,
+        timeout=300,
+    )
+    assert done.returncode == 0
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_node_refuses_a_changed_bundle(node_example: Path, bundle: Path, tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { Tokenizer } from "@huggingface/tokenizers";
-import * as ort from "onnxruntime-node";
+
+// onnxruntime sends usage data unless this is set before it is loaded. Who sets the variable decides.
+process.env.ORT_DISABLE_TELEMETRY ??= "1";
+const ort = await import("onnxruntime-node");
 
 const SAID = new Set(["user", "assistant", "tool", "function", "human", "gpt", "model"]);
 

@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
+from ...cascade.threads import in_thread
 from ...routers.errors import RoutelearnError
 from ..wire_names import HEALTH, METRICS, OPENAPI, OUTCOMES, PAGE, RELOAD, ROUTE, ROUTER, SCORE, STATUS
 from . import status_page
@@ -27,7 +28,7 @@ from .schemas import (
     ScoringRequest,
     StatusReply,
 )
-from .slot import RouterSlot
+from .slot import ReloadRunningError, RouterSlot
 
 
 def describe_body_endpoints(app: FastAPI) -> None:
@@ -56,10 +57,12 @@ def add_router_endpoints(app: FastAPI, slot: RouterSlot) -> None:
         return _json(slot.describe())
 
     @app.post(RELOAD, response_model=RouterReply, responses=errors(401, 403, 409, 500), operation_id="reload")
-    def reload() -> Response:
+    async def reload() -> Response:
         """Load the bundle again, verify it and put it in service; needs the admin token."""
         try:
-            slot.reload()
+            await in_thread(slot.reload, wait=False)  # a thread that nobody waits for when the service ends
+        except ReloadRunningError as error:
+            raise RequestError(409, "reload_running", str(error)) from error
         except (RoutelearnError, OSError) as error:
             raise RequestError(409, "bundle_refused", str(error)) from error
         return _json(slot.describe())

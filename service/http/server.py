@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import socket
 import sys
@@ -54,8 +55,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+#: Seconds beyond the time limit for requests in flight; then the process ends, whatever hangs in it.
+GRACE_S = 2.0
+
+
 class _Server(uvicorn.Server):
-    """Logs its address once it serves."""
+    """Logs its address once it serves, and ends in its time."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        last = threading.Timer((self.config.timeout_graceful_shutdown or 0) + GRACE_S, _end)
+        last.daemon = True
+        last.start()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -91,13 +102,18 @@ def run(app: FastAPI, listening: socket.socket, slot: RouterSlot, settings: Serv
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(slot,)).start())
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(slot,), daemon=True).start())
     _Server(config).run([listening])
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     del number, frame
     sys.exit(0)
+
+
+def _end() -> None:
+    logger.warning("the service does not end by itself; the process ends now")
+    os._exit(1)
 
 
 def _reload(slot: RouterSlot) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from ...cascade.threads import in_thread
 from ...routers.base import Policy, Router, ThresholdPolicy
 from ...routers.bundle import Manifest
 from ...routers.decision import Source
@@ -56,6 +57,16 @@ class ActiveRouter:
         return "rules" if self.manifest is None else "learned"
 
 
+class ReloadRunningError(RoutelearnError):
+    """Another reload runs.
+
+    Example:
+        >>> from routelearn.service.http.slot import ReloadRunningError
+        >>> ReloadRunningError("another reload is running").args
+        ('another reload is running',)
+    """
+
+
 class RouterSlot:
     """Holds the router in service, and exchanges it. A batch reads `current` once, and ends with what it read.
 
@@ -100,34 +111,44 @@ class RouterSlot:
         self.error: str | None = None
         self.current = self._open_active()
 
-    def reload(self) -> ActiveRouter:
+    def reload(self, *, wait: bool = True) -> ActiveRouter:
         """Load the bundle that the path holds now, verify it and put it in service; on an error the old router stays.
 
         The call blocks until the bundle is loaded, so do not make it on an event loop.
 
+        Args:
+            wait: wait while another reload runs; False: raise.
+
         Raises:
+            ReloadRunningError: another reload runs.
             RoutelearnError: the bundle is refused.
         """
-        with self._lock:
-            self._signature = signature(self.path)
-            try:
-                active = self._open_active()
-                if active.answers == "rules" and self.current.answers == "learned":
-                    raise BundleError(_unavailable(active.router) or "the bundle does not load")
-            except Exception as error:
-                self.refused += 1
-                self.error = str(error) if isinstance(error, (RoutelearnError, OSError)) else repr(error)
-                logger.error("the bundle is refused, the old router stays in service: %s", self.error)
-                if isinstance(error, (RoutelearnError, OSError)):
-                    raise
-                raise BundleError(f"the bundle does not load: {self.error}") from error
-            if self.on_reload is not None:
-                self.on_reload(active.router)
-            self.current = active
-            self.reloads += 1
-            self.error = None
-            logger.info("serving bundle %s", active.digest)
-            return active
+        if not self._lock.acquire(blocking=wait):
+            raise ReloadRunningError(f"another reload of {self.path} is running; try again when it has ended")
+        try:
+            return self._reload()
+        except Exception as error:
+            self.refused += 1
+            self.error = str(error) if isinstance(error, (RoutelearnError, OSError)) else repr(error)
+            logger.error("the bundle is refused, the old router stays in service: %s", self.error)
+            if isinstance(error, (RoutelearnError, OSError)):
+                raise
+            raise BundleError(f"the bundle does not load: {self.error}") from error
+        finally:
+            self._lock.release()
+
+    def _reload(self) -> ActiveRouter:
+        self._signature = signature(self.path)
+        active = self._open_active()
+        if active.answers == "rules" and self.current.answers == "learned":
+            raise BundleError(_unavailable(active.router) or "the bundle does not load")
+        if self.on_reload is not None:
+            self.on_reload(active.router)
+        self.current = active
+        self.reloads += 1
+        self.error = None
+        logger.info("serving bundle %s", active.digest)
+        return active
 
     def changed(self) -> Signature | None:
         """The signature of the files, if it is not the one of the last load; else None."""
@@ -173,7 +194,7 @@ def signature(path: str) -> Signature:
     """The signature of the files in a folder; empty when there are none."""
     try:
         stats = [(item.name, item.stat()) for item in sorted(Path(path).iterdir())]
-    except OSError:  # the folder is missing between the two renames of an export
+    except OSError:  # the folder may be missing for a moment while it is replaced
         return ()
     return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
@@ -188,13 +209,15 @@ async def watch(slot: RouterSlot, every_s: float) -> None:
     before: Signature | None = None
     while True:
         await asyncio.sleep(every_s)
-        changed = await asyncio.to_thread(slot.changed)
-        if changed and changed == before:
-            try:
-                await asyncio.to_thread(slot.reload)
-            except (RoutelearnError, OSError):
-                logger.debug("the next try comes when the files change again")
-        before = changed
+        try:
+            changed = await in_thread(slot.changed)
+            if changed and changed == before:
+                await in_thread(slot.reload)
+            before = changed
+        except (RoutelearnError, OSError):
+            logger.debug("the next try comes when the files change again")
+        except Exception:
+            logger.exception("the service goes on to watch the bundle")
 
 
 def _unavailable(router: Router) -> str | None:

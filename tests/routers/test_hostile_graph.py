@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import resource
 import shutil
 import struct
@@ -19,13 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from routelearn import FallbackRouter
 from routelearn.routers.bundle import MODEL, read_bundle, save_bundle
-from routelearn.routers.errors import BundleCorruptError, BundleError, RoutelearnError
+from routelearn.routers.errors import BundleCorruptError, BundleError
 from routelearn.routers.graph_check import MAX_NODES, check_graph
 from routelearn.routers.learned import load
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "version-3"
 GRAPH = (BUNDLE / MODEL).read_bytes()
-SURGERIES = int(os.environ.get("ROUTELEARN_MUTATIONS", "500")) // 2
 
 
 def model() -> onnx.ModelProto:
@@ -235,45 +233,6 @@ def test_outputs_and_settings_of_another_form_are_a_typed_error(changed: onnx.Mo
     with pytest.raises(BundleError):
         load(folder)
     assert FallbackRouter(folder, strong="sim-max", weak="sim-small").route("hi").model in {"sim-max", "sim-small"}
-
-
-def operate(changed: onnx.ModelProto, chance: random.Random) -> None:
-    """Change one thing of a graph as a surgeon would: by its parts, not by its bytes."""
-    nodes, tensors = changed.graph.node, changed.graph.initializer
-    one, tensor = chance.choice(nodes), chance.choice(tensors)
-    names = [name for item in nodes for name in [*item.input, *item.output]]
-    kind = chance.randrange(8)
-    if kind == 0:
-        one.op_type = chance.choice(["Identity", "Loop", "If", "Range", "Tile", "Cast", "NonZero", "Reshape", "Sum"])
-    elif kind == 1 and one.input:
-        one.input[chance.randrange(len(one.input))] = chance.choice([*names, ""])
-    elif kind == 2:
-        nodes.remove(one)
-    elif kind == 3:
-        one.attribute.add(name=chance.choice(["axis", "to", "axes", "x"]), type=2, i=chance.choice([-9, 0, 1, 1 << 62]))
-    elif kind == 4:
-        tensor.dims[:] = chance.choice([[], [0], [-1], [1 << 62], list(tensor.dims)[::-1], [*tensor.dims, 1]])
-    elif kind == 5:
-        tensor.data_type = chance.randrange(30)
-    elif kind == 6:
-        raw = np.frombuffer(tensor.raw_data, np.uint8).copy()
-        raw[: 1 + chance.randrange(8)] = chance.choice([0, 127, 255])
-        tensor.raw_data = raw.tobytes()
-    else:
-        output = chance.choice(changed.graph.output)
-        output.name = chance.choice([*names, "quality", "novelty"])
-
-
-def test_a_graph_after_surgery_loads_or_is_a_typed_error(tmp_path: Path) -> None:
-    for seed in range(SURGERIES):
-        chance = random.Random(seed)
-        changed = model()
-        for _ in range(chance.choice([1, 1, 2, 3])):
-            operate(changed, chance)
-        folder = sign(tmp_path / "bundle", changed.SerializeToString())
-        safe = FallbackRouter(folder, strong="sim-max", weak="sim-small")
-        assert safe.load_error is None or isinstance(safe.load_error, RoutelearnError), f"seed {seed}"
-        assert len(safe.route_batch(["hi", "Prove it. " * 900, ""])) == 3
 
 
 def test_a_bundle_loads_in_one_gibibyte_of_addresses() -> None:

@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -138,6 +139,8 @@ def test_a_manifest_of_a_verifier_signed_again_loads_or_is_a_typed_error(verifie
             verifier = cast("Verifier | None", outcome(lambda: load_verifier(folder)))
             if verifier is not None:
                 assert -1e12 <= verifier.threshold_for(0.5) <= 1e12
+                for query in ("hi", "x" * 9000):
+                    outcome(partial(verifier.confidence, [query], ["yes"], [0.5]))
 
 
 def changed(**fields: Any) -> bytes:
@@ -187,6 +190,12 @@ FIRST = ORIGINAL["golden"][0]
 def test_the_message_names_the_field_what_it_holds_and_what_is_expected(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(BundleCorruptError, match=why):
         Manifest.from_json(changed(**fields), "b")
+
+
+@pytest.mark.parametrize(("part", "times"), [("[],", 600_000), ("1,", 2_100_000)])
+def test_a_manifest_of_more_parts_than_any_has_is_refused_before_it_is_parsed(part: str, times: int) -> None:
+    with pytest.raises(BundleCorruptError, match="expected at most 500,000 and 2,000,000"):
+        Manifest.from_json(f'{{"a":[{part * times}1]}}'.encode(), "b")
 
 
 def test_every_manifest_of_ours_passes() -> None:

@@ -126,7 +126,8 @@ PROCESSOR = {
         (b"[" * 1_000_001, "objects"),
         (b"[" * 100_000, "cannot be used"),
         (b'{"a":' * 100_000, "cannot be used"),
-        (b"[" + b"0," * 5_000_001, "values"),
+        (b"[" + b"0," * 2_000_001, "values"),
+        (b'{"version":"1.0","normalizer":' + b"[" * 100_000, "cannot be used"),
         (b"[]", "expected a JSON object"),
         (b"\xff", "cannot be used"),
     ],
@@ -134,6 +135,28 @@ PROCESSOR = {
 def test_a_tokenizer_that_takes_more_than_its_size_says_is_refused(tokenizer: bytes, why: str) -> None:
     with pytest.raises(BundleCorruptError, match=why):
         check_tokenizer(tokenizer)
+
+
+BOMB = json.dumps(replacing("a" * 32, times=7))
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        f'{{"model":{{"vocab":{{"a":1}}}},"normalizer":{BOMB}}}',
+        f'{{"version":"1.0","normalizer":null,"model":{{}},"normalizer":{BOMB}}}',
+        f'{{"version":"1.0","model":{{}},"normali\\u007aer":{BOMB}}}',
+        f'{{"version":"1.0","model":{{}},"\\u006eormalizer":{BOMB}}}',
+        f'{{"version":"1.0","normali\\u007aer":{BOMB},"model":{{}}}}',
+        f'{{"normalizer":null,"normalizer":{BOMB},"model":{{}}}}',
+        f' {{ "version" : "1.0" , "normalizer" : {BOMB} , "model" : {{}} }}',
+        f'{{"version":"1.0","normalizer":null,"model":{{}},"normalizer"\n:{BOMB}}}',
+    ],
+)
+def test_a_part_is_checked_wherever_it_stands_and_however_its_name_is_spelled(tokenizer: str) -> None:
+    """The vocabulary is not read when nothing behind it can be another part."""
+    with pytest.raises(BundleCorruptError, match="times longer"):
+        check_tokenizer(tokenizer.encode())
 
 
 def test_the_limits_leave_room_for_tokenizers_as_people_have_them() -> None:

@@ -49,7 +49,7 @@ def server(place: Path) -> Iterator[Server]:
 
 
 def put(source: Path, place: Path) -> None:
-    """Exchange a bundle by two renames, as an export does."""
+    """Exchange a bundle by two renames, as a deployment does."""
     staging = place.with_name(".staging")
     shutil.copytree(source, staging)
     place.rename(place.with_name(".old"))
