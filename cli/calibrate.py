@@ -15,20 +15,10 @@ from ..routers.bundle import check_replaceable
 from ..routers.errors import DataError, InputError, require
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import (
-    DATA,
-    OUTPUT,
-    RULES,
-    Costs,
-    LeakCheck,
-    Reading,
-    RulesModels,
-    asked_and_got,
-    check_report_folder,
-    table_console,
-)
+from .options import DATA, OUTPUT, Costs, LeakCheck, Reading, asked_and_got, check_report_folder, table_console
 from .outputs import Overwrite
 from .reading import bad_rows, read_listed, say
+from .router_options import RULES, RulesModels
 from .terminal import Console
 
 if TYPE_CHECKING:

@@ -14,20 +14,10 @@ from ..routers.errors import InputError, require
 from ..routers.learned import load
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
-from .options import (
-    DATA,
-    OUTPUT,
-    POOL,
-    RULES,
-    Costs,
-    LeakCheck,
-    Reading,
-    check_report_folder,
-    open_rules,
-    table_console,
-)
+from .options import DATA, OUTPUT, POOL, Costs, LeakCheck, Reading, check_report_folder, table_console
 from .outputs import Overwrite
 from .reading import read_listed
+from .router_options import RULES, open_rules
 from .terminal import Console
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ dataclasses also do what their options ask for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -16,17 +16,10 @@ from ..data.readers import read_all
 from ..data.records import Record
 from ..data.rows import SourceOptions
 from ..data.splits import without_leaks
-from ..policies.threshold import policy_of
-from ..routers.base import Policy, Router
 from ..routers.errors import InputError
-from ..routers.fallback import FallbackRouter
-from ..routers.learned import LearnedRouter, load
-from ..routers.rules import RulesRouter, load_rules
 from .flags import Flag, Options
 from .terminal import Console
 
-#: The name of the router that consists of rules alone.
-RULES = "rules"
 #: Headings of `--help`.
 DATA, LEAKS, POOL, DECISION, OUTPUT = "Data", "Leak check", "Models and prices", "Decision", "Output"
 #: Columns of a table that is not printed on a terminal.
@@ -180,36 +173,6 @@ class LeakCheck(Options):
 
 
 @dataclass(frozen=True)
-class RulesModels(Options):
-    """The models and the rules of the router "rules", which has no bundle that names them.
-
-    Attributes:
-        strong: The strong model, if the router is "rules". A bundle names its own.
-        weak: The weak model, if the router is "rules". A bundle names its own.
-        rules: TOML file of rules, if the router is "rules". The default is the built-in rules.
-    """
-
-    HEADING: ClassVar[str] = POOL
-
-    strong: str | None = None
-    weak: str | None = None
-    rules: Path | None = None
-
-    def open(self, router: str) -> LearnedRouter | RulesRouter:
-        """The router of a bundle, or the rules.
-
-        Raises:
-            InputError: options were given that a bundle has no use for.
-        """
-        if router == RULES:
-            return open_rules(self.strong, self.weak, self.rules)
-        given = [f"--{name}" for name in ("strong", "weak", "rules") if getattr(self, name) is not None]
-        if given:
-            raise InputError(f"{', '.join(given)}: no effect on the bundle {router}; expected the router {RULES!r}")
-        return load(router)
-
-
-@dataclass(frozen=True)
 class Costs(Options):
     """What costs in USD are computed from.
 
@@ -223,102 +186,6 @@ class Costs(Options):
 
     pool: Path | None = None
     output_tokens: Annotated[int, Flag(least=1)] = 300
-
-
-@dataclass(frozen=True)
-class PolicyChoice(Options):
-    """What decides between strong and weak; at most one is given.
-
-    Attributes:
-        threshold: Send a query to strong when its score is at or above this, from 0 to 1. Without --threshold,
-            --strong-share and --guaranteed, the bundle's threshold decides.
-        strong_share: Send this share of the queries to strong, from 0 to 1. The share holds for queries like those that
-            the bundle was calibrated on.
-        guaranteed: Use the threshold with a guaranteed quality that routelearn calibrate stored in the bundle. Fails
-            when the bundle has none.
-    """
-
-    HEADING: ClassVar[str] = DECISION
-
-    threshold: float | None = None
-    strong_share: float | None = None
-    guaranteed: bool = False
-
-    def policy(self) -> Policy | None:
-        """The policy that was chosen; None: the router's own threshold decides.
-
-        Raises:
-            InputError: more than one was given, or a value is out of its range.
-        """
-        return policy_of(self.threshold, self.strong_share, self.guaranteed)
-
-
-@dataclass(frozen=True)
-class RouterChoice(Options):
-    """A router, the two models that it decides between, and what answers when it cannot.
-
-    Attributes:
-        router: Folder of a bundle, or the word "rules".
-        strong: The strong model. Without it: the bundle's. Needed for "rules" and for --fallback.
-        weak: The weak model. Without it: the bundle's. Needed for "rules" and for --fallback.
-        rules: TOML file of rules. They decide when the router cannot. The default is the built-in rules.
-        fallback: Let rules decide when the bundle does not load, instead of failing.
-    """
-
-    HEADING: ClassVar[str] = DECISION
-
-    router: Annotated[str, Flag(is_argument=True)]
-    strong: Annotated[str | None, Flag(panel=POOL)] = None
-    weak: Annotated[str | None, Flag(panel=POOL)] = None
-    rules: Path | None = None
-    fallback: bool = False
-
-    def open(
-        self,
-        *,
-        threads: int | None = None,
-        timeout_s: float | None = None,
-        check: Callable[[], object] = lambda: None,
-    ) -> FallbackRouter | RulesRouter:
-        """Open the router.
-
-        Args:
-            threads: batches in flight; None: one for each CPU of this process.
-            timeout_s: seconds after which rules decide a batch; None: no limit.
-            check: called before a bundle is loaded; an error that it raises is as one of loading.
-
-        Raises:
-            BundleError: the bundle cannot be trusted, and --fallback was not given.
-            InputError: the bundle lacks a model, or a file of rules cannot be read, and --fallback was not given.
-        """
-        rules = RulesRouter(
-            self.strong or "strong", self.weak or "weak", rules=load_rules(self.rules) if self.rules else None
-        )
-        if self.router == RULES:
-            return rules
-        learned: Router | Exception
-        try:
-            check()
-            learned = load(self.router, threads=threads)
-        except Exception as error:
-            if not self.fallback:
-                raise
-            learned = error
-        router = FallbackRouter(learned, strong=self.strong, weak=self.weak, rules=rules, timeout_s=timeout_s)
-        if router.unavailable and not self.fallback:
-            raise InputError(f"{router.unavailable}; give --fallback to let rules decide instead")
-        return router
-
-
-def open_rules(strong: str | None, weak: str | None, rules: Path | None) -> RulesRouter:
-    """The router that consists of rules alone, to be measured on records.
-
-    Raises:
-        InputError: a model is not named, or the file of rules cannot be read.
-    """
-    if strong is None or weak is None:
-        raise InputError(f"the router {RULES!r} names no models; give --strong and --weak as the data calls them")
-    return RulesRouter(strong, weak, rules=load_rules(rules) if rules else None)
 
 
 def asked_and_got(asked: float, got: float, strong: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from ..routers.query import Query, parse_messages
 from .flags import Flag, Options, with_flags
-from .options import PolicyChoice, RouterChoice
+from .router_options import PolicyChoice, RouterChoice
 
 
 @dataclass(frozen=True)

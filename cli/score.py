@@ -27,8 +27,9 @@ from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import manifest_of
 from .flags import Flag, Options, with_flags
-from .options import OUTPUT, RULES, PolicyChoice, QueryReading, RouterChoice, asked_and_got
+from .options import OUTPUT, QueryReading, asked_and_got
 from .outputs import Overwrite, check_raw
+from .router_options import RULES, PolicyChoice, RouterChoice
 from .terminal import Console, on_interrupt
 
 #: A strong share that differs by more than this from the one asked for is worth a calibration.

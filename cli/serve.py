@@ -20,7 +20,8 @@ from ..service.defaults import RequestLimits, ServerSettings
 from ..service.trial import BundleTrial
 from ..service.wire_names import ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
 from .flags import Flag, FlagsOf, Options, with_flags
-from .options import DECISION, RULES, PolicyChoice, RouterChoice, parse_pairs
+from .options import DECISION, parse_pairs
+from .router_options import RULES, PolicyChoice, RouterChoice
 from .terminal import LogFormatter
 
 #: Seconds that a thread keeps the interpreter while another wants it. Python's own 5 ms would let a batch that is
@@ -104,6 +105,9 @@ def serve_command(
     """
     for module in ("fastapi", "httptools", "uvicorn", "prometheus_client"):
         require(module, "serve")
+    tokens = options.tokens(server.host)
+    if options.watch is not None and not options.watch > 0:
+        raise InputError(f"--watch is {options.watch}; expected a number of seconds above 0")
     trial = BundleTrial(choice.router, timeout_s=options.load_timeout)
     if choice.router != RULES:
         trial.start()  # while the imports below take their time
@@ -116,9 +120,6 @@ def serve_command(
     handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=server.log_level.upper(), handlers=[handler])
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    tokens = Tokens(*options.tokens(server.host))
-    if options.watch is not None and not options.watch > 0:
-        raise InputError(f"--watch is {options.watch}; expected a number of seconds above 0")
     listening = listen(server.host, server.port)
     slot = RouterSlot(
         choice.router,
@@ -131,7 +132,7 @@ def serve_command(
         ),
     )
     log = DecisionLog(options.decision_log, context_keys=(USER_TIER, USE_CASE)) if options.decision_log else None
-    app = create_app(slot, limits=limits, tokens=tokens, decision_log=log, watch_s=options.watch)
+    app = create_app(slot, limits=limits, tokens=Tokens(*tokens), decision_log=log, watch_s=options.watch)
     run(app, listening, slot, server)
 
 

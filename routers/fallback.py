@@ -82,7 +82,7 @@ class FallbackRouter(Router):
         check_seconds("timeout_s", timeout_s)
         if novelty_bound is not None:
             check_number("novelty_bound", novelty_bound, "a number, or None")
-        if learned is not None and not isinstance(learned, (Router, str, os.PathLike)):
+        if learned is not None and not isinstance(learned, (Router, str, os.PathLike, Exception)):
             raise InputError(f"learned is {learned!r:.80}; expected a router, the path of a bundle, or None")
         if rules is not None and not isinstance(rules, RulesRouter):
             raise InputError(f"rules is {rules!r:.80}; expected RulesRouter(strong, weak), or None")

@@ -19,7 +19,13 @@ if (
 import numpy as np
 import pytest
 from helpers.built_once import built_once
-from helpers.quick import count_processes, mark_slow_tests, pytest_runtest_protocol, refuse_unless_slow
+from helpers.quick import (
+    count_processes,
+    mark_slow_tests,
+    pytest_runtest_call,
+    pytest_runtest_protocol,
+    refuse_unless_slow,
+)
 from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -35,7 +41,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import; fixtures do 
     from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
     from routelearn.training.verifier.config import VerifierConfig
 
-__all__ = ["pytest_runtest_protocol"]
+__all__ = ["pytest_runtest_call", "pytest_runtest_protocol"]
 
 ROOT = Path(__file__).resolve().parent.parent
 # A busy machine is no reason to fail: nothing here is asserted of time.

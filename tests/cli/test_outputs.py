@@ -159,6 +159,7 @@ def test_rules_are_evaluated_and_calibrated_as_routers_are(bundle: Path, files: 
     assert (refused.returncode, "no effect on the bundle" in refused.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_serve_refuses_a_taken_port_and_a_short_token_in_plain_words(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("short\n")
     short = run("serve", bundle, "--token-file", tmp_path / "token")

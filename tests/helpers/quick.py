@@ -18,6 +18,8 @@ TRANSFORMERS = {"packaged_encoder", "tiny_bert", "bert_bundle", "int8_bundle", "
 PROCESSES = 1
 
 _running: list[pytest.Item] = []
+#: The tests whose own code runs, and not their fixtures, which other tests share.
+_called: list[pytest.Item] = []
 _started: dict[str, int] = {}
 
 
@@ -41,8 +43,8 @@ def count_processes() -> None:
     start = subprocess.Popen.__init__
 
     def counted(self: subprocess.Popen[Any], *arguments: Any, **options: Any) -> None:
-        if _running:
-            name = _running[-1].nodeid
+        if _called:
+            name = _called[-1].nodeid
             _started[name] = _started.get(name, 0) + 1
             if _started[name] > PROCESSES:
                 refuse_unless_slow("starts more than one process")
@@ -59,3 +61,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         _running.pop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Remember whose own code runs."""
+    _called.append(item)
+    try:
+        return (yield)
+    finally:
+        _called.pop()
