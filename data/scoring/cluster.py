@@ -56,9 +56,7 @@ def score_with_ray(
         DataError: a row has no query, and bad rows are not skipped.
         MissingExtraError: Ray is not installed.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    ray: Any = require("ray", "ray")
+    ray = _quiet_ray()
     folder = Path(folder).resolve()
     files = expand([str(Path(source).resolve()) for source in sources])
     others = [file for file in files if not is_parquet(file)]
@@ -85,6 +83,12 @@ def score_with_ray(
         for scored in _score_parts(open_router, missing, folder, options, workers):
             count(scored)
     return result
+
+
+def _quiet_ray() -> Any:
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    return require("ray", "ray")
 
 
 def _connect(ray: Any, workers: int) -> None:
