@@ -87,3 +87,13 @@ def comparisons(
         Comparison(policy=a, against=b, cost=with_interval(i), quality=with_interval(len(pairs) + i))
         for i, (a, b) in enumerate(pairs)
     ]
+
+
+def within_chance(policy: str, found: list[Comparison]) -> list[str]:
+    """Say whether a policy is not clearly cheaper than strong alone, or than the router."""
+    return [
+        f"on these queries {policy} is not clearly cheaper than {one.against}: the interval of the difference in cost "
+        "reaches 0"
+        for one in found
+        if one.policy == policy and one.against in {"strong alone", "route"} and one.cost[2] >= 0
+    ]

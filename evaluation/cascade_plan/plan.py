@@ -30,7 +30,7 @@ from .analysis import (
 )
 from .answered_queries import AnsweredQueries, answered_queries
 from .evidence import Evidence, gather_evidence
-from .intervals import Comparison, comparisons
+from .intervals import Comparison, comparisons, within_chance
 from .latency_tail import Latency, latency_tails
 from .recommendation import NAMES, Baseline, Condition, conditions, recommend
 from .search import Family, families
@@ -212,6 +212,7 @@ def _plan(evidence: Evidence, settings: _Settings, notes: list[str]) -> CascadeP
     met = conditions(cascade, alone.cost, tails, settings.max_latency_s)
     recommendation, reasons = recommend(best, expected, alone, met)
     chosen = _chosen(recommendation, best)
+    compared = comparisons(answered, crossed, settings.bootstrap, settings.seed)
     return CascadePlan(
         strong=settings.strong,
         weak=settings.weak,
@@ -225,7 +226,7 @@ def _plan(evidence: Evidence, settings: _Settings, notes: list[str]) -> CascadeP
         apgr=_apgr(answered, scores, confidence, settings.bootstrap, settings.seed),
         best=best,
         cross_fitted=expected,
-        comparisons=comparisons(answered, crossed, settings.bootstrap, settings.seed),
+        comparisons=compared,
         curves={kind: _curve(evidence, family) for kind, family in plans.items()},
         conditions=met,
         recommendation=recommendation,
@@ -234,7 +235,7 @@ def _plan(evidence: Evidence, settings: _Settings, notes: list[str]) -> CascadeP
         if chosen is None
         else sensitivity(answered, scores, confidence, chosen, evidence.verifier_cost),
         latency=tails,
-        notes=[*_resize(chosen), *notes],
+        notes=[*_resize(chosen), *within_chance(recommendation, compared), *notes],
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from routelearn.data.records import PerformanceRecord
 from routelearn.evaluation.cascade_plan.analysis import Point, cheapest, cross_fitted, run_policy
 from routelearn.evaluation.cascade_plan.answered_queries import AnsweredQueries, answered_queries
-from routelearn.evaluation.cascade_plan.intervals import comparisons
+from routelearn.evaluation.cascade_plan.intervals import Comparison, comparisons, within_chance
 from routelearn.evaluation.cascade_plan.search import ABOVE_ALL, families
 from routelearn.routers.decision import Model
 
@@ -144,6 +144,19 @@ def test_each_policy_is_compared_with_both_models_alone_and_the_cascades_with_th
     }
     (one,) = [o for o in comparisons(found, crossed, 20, 0) if (o.policy, o.against) == ("cascade", "route")]
     assert one.quality[0] == pytest.approx((crossed["cascade"].quality - crossed["route"].quality).mean())
+
+
+def test_a_policy_that_is_not_clearly_cheaper_is_said_to_be_so() -> None:
+    same = (0.0, -0.01, 0.01)
+    found = [
+        Comparison(policy="cascade", against="strong alone", cost=(-0.3, -0.4, -0.2), quality=same),
+        Comparison(policy="cascade", against="route", cost=(-0.02, -0.06, 0.01), quality=same),
+        Comparison(policy="cascade", against="weak alone", cost=(0.2, 0.1, 0.3), quality=same),
+        Comparison(policy="route", against="strong alone", cost=(-0.1, -0.3, 0.1), quality=same),
+    ]
+    (said,) = within_chance("cascade", found)
+    assert said.startswith("on these queries cascade is not clearly cheaper than route")
+    assert len(within_chance("route", found)) == 1
 
 
 @pytest.mark.parametrize(
