@@ -48,8 +48,14 @@ def extend_command(options: ExtendOptions, reading: Reading, overwrite: Overwrit
         path = extend_similarity(options.router, records, options.out, pool=read_pool(options.pool))
     training = read_manifest(path).training
     last = training["extended"][-1]
+    added = last["queries"] - last["merged_queries"]
     console.print(
-        f"wrote {path}: {last['queries']:,} queries and {len(last['new_models'])} models added, "
+        f"wrote {path}: {added:,} queries and {len(last['new_models'])} models added; "
+        f"{last['merged_queries']:,} queries were there and got more records; "
         f"{training['index']['queries']:,} queries in the index",
         markup=False,
     )
+    if last["moved"]:
+        console.print(
+            f"The qualities of models without new records moved as well: {last['moved']}.", markup=False, soft_wrap=True
+        )

@@ -1,7 +1,7 @@
 """The command line: a thin skin over the API.
 
 Exit codes: 0 when all went well; 2 when the caller can mend it (bad input, a bundle that cannot be trusted, a missing
-extra); 1 for every other failure.
+extra); 3 when `train` made a bundle that is no better than none; 1 for every other failure.
 """
 
 from __future__ import annotations

@@ -60,6 +60,9 @@ class Run(Options):
         pool: JSON or TOML file with name, input_price and output_price of each model, in USD per million tokens. The
             bundle keeps them.
         config: TOML file with settings of this command, one per line, such as rank = 16. A flag overrides the file.
+        keep_anyway: End with exit code 0 even if the router or the verifier turns out to be no better than none: on
+            held-out data, no better than one ranking of the models for all queries, or the same confidence for all
+            answers. The bundle is written in any case; without this flag the exit code is then 3.
         dry_run: Read the data, check everything that training checks, say what would be trained, and stop.
     """
 
@@ -69,6 +72,7 @@ class Run(Options):
     out: Annotated[Path, Flag(short="-o")]
     pool: Annotated[Path | None, Flag(panel=POOL)] = None
     config: Annotated[Path | None, Flag(panel="Training")] = None
+    keep_anyway: bool = False
     dry_run: bool = False
 
 
@@ -265,7 +269,7 @@ def _preview(plan: Plan | VerifierPlan) -> str:
 
 def _say_end(console: Console, path: Path, run: Run, configuration: Any, records: list[Record]) -> None:
     from ..routers.bundle import read_manifest
-    from ..training.summary import summary
+    from ..training.summary import no_better, summary
 
     manifest = read_manifest(path)
     lines = [f"wrote {path}; log and curve in {path}.training/"]
@@ -279,8 +283,17 @@ def _say_end(console: Console, path: Path, run: Run, configuration: Any, records
         has_test_rows=any(record.split == "test" for record in records),
         named_pair=configuration.strong is not None and configuration.weak is not None,
     )
-    for line in lines:
+    useless = no_better(manifest)
+    for line in [*lines, *([useless] if useless else [])]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if useless and not run.keep_anyway:
+        console.print(
+            f"The bundle is in {path} all the same; this command ends with exit code 3 unless you give --keep-anyway.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(3)
 
 
 def read_and_describe(console: Console, data: list[str], options: ReadOptions) -> list[Record]:

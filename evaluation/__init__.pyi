@@ -1,6 +1,7 @@
 from .cascade_plan.analysis import Point as Point
 from .cascade_plan.analysis import Sensitivity as Sensitivity
 from .cascade_plan.analysis import cheapest as cheapest
+from .cascade_plan.intervals import Comparison as Comparison
 from .cascade_plan.latency_tail import Latency as Latency
 from .cascade_plan.plan import CascadePlan as CascadePlan
 from .cascade_plan.plan import plan_cascade as plan_cascade

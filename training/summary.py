@@ -15,6 +15,9 @@ from ..routers.bundle import VERIFIER, Manifest
 
 #: Nats over all held-out outcomes: a smaller gain over the global ranking is within chance.
 LEAST_GAIN = 4.0
+#: With fewer held-out outcomes nobody can tell whether a router or a verifier is of use: a gain of 0.01 nats for each
+#: outcome adds up to `LEAST_GAIN` over so many.
+LEAST_JUDGED = 400
 #: What `summary` suggests to route.
 _QUERY = "Prove that the square root of 2 is irrational."
 
@@ -64,6 +67,55 @@ def learned_little(metrics: Mapping[str, Any]) -> bool:
     gain = metrics["log loss of the global ranking"] - metrics["log loss"]
     # Bundles of version 2 and older do not say how many outcomes were held out: there every gain counts.
     return bool(gain <= LEAST_GAIN / metrics.get("held-out outcomes", math.inf))
+
+
+def no_better(manifest: Manifest) -> str | None:
+    """Why a trained router or verifier is no better than none, with what to do; None: it is better, or nobody can tell.
+
+    A router is no better when its held-out log loss is not below that of one ranking of the models for all queries. A
+    verifier is no better when its held-out log loss is not below that of the same confidence for all answers, or when
+    the 95 % interval of its AUROC is not above one half. Both are asked only on `LEAST_JUDGED` outcomes or more.
+
+    Args:
+        manifest: the bundle's manifest, of a router or of a verifier.
+
+    Example:
+        >>> from routelearn.routers.bundle import read_manifest
+        >>> from routelearn.training.summary import no_better
+        >>> no_better(read_manifest("router")) is None
+        True
+    """
+    metrics = manifest.training["metrics"]
+    if manifest.kind == VERIFIER:
+        return _verifier_no_better(metrics)
+    if metrics.get("held-out outcomes", 0) < LEAST_JUDGED or not learned_little(metrics):
+        return None
+    return (
+        f"This router is no better than one model for all queries: on {metrics['held-out outcomes']:,} held-out "
+        f"outcomes its log loss is {metrics['log loss']:.4f}, and {metrics['log loss of the global ranking']:.4f} "
+        "without reading the queries. Do not route with it. Check that the labels belong to the queries and that "
+        "strong and weak are the models you mean; then give more records, above all of queries that only one of the "
+        "two models gets right, or train another recipe (routelearn train frozen reads more of a query than mf)."
+    )
+
+
+def _verifier_no_better(metrics: Mapping[str, Any]) -> str | None:
+    held, good = metrics["held-out answers"], metrics.get("good enough", 0.5)
+    if held < LEAST_JUDGED:
+        return None
+    loss, base = metrics["log loss"], metrics["log loss of the base rate"]
+    # The standard error of the AUROC of a confidence that says nothing (Mann and Whitney 1947).
+    error = math.sqrt((held + 1) / (12 * max(good * (1 - good) * held**2, 1)))
+    low, high = metrics["AUROC"] - 1.96 * error, metrics["AUROC"] + 1.96 * error
+    if loss < base and low > 0.5:
+        return None
+    return (
+        f"This verifier is no better than the same confidence for every answer: on {held:,} held-out answers its log "
+        f"loss is {loss:.4f}, and {base:.4f} for the same confidence; its AUROC is {metrics['AUROC']:.3f} "
+        f"({low:.3f} to {high:.3f}), and 0.5 is chance. Do not run a cascade with it. Check that scores and responses "
+        "belong together; then give more answers, above all bad ones, train longer (--epochs), or read more of an "
+        "answer (--max-tokens)."
+    )
 
 
 def _gain(manifest: Manifest) -> str:

@@ -6,6 +6,7 @@ the cluster must reach the sources and the folder under the same paths.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,10 @@ from .engine import ScoringResult
 from .folder import claim, existing, finished, score_part
 from .parts import Part, expand, is_parquet, parquet_chunks, parquet_parts
 from .selection import BatchOptions
+
+#: What Ray reads when it is imported, unless it is set already: no statistics of use are sent, and no tip is given
+#: about accelerators.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def score_with_ray(
@@ -51,7 +56,7 @@ def score_with_ray(
         DataError: a row has no query, and bad rows are not skipped.
         MissingExtraError: Ray is not installed.
     """
-    ray: Any = require("ray", "ray")
+    ray = _quiet_ray()
     folder = Path(folder).resolve()
     files = expand([str(Path(source).resolve()) for source in sources])
     others = [file for file in files if not is_parquet(file)]
@@ -80,12 +85,23 @@ def score_with_ray(
     return result
 
 
+def _quiet_ray() -> Any:
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    return require("ray", "ray")
+
+
 def _connect(ray: Any, workers: int) -> None:
-    """Connect to a cluster, or start one, and check that it has room for the workers."""
+    """Connect to a cluster, or start one, and check that it has room for the workers.
+
+    Ray then logs errors alone. A program that is connected already keeps its own settings.
+    """
     if not ray.is_initialized():
         # One CPU more than the actors take. Without it, Ray Data's own tasks would wait for ever.
         cpus = None if os.environ.get("RAY_ADDRESS") else workers + 1
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        require("ray.data", "ray")  # sets the level of its logger at the import
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
     available = int(ray.cluster_resources().get("CPU", 0))
     if available <= workers:
         raise InputError(
@@ -107,7 +123,7 @@ def _score_parts(
         _Worker,
         fn_constructor_args=(open_router, parts, folder, options),
         batch_size=1,
-        concurrency=min(workers, len(parts)),
+        compute=ray_data.ActorPoolStrategy(size=min(workers, len(parts))),
         num_cpus=1,
     )
     for row in outcomes.iter_rows():

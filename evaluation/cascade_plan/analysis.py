@@ -15,12 +15,9 @@ import numpy.typing as npt
 
 from ...training.fit.metrics import Array
 from .answered_queries import AnsweredQueries
+from .search import families
 
 Flags = npt.NDArray[np.bool_]
-#: Shares of the queries that go straight to strong; each is tried with every threshold of the verifier.
-DIRECT_SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
-#: Number of quantiles that are tried as thresholds.
-STEPS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +54,45 @@ class Point:
     cost: float
 
 
-def run_policy(
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What one way to run gives for each of n queries.
+
+    Attributes:
+        kind: the kind, as of `Point`.
+        direct: (n,) whether a query went straight to strong.
+        escalated: (n,) whether a query went to weak and then to strong.
+        quality: (n,) score of the answer.
+        cost: (n,) USD.
+    """
+
+    kind: str
+    direct: Flags
+    escalated: Flags
+    quality: Array
+    cost: Array
+
+    def point(self, direct_threshold: float | None = None, threshold: float | None = None) -> Point:
+        """The means over the queries, with the thresholds that gave them."""
+        return Point(
+            kind=self.kind,
+            direct_threshold=direct_threshold,
+            threshold=threshold,
+            strong_share=float((self.direct | self.escalated).mean()),
+            escalation_rate=float(self.escalated.mean()),
+            quality=float(self.quality.mean()),
+            cost=float(self.cost.mean() * 1000),
+        )
+
+
+def replay(
     answered: AnsweredQueries,
     scores: Array | None,
     confidence: Array | None,
     direct_threshold: float | None,
     threshold: float | None,
     verifier_cost: float = 0.0,
-) -> Point:
+) -> Replay:
     """Replay one way to run on known answers.
 
     Args:
@@ -85,47 +113,26 @@ def run_policy(
     cost = np.where(direct, 0.0, answered.weak_cost) + np.where(by_strong, answered.strong_cost, 0.0)
     if threshold is not None:
         cost = cost + np.where(direct, 0.0, verifier_cost)
-    return Point(
+    return Replay(
         kind="route" if threshold is None else "cascade" if direct_threshold is None else "both",
-        direct_threshold=direct_threshold,
-        threshold=threshold,
-        strong_share=float(by_strong.mean()),
-        escalation_rate=float(escalated.mean()),
-        quality=float(np.where(by_strong, answered.strong, answered.weak).mean()),
-        cost=float(cost.mean() * 1000),
+        direct=direct,
+        escalated=escalated,
+        quality=np.where(by_strong, answered.strong, answered.weak),
+        cost=cost,
     )
 
 
-def all_points(
-    answered: AnsweredQueries, scores: Array | None, confidence: Array, verifier_cost: float = 0.0
-) -> dict[str, list[Point]]:
-    """Replay every way to run over a grid of thresholds: quantiles of the scores and of the confidence.
-
-    Args:
-        answered: n queries.
-        scores: (n,) the router's scores; None: cascades alone.
-        confidence: (n,) confidence in weak's answers.
-        verifier_cost: USD of verifying one answer.
-
-    Returns:
-        The points by their kind.
-    """
-    thresholds = _thresholds(confidence)
-    points = {"cascade": [run_policy(answered, None, confidence, None, value, verifier_cost) for value in thresholds]}
-    if scores is None:
-        return points
-    points["route"] = [run_policy(answered, scores, None, value, None) for value in _thresholds(scores)]
-    points["both"] = [
-        run_policy(answered, scores, confidence, float(direct), value, verifier_cost)
-        for direct in np.quantile(scores, 1 - np.asarray(DIRECT_SHARES))
-        for value in thresholds
-    ]
-    return points
-
-
-def _thresholds(values: Array) -> list[float]:
-    """Thresholds from "all at or above" to "none at or above"."""
-    return [0.0, *np.quantile(values, np.linspace(0, 1, STEPS + 1)[1:-1]).tolist(), float(np.nextafter(1, 2))]
+def run_policy(
+    answered: AnsweredQueries,
+    scores: Array | None,
+    confidence: Array | None,
+    direct_threshold: float | None,
+    threshold: float | None,
+    verifier_cost: float = 0.0,
+) -> Point:
+    """The means of one way to run; the arguments are those of `replay`."""
+    found = replay(answered, scores, confidence, direct_threshold, threshold, verifier_cost)
+    return found.point(direct_threshold, threshold)
 
 
 def cross_fitted(
@@ -135,12 +142,12 @@ def cross_fitted(
     target: float,
     verifier_cost: float,
     folds: npt.NDArray[np.int64],
-) -> dict[str, Point]:
+) -> dict[str, Replay]:
     """Measure each kind of policy on queries that its thresholds were not picked on.
 
     The cheapest of many points is the cheapest partly by luck. So its thresholds are picked on all folds but one, and
     measured on the fold that was left out. Where a kind does not reach the target below strong's cost, strong answers
-    the fold. The points returned are means over the folds and have no thresholds.
+    the fold.
 
     Args:
         answered: n queries.
@@ -149,50 +156,48 @@ def cross_fitted(
         target: share of strong's mean score that has to be reached.
         verifier_cost: USD of verifying one answer.
         folds: (n,) number of each query's fold.
+
+    Returns:
+        What each kind gives for the n queries.
     """
-    parts: dict[str, list[tuple[int, Point]]] = defaultdict(list)
+    parts: dict[str, list[Replay]] = defaultdict(list)
+    order = np.argsort(folds, kind="stable")
     for fold in np.unique(folds):
         inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         train, test = answered.rows(outside), answered.rows(inside)
-        picked = all_points(train, None if scores is None else scores[outside], confidence[outside], verifier_cost)
+        picked = families(train, None if scores is None else scores[outside], confidence[outside], verifier_cost)
         test_scores = None if scores is None else scores[inside]
-        for kind, points in picked.items():
-            best = cheapest(points, target * float(train.strong.mean()), float(train.strong_cost.mean() * 1000))
-            point = (
-                _strong_alone(kind, test)
+        for kind, family in picked.items():
+            best = family.cheapest(target * float(train.strong.mean()), float(train.strong_cost.mean() * 1000))
+            parts[kind].append(
+                strong_alone(test)
                 if best is None
-                else run_policy(
-                    test, test_scores, confidence[inside], best.direct_threshold, best.threshold, verifier_cost
-                )
+                else replay(test, test_scores, confidence[inside], *best, verifier_cost)
             )
-            parts[kind].append((len(test), point))
-    return {kind: _mean(kind, of_folds) for kind, of_folds in parts.items()}
+    return {kind: _in_order(kind, of_folds, order) for kind, of_folds in parts.items()}
 
 
-def _strong_alone(kind: str, answered: AnsweredQueries) -> Point:
-    return Point(
+def strong_alone(answered: AnsweredQueries) -> Replay:
+    """Strong answers every query."""
+    every: Flags = np.ones(len(answered), np.bool_)
+    return Replay(kind="strong", direct=every, escalated=~every, quality=answered.strong, cost=answered.strong_cost)
+
+
+def weak_alone(answered: AnsweredQueries) -> Replay:
+    """Weak answers every query."""
+    none: Flags = np.zeros(len(answered), np.bool_)
+    return Replay(kind="weak", direct=none, escalated=none, quality=answered.weak, cost=answered.weak_cost)
+
+
+def _in_order(kind: str, parts: Sequence[Replay], order: npt.NDArray[np.int64]) -> Replay:
+    """The replays of folds as one, in the order of the queries; `order` has the rows of fold after fold."""
+    place = np.argsort(order, kind="stable")
+    return Replay(
         kind=kind,
-        direct_threshold=None,
-        threshold=None,
-        strong_share=1.0,
-        escalation_rate=0.0,
-        quality=float(answered.strong.mean()),
-        cost=float(answered.strong_cost.mean() * 1000),
-    )
-
-
-def _mean(kind: str, parts: Sequence[tuple[int, Point]]) -> Point:
-    """The mean of points that were each measured on so many queries."""
-    counts = [count for count, _ in parts]
-    points = [point for _, point in parts]
-    return Point(
-        kind=kind,
-        direct_threshold=None,
-        threshold=None,
-        strong_share=float(np.average([point.strong_share for point in points], weights=counts)),
-        escalation_rate=float(np.average([point.escalation_rate for point in points], weights=counts)),
-        quality=float(np.average([point.quality for point in points], weights=counts)),
-        cost=float(np.average([point.cost for point in points], weights=counts)),
+        direct=np.concatenate([part.direct for part in parts])[place],
+        escalated=np.concatenate([part.escalated for part in parts])[place],
+        quality=np.concatenate([part.quality for part in parts])[place],
+        cost=np.concatenate([part.cost for part in parts])[place],
     )
 
 
@@ -206,15 +211,6 @@ def cheapest(points: Sequence[Point], quality: float, below: float = float("inf"
     """
     enough = [point for point in points if point.quality >= quality and point.cost < below]
     return min(enough, key=lambda point: point.cost) if enough else None
-
-
-def frontier(points: Sequence[Point]) -> list[Point]:
-    """The points that no other point beats in both cost and quality, by rising cost."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.cost, -p.quality)):
-        if not kept or point.quality > kept[-1].quality:
-            kept.append(point)
-    return kept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ class AnsweredQueries:
         strong: (n,) scores of the strong model's answers.
         weak_cost: (n,) USD of asking the weak model.
         strong_cost: (n,) USD of asking the strong model.
+        cost_basis: what the costs of weak and of strong are taken from, in words.
     """
 
     queries: list[Query]
@@ -49,6 +50,7 @@ class AnsweredQueries:
     strong: Array
     weak_cost: Array
     strong_cost: Array
+    cost_basis: tuple[str, str] = ("not said", "not said")
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -64,6 +66,7 @@ class AnsweredQueries:
             strong=self.strong[kept],
             weak_cost=self.weak_cost[kept],
             strong_cost=self.strong_cost[kept],
+            cost_basis=self.cost_basis,
         )
 
 
@@ -111,7 +114,28 @@ def answered_queries(
         strong=np.asarray([s.score for _, _, s in pairs]),
         weak_cost=np.asarray([_cost(w, weak, estimate_tokens(w.response or "")) for _, w, _ in pairs]),
         strong_cost=np.asarray([_cost(s, strong, _strong_tokens(s, w, output_tokens)) for _, w, s in pairs]),
+        cost_basis=(
+            _basis([w for _, w, _ in pairs], None),
+            _basis([s for _, _, s in pairs], output_tokens),
+        ),
     )
+
+
+def _basis(records: Sequence[PerformanceRecord], output_tokens: int | None) -> str:
+    """What the costs of one model's answers are taken from, in words."""
+    measured = sum(record.cost_usd is not None for record in records)
+    if measured == len(records):
+        return "measured (cost_usd of the records)"
+    unknown = sum(record.cost_usd is None and not record.response for record in records)
+    length = "as long as weak's answers" if output_tokens is None else f"{output_tokens} tokens long"
+    assumed = "assumed: prices times tokens estimated from the texts" + (
+        f", where {unknown:,} of {len(records):,} answers are not in the records and taken to be {length}"
+        if unknown
+        else ""
+    )
+    if not measured:
+        return assumed
+    return f"measured for {measured:,} of {len(records):,} answers (cost_usd of the records); the others are {assumed}"
 
 
 def _strong_tokens(strong: PerformanceRecord, weak: PerformanceRecord, output_tokens: int | None) -> int:

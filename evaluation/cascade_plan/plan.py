@@ -24,16 +24,16 @@ from ..pair import groups_of
 from .analysis import (
     Point,
     Sensitivity,
-    all_points,
-    cheapest,
     cross_fitted,
-    frontier,
+    run_policy,
     sensitivity,
 )
 from .answered_queries import AnsweredQueries, answered_queries
 from .evidence import Evidence, gather_evidence
+from .intervals import Comparison, comparisons, within_chance
 from .latency_tail import Latency, latency_tails
 from .recommendation import NAMES, Baseline, Condition, conditions, recommend
+from .search import Family, families
 
 #: Above this escalation rate a larger weak model is the better remedy.
 RESIZE_AT = 0.65
@@ -41,6 +41,8 @@ RESIZE_AT = 0.65
 FEW_QUERIES = 500
 #: Number of folds over the prompts, to measure policies on queries that their thresholds were not picked on.
 FOLDS = 5
+#: Most points of a policy's curve.
+CURVE_POINTS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +68,15 @@ class CascadePlan:
         target: mean score that has to be reached.
         quality: mean scores of weak alone and of strong alone.
         cost: costs of weak alone and of strong alone.
+        cost_basis: what the costs of weak's answers and of strong's answers are taken from, in words.
         break_even: escalation rate at which a cascade costs as much as strong alone.
         verifier: "AUROC" and "ECE" of the confidence on these answers, and "seconds" of verifying one.
         apgr: average performance gap recovered of each policy, with its 95 % interval.
         best: the cheapest point of each policy that reaches the target below strong's cost; None: there is none.
         cross_fitted: what each policy gives on queries that its thresholds were not picked on.
-        curves: the points of each policy that no other point of it beats in both cost and quality.
+        comparisons: each policy against each model alone and the router, on those queries, with 95 % intervals.
+        curves: the points of each policy that no other point of it beats in both cost and quality, at most
+            `CURVE_POINTS` of each.
         conditions: the conditions of a worthwhile cascade.
         recommendation: "weak alone", "route", "cascade", "route and cascade" or "strong alone".
         reasons: the reasons of the recommendation, in words.
@@ -86,11 +91,13 @@ class CascadePlan:
     target: float
     quality: tuple[float, float]
     cost: tuple[float, float]
+    cost_basis: tuple[str, str]
     break_even: float
     verifier: dict[str, float]
     apgr: dict[str, tuple[float, float, float]]
     best: dict[str, Point | None]
     cross_fitted: dict[str, Point]
+    comparisons: list[Comparison]
     curves: dict[str, list[Point]]
     conditions: list[Condition]
     recommendation: str
@@ -190,10 +197,11 @@ def _plan(evidence: Evidence, settings: _Settings, notes: list[str]) -> CascadeP
         cost=(float(answered.weak_cost.mean() * 1000), float(answered.strong_cost.mean() * 1000)),
         target=settings.target * float(answered.strong.mean()),
     )
-    points = all_points(answered, scores, confidence, evidence.verifier_cost)
-    best = {kind: cheapest(of_kind, alone.target, alone.cost[1]) for kind, of_kind in points.items()}
+    plans = families(answered, scores, confidence, evidence.verifier_cost)
+    best = {kind: _best(evidence, family, alone) for kind, family in plans.items()}
     folds = _folds(answered, settings.seed)
-    expected = cross_fitted(answered, scores, confidence, settings.target, evidence.verifier_cost, folds)
+    crossed = cross_fitted(answered, scores, confidence, settings.target, evidence.verifier_cost, folds)
+    expected = {kind: found.point() for kind, found in crossed.items()}
     cascade = best["cascade"]
     tails = None
     if settings.latencies and cascade is not None:
@@ -204,6 +212,7 @@ def _plan(evidence: Evidence, settings: _Settings, notes: list[str]) -> CascadeP
     met = conditions(cascade, alone.cost, tails, settings.max_latency_s)
     recommendation, reasons = recommend(best, expected, alone, met)
     chosen = _chosen(recommendation, best)
+    compared = comparisons(answered, crossed, settings.bootstrap, settings.seed)
     return CascadePlan(
         strong=settings.strong,
         weak=settings.weak,
@@ -211,12 +220,14 @@ def _plan(evidence: Evidence, settings: _Settings, notes: list[str]) -> CascadeP
         target=alone.target,
         quality=alone.quality,
         cost=alone.cost,
+        cost_basis=answered.cost_basis,
         break_even=1 - (alone.cost[0] / 1000 + evidence.verifier_cost) / (alone.cost[1] / 1000),
         verifier=evidence.verifier_figures(settings.good_at),
         apgr=_apgr(answered, scores, confidence, settings.bootstrap, settings.seed),
         best=best,
         cross_fitted=expected,
-        curves={kind: frontier(of_kind) for kind, of_kind in points.items()},
+        comparisons=compared,
+        curves={kind: _curve(evidence, family) for kind, family in plans.items()},
         conditions=met,
         recommendation=recommendation,
         reasons=reasons,
@@ -224,7 +235,25 @@ def _plan(evidence: Evidence, settings: _Settings, notes: list[str]) -> CascadeP
         if chosen is None
         else sensitivity(answered, scores, confidence, chosen, evidence.verifier_cost),
         latency=tails,
-        notes=[*_resize(chosen), *notes],
+        notes=[*_resize(chosen), *within_chance(recommendation, compared), *notes],
+    )
+
+
+def _best(evidence: Evidence, family: Family, alone: Baseline) -> Point | None:
+    """The cheapest plan of a family that reaches the target below strong's cost."""
+    found = family.cheapest(alone.target, alone.cost[1])
+    return None if found is None else _point(evidence, found)
+
+
+def _curve(evidence: Evidence, family: Family) -> list[Point]:
+    frontier = family.frontier()
+    places = np.unique(np.linspace(0, len(frontier) - 1, min(CURVE_POINTS, len(frontier))).round().astype(int))
+    return [_point(evidence, frontier[place]) for place in places.tolist()]
+
+
+def _point(evidence: Evidence, thresholds: tuple[float | None, float | None]) -> Point:
+    return run_policy(
+        evidence.answered, evidence.scores, evidence.confidence, *thresholds, verifier_cost=evidence.verifier_cost
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...training.fit.metrics import APGR_IN_WORDS
 from ...training.html_page import escaped, html_table, new_figure, page, svg, write_pages
+from .intervals import INTERVALS_IN_WORDS
 from .plan import CascadePlan
 
 JSON, HTML = "plan.json", "plan.html"
@@ -31,6 +32,8 @@ def sentences(plan: CascadePlan) -> list[str]:
             for name, (p50, p95, p99) in (plan.latency or {}).items()
         ),
         *plan.reasons,
+        *(one.sentence() for one in plan.comparisons if one.policy == plan.recommendation),
+        INTERVALS_IN_WORDS,
         *(f"note: {note}" for note in plan.notes),
         f"recommendation: {plan.recommendation}",
     ]
@@ -39,6 +42,8 @@ def sentences(plan: CascadePlan) -> list[str]:
 def _figures(plan: CascadePlan) -> list[str]:
     return [
         f"the target is a mean score of {plan.target:.4f}",
+        f"costs of {plan.weak} are {plan.cost_basis[0]}",
+        f"costs of {plan.strong} are {plan.cost_basis[1]}",
         f"break-even: a cascade costs as much as strong alone when {plan.break_even:.1%} of the queries escalate",
         f"the verifier on these answers: AUROC {plan.verifier['AUROC']:.4f}, calibration error (ECE) "
         f"{plan.verifier['ECE']:.4f}, {plan.verifier['seconds'] * 1000:.1f} ms for each answer",
@@ -73,6 +78,20 @@ def plan_page(plan: CascadePlan) -> str:
         + html_table(
             ["policy", "APGR", "95 % interval"],
             [[escaped(name), f"{v:.4f}", f"{low:.4f} to {high:.4f}"] for name, (v, low, high) in plan.apgr.items()],
+        ),
+        "<h2>One policy against another</h2>"
+        + f"<p>{_sentence(INTERVALS_IN_WORDS)} Costs are shares of the cost of strong alone.</p>"
+        + html_table(
+            ["policy", "against", "cost (95 % interval)", "mean score (95 % interval)"],
+            [
+                [
+                    escaped(one.policy),
+                    escaped(one.against),
+                    "{:+.1%} ({:+.1%} to {:+.1%})".format(*one.cost),
+                    "{:+.4f} ({:+.4f} to {:+.4f})".format(*one.quality),
+                ]
+                for one in plan.comparisons
+            ],
         ),
         *(f"<p>{_sentence(line)}</p>" for line in _sensitivity(plan)),
     ]

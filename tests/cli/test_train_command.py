@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -43,6 +45,23 @@ def test_train_ends_with_the_pair_the_threshold_the_gain_and_the_next_command(
     assert words[:2] == ["routelearn", "evaluate"]
     done = CliRunner().invoke(app, [*words[1:], "--bootstrap", "20"])
     assert done.exit_code == 0, done.output + repr(done.exception)
+
+
+def test_a_router_that_is_no_better_than_none_ends_with_exit_code_3_unless_kept_anyway(
+    files: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in (files / "performance.jsonl").read_text().splitlines()]
+    random = np.random.default_rng(0)
+    # Without marks every query is held out once, which makes enough outcomes to judge by.
+    luck = "\n".join(json.dumps({**line, "score": float(random.integers(2)), "split": None}) for line in lines)
+    (tmp_path / "luck.jsonl").write_text(luck)
+    arguments = ["--data", tmp_path / "luck.jsonl", *PAIR, "--encoder", tiny_encoder]
+    result = train("similarity", files, tmp_path / "router", *arguments)
+    assert result.exit_code == 3, result.output + repr(result.exception)
+    assert "no better than one model for all queries" in result.stderr and "--keep-anyway" in result.stderr
+    assert load(tmp_path / "router").models
+    kept = train("similarity", files, tmp_path / "router", *arguments, "--keep-anyway")
+    assert kept.exit_code == 0 and "no better than one model for all queries" in kept.stderr
 
 
 def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(

@@ -82,7 +82,7 @@ def test_mmlu_splits_share_no_near_copies(real_data: Path) -> None:
     assert find_leaks(training, held_out) == []
 
 
-def test_real_prompts_get_the_same_scores_but_for_some_of_other_scripts(
+def test_real_prompts_of_any_script_get_the_same_scores_from_the_text_in_graph(
     mmlu: tuple[LearnedRouter, list, Path], real_data: Path, tmp_path: Path
 ) -> None:
     router, _, bundle = mmlu
@@ -94,6 +94,4 @@ def test_real_prompts_get_the_same_scores_but_for_some_of_other_scripts(
     texts = [text for text in prompts.drop_duplicates() if isinstance(text, str) and len(text) < 4000][:1000]
     expected = router.quality(texts)
     quality = np.concatenate([graph.run(["quality"], {"text": np.array([text], object)})[0] for text in texts])
-    other = np.flatnonzero(np.abs(quality - expected).max(axis=1) > 1e-5)
-    assert len(other) <= 20
-    assert not [texts[row] for row in other if texts[row].isascii() and "[" not in texts[row]]
+    assert not [texts[row] for row in np.flatnonzero(np.abs(quality - expected).max(axis=1) > 1e-5)]

@@ -292,6 +292,7 @@ def test_two_ray_workers_write_the_same_bytes(bundle: Path, tmp_path: Path) -> N
     on_ray = [*command, str(tmp_path / "ray"), "--engine", "ray", "--workers", "2"]
     told = subprocess.run(on_ray, check=True, capture_output=True, text=True).stderr
     assert "100,800 rows in 6 parts" in told.replace("\n", " ")
+    assert not [line for line in told.splitlines() if any(word in line for word in ("INFO", "WARN", "Warning", "Tip"))]
     state = json.loads((tmp_path / "ray" / STATE).read_text())
     assert state["files"][0]["bytes"] == source.stat().st_size
     expected, with_ray = contents(tmp_path / "local"), contents(tmp_path / "ray")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,9 +21,6 @@ from routelearn.cascade.tiers import Tier
 from routelearn.cli.cascade_plan import parse_latencies
 from routelearn.data.records import PerformanceRecord
 from routelearn.evaluation.cascade_plan.analysis import (
-    all_points,
-    cheapest,
-    frontier,
     run_policy,
     sensitivity,
 )
@@ -33,6 +29,7 @@ from routelearn.evaluation.cascade_plan.latency_tail import Latency, latency_tai
 from routelearn.evaluation.cascade_plan.plan import CascadePlan, plan_cascade
 from routelearn.evaluation.cascade_plan.recommendation import conditions
 from routelearn.evaluation.cascade_plan.report import sentences, write_plan
+from routelearn.evaluation.cascade_plan.search import families
 from routelearn.routers.base import Link, Router
 from routelearn.routers.decision import Model
 from routelearn.routers.errors import InputError
@@ -78,14 +75,15 @@ def test_expected_cost_is_the_formulas() -> None:
     assert point.quality == pytest.approx(np.where(escalated, found.strong, found.weak).mean())
 
 
-def test_the_ends_of_the_curve_are_the_models_alone() -> None:
+def test_the_ends_of_each_family_are_the_models_alone() -> None:
     found, scores, confidence = asked()
-    points = all_points(found, scores, confidence)
-    assert points["cascade"][0].quality == pytest.approx(found.weak.mean())
-    assert points["cascade"][-1].quality == pytest.approx(found.strong.mean())
-    assert points["cascade"][-1].cost == pytest.approx(1000 * (found.weak_cost + found.strong_cost).mean())
-    assert points["route"][0].cost == pytest.approx(1000 * found.strong_cost.mean())
-    assert points["route"][-1].cost == pytest.approx(1000 * found.weak_cost.mean())
+    plans = families(found, scores, confidence)
+    assert plans["cascade"].quality[0, 0] == pytest.approx(found.weak.mean())
+    assert plans["cascade"].quality[0, -1] == pytest.approx(found.strong.mean())
+    assert plans["cascade"].cost[0, -1] == pytest.approx(1000 * (found.weak_cost + found.strong_cost).mean())
+    assert plans["route"].cost[0, 0] == pytest.approx(1000 * found.strong_cost.mean())
+    assert plans["route"].cost[-1, 0] == pytest.approx(1000 * found.weak_cost.mean())
+    assert plans["both"].cost[0] == pytest.approx(1000 * found.strong_cost.mean())  # every query is direct
 
 
 def test_what_goes_straight_to_strong_does_not_pay_for_weak() -> None:
@@ -97,16 +95,6 @@ def test_what_goes_straight_to_strong_does_not_pay_for_weak() -> None:
     assert both.escalation_rate == pytest.approx((~direct & (confidence < 0.6)).mean())
     saved = found.weak_cost[direct].sum() - found.strong_cost[direct & (confidence >= 0.6)].sum()
     assert (cascade.cost - both.cost) * len(found) / 1000 == pytest.approx(saved)
-
-
-def test_the_frontier_holds_the_cheapest_point_of_every_quality() -> None:
-    found, scores, confidence = asked()
-    points = all_points(found, scores, confidence)["both"]
-    kept = frontier(points)
-    assert all(a.cost < b.cost and a.quality < b.quality for a, b in itertools.pairwise(kept))
-    for goal in (0.7, 0.8, 0.85):
-        a, b = cheapest(points, goal), cheapest(kept, goal)
-        assert (a is None and b is None) or (a is not None and b is not None and a.cost == b.cost)
 
 
 def test_sensitivity_is_the_slope_at_the_threshold() -> None:

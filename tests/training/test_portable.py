@@ -15,6 +15,7 @@ from routelearn.cli.main import main
 from routelearn.routers.errors import InputError
 from routelearn.routers.learned import load
 from routelearn.training.export.portable import export_portable
+from routelearn.training.export.scripts import SENTENCES
 
 TEXTS = [
     "What is 2 plus 2?",
@@ -38,7 +39,7 @@ def test_text_in_gives_the_scores_of_the_bundle(name: str, request: pytest.Fixtu
     bundle: Path = request.getfixturevalue(name)
     graph = session(export_portable(bundle, tmp_path / "text", "text") / "model.onnx")
     router = load(bundle)
-    for whole in TEXTS:
+    for whole in [*TEXTS, *(sentence for sentences in SENTENCES.values() for sentence in sentences)]:
         text = router.manifest.truncation.read(whole).text
         (quality,) = graph.run(["quality"], {"text": np.array([text], object)})
         assert quality[0] == pytest.approx(router.quality([text])[0], abs=1e-5), text

@@ -9,7 +9,7 @@ import pytest
 
 from routelearn.routers.bundle import VERIFIER, Manifest, Truncation, read_manifest
 from routelearn.routers.decision import Model
-from routelearn.training.summary import summary
+from routelearn.training.summary import LEAST_JUDGED, no_better, summary
 
 OLD_BUNDLES = Path(__file__).parents[1] / "bundles"
 VERIFIER_MANIFEST = Manifest(
@@ -79,3 +79,50 @@ def test_a_verifier_says_whose_answers_it_judges_and_what_it_is_worth() -> None:
     assert summary(replace(VERIFIER_MANIFEST, strong="", weak=""), "v")[0] == (
         "The verifier judges answers of small, large."
     )
+
+
+def with_metrics(manifest: Manifest, **metrics: float) -> Manifest:
+    changed = {**manifest.training["metrics"], **{name.replace("_", " "): value for name, value in metrics.items()}}
+    return replace(manifest, training={**manifest.training, "metrics": changed})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "loss", "useless"),
+    [
+        (LEAST_JUDGED, 0.70, True),
+        (LEAST_JUDGED, 0.6999, True),  # 0.04 nats over all outcomes: within chance
+        (LEAST_JUDGED, 0.71, True),
+        (LEAST_JUDGED - 1, 0.71, False),  # too few to tell
+        (LEAST_JUDGED, 0.68, False),
+        (100_000, 0.6998, False),
+    ],
+)
+def test_a_router_is_no_better_than_none_only_where_enough_outcomes_say_so(
+    outcomes: int, loss: float, useless: bool
+) -> None:
+    changes = {"held-out outcomes": outcomes, "log loss": loss, "log loss of the global ranking": 0.70}
+    said = no_better(with_metrics(read_manifest(OLD_BUNDLES / "version-3"), **changes))
+    assert (said is not None) == useless
+    if said is not None:
+        assert "Do not route with it." in said and "give more records" in said
+
+
+@pytest.mark.parametrize(
+    ("answers", "auroc", "loss", "useless"),
+    [
+        (400, 0.50, 0.69, True),
+        (400, 0.55, 0.69, True),  # the interval reaches below one half
+        (4000, 0.55, 0.69, False),
+        (400, 0.70, 0.60, False),
+        (400, 0.70, 0.70, True),  # worse than the base rate
+        (399, 0.40, 0.80, False),  # too few to tell
+    ],
+)
+def test_a_verifier_is_no_better_than_none_only_where_enough_answers_say_so(
+    answers: int, auroc: float, loss: float, useless: bool
+) -> None:
+    changes = {"held-out answers": answers, "good enough": 0.5, "AUROC": auroc, "log loss": loss}
+    said = no_better(with_metrics(VERIFIER_MANIFEST, **changes))
+    assert (said is not None) == useless
+    if said is not None:
+        assert "Do not run a cascade with it." in said and "give more answers" in said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,18 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from ...routers.base import win_rate
 from ...routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import InputError, require
 from ...routers.golden import check_golden
+from ...routers.learned import load
+from .scripts import SENTENCES
+from .tokenizer_nodes import OPERATORS, TokenizerNodes
 
 Format = Literal["text", "triton"]
 
-#: Special tokens that the tokenizer's operator needs in its vocabulary. Where bundles read none, the graph drops them.
-_SPECIAL = ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]")
-_DOMAIN = "ai.onnx.contrib"
 _TRITON_TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 6: "TYPE_INT32", 7: "TYPE_INT64"}
 #: Most rows of a request to Triton.
 _MAX_BATCH = 1024
@@ -69,8 +69,8 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
 def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
     """Put the tokenizer before a graph, as nodes.
 
-    The new graph has the input `text`, a string tensor of shape (1,). It refuses a batch of texts, because the operator
-    of the tokenizer would join the texts into one.
+    The new graph has the input `text`, a string tensor of shape (1,). It refuses a batch of texts, because its nodes
+    would join the texts into one.
 
     Args:
         model: the ONNX graph of a bundle.
@@ -87,19 +87,21 @@ def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
     helper, types = onnx.helper, onnx.TensorProto
     inner = onnx.load_from_string(model)
     kinds = {item.name: item.type.tensor_type.elem_type for item in inner.graph.input}
-    nodes, ids = _token_nodes(helper, tokenizer, manifest.truncation)
+    nodes, constants, ids = _token_nodes(helper, tokenizer, manifest.truncation)
     nodes += _input_nodes(helper, ids, manifest.truncation, kinds)
     graph = helper.make_graph(
         [*nodes, *inner.graph.node],
         inner.graph.name,
         [helper.make_tensor_value_info("text", types.STRING, [1])],
         list(inner.graph.output),
-        [*_constants(helper, types.INT64, manifest.truncation), *inner.graph.initializer],
+        [*_constants(helper, types.INT64, manifest.truncation), *constants, *inner.graph.initializer],
         value_info=list(inner.graph.value_info),
     )
-    domains = [*inner.opset_import, helper.make_opsetid(_DOMAIN, 1)]
+    domains = {item.domain: item for item in inner.opset_import}
+    for domain, version in OPERATORS.items():
+        domains.setdefault(domain, helper.make_opsetid(domain, version))
     whole = helper.make_model(
-        graph, opset_imports=domains, ir_version=inner.ir_version, functions=list(inner.functions)
+        graph, opset_imports=list(domains.values()), ir_version=inner.ir_version, functions=list(inner.functions)
     )
     data: bytes = whole.SerializeToString()
     return data
@@ -110,7 +112,6 @@ def _constants(helper: Any, kind: int, truncation: Truncation) -> list[Any]:
     values = {
         "t_0": 0,
         "t_1": 1,
-        "t_last": -1,
         "t_first": truncation.max_tokens - truncation.last_tokens,
         "t_minus_last": -truncation.last_tokens,
         "t_end": 2**62,
@@ -118,20 +119,18 @@ def _constants(helper: Any, kind: int, truncation: Truncation) -> list[Any]:
     return [helper.make_tensor(name, kind, [1], [value]) for name, value in values.items()]
 
 
-def _token_nodes(helper: Any, tokenizer: bytes, truncation: Truncation) -> tuple[list[Any], str]:
-    """Nodes from the text to the token ids that the router reads, and the name of these ids."""
-    words, lower, accents = _word_pieces(json.loads(tokenizer))
-    nodes = [
-        helper.make_node(
-            "BertTokenizer", ["text"], ["t_with_special", "t_types", "t_attention"], domain=_DOMAIN,
-            vocab_file="\n".join(words), do_lower_case=int(lower), strip_accents=int(accents),
-        ),
-        helper.make_node("Reshape", ["t_with_special", "t_last"], ["t_flat"]),
-    ]  # fmt: skip
-    ids = "t_flat"
-    if not truncation.special_tokens:
-        nodes.append(helper.make_node("Slice", ["t_flat", "t_1", "t_last"], ["t_bare"]))
-        ids = "t_bare"
+def _token_nodes(helper: Any, tokenizer: bytes, truncation: Truncation) -> tuple[list[Any], list[Any], str]:
+    """Nodes from the text to the token ids that the router reads, the constants of these nodes, the name of the ids."""
+    made = TokenizerNodes(helper, tokenizer, "text")
+    nodes, constants, ids = made.nodes, made.constants, made.ids
+    if truncation.special_tokens:
+        first, last = _around(tokenizer)
+        constants += [
+            helper.make_tensor("t_special_first", 7, [len(first)], first),
+            helper.make_tensor("t_special_last", 7, [len(last)], last),
+        ]
+        nodes.append(helper.make_node("Concat", ["t_special_first", ids, "t_special_last"], ["t_with_special"], axis=0))
+        ids = "t_with_special"
     nodes += [  # the first ids and the last ids; in a short text the last ids begin where the first ids end
         helper.make_node("Slice", [ids, "t_0", "t_first"], ["t_start"]),
         helper.make_node("Shape", [ids], ["t_whole"]),
@@ -141,8 +140,18 @@ def _token_nodes(helper: Any, tokenizer: bytes, truncation: Truncation) -> tuple
         helper.make_node("Concat", ["t_start", "t_ending"], ["t_cut"], axis=0),
     ]
     if not truncation.distinct:
-        return nodes, "t_cut"
-    return [*nodes, helper.make_node("Unique", ["t_cut"], ["t_unique"], axis=0, sorted=1)], "t_unique"
+        return nodes, constants, "t_cut"
+    return [*nodes, helper.make_node("Unique", ["t_cut"], ["t_unique"], axis=0, sorted=1)], constants, "t_unique"
+
+
+def _around(tokenizer: bytes) -> tuple[list[int], list[int]]:
+    """The special tokens that a tokenizer puts before a text and after it."""
+    made = Tokenizer.from_str(tokenizer.decode())
+    made.no_truncation()
+    made.no_padding()
+    bare, whole = made.encode("a", add_special_tokens=False).ids, made.encode("a").ids
+    start = next(place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+    return whole[:start], whole[start + len(bare) :]
 
 
 def _input_nodes(helper: Any, ids: str, truncation: Truncation, kinds: Mapping[str, int]) -> list[Any]:
@@ -164,26 +173,8 @@ def _input_nodes(helper: Any, ids: str, truncation: Truncation, kinds: Mapping[s
     return nodes
 
 
-def _word_pieces(tokenizer: dict[str, Any]) -> tuple[list[str], bool, bool]:
-    """The vocabulary by id, with the special tokens at its end; whether to lower case; whether to strip accents."""
-    normalizer, model = tokenizer.get("normalizer") or {}, tokenizer["model"]
-    kinds = (model.get("type"), normalizer.get("type"), (tokenizer.get("pre_tokenizer") or {}).get("type"))
-    if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
-        raise InputError(f"the tokenizer is {kinds}; expected WordPiece with BERT's normalisation, as a graph needs it")
-    words = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    if [model["vocab"][word] for word in words] != list(range(len(words))):
-        raise InputError("the ids of the vocabulary have gaps; expected the ids 0, 1, 2, ...")
-    accents = normalizer.get("strip_accents")
-    lower = bool(normalizer.get("lowercase"))
-    return (
-        [*words, *(word for word in _SPECIAL if word not in model["vocab"])],
-        lower,
-        lower if accents is None else accents,
-    )
-
-
 def _check_scores(graph: bytes, manifest: Manifest, bundle: str | Path) -> None:
-    """Refuse a graph that gives other scores than the bundle for plain English; other scripts may be split otherwise.
+    """Refuse a graph that gives other scores than the bundle: of the golden queries, and in any script.
 
     Raises:
         GoldenScoreError: a score differs by more than the bundle's tolerance.
@@ -195,24 +186,29 @@ def _check_scores(graph: bytes, manifest: Manifest, bundle: str | Path) -> None:
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     strong, weak = ([model.name for model in manifest.pool].index(name) for name in (manifest.strong, manifest.weak))
     link: Any = manifest.link
-    texts = [manifest.truncation.read(item.query).text for item in manifest.golden]
-    plain = [row for row, text in enumerate(texts) if text.isascii() and "\0" not in text]
 
     def scores(quality: Sequence[Sequence[float]] | Floats) -> Floats:
         values = np.asarray(quality, np.float32).reshape(-1, len(manifest.pool))
         return win_rate(values[:, strong], values[:, weak], link)
 
-    def qualities() -> Floats:
-        rows = [session.run(["quality"], {"text": np.array([texts[row]], object)})[0] for row in plain]
-        return np.concatenate(rows)
+    def qualities(texts: Sequence[str]) -> Floats:
+        return np.concatenate([session.run(["quality"], {"text": np.array([text], object)})[0] for text in texts])
 
-    check_golden(
-        lambda: scores(qualities()),
-        scores([manifest.golden[row].quality for row in plain]),
-        tolerance=manifest.golden_tolerance,
-        name="scores",
-        where=f"{bundle} is not exported",
-    )
+    def check(texts: Sequence[str], expected: Sequence[Sequence[float]] | Floats, name: str) -> None:
+        check_golden(
+            lambda: scores(qualities(texts)),
+            scores(expected),
+            tolerance=manifest.golden_tolerance,
+            name=name,
+            where=f"{bundle} is not exported",
+        )
+
+    texts = [manifest.truncation.read(item.query).text for item in manifest.golden]
+    kept = [row for row, text in enumerate(texts) if "\0" not in text]  # a string of this runtime ends at NUL
+    check([texts[row] for row in kept], [manifest.golden[row].quality for row in kept], "scores")
+    router = load(bundle)
+    for script, sentences in SENTENCES.items():
+        check(sentences, router.quality(sentences), f"scores ({script})")
 
 
 def _write_triton(contents: Mapping[str, bytes], folder: Path) -> None:

@@ -24,8 +24,8 @@ from ..export.publish import publish
 from ..fit.drift_reference import blended, projection_of
 from ..fit.factorization import Batch, Factors
 from ..fit.novelty import centroids_of, held_out_novelty
-from .index import subsample
-from .kernel import Evidence, KernelNetwork, evidence_of
+from .index import places_in, subsample
+from .kernel import Evidence, KernelNetwork, evidence_of, kernel_sums
 from .stored import KernelIndex, RankingIndex, StoredRouter
 from .train import Network, export_similarity
 from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts
@@ -44,7 +44,12 @@ def extend_similarity(
     """Add new records to the index of a similarity router, and models that they are the first to mention.
 
     Bandwidth, prior, tiers and calibration stay. The thresholds are taken again, from scores of queries of the index,
-    each computed without itself. A new model starts at what its records say against the global ranking of the others.
+    each computed without itself. Records of a prompt that is in the index are added to its row. A new model starts at
+    what its records say against the other models on the same queries, shrunk towards the pool's average.
+
+    In a router of performance records the qualities of models without new records stay, unless the index is full and
+    queries are left out of it. In a router of preferences all qualities move, because they are relative to the pool's
+    average or shared by a tier. The manifest says which of these happened, under ``training.extended``, as "moved".
 
     Args:
         bundle: a similarity bundle.
@@ -95,12 +100,29 @@ class _Additions:
     Attributes:
         examples: the new records, over all models: those of the stored router first.
         new_models: models that the stored router does not know.
-        unit: float32 (n, d), unit vectors of the queries in the index, then those of the new queries.
+        encoded: float32 (k, d), unit vectors of the new records' queries.
+        unit: float32 (n, d), unit vectors of the queries in the index, then those that are not in it yet.
+        place: int64 (k,), the row in `unit` of each query of the new records.
+        stored_rows: number of queries in the index before.
     """
 
     examples: Examples
     new_models: list[str]
+    encoded: torch.Tensor
     unit: torch.Tensor
+    place: torch.Tensor
+    stored_rows: int
+
+    @property
+    def merged(self) -> int:
+        """The number of queries that were in the index already."""
+        return len(self.place) - (len(self.unit) - self.stored_rows)
+
+    def summed(self, stored: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+        """Rows (n, m) of the extended index: those that are stored, with the new queries' rows (k, m) added."""
+        rows = torch.zeros(len(self.unit), added.shape[1])
+        rows[: len(stored), : stored.shape[1]] = stored
+        return rows.index_add_(0, self.place, added.float())
 
 
 def _additions(stored: StoredRouter, records: Sequence[Record]) -> _Additions:
@@ -112,7 +134,16 @@ def _additions(stored: StoredRouter, records: Sequence[Record]) -> _Additions:
     names = [*stored.models, *new_models]
     examples = _over_pool(examples_of(trainable, [name for name in names if name in seen], informative=False), names)
     encoded = encode_queries(examples.queries, stored.encoder, stored.manifest.truncation, stored.index.epsilon)
-    return _Additions(examples=examples, new_models=new_models, unit=torch.cat([stored.unit(), encoded.unit]))
+    before = stored.unit()
+    place = places_in(before, encoded.unit)
+    return _Additions(
+        examples=examples,
+        new_models=new_models,
+        encoded=encoded.unit,
+        unit=torch.cat([before, encoded.unit[place >= len(before)]]),
+        place=place,
+        stored_rows=len(before),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,31 +176,49 @@ def _training_facts(
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "records": len(examples.preferences) + len(examples.performances),
         "queries": len(examples.queries),
+        "merged_queries": additions.merged,
         "new_models": additions.new_models,
+        "moved": _moved(additions, index),
         "data_fingerprint": data_fingerprint(examples),
     }
     return {
         **before,
         "records": before["records"] + entry["records"],
-        "queries": before["queries"] + entry["queries"],
+        "queries": before["queries"] + entry["queries"] - additions.merged,
         "index": index.to_dict(),
         "extended": [*before.get("extended", []), entry],
     }
+
+
+def _moved(additions: _Additions, index: KernelIndex | RankingIndex) -> str:
+    """Why the qualities of models without new records moved, in words; empty: they did not."""
+    reasons = []
+    if isinstance(index, RankingIndex):
+        reasons.append("a rating belongs to a tier of models, and the ratings of a query belong together")
+    elif index.centre:
+        reasons.append("qualities are relative to the pool's average (win rates between such models stay)")
+    if index.queries < len(additions.unit):
+        reasons.append(f"the index is full: it keeps {index.queries:,} of {len(additions.unit):,} queries")
+    return "; ".join(reasons)
 
 
 def _reference(stored: StoredRouter, network: Network, additions: _Additions, scores: Floats) -> dict[str, Any] | None:
     """The drift reference with the new queries in it; None: there are too few queries."""
     if len(scores) < LEAST_REFERENCE:
         return None
-    manifest, unit, added = stored.manifest, additions.unit, len(additions.examples.queries)
+    manifest, unit = stored.manifest, additions.unit
+    added = len(additions.examples.queries) - additions.merged
     fold = np.random.default_rng(stored.seed).random(len(unit)) < _NOVELTY_SHARE
     novelties = held_out_novelty(unit.numpy(), fold, stored.seed)
     vectors = network.sketch(unit).numpy()
     renewed = Reference.from_samples(scores, novelties, vectors, manifest.novelty_bound)
     before = None if manifest.reference is None else Reference.from_dict(manifest.reference).vectors
-    if before is not None and added > 1:  # the index may hold a part of the old queries, rare kinds first
-        share = added / (manifest.training["queries"] + added)
-        renewed = replace(renewed, vectors=blended(before, Moments.of(vectors[-added:]), share))
+    if (
+        before is not None and len(additions.encoded) > 1
+    ):  # the index may hold a part of the old queries, rare kinds first
+        share = len(additions.encoded) / (manifest.training["queries"] + added)
+        of_added = network.sketch(additions.encoded).numpy()
+        renewed = replace(renewed, vectors=blended(before, Moments.of(of_added), share))
     return renewed.as_dict()
 
 
@@ -180,19 +229,30 @@ def _over_pool(examples: Examples, names: Sequence[str]) -> Examples:
     return replace(examples, models=tuple(names), preferences=parts[0], performances=parts[1])
 
 
-def _ranking(base: torch.Tensor, examples: Examples, known: int) -> torch.Tensor:
-    """Utilities (m,) of all models: the known ones keep theirs, and the new ones are fitted against them."""
+def _ranking(base: torch.Tensor, examples: Examples, local: torch.Tensor) -> torch.Tensor:
+    """Utilities (m,) of all models: the known ones keep theirs, and the new ones are fitted against them.
+
+    A new model is compared with the known models on the queries of its records: who was only asked hard queries is not
+    taken for a weak model.
+
+    Args:
+        base: float64 (known,), utilities of the known models for any query.
+        examples: the new records, over all models.
+        local: float64 (n, known), utilities of the known models for each query of the new records.
+    """
+    known = len(base)
     ranking = torch.zeros(len(examples.models), dtype=torch.float64)
     ranking[:known] = base
     if len(examples.models) == known:
         return ranking
     batches = [Batch.of(part) for part in (examples.preferences, examples.performances) if len(part)]
     free = torch.full((len(examples.models) - known,), float(base.mean()), dtype=torch.float64, requires_grad=True)
+    harder = (local - base).mean(dim=1, keepdim=True)  # how much better than usual the pool does on a query
     optimiser = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        utilities = torch.cat([ranking[:known], free]).expand(len(examples.queries), -1)
+        utilities = torch.cat([local, free + harder], dim=1)
         loss = _PRIOR / 2 * (free - base.mean()).square().sum()
         for batch in batches:
             loss = loss + batch.losses(utilities).sum()
@@ -209,15 +269,15 @@ def _kernel(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> 
     if index.of_quality and len(examples.preferences):
         raise InputError("this router holds performance records; it cannot take preference records")
     base = torch.tensor(index.base, dtype=torch.float64)
-    ranking = _ranking(torch.logit(base) if index.of_quality else base, examples, len(stored.models))
+    level = torch.logit(base) if index.of_quality else base
+    ranking = _ranking(level, examples, _known_utilities(stored, index, additions))
     nothing = torch.zeros(1, len(ranking), dtype=torch.float64)  # no factors, one source
     added = evidence_of(examples, Factors(bias=ranking, query_factors=nothing, model_factors=nothing, offsets=nothing))
     if not index.of_quality and added.of_quality:  # scores for a router of utilities: information, not counts
         expected = torch.sigmoid(ranking).float()
         added = replace(added, base=ranking, amount=added.amount * expected * (1 - expected), of_quality=False)
-    width = len(additions.new_models)
     residual, amount = (
-        torch.cat([torch.nn.functional.pad(stored.tensor(name), [0, width]), after])
+        additions.summed(stored.tensor(name), after)
         for name, after in (("residual", added.residual), ("amount", added.amount))
     )
     rows, scale = _index_rows(stored, unit, (amount > 0).numpy())
@@ -229,6 +289,14 @@ def _kernel(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> 
     return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]))
 
 
+def _known_utilities(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> torch.Tensor:
+    """Utilities of the known models, float64 (k, known), for the queries of the new records, before these are added."""
+    residual, amount = (stored.tensor(name) for name in ("residual", "amount"))
+    sums = kernel_sums(additions.encoded, additions.unit[: additions.stored_rows], residual, amount, index.bandwidth)
+    base = torch.tensor(index.base, dtype=torch.float64)
+    return Evidence(base, residual, amount, index.of_quality).utilities(*sums, index.prior).double()
+
+
 def _weighted_ranking(stored: StoredRouter, index: RankingIndex, additions: _Additions) -> _Extension:
     examples, unit = additions.examples, additions.unit
     if not len(examples.preferences):
@@ -236,12 +304,13 @@ def _weighted_ranking(stored: StoredRouter, index: RankingIndex, additions: _Add
     battles = stored.tensor("counts")
     rating = Start.of(battles).rating[:-1].double()
     tiers = np.asarray(index.tiers)
-    ranking = _ranking(rating[torch.from_numpy(tiers)], examples, len(stored.models))
+    level = rating[torch.from_numpy(tiers)]
+    ranking = _ranking(level, examples, level.expand(len(examples.queries), -1))
     # A new model joins the tier whose rating is nearest its own.
     joined = (ranking[len(stored.models) :, None] - rating[None, :]).abs().argmin(dim=1).numpy()
     tiers = np.concatenate([tiers, joined]).astype(np.int64)
     size = int(battles.shape[1] ** 0.5) - 1
-    counts = torch.cat([battles, battle_counts(examples.preferences, len(examples.queries), tiers, size)])
+    counts = additions.summed(battles, battle_counts(examples.preferences, len(examples.queries), tiers, size))
     answered = (counts.reshape(len(counts), size + 1, size + 1).sum(dim=1)[:, :size] > 0).numpy()
     rows, scale = _index_rows(stored, unit, answered)
     index = replace(index, queries=len(rows), tiers=tiers.tolist())

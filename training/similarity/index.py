@@ -14,6 +14,8 @@ from ..export.to_onnx import embedding_sum, int8_linear
 #: Most similarities that one run of the graph computes: some 16 MB.
 SIMILARITIES_PER_RUN = 4_000_000
 _QUERIES_PER_REGION = 50
+#: Queries that are looked up in an index at once.
+_QUERIES_AT_ONCE = 512
 _MOST_REGIONS = 256
 
 
@@ -49,6 +51,24 @@ def index_sums(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     if torch.compiler.is_exporting():
         return weight @ values
     return (weight.double() @ values.double()).float()
+
+
+def places_in(index: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    """The row of each query (k, d) in the index (n, d), int64 (k,); from n on where it is not in the index.
+
+    A prompt is in the index when its vector, rounded as the index is, is there: the index keeps no text.
+    """
+    whole, _ = rounded(unit, BITS)
+    stored, _ = rounded(index, BITS)
+    places = []
+    for rows, chunk in zip(whole.split(_QUERIES_AT_ONCE), unit.split(_QUERIES_AT_ONCE), strict=True):
+        nearest = (chunk @ index.T).argmax(dim=1)
+        same = (stored[nearest].int() - rows.int()).abs().amax(dim=1) <= 1
+        places.append(torch.where(same, nearest, -1))
+    place = torch.cat(places)
+    new = place < 0
+    place[new] = len(index) + torch.arange(int(new.sum()))
+    return place
 
 
 def rows_per_run(size: int) -> int:

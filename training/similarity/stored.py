@@ -146,9 +146,12 @@ class StoredRouter:
         return [model.name for model in self.manifest.pool]
 
     def unit(self) -> torch.Tensor:
-        """The unit vectors of the index, float32 (n, d)."""
-        vectors = self.arrays["vectors"].T.astype(np.float32) * self.arrays["vector_scale"][:, None]
-        return torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1)
+        """The unit vectors of the index as the graph has them, rounded, float32 (n, d).
+
+        Rounding makes them a little longer or shorter. They are not made unit vectors again: that would change every
+        similarity, and so the qualities of models that get no records.
+        """
+        return torch.from_numpy(self.arrays["vectors"].T.astype(np.float32) * self.arrays["vector_scale"][:, None])
 
     def tensor(self, name: str) -> torch.Tensor:
         """An initializer of the graph as float32."""
