@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,12 +18,16 @@ from .alarms import LEAST_QUERIES, DriftAlarm, OnAlarm, Reading, SignalSet, Sign
 from .comparison import PSI_LIMITS, SIGNALS, Comparison, Sums
 from .limits import wilson
 from .reference import LEAST_REFERENCE, Reference
+from .repeats import RecentKeys, numbers_key
 
 PsiLabel = Literal["unknown", "small", "moderate", "large"]
 #: The scores, novelties and vectors of some queries.
 Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 NO_REFERENCE = "the bundle has no reference"
+#: The window starts again when so many repeats for each query of a full window come before a block of new queries: the
+#: window then no longer shows what is asked now.
+STALE_REPEATS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class DriftStatus:
             depends on it.
         unfamiliar: share of the window beyond the novelty bound, in [0, 1]; None when it is not known.
         unfamiliar_interval: 95 % interval of that share (Wilson 1927).
-        queries: number of queries in the window.
+        queries: number of queries in the window, which are all different.
+        repeats: number of queries since the start that were in the window already. They count for no signal.
 
     Example:
         >>> from routelearn.monitoring import DriftMonitor
@@ -54,6 +59,7 @@ class DriftStatus:
     unfamiliar: float | None
     unfamiliar_interval: tuple[float, float]
     queries: int
+    repeats: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The status as plain data, ready for JSON."""
@@ -72,6 +78,9 @@ class DriftMonitor:
     The monitor looks at the window every `step` queries. Stable traffic raises any alarm within 10,000 queries with
     probability `false_alarms` at most (see `alarms.SignalSet`). An alarm ends when the value falls back to the limit
     that a stable window exceeds in 1 % of the looks.
+
+    A query that is in the window already is a repeat (a retry, a loop of an agent). It says nothing new about the
+    traffic, so only different queries count, and all numbers of queries above are numbers of different queries.
 
     Example:
         >>> import numpy as np
@@ -103,8 +112,9 @@ class DriftMonitor:
 
         Args:
             reference: what stable traffic looks like; None: every signal is unknown, unless `learn` is set.
-            window: number of queries that are compared, a multiple of `step`. Signals are known from 100 queries on.
-            step: number of queries between two looks at the window.
+            window: number of different queries that are compared, a multiple of `step`. Signals are known from 100
+                queries on.
+            step: number of different queries between two looks at the window.
             learn: number of first queries to learn a reference from when none is given; 0: learn none.
             novelty_bound: novelty bound of the learned reference. A given reference has its own.
             false_alarms: largest probability of a false alarm within 10,000 queries, in (0, 1).
@@ -123,7 +133,9 @@ class DriftMonitor:
         self._lock = threading.Lock()
         self._blocks: deque[Sums] = deque()
         self._most_blocks = window // step
-        self.ignored = 0
+        self._recent = RecentKeys(window + step)
+        self._stale = STALE_REPEATS * window
+        self.ignored = self.repeats = 0
         self._restart(reference)
 
     def _restart(self, reference: Reference | None) -> None:
@@ -133,6 +145,8 @@ class DriftMonitor:
         self._total: Sums = np.zeros(0) if self._comparison is None else self._comparison.nothing()
         self._held: list[tuple[Any, Any, Any]] = []
         self._learned: list[Arrays] = []
+        self._recent.clear()
+        self._repeats_since_look = 0
         why = "no queries yet"
         if reference is None:
             why = f"learning from {self._learn} queries" if self._learn else NO_REFERENCE
@@ -156,15 +170,29 @@ class DriftMonitor:
         with self._lock:
             self._restart(reference)
 
-    def observe(self, score: float | None = None, novelty: float | None = None, vector: Any = None) -> None:
+    def observe(
+        self,
+        score: float | None = None,
+        novelty: float | None = None,
+        vector: Any = None,
+        *,
+        key: Hashable | None = None,
+    ) -> None:
         """Count one query. Bad values raise nothing: they are left out and counted in `ignored`.
 
         Args:
             score: the router's score of the query, in [0, 1]; None when something else answered.
             novelty: the query's novelty; None when it was not measured.
             vector: (k,), the query's row of `Assessment.vectors`; None when it was not measured.
+            key: equal for queries that are not independent: a hash of the query's text, or the id of a session. None:
+                queries with equal numbers are repeats, and queries of which only the score is known are all different.
         """
+        if key is None:
+            key = numbers_key(score, novelty, vector)
         with self._lock:
+            if key is not None and not self._recent.add(key):
+                self._repeat()
+                return
             self._held.append((score, novelty, vector))
             if len(self._held) < self._step:
                 return
@@ -176,6 +204,7 @@ class DriftMonitor:
         with self._lock:
             signals = self._signals.readings()
             blocks, total, comparison = len(self._blocks), self._total.copy(), self._comparison
+            repeats = self.repeats
         psi, unfamiliar, measured = None, 0, 0
         if comparison is not None:
             unfamiliar, measured = comparison.unfamiliar(total)
@@ -191,12 +220,25 @@ class DriftMonitor:
             unfamiliar=unfamiliar / measured if measured else None,
             unfamiliar_interval=wilson(unfamiliar, measured),
             queries=blocks * self._step,
+            repeats=repeats,
         )
+
+    def _repeat(self) -> None:
+        """Count a repeat. After very many without a look, the window starts again, so that an old one does not stay."""
+        self.repeats += 1
+        self._repeats_since_look += 1
+        if self._repeats_since_look >= self._stale:
+            self._repeats_since_look = 0
+            self._recent.clear()
+            self._held.clear()
+            self._blocks.clear()
+            self._total[:] = 0
 
     def _look(self) -> list[DriftAlarm]:
         """Add the waiting queries to the window, move it, and return the alarms that begin."""
         scores, novelties, vectors = zip(*self._held, strict=True)
         self._held = []
+        self._repeats_since_look = 0
         arrays = self._numbers(scores), self._numbers(novelties), self._rows(vectors)
         if self._comparison is None:
             if self._learn:
@@ -225,9 +267,14 @@ class DriftMonitor:
 
     def _numbers(self, values: tuple[Any, ...]) -> npt.NDArray[np.float32]:
         """The values that are finite numbers."""
-        given = [as_number(value) for value in values if value is not None]
+        given = [value for value in values if value is not None]
         with np.errstate(over="ignore"):
-            array = np.asarray(given, np.float32)
+            try:
+                array = np.asarray(given, np.float32)
+            except (TypeError, ValueError, OverflowError):
+                array = np.empty((0, 0), np.float32)
+            if array.ndim != 1:  # some are no numbers
+                array = np.asarray([as_number(value) for value in given], np.float32)
         finite = array[np.isfinite(array)]
         self.ignored += len(given) - len(finite)
         return finite

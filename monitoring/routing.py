@@ -6,7 +6,7 @@ import logging
 import threading
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, get_args
 
@@ -18,12 +18,14 @@ from ..routers.checks import OTHER, as_number, clean_name, usable
 from ..routers.decision import Decision
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackCause
+from ..routers.query import Query
 from ..routers.rules import RulesRouter
 from .alarms import OnAlarm
 from .calibration_drift import CalibrationMonitor, CalibrationStatus
 from .drift import DriftMonitor, DriftStatus
 from .limits import wilson
 from .reference import Reference, reference_of
+from .repeats import query_key
 from .window import Histogram, Latency
 
 logger = logging.getLogger("routelearn.monitoring")
@@ -98,7 +100,7 @@ class RouteStatus:
         window: number of requests in the window.
         strong: name of the strong model; None when it is not known.
         strong_share: share of the requests that went to the strong model; None when that model is not known.
-        strong_interval: 95 % interval of that share (Wilson 1927).
+        strong_interval: 95 % interval of that share (Wilson 1927), as if the requests were independent.
         fallback_share: share of the requests that something other than the learned router decided.
         truncated_share: share of the queries of which a part was left out.
         scores: number of requests in each bin of the score (`SCORE_BOUNDS`).
@@ -198,6 +200,7 @@ class RouteMonitor:
         novelty: float | None = None,
         vector: Any = None,
         latency_s: float | None = None,
+        key: Hashable | None = None,
     ) -> None:
         """Count one request. Bad values raise nothing: they are left out and counted in `RouteTotals.ignored`.
 
@@ -206,6 +209,7 @@ class RouteMonitor:
             novelty: the query's value in `Assessment.novelty`; None when it was not measured.
             vector: (k,), the query's row of `Assessment.vectors`; None when it was not measured.
             latency_s: time that routing took, in seconds; None when it is not known.
+            key: equal for queries that are not independent, see `DriftMonitor.observe`.
         """
         score = as_number(decision.score)
         scored = 0 <= score <= 1
@@ -233,13 +237,14 @@ class RouteMonitor:
             strong = decision.model == self._strong
             self._recent.append(_Row(strong, fallback, truncated, score_bin, latency))
         # The score of a fallback is not comparable with the router's scores.
-        self.drift.observe(score if scored and not fallback else None, novelty, vector)
+        self.drift.observe(score if scored and not fallback else None, novelty, vector, key=key)
 
     def observe_batch(
         self,
         decisions: Sequence[Decision],
         assessment: Assessment | None = None,
         latency_s: float | None = None,
+        queries: Sequence[Query] | None = None,
     ) -> None:
         """Count the requests of one batch.
 
@@ -247,8 +252,9 @@ class RouteMonitor:
             decisions: the n decisions.
             assessment: the assessment of the same n queries, which holds their novelties and vectors.
             latency_s: time that the batch took, in seconds. It counts as the latency of each request.
+            queries: the same n queries, whose texts tell repeats; None: their novelties and vectors do.
         """
-        novelty = None if assessment is None else assessment.novelty
+        novelty = None if assessment is None or assessment.novelty is None else assessment.novelty.tolist()
         vectors = None if assessment is None else assessment.vectors
         for row, decision in enumerate(decisions):
             self.observe(
@@ -256,6 +262,7 @@ class RouteMonitor:
                 novelty=None if novelty is None else novelty[row],
                 vector=None if vectors is None else vectors[row],
                 latency_s=latency_s,
+                key=None if queries is None else query_key(queries[row]),
             )
 
     def outcome(self, score: float, strong_won: float) -> None:

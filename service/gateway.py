@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..availability.availability import Availability, Choice
+from ..monitoring.repeats import query_key
 from ..routers.base import Policy, Router
 from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
@@ -212,6 +213,6 @@ class Gateway:
         self, query: Query, decision: Decision, *, novelty: float | None, vector: Any, latency_s: float | None
     ) -> None:
         if self._monitor is not None:
-            self._monitor.observe(decision, novelty=novelty, vector=vector, latency_s=latency_s)
+            self._monitor.observe(decision, novelty=novelty, vector=vector, latency_s=latency_s, key=query_key(query))
         if self._log is not None:
             self._log.write(query, decision, latency_s=latency_s)

@@ -107,7 +107,7 @@ class _Service:
         latency_s: float,
     ) -> list[str]:
         """Count and log decisions: their ids in the decision log."""
-        self._monitor.observe_batch(decisions, assessment, latency_s)
+        self._monitor.observe_batch(decisions, assessment, latency_s, queries)
         if self._log is None:
             return []
         return [
