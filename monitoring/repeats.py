@@ -37,6 +37,9 @@ class RecentKeys:
             known.discard(self._order.popleft())
         return True
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._known
+
     def clear(self) -> None:
         """Forget all keys."""
         self._order.clear()

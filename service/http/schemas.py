@@ -146,6 +146,9 @@ class OutcomesReply(TypedDict):
     """The whole request was taken in."""
 
     taken: Annotated[int, Field(description="Number of outcomes of all kinds.")]
+    unknown: Annotated[
+        int, Field(description="How many of `logged` have an id that this process did not give; they are kept apart.")
+    ]
 
 
 class HealthReply(TypedDict):
