@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,7 @@ class EscalationMonitor:
         *,
         learn: int = 500,
         max_keys: int = 50,
+        known: Collection[str] = (),
         limits: tuple[float, float, float] = LIMITS,
         shift: float = SHIFT,
         false_alarm_every: float = FALSE_ALARM_EVERY,
@@ -122,8 +123,10 @@ class EscalationMonitor:
             reference: the expected escalation rate, in [0, 1]; None: learn it for each pair from its first requests.
             learn: number of first requests that the reference is learned from. With 500 requests, the probability of
                 a false alarm within 5,000 requests stays below 5 %.
-            max_keys: number of pairs of model and use case that have counts of their own. Later pairs are counted
-                under ("other", "other").
+            max_keys: number of pairs of model and use case that have counts of their own. In later pairs, a name that
+                is not `known` is counted as "other".
+            known: names of models and use cases that always have counts of their own, however many names callers
+                invent.
             limits: three rates in (0, 1): "watch" begins at the first, "act" above the second, "resize" above the
                 third.
             shift: the smallest jump of the rate to detect, in (0, 1).
@@ -148,6 +151,7 @@ class EscalationMonitor:
         )  # refuses a setting that is out of range now, not at the first request
         self._window = partial(Window, window, window_s)
         self._reference, self._learn, self._max_keys, self._limits = reference, learn, max_keys, limits
+        self._known = frozenset(("", *known))
         self._on_alarm, self._clock = on_alarm, clock
         self._lock = threading.Lock()
         self._pairs: dict[tuple[str, str], _Pair] = {}
@@ -265,7 +269,11 @@ class EscalationMonitor:
         if name not in self._pairs:
             name = (clean_name(model), clean_name(use_case))
         if name not in self._pairs and len(self._pairs) >= self._max_keys:
-            name = (OTHER, OTHER)
+            known = self._known
+            name = (
+                name[0] if name[0] and name[0] in known else OTHER,
+                name[1] if name[0] in known and name[1] in known else OTHER,
+            )
         if name not in self._pairs:
             keys = ((None, None), (name[0], None), (None, name[1]), name)
             views = tuple(self._views.setdefault(key, self._window()) for key in keys)

@@ -15,7 +15,7 @@ import numpy as np
 from ..routers.assessment import Assessment
 from ..routers.base import Router
 from ..routers.checks import OTHER, as_number, clean_name, usable
-from ..routers.decision import Decision
+from ..routers.decision import THRESHOLD, Decision, Source
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackCause
 from ..routers.query import Query
@@ -36,6 +36,8 @@ ROUTE_BOUNDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2
 SCORE_BOUNDS = tuple(place / 20 for place in range(1, 21))
 #: Causes of a decision that was not the router's: those of `FallbackRouter`, and "closed" of a service that stops.
 FALLBACKS = frozenset((*get_args(FallbackCause), "closed"))
+_SOURCES = frozenset(get_args(Source))
+_CAUSES = FALLBACKS | {THRESHOLD}
 #: Number of combinations of model, source and cause that have counts of their own.
 MAX_KEYS = 100
 
@@ -183,6 +185,7 @@ class RouteMonitor:
 
     def _name(self, router: Router | None) -> None:
         self._strong = None if router is None else router.strong
+        self._models = frozenset(() if router is None else router.models)
         self._learned = router is None or not isinstance(router, RulesRouter)
 
     def follow(self, router: Router) -> None:
@@ -317,7 +320,13 @@ class RouteMonitor:
         if key not in counts:
             key = clean_name(decision.model), clean_name(decision.source), clean_name(decision.cause)
         if key not in counts and len(counts) >= MAX_KEYS:
-            key = (OTHER, OTHER, OTHER)
+            # A place for the real names, however many others were invented.
+            model, source, cause = key
+            key = (
+                model if model in self._models else OTHER,
+                source if source in _SOURCES else OTHER,
+                cause if cause in _CAUSES else OTHER,
+            )
         counts[key] = counts.get(key, 0) + 1
 
 

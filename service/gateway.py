@@ -15,6 +15,7 @@ from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Batcher, safe_decision
 from .defaults import BatchLimits
+from .error_log import log_error
 
 if TYPE_CHECKING:
     from ..monitoring.decision_log import DecisionLog
@@ -148,8 +149,8 @@ class Gateway:
         try:
             return await self.batcher.route(query, context, policy)
         except InputError as error:
-            logger.info("a request cannot be scored, %s answers: %s", self.router.strong, error)
-            decision = safe_decision(self.router, "error", str(error))
+            log_error(logger, "a request cannot be scored, the strong model answers", error, logging.INFO)
+            decision = safe_decision(self.router, "error", type(error).__name__)
             self._on_decision(query, decision, novelty=None, vector=None, latency_s=None)
             return decision
 

@@ -19,6 +19,7 @@ from ...cascade.confidence import Confidence
 from ...monitoring.escalation import EscalationMonitor
 from ...routers.errors import InputError
 from ...routers.query import Query
+from ..error_log import log_error
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION
 from .requests import metadata_of, query_of
@@ -106,8 +107,8 @@ class PostCallCascade:
         try:
             if not await self._accepted(data, metadata, text):
                 replacement = await self._ask_strong(data, metadata)
-        except Exception:
-            logger.exception("the cascade failed; weak's answer stays")
+        except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
+            log_error(logger, "the cascade failed; weak's answer stays", error)
         if self._monitor is not None:
             latency_s = time.monotonic() - metadata[METADATA_RECEIVED]
             self._monitor.observe(model=gateway.router.weak, escalated=replacement is not None, latency_s=latency_s)
@@ -122,8 +123,8 @@ class PostCallCascade:
         prior = metadata[METADATA_SELECTION]["decision"]["score"]
         try:
             estimate = await self._confidence.estimate(query_of(data), Answer(text), ask, prior)
-        except Exception:
-            logger.exception("the confidence could not be estimated; strong is asked")
+        except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
+            log_error(logger, "the confidence could not be estimated; strong is asked", error)
             return False
         return estimate.confidence >= self.threshold
 

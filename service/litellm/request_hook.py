@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from ...routers.errors import InputError, require
+from ..error_log import log_error
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_STARTED
 from .cascade import PostCallCascade
@@ -83,7 +84,7 @@ class Hook:
             )
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
             level = logging.INFO if isinstance(error, InputError) else logging.ERROR
-            logger.log(level, "a request could not be routed, the strong model answers: %r", error)
+            log_error(logger, "a request could not be routed, the strong model answers", error, level)
             data["model"] = self._gateway.name(self._gateway.router.strong)
             return data
         data["model"] = selection.model

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from routelearn.monitoring.alarms import DriftAlarm
+from routelearn.monitoring.calibration_drift import CalibrationMonitor
 from routelearn.monitoring.drift import STALE_REPEATS, DriftMonitor
 from routelearn.monitoring.reference import Reference
 from routelearn.monitoring.repeats import RecentKeys, numbers_key, query_key
@@ -202,3 +203,34 @@ def test_the_memory_of_keys_is_bounded_and_holds_no_text() -> None:
     assert isinstance(query_key("a secret"), int)
     assert query_key([{"role": "user", "content": "a"}]) == query_key([{"role": "user", "content": "a", "x": 1}])
     assert query_key([{"no": "content"}]) is None
+
+
+def calibrated(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    scores = random.beta(2, 3, n)
+    return scores, (random.random(n) < scores).astype(float)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 5])
+def test_outcomes_of_repeated_queries_are_no_drift_of_the_calibration_and_a_real_bias_is(times: int) -> None:
+    alarms = 0
+    for seed in range(20):
+        monitor = CalibrationMonitor()
+        for score, won in zip(*calibrated(seed, 2000 // times), strict=True):
+            for _ in range(times):
+                monitor.observe(score, won)
+        alarms += any(reading.alarms for reading in monitor.status().signals.values())
+    assert alarms <= 1
+    monitor = CalibrationMonitor()
+    for score, won in zip(*calibrated(0, 250), strict=True):
+        for _ in range(times):
+            monitor.observe(max(score - 0.4, 0.02), won)
+    assert monitor.status().signals["calibration-bias"].state == "drift"
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 2])
+def test_rounded_scores_are_levels_and_a_bias_in_them_is_found(decimals: int) -> None:
+    monitor = CalibrationMonitor()
+    for score, won in zip(*calibrated(1, 500), strict=True):
+        monitor.observe(float(np.clip(np.round(score - 0.35, decimals), 0.1, 0.9)), won)
+    assert monitor.status().signals["calibration-bias"].state == "drift"
