@@ -76,6 +76,7 @@ class OutcomeReceiver:
                 use_case=cascade.get("use_case", ""),
                 latency_s=cascade.get("latency_s"),
                 cost_usd=cascade.get("cost_usd"),
+                key=cascade.get("key"),
             )
         reply: OutcomesReply = {"taken": len(outcomes) + len(escalations) + len(logged), "unknown": len(logged) - known}
         return to_json(reply)

@@ -17,6 +17,7 @@ from typing import Any
 from ...cascade.backends import Answer
 from ...cascade.confidence import Confidence
 from ...monitoring.escalation import EscalationMonitor
+from ...monitoring.repeats import query_key
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..error_log import log_error
@@ -111,7 +112,12 @@ class PostCallCascade:
             log_error(logger, "the cascade failed; weak's answer stays", error)
         if self._monitor is not None:
             latency_s = time.monotonic() - metadata[METADATA_RECEIVED]
-            self._monitor.observe(model=gateway.router.weak, escalated=replacement is not None, latency_s=latency_s)
+            self._monitor.observe(
+                model=gateway.router.weak,
+                escalated=replacement is not None,
+                latency_s=latency_s,
+                key=_key(data),
+            )
         return replacement
 
     async def _accepted(self, data: dict[str, Any], metadata: Mapping[str, Any], text: str) -> bool:
@@ -141,6 +147,14 @@ class PostCallCascade:
         account = {key: value for key, value in metadata.items() if key.startswith("user_api_key")}
         router = importlib.import_module("litellm.proxy.proxy_server").llm_router
         return await router.acompletion(model=self._gateway.name(model), metadata=account, **options)
+
+
+def _key(data: Mapping[str, Any]) -> int | None:
+    """Equal for retries of one query; None when the request has no query."""
+    try:
+        return query_key(query_of(data))
+    except InputError:
+        return None
 
 
 def _stood_in(response: Any) -> bool:
