@@ -26,6 +26,8 @@ LEAST_VARIANCE = 10.0
 LEAST_SPREAD = 0.05
 #: Outcomes that share a score are taken for repeats of one query when the scores have so many in the mean, at most.
 MOST_REPEATS = 10
+#: Scores of one query differ by less, also when it is scored in batches of different sizes.
+SAME_SCORE = 1e-6
 _NO_OUTCOMES = "no outcomes yet"
 _TOO_NARROW = "the scores leave too little room for chance to judge them"
 
@@ -206,8 +208,7 @@ def _block(pairs: npt.NDArray[np.float64]) -> _Block:
     score, won = pairs[:, 0], pairs[:, 1]
     variance, slope = score * (1 - score), 1 - 2 * score
     place = np.minimum((score * BINS).astype(np.int64), BINS - 1)
-    bins = np.zeros((BINS, 4))
-    np.add.at(bins, place, np.stack([np.ones_like(score), won, score, variance], axis=1))
+    bins = np.stack([np.bincount(place, weights, BINS) for weights in (None, won, score, variance)], axis=1)
     return _Block(
         bins,
         float(np.square(won - score).sum()),
@@ -221,8 +222,11 @@ def _repeated_variance(pairs: npt.NDArray[np.float64]) -> tuple[float, float]:
 
     They are 0 when more than `MOST_REPEATS` outcomes share a score in the mean: such scores are levels, not queries.
     """
+    ordered = np.sort(pairs[:, 0])
+    if not (ordered[1:] - ordered[:-1] < SAME_SCORE).any():
+        return 0.0, 0.0
     scores, places = np.unique(np.round(pairs[:, 0], 6), return_inverse=True)
-    if len(scores) == len(pairs) or len(scores) * MOST_REPEATS < len(pairs):
+    if len(scores) * MOST_REPEATS < len(pairs):
         return 0.0, 0.0
     residuals = pairs[:, 1] - pairs[:, 0]
     bias, spread = (

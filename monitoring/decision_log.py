@@ -261,9 +261,9 @@ def _rows(files: Sequence[Path], log_broken: bool = False) -> Iterator[dict[str,
 
 def _line(row: dict[str, Any]) -> str:
     try:
-        return json.dumps(row, default=_plain)
+        return _ENCODER.encode(row)
     except (TypeError, ValueError):  # the query holds objects that JSON has no form for
-        return json.dumps({**row, "query": repr(row.get("query"))}, default=_plain)
+        return _ENCODER.encode({**row, "query": repr(row.get("query"))})
 
 
 def _text(query: Query) -> str:
@@ -282,3 +282,7 @@ def _finite(value: float | None) -> float | None:
 def _plain(value: object) -> object:
     """A value that JSON has no form for, as a list or as text."""
     return list(value) if isinstance(value, Sequence) else str(value)
+
+
+#: `json.dumps` would make one for each line.
+_ENCODER = json.JSONEncoder(default=_plain)

@@ -18,11 +18,14 @@ from .alarms import LEAST_QUERIES, DriftAlarm, OnAlarm, Reading, SignalSet, Sign
 from .comparison import PSI_LIMITS, SIGNALS, Comparison, Sums
 from .limits import wilson
 from .reference import LEAST_REFERENCE, Reference
-from .repeats import RecentKeys, numbers_key
+from .repeats import RecentKeys, numbers_keys
 
 PsiLabel = Literal["unknown", "small", "moderate", "large"]
 #: The scores, novelties and vectors of some queries.
 Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
+#: Values of some queries as they came in.
+Column = tuple[Any, ...]
+Columns = tuple[Column, Column, Column]
 
 NO_REFERENCE = "the bundle has no reference"
 #: The window starts again when so many repeats for each query of a full window come before a block of new queries: the
@@ -43,7 +46,8 @@ class DriftStatus:
         unfamiliar: share of the window beyond the novelty bound, in [0, 1]; None when it is not known.
         unfamiliar_interval: 95 % interval of that share (Wilson 1927).
         queries: number of queries in the window, which are all different.
-        repeats: number of queries since the start that were in the window already. They count for no signal.
+        repeats: number of queries since the start that were in the window already, without the newest ones. They count
+            for no signal.
 
     Example:
         >>> from routelearn.monitoring import DriftMonitor
@@ -143,7 +147,9 @@ class DriftMonitor:
         self._comparison = None if reference is None else Comparison(reference)
         self._blocks.clear()
         self._total: Sums = np.zeros(0) if self._comparison is None else self._comparison.nothing()
+        self._arrived: list[tuple[Any, Any, Any, Hashable | None]] = []
         self._held: list[tuple[Any, Any, Any]] = []
+        self._awaited = self._step
         self._learned: list[Arrays] = []
         self._recent.clear()
         self._repeats_since_look = 0
@@ -187,16 +193,14 @@ class DriftMonitor:
             key: equal for queries that are not independent: a hash of the query's text, or the id of a session. None:
                 queries with equal numbers are repeats, and queries of which only the score is known are all different.
         """
-        if key is None:
-            key = numbers_key(score, novelty, vector)
         with self._lock:
-            if key is not None and not self._recent.add(key):
-                self._repeat()
+            self._arrived.append((score, novelty, vector, key))
+            if len(self._arrived) < self._awaited:
                 return
-            self._held.append((score, novelty, vector))
-            if len(self._held) < self._step:
+            block = self._different()
+            if block is None:
                 return
-            alarms = self._look()
+            alarms = self._look(*block)
         announce(alarms, self._on_alarm)  # outside the lock: the callback may ask for the status
 
     def status(self) -> DriftStatus:
@@ -223,21 +227,47 @@ class DriftMonitor:
             repeats=repeats,
         )
 
-    def _repeat(self) -> None:
-        """Count a repeat. After very many without a look, the window starts again, so that an old one does not stay."""
-        self.repeats += 1
-        self._repeats_since_look += 1
+    def _different(self) -> Columns | None:
+        """The scores, novelties and vectors of the next block of different queries; None: there is no block yet."""
+        scores, novelties, vectors, keys = zip(*self._arrived, strict=True)
+        self._arrived = []
+        if None in keys:
+            by_numbers = numbers_keys(scores, novelties, vectors)
+            keys = tuple(other if key is None else key for key, other in zip(keys, by_numbers, strict=True))
+        try:
+            unique = set(keys)
+        except TypeError:  # a key that cannot be hashed
+            unique = set()
+        all_new = len(unique) == len(keys) and None not in unique and self._recent.add_all(unique)
+        if all_new and not self._held:
+            return scores, novelties, vectors
+        rows = zip(scores, novelties, vectors, keys, strict=True)
+        new = [row[:3] for row in rows if all_new or row[3] is None or self._recent.add(row[3])]
+        self._held += new
+        self._count_repeats(len(keys) - len(new))
+        if len(self._held) < self._step:
+            # Soon, so that a shift is not found later; but not for each query, which takes longer.
+            self._awaited = max(self._step - len(self._held), self._step // 10, 1)
+            return None
+        block, self._held = self._held[: self._step], self._held[self._step :]
+        self._awaited = self._step - len(self._held)
+        scores, novelties, vectors = zip(*block, strict=True)
+        return scores, novelties, vectors
+
+    def _count_repeats(self, repeats: int) -> None:
+        self.repeats += repeats
+        self._repeats_since_look += repeats
+        # An old window must not stay when only few queries repeat for ever.
         if self._repeats_since_look >= self._stale:
             self._repeats_since_look = 0
             self._recent.clear()
             self._held.clear()
+            self._awaited = self._step
             self._blocks.clear()
             self._total[:] = 0
 
-    def _look(self) -> list[DriftAlarm]:
-        """Add the waiting queries to the window, move it, and return the alarms that begin."""
-        scores, novelties, vectors = zip(*self._held, strict=True)
-        self._held = []
+    def _look(self, scores: Column, novelties: Column, vectors: Column) -> list[DriftAlarm]:
+        """Add a block of queries to the window, move it, and return the alarms that begin."""
         self._repeats_since_look = 0
         arrays = self._numbers(scores), self._numbers(novelties), self._rows(vectors)
         if self._comparison is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..routers.errors import InputError
 from ..routers.query import Query, turns
@@ -20,25 +22,34 @@ class RecentKeys:
     def __init__(self, most: int) -> None:
         """Start without keys; at most `most` are kept, and the oldest one goes first."""
         self._most = most
-        self._order: deque[Hashable] = deque()
+        self._order: deque[set[Hashable]] = deque()
         self._known: set[Hashable] = set()
+
+    def add_all(self, keys: set[Hashable]) -> bool:
+        """Keep some keys at once; returns False, and keeps none, when one of them was there already."""
+        if not self._known.isdisjoint(keys):
+            return False
+        self._keep(keys)
+        return True
 
     def add(self, key: Hashable) -> bool:
         """Keep a key; returns False when it was there already, or cannot be a key (a list, for example)."""
-        known = self._known
         try:
-            if key in known:
+            if key in self._known:
                 return False
         except TypeError:
             return False
-        known.add(key)
-        self._order.append(key)
-        if len(self._order) > self._most:
-            known.discard(self._order.popleft())
+        self._keep({key})
         return True
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._known
+
+    def _keep(self, keys: set[Hashable]) -> None:
+        self._known |= keys
+        self._order.append(keys)
+        while len(self._known) > self._most:
+            self._known -= self._order.popleft()
 
     def clear(self) -> None:
         """Forget all keys."""
@@ -59,9 +70,21 @@ def numbers_key(score: Any, novelty: Any, vector: Any) -> Hashable | None:
             other = vector[0]
         if score is None:
             return int(other * GRID)
-        return int(other * GRID), int(score * GRID)
+        return int(score * GRID) * 2**32 + int(other * GRID)
     except (TypeError, ValueError, OverflowError, IndexError):  # no numbers: the monitor leaves them out
         return None
+
+
+def numbers_keys(scores: Sequence[Any], novelties: Sequence[Any], vectors: Sequence[Any]) -> list[Hashable | None]:
+    """The keys of some queries by what was measured of them, as `numbers_key` gives them."""
+    try:
+        numbers = np.array((scores, novelties), np.float64) * GRID
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.empty(0)
+    if numbers.shape == (2, len(scores)) and (np.abs(numbers) < 2**31).all():  # all are numbers: much faster
+        whole = numbers.astype(np.int64)
+        return (whole[0] * 2**32 + whole[1]).tolist()
+    return list(map(numbers_key, scores, novelties, vectors))
 
 
 def query_key(query: Query) -> int | None:

@@ -98,7 +98,8 @@ def test_only_different_queries_are_in_the_window_and_the_others_are_counted() -
     monitor = DriftMonitor(reference())
     feed(monitor, np.repeat(np.arange(300), 4).tolist(), queries(300, 1))
     status = monitor.status()
-    assert (status.queries, status.repeats) == (300, 900)
+    assert status.queries == 300
+    assert 900 - 50 < status.repeats <= 900  # the newest ones are not sifted yet
     assert {reading.queries for reading in status.signals.values()} == {300}
 
 
@@ -112,8 +113,8 @@ def test_a_query_that_left_the_window_counts_again() -> None:
     monitor = DriftMonitor(reference(), window=100, step=50)
     feed(monitor, [*range(200), *range(50)], queries(200, 1))
     assert monitor.status().repeats == 0
-    feed(monitor, [*range(160, 200)], queries(200, 1))
-    assert monitor.status().repeats == 40
+    feed(monitor, [*range(150, 200)], queries(200, 1))
+    assert monitor.status().repeats == 50
 
 
 def test_an_old_window_does_not_stay_when_only_few_queries_repeat_for_ever() -> None:
@@ -135,7 +136,8 @@ def test_keys_tell_repeats_whatever_the_numbers_say() -> None:
         score = random.random()
         for turn in range(5):
             monitor.observe(score + turn / 1e3, key=f"session {session}")
-    assert (monitor.status().queries, monitor.status().repeats) == (200, 800)
+    assert monitor.status().queries == 200
+    assert 800 - 50 < monitor.status().repeats <= 800
     assert monitor.status().signals["score"].alarms == 0
 
 
@@ -165,7 +167,7 @@ def test_a_key_that_cannot_be_hashed_raises_nothing() -> None:
 
 def test_a_reference_is_learned_from_different_queries() -> None:
     monitor = DriftMonitor(None, learn=1000)
-    feed(monitor, np.repeat(np.arange(1000), 3).tolist(), queries(1000, 1))
+    feed(monitor, np.repeat(np.arange(1010), 3).tolist(), queries(1010, 1))
     assert monitor.reference is not None
     assert monitor.reference.scores.n == 1000
 
@@ -186,14 +188,15 @@ def test_the_window_of_a_route_monitor_counts_requests_and_its_drift_different_q
         monitor.observe_batch(router.decide(assessment, 0.5), assessment, queries=batch)
     status = monitor.status()
     assert (status.totals.requests, status.window) == (300, 300)
-    assert (status.drift.queries, status.drift.repeats) == (100, 200)
+    assert status.drift.queries == 100
+    assert 200 - 50 < status.drift.repeats <= 200
 
 
 def test_a_decision_with_a_key_is_counted_and_a_repeat_of_it_is_no_new_query() -> None:
     monitor = RouteMonitor(drift=DriftMonitor(reference()))
-    for _ in range(10):
+    for _ in range(50):
         monitor.observe(Decision("big", 0.7, 0.5, ("big", "small"), "learned", "why"), key="a session")
-    assert (monitor.status().totals.requests, monitor.drift.repeats) == (10, 9)
+    assert (monitor.status().totals.requests, monitor.drift.repeats) == (50, 49)
 
 
 def test_the_memory_of_keys_is_bounded_and_holds_no_text() -> None:
