@@ -208,7 +208,8 @@ def _block(pairs: npt.NDArray[np.float64]) -> _Block:
     score, won = pairs[:, 0], pairs[:, 1]
     variance, slope = score * (1 - score), 1 - 2 * score
     place = np.minimum((score * BINS).astype(np.int64), BINS - 1)
-    bins = np.stack([np.bincount(place, weights, BINS) for weights in (None, won, score, variance)], axis=1)
+    columns = [np.bincount(place, weights, BINS) for weights in (np.ones_like(score), won, score, variance)]
+    bins = np.stack(columns, axis=1).astype(np.float64)
     return _Block(
         bins,
         float(np.square(won - score).sum()),

@@ -83,7 +83,7 @@ def numbers_keys(scores: Sequence[Any], novelties: Sequence[Any], vectors: Seque
         numbers = np.empty(0)
     if numbers.shape == (2, len(scores)) and (np.abs(numbers) < 2**31).all():  # all are numbers: much faster
         whole = numbers.astype(np.int64)
-        return (whole[0] * 2**32 + whole[1]).tolist()
+        return [*(whole[0] * 2**32 + whole[1]).tolist()]
     return list(map(numbers_key, scores, novelties, vectors))
 
 
