@@ -136,7 +136,7 @@ class SelfConsistency:
             asked = (ask(query) for _ in range(round_size))
             for result in await asyncio.gather(*asked, return_exceptions=True):
                 if isinstance(result, BaseException):
-                    logger.info("a sample of self-consistency failed: %s", result)
+                    logger.info("a sample of self-consistency failed: %s", type(result).__name__)
                     failure = result
                 else:
                     self._join(groups, result)

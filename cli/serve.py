@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from ..monitoring.decision_log import DecisionLog
+from ..monitoring.escalation import EscalationMonitor
 from ..policies.composed import ByContext, Explore
 from ..policies.threshold import StrongShare
 from ..routers.base import Policy
@@ -132,7 +133,15 @@ def serve_command(
         ),
     )
     log = DecisionLog(options.decision_log, context_keys=(USER_TIER, USE_CASE)) if options.decision_log else None
-    app = create_app(slot, limits=limits, tokens=Tokens(*tokens), decision_log=log, watch_s=options.watch)
+    use_cases = parse_pairs(options.use_case_share or [], "--use-case-share")
+    app = create_app(
+        slot,
+        limits=limits,
+        tokens=Tokens(*tokens),
+        decision_log=log,
+        escalation=EscalationMonitor(known=[*slot.current.router.models, *use_cases]),
+        watch_s=options.watch,
+    )
     run(app, listening, slot, server)
 
 

@@ -11,7 +11,7 @@ from .decision_log import read_log as read_log
 from .drift import DriftMonitor as DriftMonitor
 from .drift import DriftStatus as DriftStatus
 from .escalation import EscalationMonitor as EscalationMonitor
-from .escalation import EscalationStatus as EscalationStatus
+from .escalation_status import EscalationStatus as EscalationStatus
 from .off_policy import PolicyValue as PolicyValue
 from .off_policy import off_policy_value as off_policy_value
 from .prometheus import MetricsCollector as MetricsCollector

@@ -24,6 +24,10 @@ SIGNALS = ("calibration-bias", "calibration-spread")
 LEAST_VARIANCE = 10.0
 #: The same for Spiegelhalter's sum, whose terms are small when scores are near one half.
 LEAST_SPREAD = 0.05
+#: Outcomes that share a score are taken for repeats of one query when the scores have so many in the mean, at most.
+MOST_REPEATS = 10
+#: Scores of one query differ by less, also when it is scored in batches of different sizes.
+SAME_SCORE = 1e-6
 _NO_OUTCOMES = "no outcomes yet"
 _TOO_NARROW = "the scores leave too little room for chance to judge them"
 
@@ -79,7 +83,8 @@ class CalibrationMonitor:
     The bias is tested by the sum of the residuals, divided by its standard deviation under calibration. The spread is
     tested by Spiegelhalter's z (Spiegelhalter 1986), which grows when the scores are too sure or not sure enough.
     False alarms are bounded as in `DriftMonitor`. Both tests take outcomes as won or lost; ties make the tests more
-    cautious.
+    cautious. Outcomes of one query are not independent; the same query has the same score. Where few outcomes share a
+    score, the variances are therefore at least those of sums over equal scores (cluster-robust; Liang and Zeger 1986).
 
     Example:
         >>> from routelearn.monitoring import CalibrationMonitor
@@ -117,6 +122,7 @@ class CalibrationMonitor:
         self._signals = alarms.SignalSet(SIGNALS, step=step, false_alarms=false_alarms, unit="outcomes")
         self._lock = new_lock()
         self._blocks: deque[_Block] = deque(maxlen=window // step)
+        self._pairs: deque[npt.NDArray[np.float64]] = deque(maxlen=window // step)
         self.ignored = 0
         self.reset()
 
@@ -124,6 +130,7 @@ class CalibrationMonitor:
         """Empty the window and end all alarms."""
         with self._lock:
             self._blocks.clear()
+            self._pairs.clear()
             self._held: list[tuple[float, float]] = []
             self._signals.restart(_NO_OUTCOMES)
 
@@ -145,7 +152,8 @@ class CalibrationMonitor:
             self._held.append((score, won))
             if len(self._held) < self._step:
                 return
-            self._blocks.append(_block(np.asarray(self._held)))
+            self._pairs.append(np.asarray(self._held))
+            self._blocks.append(_block(self._pairs[-1]))
             self._held = []
             begun = self._signals.update(self._measurements(), self._clock())
         alarms.announce(begun, self._on_alarm)
@@ -177,19 +185,21 @@ class CalibrationMonitor:
         bins = _bins(blocks)
         n, variance = int(bins[:, 0].sum()), float(bins[:, 3].sum())
         measurements: dict[str, alarms.Measurement | alarms.Unmeasured] = {}
-        for name, total, total_variance, least in (
-            (SIGNALS[0], float((bins[:, 1] - bins[:, 2]).sum()), variance, LEAST_VARIANCE),
+        of_repeats = _repeated_variance(np.concatenate(self._pairs))
+        for name, total, total_variance, least, clustered in (
+            (SIGNALS[0], float((bins[:, 1] - bins[:, 2]).sum()), variance, LEAST_VARIANCE, of_repeats[0]),
             (
                 SIGNALS[1],
                 sum(block.spread for block in blocks),
                 sum(block.spread_variance for block in blocks),
                 LEAST_SPREAD,
+                of_repeats[1],
             ),
         ):
             if n >= alarms.LEAST_QUERIES and (total_variance < least or variance < LEAST_VARIANCE):
                 measurements[name] = alarms.Unmeasured(_TOO_NARROW, n)
             else:
-                z = abs(total) / math.sqrt(max(total_variance, least))
+                z = abs(total) / math.sqrt(max(total_variance, least, clustered))
                 measurements[name] = alarms.Measurement(z, n, normal_limit)
         return measurements
 
@@ -198,14 +208,33 @@ def _block(pairs: npt.NDArray[np.float64]) -> _Block:
     score, won = pairs[:, 0], pairs[:, 1]
     variance, slope = score * (1 - score), 1 - 2 * score
     place = np.minimum((score * BINS).astype(np.int64), BINS - 1)
-    bins = np.zeros((BINS, 4))
-    np.add.at(bins, place, np.stack([np.ones_like(score), won, score, variance], axis=1))
+    columns = [np.bincount(place, weights, BINS) for weights in (np.ones_like(score), won, score, variance)]
+    bins = np.stack(columns, axis=1).astype(np.float64)
     return _Block(
         bins,
         float(np.square(won - score).sum()),
         float(((won - score) * slope).sum()),
         float((slope * slope * variance).sum()),
     )
+
+
+def _repeated_variance(pairs: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Variances of the sums of both tests, from the sums over the outcomes with equal scores, less their common mean.
+
+    They are 0 when more than `MOST_REPEATS` outcomes share a score in the mean: such scores are levels, not queries.
+    """
+    ordered = np.sort(pairs[:, 0])
+    if not (ordered[1:] - ordered[:-1] < SAME_SCORE).any():
+        return 0.0, 0.0
+    scores, places = np.unique(np.round(pairs[:, 0], 6), return_inverse=True)
+    if len(scores) * MOST_REPEATS < len(pairs):
+        return 0.0, 0.0
+    residuals = pairs[:, 1] - pairs[:, 0]
+    bias, spread = (
+        float(np.square(np.bincount(places.ravel(), terms - terms.mean(), len(scores))).sum())
+        for terms in (residuals, residuals * (1 - 2 * pairs[:, 0]))
+    )
+    return bias, spread
 
 
 def _bins(blocks: list[_Block]) -> npt.NDArray[np.float64]:

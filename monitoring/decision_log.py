@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
-import logging.handlers
 import math
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ from ..routers.decision import Decision
 from ..routers.errors import InputError
 from ..routers.forks import new_lock
 from ..routers.query import Query, turns
+from .repeats import RecentKeys
+from .rotated_file import RotatedFile
 
 logger = logging.getLogger("routelearn.monitoring")
 
@@ -28,45 +29,10 @@ BACKUPS = 5
 HASH_BYTES = 16
 #: Longest key that BLAKE2b takes, in bytes.
 _LONGEST_KEY = 64
-
-
-class _File(logging.handlers.RotatingFileHandler):
-    """A rotated file that only its owner can read.
-
-    `write` takes the place of `emit`, which makes a record and calls stat for each line: 40 us a line.
-    """
-
-    def __init__(self, path: Path, max_bytes: int, backups: int, flush_every: int) -> None:
-        self._flush_every, self._unflushed, self._size, self._torn = flush_every, 0, 0, False
-        super().__init__(path, maxBytes=max_bytes, backupCount=backups, encoding="ascii")
-
-    def _open(self) -> Any:
-        stream = open(self.baseFilename, "a", encoding="ascii", opener=_private)  # noqa: SIM115 - the handler closes it
-        self._size = os.fstat(stream.fileno()).st_size
-        return stream
-
-    def write(self, line: str) -> None:
-        """Append a line of ASCII text; raises OSError when that fails."""
-        self._torn, torn = True, self._torn
-        if self.stream is None:  # closed, or lost in a rotation that failed
-            self.stream = self._open()
-        if self._size and self._size + len(line) > self.maxBytes:
-            self.doRollover()
-        # A failed write may have left half a line, which must not spoil the next line.
-        stream: Any = self.stream
-        self._size += stream.write(f"\n{line}\n" if torn else f"{line}\n")
-        self._unflushed += 1
-        if self._unflushed >= self._flush_every:
-            self.flush()
-        self._torn = False
-
-    def flush(self) -> None:
-        self._unflushed = 0
-        super().flush()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+#: So many of the newest decisions are known by their ids; outcomes of others go to the second file.
+KNOWN_IDS = 100_000
+#: What the name of the second file adds to the path.
+OUTCOMES = ".outcomes"
 
 
 class DecisionLog:
@@ -74,11 +40,11 @@ class DecisionLog:
 
     By default the log holds no prompts, only a keyed hash of each (BLAKE2b, RFC 7693), so that equal prompts can be
     recognised. Once the log is open, writing never raises: a line that cannot be written (for example on a full disk)
-    is counted, and the first such failure is logged.
+    is counted, and the first such failure is logged. When somebody else moves or removes the file, the next line opens
+    it again at its path.
 
-    Attributes:
-        written: number of lines written.
-        failed: number of lines that could not be written.
+    Outcomes of decisions that this object did not write (of an earlier process, or invented) go to a file of their own,
+    PATH.outcomes, so that no number of them pushes decisions out.
 
     Example:
         >>> import routelearn
@@ -128,11 +94,23 @@ class DecisionLog:
         self._key = key if len(key) <= _LONGEST_KEY else hashlib.blake2b(key).digest()
         self._keep_prompts, self._context_keys, self._clock = keep_prompts, tuple(context_keys), clock
         self._lock = new_lock()
-        self.written = self.failed = 0
+        self._ids = RecentKeys(KNOWN_IDS)
         try:
-            self._file = _File(Path(path), max_bytes, backups, flush_every)
+            self._file = RotatedFile(Path(path), max_bytes, backups, flush_every)
         except OSError as error:
             raise InputError(f"the decision log {path} cannot be opened: {error}") from error
+        # Opened with its first line.
+        self._others = RotatedFile(Path(f"{path}{OUTCOMES}"), max_bytes, backups, flush_every, delay=True)
+
+    @property
+    def written(self) -> int:
+        """Number of lines in the files."""
+        return self._file.written + self._others.written
+
+    @property
+    def failed(self) -> int:
+        """Number of lines that could not be written."""
+        return self._file.failed + self._others.failed
 
     def write(
         self,
@@ -178,22 +156,32 @@ class DecisionLog:
         }
         if self._keep_prompts:
             row["query"] = query
-        self._write(row)
+        line = _line(row)
+        with self._lock:
+            self._ids.add(hash(request_id))
+            self._file.write(line)
         return request_id
 
-    def write_outcome(self, id: str, outcome: float) -> None:
+    def write_outcome(self, id: str, outcome: float) -> bool:
         """Write the outcome of a request. `read_log` adds it to the row of the request.
 
         Args:
             id: the identifier that `write` returned.
             outcome: how good the answer was; larger is better, customarily in [0, 1].
 
+        Returns:
+            Whether this object knows the request, as one of its newest 100,000.
+
         Raises:
             InputError: the outcome is not a finite number.
         """
         if _finite(outcome) is None:
             raise InputError(f"outcome {outcome!r} of request {id}; expected a finite number")
-        self._write({"time": self._clock(), "id": id, "outcome": _finite(outcome)})
+        line = _line({"time": self._clock(), "id": id, "outcome": _finite(outcome)})
+        with self._lock:
+            known = hash(id) in self._ids
+            (self._file if known else self._others).write(line)
+        return known
 
     def query_hash(self, text: str) -> str:
         """The hash of a text, as hexadecimal digits."""
@@ -203,43 +191,22 @@ class DecisionLog:
     def flush(self) -> None:
         """Hand the written lines to the operating system."""
         with self._lock:
-            try:
-                self._file.flush()
-            except OSError:
-                self._fail()
+            self._file.flush()
+            self._others.flush()
 
     def close(self) -> None:
-        """Flush and close the file. A later write opens it again."""
+        """Flush and close the files. A later write opens them again."""
         with self._lock:
-            try:
-                self._file.close()
-            except OSError:
-                self._fail()
-
-    def _write(self, row: dict[str, Any]) -> None:
-        try:
-            line = json.dumps(row, default=_plain)
-        except (TypeError, ValueError):  # the query holds objects that JSON has no form for
-            line = json.dumps({**row, "query": repr(row.get("query"))}, default=_plain)
-        with self._lock:
-            try:
-                self._file.write(line)
-                self.written += 1
-            except OSError:
-                self._fail()
-
-    def _fail(self) -> None:
-        """Count a failure and log the first one. Call it from an exception handler, with the lock held."""
-        if not self.failed:
-            logger.exception("the decision log cannot be written; requests go on, failures are counted")
-        self.failed += 1
+            self._file.close()
+            self._others.close()
 
 
 def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
     """Read the rows of a log, oldest first, rotated files included.
 
-    The last outcome that was written for a request is the "outcome" of its row. Broken lines (the process was killed
-    while it wrote them) are left out, and their number is logged.
+    The last outcome that was written for a request is the "outcome" of its row, also one in PATH.outcomes; outcomes of
+    other ids are left out. Broken lines (the process was killed while it wrote them) are left out, and their number is
+    logged.
 
     Args:
         path: the path that `DecisionLog` was given.
@@ -247,15 +214,25 @@ def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: there is no such log.
     """
-    path = Path(path)
-    numbered = [
-        (int(file.suffix[1:]), file) for file in path.parent.glob(f"{path.name}.*") if file.suffix[1:].isdigit()
-    ]
-    files = [file for _, file in sorted(numbered, reverse=True)] + ([path] if path.is_file() else [])
+    files = _files(Path(path))
     if not files:
         raise InputError(f"there is no decision log at {path}")
-    outcomes = {row["id"]: row["outcome"] for row in _rows(files) if "outcome" in row}
+    ids = {row["id"] for row in _rows(files) if "outcome" not in row}
+    found = [
+        row for row in _rows([*_files(Path(f"{path}{OUTCOMES}")), *files]) if "outcome" in row and row["id"] in ids
+    ]
+    outcomes = {row["id"]: row["outcome"] for row in sorted(found, key=lambda row: as_number(row.get("time")))}
     return _joined(files, outcomes)
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a rotated file that exist, oldest first."""
+    numbered = [
+        (int(file.suffix[1:]), file)
+        for file in path.parent.glob(f"{glob.escape(path.name)}.*")
+        if file.suffix[1:].isdigit() and file.stem == path.name
+    ]
+    return [file for _, file in sorted(numbered, reverse=True)] + ([path] if path.is_file() else [])
 
 
 def _joined(files: Sequence[Path], outcomes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -282,6 +259,13 @@ def _rows(files: Sequence[Path], log_broken: bool = False) -> Iterator[dict[str,
         logger.warning("%d broken lines of the decision log were left out", broken)
 
 
+def _line(row: dict[str, Any]) -> str:
+    try:
+        return _ENCODER.encode(row)
+    except (TypeError, ValueError):  # the query holds objects that JSON has no form for
+        return _ENCODER.encode({**row, "query": repr(row.get("query"))})
+
+
 def _text(query: Query) -> str:
     """The text of a query: a prompt, or the turns of a chat, oldest first. It is empty for anything else."""
     try:
@@ -298,3 +282,7 @@ def _finite(value: float | None) -> float | None:
 def _plain(value: object) -> object:
     """A value that JSON has no form for, as a list or as text."""
     return list(value) if isinstance(value, Sequence) else str(value)
+
+
+#: `json.dumps` would make one for each line.
+_ENCODER = json.JSONEncoder(default=_plain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,12 +18,19 @@ from .alarms import LEAST_QUERIES, DriftAlarm, OnAlarm, Reading, SignalSet, Sign
 from .comparison import PSI_LIMITS, SIGNALS, Comparison, Sums
 from .limits import wilson
 from .reference import LEAST_REFERENCE, Reference
+from .repeats import RecentKeys, numbers_keys
 
 PsiLabel = Literal["unknown", "small", "moderate", "large"]
 #: The scores, novelties and vectors of some queries.
 Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
+#: Values of some queries as they came in.
+Column = tuple[Any, ...]
+Columns = tuple[Column, Column, Column]
 
 NO_REFERENCE = "the bundle has no reference"
+#: The window starts again when so many repeats for each query of a full window come before a block of new queries: the
+#: window then no longer shows what is asked now.
+STALE_REPEATS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,9 @@ class DriftStatus:
             depends on it.
         unfamiliar: share of the window beyond the novelty bound, in [0, 1]; None when it is not known.
         unfamiliar_interval: 95 % interval of that share (Wilson 1927).
-        queries: number of queries in the window.
+        queries: number of queries in the window, which are all different.
+        repeats: number of queries since the start that were in the window already, without the newest ones. They count
+            for no signal.
 
     Example:
         >>> from routelearn.monitoring import DriftMonitor
@@ -54,6 +63,7 @@ class DriftStatus:
     unfamiliar: float | None
     unfamiliar_interval: tuple[float, float]
     queries: int
+    repeats: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The status as plain data, ready for JSON."""
@@ -72,6 +82,9 @@ class DriftMonitor:
     The monitor looks at the window every `step` queries. Stable traffic raises any alarm within 10,000 queries with
     probability `false_alarms` at most (see `alarms.SignalSet`). An alarm ends when the value falls back to the limit
     that a stable window exceeds in 1 % of the looks.
+
+    A query that is in the window already is a repeat (a retry, a loop of an agent). It says nothing new about the
+    traffic, so only different queries count, and all numbers of queries above are numbers of different queries.
 
     Example:
         >>> import numpy as np
@@ -103,8 +116,9 @@ class DriftMonitor:
 
         Args:
             reference: what stable traffic looks like; None: every signal is unknown, unless `learn` is set.
-            window: number of queries that are compared, a multiple of `step`. Signals are known from 100 queries on.
-            step: number of queries between two looks at the window.
+            window: number of different queries that are compared, a multiple of `step`. Signals are known from 100
+                queries on.
+            step: number of different queries between two looks at the window.
             learn: number of first queries to learn a reference from when none is given; 0: learn none.
             novelty_bound: novelty bound of the learned reference. A given reference has its own.
             false_alarms: largest probability of a false alarm within 10,000 queries, in (0, 1).
@@ -123,7 +137,9 @@ class DriftMonitor:
         self._lock = new_lock()
         self._blocks: deque[Sums] = deque()
         self._most_blocks = window // step
-        self.ignored = 0
+        self._recent = RecentKeys(window + step)
+        self._stale = STALE_REPEATS * window
+        self.ignored = self.repeats = 0
         self._restart(reference)
 
     def _restart(self, reference: Reference | None) -> None:
@@ -131,8 +147,12 @@ class DriftMonitor:
         self._comparison = None if reference is None else Comparison(reference)
         self._blocks.clear()
         self._total: Sums = np.zeros(0) if self._comparison is None else self._comparison.nothing()
+        self._arrived: list[tuple[Any, Any, Any, Hashable | None]] = []
         self._held: list[tuple[Any, Any, Any]] = []
+        self._awaited = self._step
         self._learned: list[Arrays] = []
+        self._recent.clear()
+        self._repeats_since_look = 0
         why = "no queries yet"
         if reference is None:
             why = f"learning from {self._learn} queries" if self._learn else NO_REFERENCE
@@ -156,19 +176,31 @@ class DriftMonitor:
         with self._lock:
             self._restart(reference)
 
-    def observe(self, score: float | None = None, novelty: float | None = None, vector: Any = None) -> None:
+    def observe(
+        self,
+        score: float | None = None,
+        novelty: float | None = None,
+        vector: Any = None,
+        *,
+        key: Hashable | None = None,
+    ) -> None:
         """Count one query. Bad values raise nothing: they are left out and counted in `ignored`.
 
         Args:
             score: the router's score of the query, in [0, 1]; None when something else answered.
             novelty: the query's novelty; None when it was not measured.
             vector: (k,), the query's row of `Assessment.vectors`; None when it was not measured.
+            key: equal for queries that are not independent: a hash of the query's text, or the id of a session. None:
+                queries with equal numbers are repeats, and queries of which only the score is known are all different.
         """
         with self._lock:
-            self._held.append((score, novelty, vector))
-            if len(self._held) < self._step:
+            self._arrived.append((score, novelty, vector, key))
+            if len(self._arrived) < self._awaited:
                 return
-            alarms = self._look()
+            block = self._different()
+            if block is None:
+                return
+            alarms = self._look(*block)
         announce(alarms, self._on_alarm)  # outside the lock: the callback may ask for the status
 
     def status(self) -> DriftStatus:
@@ -176,6 +208,7 @@ class DriftMonitor:
         with self._lock:
             signals = self._signals.readings()
             blocks, total, comparison = len(self._blocks), self._total.copy(), self._comparison
+            repeats = self.repeats
         psi, unfamiliar, measured = None, 0, 0
         if comparison is not None:
             unfamiliar, measured = comparison.unfamiliar(total)
@@ -191,12 +224,51 @@ class DriftMonitor:
             unfamiliar=unfamiliar / measured if measured else None,
             unfamiliar_interval=wilson(unfamiliar, measured),
             queries=blocks * self._step,
+            repeats=repeats,
         )
 
-    def _look(self) -> list[DriftAlarm]:
-        """Add the waiting queries to the window, move it, and return the alarms that begin."""
-        scores, novelties, vectors = zip(*self._held, strict=True)
-        self._held = []
+    def _different(self) -> Columns | None:
+        """The scores, novelties and vectors of the next block of different queries; None: there is no block yet."""
+        scores, novelties, vectors, keys = zip(*self._arrived, strict=True)
+        self._arrived = []
+        if None in keys:
+            by_numbers = numbers_keys(scores, novelties, vectors)
+            keys = tuple(other if key is None else key for key, other in zip(keys, by_numbers, strict=True))
+        try:
+            unique = set(keys)
+        except TypeError:  # a key that cannot be hashed
+            unique = set()
+        all_new = len(unique) == len(keys) and None not in unique and self._recent.add_all(unique)
+        if all_new and not self._held:
+            return scores, novelties, vectors
+        rows = zip(scores, novelties, vectors, keys, strict=True)
+        new = [row[:3] for row in rows if all_new or row[3] is None or self._recent.add(row[3])]
+        self._held += new
+        self._count_repeats(len(keys) - len(new))
+        if len(self._held) < self._step:
+            # Soon, so that a shift is not found later; but not for each query, which takes longer.
+            self._awaited = max(self._step - len(self._held), self._step // 10, 1)
+            return None
+        block, self._held = self._held[: self._step], self._held[self._step :]
+        self._awaited = self._step - len(self._held)
+        scores, novelties, vectors = zip(*block, strict=True)
+        return scores, novelties, vectors
+
+    def _count_repeats(self, repeats: int) -> None:
+        self.repeats += repeats
+        self._repeats_since_look += repeats
+        # An old window must not stay when only few queries repeat for ever.
+        if self._repeats_since_look >= self._stale:
+            self._repeats_since_look = 0
+            self._recent.clear()
+            self._held.clear()
+            self._awaited = self._step
+            self._blocks.clear()
+            self._total[:] = 0
+
+    def _look(self, scores: Column, novelties: Column, vectors: Column) -> list[DriftAlarm]:
+        """Add a block of queries to the window, move it, and return the alarms that begin."""
+        self._repeats_since_look = 0
         arrays = self._numbers(scores), self._numbers(novelties), self._rows(vectors)
         if self._comparison is None:
             if self._learn:
@@ -225,9 +297,14 @@ class DriftMonitor:
 
     def _numbers(self, values: tuple[Any, ...]) -> npt.NDArray[np.float32]:
         """The values that are finite numbers."""
-        given = [as_number(value) for value in values if value is not None]
+        given = [value for value in values if value is not None]
         with np.errstate(over="ignore"):
-            array = np.asarray(given, np.float32)
+            try:
+                array = np.asarray(given, np.float32)
+            except (TypeError, ValueError, OverflowError):
+                array = np.empty((0, 0), np.float32)
+            if array.ndim != 1:  # some are no numbers
+                array = np.asarray([as_number(value) for value in given], np.float32)
         finite = array[np.isfinite(array)]
         self.ignored += len(given) - len(finite)
         return finite

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,10 @@ from ..routers.errors import InputError
 from ..routers.forks import new_lock
 from .alarms import LEAST_REQUESTS, LIMITS, EscalationAlarm, EscalationState, announce, state_of
 from .cusum import FALSE_ALARM_EVERY, SHIFT, Cusum
+from .escalation_status import EscalationStatus
 from .limits import wilson
-from .window import Latency, Request, Totals, Window, percentiles
+from .repeats import RecentKeys
+from .window import Request, Totals, Window, percentiles
 
 if TYPE_CHECKING:
     from ..cascade.tiers import CascadeResult
@@ -25,49 +26,11 @@ logger = logging.getLogger("routelearn.monitoring")
 #: Number of distinct reasons of degraded answers that have counts of their own.
 MAX_REASONS = 20
 
+#: Repeats are recognised among so many of the newest different keys.
+MAX_REPEAT_KEYS = 10_000
+
 #: A model and a use case; None stands for all of them.
 Key = tuple[str | None, str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class EscalationStatus:
-    """The state of escalation for a model, a use case, both, or all requests.
-
-    Attributes:
-        model: name of the weak model; None: all models together.
-        use_case: name of the use case; None: all use cases together.
-        count: number of requests in the window.
-        rate: escalated requests / requests in the window, in [0, 1]; None when the window is empty.
-        interval: 95 % interval of the rate (Wilson 1927).
-        state: the state of the rate: "unknown" (few requests), "healthy", "watch", "act" or "resize".
-        reference: the expected rate; None when it is not learned yet, or for several models or use cases together.
-        alarm: the newest alarm whose rate is not back; None when there is none.
-        latency_escalated: latency of the escalated requests in the window; None when it is not known.
-        latency_not_escalated: latency of the other requests in the window; None when it is not known.
-        totals: totals since the start.
-
-    Example:
-        >>> from routelearn.monitoring import EscalationMonitor
-        >>> status = EscalationMonitor().status("sim-small")
-        >>> status.model, status.count, status.state, status.interval
-        ('sim-small', 0, 'unknown', (0.0, 1.0))
-    """
-
-    model: str | None
-    use_case: str | None
-    count: int
-    rate: float | None
-    interval: tuple[float, float]
-    state: EscalationState
-    reference: float | None
-    alarm: EscalationAlarm | None
-    latency_escalated: Latency | None
-    latency_not_escalated: Latency | None
-    totals: Totals
-
-    def as_dict(self) -> dict[str, Any]:
-        """The status as plain data, ready for JSON."""
-        return asdict(self)
 
 
 class _Pair:
@@ -108,6 +71,7 @@ class EscalationMonitor:
         *,
         learn: int = 500,
         max_keys: int = 50,
+        known: Collection[str] = (),
         limits: tuple[float, float, float] = LIMITS,
         shift: float = SHIFT,
         false_alarm_every: float = FALSE_ALARM_EVERY,
@@ -122,8 +86,10 @@ class EscalationMonitor:
             reference: the expected escalation rate, in [0, 1]; None: learn it for each pair from its first requests.
             learn: number of first requests that the reference is learned from. With 500 requests, the probability of
                 a false alarm within 5,000 requests stays below 5 %.
-            max_keys: number of pairs of model and use case that have counts of their own. Later pairs are counted
-                under ("other", "other").
+            max_keys: number of pairs of model and use case that have counts of their own. In later pairs, a name that
+                is not `known` is counted as "other".
+            known: names of models and use cases that always have counts of their own, however many names callers
+                invent.
             limits: three rates in (0, 1): "watch" begins at the first, "act" above the second, "resize" above the
                 third.
             shift: the smallest jump of the rate to detect, in (0, 1).
@@ -148,12 +114,14 @@ class EscalationMonitor:
         )  # refuses a setting that is out of range now, not at the first request
         self._window = partial(Window, window, window_s)
         self._reference, self._learn, self._max_keys, self._limits = reference, learn, max_keys, limits
+        self._known = frozenset(("", *known))
         self._on_alarm, self._clock = on_alarm, clock
         self._lock = new_lock()
         self._pairs: dict[tuple[str, str], _Pair] = {}
         # One window for all requests, one for each model, each use case and each pair.
         self._views: dict[Key, Window] = {(None, None): self._window()}
         self._reasons: set[str] = set()
+        self._repeat_keys = RecentKeys(MAX_REPEAT_KEYS)
 
     def observe(
         self,
@@ -164,6 +132,7 @@ class EscalationMonitor:
         latency_s: float | None = None,
         cost_usd: float | None = None,
         degraded: str | None = None,
+        key: Hashable | None = None,
     ) -> None:
         """Count one request.
 
@@ -177,6 +146,8 @@ class EscalationMonitor:
             latency_s: time from the request to the final answer, in seconds; None when it is not known.
             cost_usd: cost of all calls of the request, in USD; None when it is not known.
             degraded: the reason for a degraded answer, one of few words such as "timeout"; None: it is not degraded.
+            key: equal for requests that are not independent, such as retries and the turns of a session. All of them
+                are counted, and the first one tells whether the rate jumps. None: the request is independent.
         """
         escalated = bool(escalated)
         now = self._clock()
@@ -186,7 +157,8 @@ class EscalationMonitor:
             request = Request(now, escalated, latency_s)
             for view in pair.views:
                 view.add(request, cost_usd, reason)
-            changed = self._judge(pair, escalated)
+            repeats = key is not None and not self._repeat_keys.add((name, key))
+            changed = not repeats and self._judge(pair, escalated)
             alarm = None
             if changed and pair.cusum is not None and pair.cusum.alarmed:
                 rate = pair.cusum.escalated / pair.cusum.requests
@@ -208,8 +180,8 @@ class EscalationMonitor:
         elif changed:
             logger.info("escalation rate of %r, use case %r, is back at its reference", *name)
 
-    def observe_result(self, result: CascadeResult) -> None:
-        """Count the result of a cascade. The weak model is the model of its first call."""
+    def observe_result(self, result: CascadeResult, *, key: Hashable | None = None) -> None:
+        """Count the result of a cascade. The weak model is the model of its first call; `key` as in `observe`."""
         self.observe(
             model=result.calls[0].model if result.calls else result.model,
             escalated=result.escalated,
@@ -217,6 +189,7 @@ class EscalationMonitor:
             latency_s=result.latency_s,
             cost_usd=result.cost_usd,
             degraded=result.degraded,
+            key=key,
         )
 
     def status(self, model: str | None = None, use_case: str | None = None) -> EscalationStatus:
@@ -265,7 +238,11 @@ class EscalationMonitor:
         if name not in self._pairs:
             name = (clean_name(model), clean_name(use_case))
         if name not in self._pairs and len(self._pairs) >= self._max_keys:
-            name = (OTHER, OTHER)
+            known = self._known
+            name = (
+                name[0] if name[0] and name[0] in known else OTHER,
+                name[1] if name[0] in known and name[1] in known else OTHER,
+            )
         if name not in self._pairs:
             keys = ((None, None), (name[0], None), (None, name[1]), name)
             views = tuple(self._views.setdefault(key, self._window()) for key in keys)

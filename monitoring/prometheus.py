@@ -15,7 +15,8 @@ from ..availability.breaker import BreakerState
 from ..availability.model_health import ModelStatus
 from ..routers.errors import InputError, require
 from .alarms import EscalationState, Reading, SignalState
-from .escalation import EscalationMonitor, EscalationStatus
+from .escalation import EscalationMonitor
+from .escalation_status import EscalationStatus
 from .routing import ROUTE_BOUNDS, SCORE_BOUNDS, RouteMonitor, RouteStatus
 from .window import LATENCY_BOUNDS
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..routers.base import Router
 from ..routers.errors import InputError
 from ..routers.query import Query
+from .repeats import query_key
 
 #: Number of points at which a distribution is kept: one every 2 %.
 POINTS = 50
@@ -219,12 +220,16 @@ class Reference:
 
         Args:
             router: the router in use. A fallback router stands for the learned router inside.
-            queries: some thousand queries. Take those of a whole week, so that a Monday does not look like drift.
+            queries: some thousand queries. Take those of a whole week, so that a Monday does not look like drift. A
+                query that repeats counts once.
 
         Raises:
-            InputError: there are fewer than `LEAST_REFERENCE` queries, or one of them is not usable.
+            InputError: there are fewer than `LEAST_REFERENCE` different queries, or one of them is not usable.
         """
         router = router.learned or router
+        keys = [query_key(query) for query in queries]
+        # A query without a key stays: the router says what is wrong with it.
+        queries = list({row if key is None else (key,): queries[row] for row, key in enumerate(keys)}.values())
         parts = [router.assess(queries[start : start + _BATCH]) for start in range(0, len(queries), _BATCH)]
         if not parts:
             raise InputError(f"the reference has 0 queries; expected at least {LEAST_REFERENCE}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, get_args
 
@@ -14,16 +14,18 @@ import numpy as np
 from ..routers.assessment import Assessment
 from ..routers.base import Router
 from ..routers.checks import OTHER, as_number, clean_name, usable
-from ..routers.decision import Decision
+from ..routers.decision import THRESHOLD, Decision, Source
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackCause
 from ..routers.forks import new_lock
+from ..routers.query import Query
 from ..routers.rules import RulesRouter
 from .alarms import OnAlarm
 from .calibration_drift import CalibrationMonitor, CalibrationStatus
 from .drift import DriftMonitor, DriftStatus
 from .limits import wilson
 from .reference import Reference, reference_of
+from .repeats import query_key
 from .window import Histogram, Latency
 
 logger = logging.getLogger("routelearn.monitoring")
@@ -34,6 +36,8 @@ ROUTE_BOUNDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2
 SCORE_BOUNDS = tuple(place / 20 for place in range(1, 21))
 #: Causes of a decision that was not the router's: those of `FallbackRouter`, and "closed" of a service that stops.
 FALLBACKS = frozenset((*get_args(FallbackCause), "closed"))
+_SOURCES = frozenset(get_args(Source))
+_CAUSES = FALLBACKS | {THRESHOLD}
 #: Number of combinations of model, source and cause that have counts of their own.
 MAX_KEYS = 100
 
@@ -98,7 +102,7 @@ class RouteStatus:
         window: number of requests in the window.
         strong: name of the strong model; None when it is not known.
         strong_share: share of the requests that went to the strong model; None when that model is not known.
-        strong_interval: 95 % interval of that share (Wilson 1927).
+        strong_interval: 95 % interval of that share (Wilson 1927), as if the requests were independent.
         fallback_share: share of the requests that something other than the learned router decided.
         truncated_share: share of the queries of which a part was left out.
         scores: number of requests in each bin of the score (`SCORE_BOUNDS`).
@@ -181,6 +185,7 @@ class RouteMonitor:
 
     def _name(self, router: Router | None) -> None:
         self._strong = None if router is None else router.strong
+        self._models = frozenset(() if router is None else router.models)
         self._learned = router is None or not isinstance(router, RulesRouter)
 
     def follow(self, router: Router) -> None:
@@ -198,6 +203,7 @@ class RouteMonitor:
         novelty: float | None = None,
         vector: Any = None,
         latency_s: float | None = None,
+        key: Hashable | None = None,
     ) -> None:
         """Count one request. Bad values raise nothing: they are left out and counted in `RouteTotals.ignored`.
 
@@ -206,6 +212,7 @@ class RouteMonitor:
             novelty: the query's value in `Assessment.novelty`; None when it was not measured.
             vector: (k,), the query's row of `Assessment.vectors`; None when it was not measured.
             latency_s: time that routing took, in seconds; None when it is not known.
+            key: equal for queries that are not independent, see `DriftMonitor.observe`.
         """
         score = as_number(decision.score)
         scored = 0 <= score <= 1
@@ -233,13 +240,14 @@ class RouteMonitor:
             strong = decision.model == self._strong
             self._recent.append(_Row(strong, fallback, truncated, score_bin, latency))
         # The score of a fallback is not comparable with the router's scores.
-        self.drift.observe(score if scored and not fallback else None, novelty, vector)
+        self.drift.observe(score if scored and not fallback else None, novelty, vector, key=key)
 
     def observe_batch(
         self,
         decisions: Sequence[Decision],
         assessment: Assessment | None = None,
         latency_s: float | None = None,
+        queries: Sequence[Query] | None = None,
     ) -> None:
         """Count the requests of one batch.
 
@@ -247,8 +255,9 @@ class RouteMonitor:
             decisions: the n decisions.
             assessment: the assessment of the same n queries, which holds their novelties and vectors.
             latency_s: time that the batch took, in seconds. It counts as the latency of each request.
+            queries: the same n queries, whose texts tell repeats; None: their novelties and vectors do.
         """
-        novelty = None if assessment is None else assessment.novelty
+        novelty = None if assessment is None or assessment.novelty is None else assessment.novelty.tolist()
         vectors = None if assessment is None else assessment.vectors
         for row, decision in enumerate(decisions):
             self.observe(
@@ -256,6 +265,7 @@ class RouteMonitor:
                 novelty=None if novelty is None else novelty[row],
                 vector=None if vectors is None else vectors[row],
                 latency_s=latency_s,
+                key=None if queries is None else query_key(queries[row]),
             )
 
     def outcome(self, score: float, strong_won: float) -> None:
@@ -310,7 +320,13 @@ class RouteMonitor:
         if key not in counts:
             key = clean_name(decision.model), clean_name(decision.source), clean_name(decision.cause)
         if key not in counts and len(counts) >= MAX_KEYS:
-            key = (OTHER, OTHER, OTHER)
+            # A place for the real names, however many others were invented.
+            model, source, cause = key
+            key = (
+                model if model in self._models else OTHER,
+                source if source in _SOURCES else OTHER,
+                cause if cause in _CAUSES else OTHER,
+            )
         counts[key] = counts.get(key, 0) + 1
 
 

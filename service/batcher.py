@@ -14,6 +14,7 @@ from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .defaults import BatchLimits
+from .error_log import log_error
 from .lane import Lane, LaneError
 
 logger = logging.getLogger(__name__)
@@ -179,8 +180,8 @@ class Batcher:
         except LaneError as error:
             verdict = _Verdict(safe_decision(self.router, error.cause))
             self._report(request, verdict)
-        except Exception as error:
-            logger.exception("the batch failed, the strong model answers")
+        except Exception as error:  # noqa: BLE001 - a request is answered, whatever the router does
+            log_error(logger, "the batch failed, the strong model answers", error)
             verdict = _Verdict(safe_decision(self.router, "error", type(error).__name__))
             self._report(request, verdict)
         return verdict.decision
@@ -211,12 +212,12 @@ class Batcher:
         try:
             assessment = router.assess([request.query for request in requests], contexts)
             decisions = decide_by(requests[0].policy, router, assessment, contexts)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a request is answered, whatever the router does
             if len(requests) > 1:  # one unusable query must not decide for its neighbours
                 return [verdict for request in requests for verdict in self._verdicts([request])]
             if isinstance(error, InputError):
                 return [error]
-            logger.exception("the router failed, the strong model answers")
+            log_error(logger, "the router failed, the strong model answers", error)
             return [_Verdict(safe_decision(router, "error", type(error).__name__))]
         novelty, vectors = assessment.novelty, assessment.vectors
         return [
@@ -239,5 +240,5 @@ class Batcher:
                 vector=verdict.vector,
                 latency_s=time.perf_counter() - request.since,
             )
-        except Exception:
-            logger.exception("on_decision raised; the request is not affected")
+        except Exception as error:  # noqa: BLE001 - an observer must not fail the request
+            log_error(logger, "on_decision raised; the request is not affected", error)

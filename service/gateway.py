@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..availability.availability import Availability, Choice
+from ..monitoring.repeats import query_key
 from ..routers.base import Policy, Router
 from ..routers.decision import Context, Decision
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Batcher, safe_decision
 from .defaults import BatchLimits
+from .error_log import log_error
 
 if TYPE_CHECKING:
     from ..monitoring.decision_log import DecisionLog
@@ -153,28 +155,30 @@ class Gateway:
         try:
             return await self.batcher.route(query, context, policy)
         except InputError as error:
-            logger.info("a request cannot be scored, %s answers: %s", self.router.strong, error)
-            return self._safe_decision(query, str(error))
+            log_error(logger, "a request cannot be scored, the strong model answers", error, logging.INFO)
+            return self._safe_decision(query, error)
 
     async def select(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Selection:
         """The model to ask for a request, and the models to ask when it fails."""
         return self._available(await self.decide(query, context, policy))
 
-    def select_unread(self, why: str) -> Selection:
+    def select_unread(self, error: Exception) -> Selection:
         """The safe answer, with its fallbacks, for a request whose query cannot be read: strong if it is available.
 
         Args:
-            why: what is wrong with the request; stands in the decision's reason.
+            error: what is wrong with the request; the decision's reason names its type, since a message may quote a
+                prompt.
         """
-        logger.info("a request cannot be read, %s answers: %s", self.router.strong, why)
-        return self._available(self._safe_decision("", why))
+        level = logging.INFO if isinstance(error, InputError) else logging.ERROR
+        log_error(logger, "a request cannot be read, the strong model answers", error, level)
+        return self._available(self._safe_decision("", error))
 
-    def _safe_decision(self, query: Query, why: str) -> Decision:
-        decision = safe_decision(self.router, "error", why)
+    def _safe_decision(self, query: Query, error: Exception) -> Decision:
+        decision = safe_decision(self.router, "error", type(error).__name__)
         try:
             self._on_decision(query, decision, novelty=None, vector=None, latency_s=None)
-        except Exception:
-            logger.exception("a decision could not be recorded; the request is not affected")
+        except Exception as failure:  # noqa: BLE001 - the request goes on whatever happens
+            log_error(logger, "a decision could not be recorded; the request is not affected", failure)
         return decision
 
     def _available(self, decision: Decision) -> Selection:
@@ -236,6 +240,6 @@ class Gateway:
         self, query: Query, decision: Decision, *, novelty: float | None, vector: Any, latency_s: float | None
     ) -> None:
         if self._monitor is not None:
-            self._monitor.observe(decision, novelty=novelty, vector=vector, latency_s=latency_s)
+            self._monitor.observe(decision, novelty=novelty, vector=vector, latency_s=latency_s, key=query_key(query))
         if self._log is not None:
             self._log.write(query, decision, latency_s=latency_s)

@@ -107,7 +107,7 @@ class _Service:
         latency_s: float,
     ) -> list[str]:
         """Count and log decisions: their ids in the decision log."""
-        self._monitor.observe_batch(decisions, assessment, latency_s)
+        self._monitor.observe_batch(decisions, assessment, latency_s, queries)
         if self._log is None:
             return []
         return [
@@ -137,7 +137,9 @@ def create_app(
         watch_s: seconds between two looks for a newer bundle; None: the service does not look.
     """
     limits, tokens = limits or RequestLimits(), tokens or Tokens()
-    service = _Service(slot, limits, decision_log, escalation or EscalationMonitor(), watch_s)
+    service = _Service(
+        slot, limits, decision_log, escalation or EscalationMonitor(known=slot.current.router.models), watch_s
+    )
     app = FastAPI(
         title="routelearn",
         version=__version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -10,6 +11,7 @@ from starlette.types import Receive, Scope
 
 from ..defaults import RequestLimits
 from ..lane import Lane, LaneError
+from .departure import Departure
 from .replies import RequestError
 from .request_limits import read_body
 from .scorer import Job, Scorer
@@ -67,17 +69,25 @@ class Lanes:
         """Read a request and answer it: the JSON body of the reply.
 
         Raises:
-            RequestError: the request is wrong; with 429 too many requests wait, with 503 it waited too long.
+            RequestError: the request is wrong; with 429 too many requests wait, with 503 it waited too long,
+                with 400 the client left: then it is not scored.
         """
         limit_s = self._limits.request_timeout_s
         with self.admitted():
             job = Job(kind, await read_body(scope, receive, self._limits))
             lane = self._large if len(job.body) > SMALL_BODY else self._small
             assert lane is not None
+            departure = Departure(receive)
             try:
                 return await lane.submit(job, limit_s)
+            except asyncio.CancelledError:
+                if not departure.departed:
+                    raise
+                raise RequestError(400, "disconnected", "the client left before the reply") from None
             except LaneError as error:
                 if error.cause == "closed":
                     raise RequestError(503, "closing", "the service is being shut down") from None
                 message = f"the request was not scored within {limit_s:g} s; try again later"
                 raise RequestError(503, "timeout", message) from None
+            finally:
+                departure.end()

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..error_log import log_error
 from ..wire_names import AUTHORIZATION, BEARER, OPEN_PATHS, PATHS, RELOAD
 from .prometheus import HttpMetrics
 from .replies import RequestError, send_error, send_json
 from .request_limits import header
-from .scorer import log_unexpected
+
+logger = logging.getLogger(__name__)
 
 #: Reads a request and returns the JSON body of the reply, or raises a `RequestError`.
 BodyEndpoint = Callable[[Scope, Receive], Awaitable[bytes]]
@@ -116,7 +119,7 @@ class Gate:
             if not status:
                 await send_error(send_on, RequestError(503, "closing", "the service is being shut down"))
         except Exception as error:  # noqa: BLE001 - a caller gets an answer, and no stack trace
-            log_unexpected(error)
+            log_error(logger, "an unexpected error", error)
             if not status:
                 message = "an unexpected error; the log of the service says where it happened"
                 await send_error(send_on, RequestError(500, "internal", message))

@@ -61,12 +61,12 @@ class OutcomeReceiver:
         logged = content.get("logged", [])
         for name, entries in (("outcomes", outcomes), ("escalations", escalations), ("logged", logged)):
             check_count(name, len(entries), self._limits)
+        known = 0
         if logged:
             if self._log is None:
                 message = "the service has no decision log; expected it to run with --decision-log FILE"
                 raise RequestError(422, "invalid_request", message, "logged")
-            for entry in logged:
-                self._log.write_outcome(entry["id"], entry["outcome"])
+            known = sum(self._log.write_outcome(entry["id"], entry["outcome"]) for entry in logged)
         for outcome in outcomes:
             self._monitor.outcome(outcome["score"], outcome["strong_won"])
         for cascade in escalations:
@@ -76,6 +76,7 @@ class OutcomeReceiver:
                 use_case=cascade.get("use_case", ""),
                 latency_s=cascade.get("latency_s"),
                 cost_usd=cascade.get("cost_usd"),
+                key=cascade.get("key"),
             )
-        reply: OutcomesReply = {"taken": len(outcomes) + len(escalations) + len(logged)}
+        reply: OutcomesReply = {"taken": len(outcomes) + len(escalations) + len(logged), "unknown": len(logged) - known}
         return to_json(reply)

@@ -63,11 +63,12 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a whole header."""
+        """Count a whole header; drop a trailer."""
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD:
             raise HttpParserError  # comes back as `send_400_response`
-        super().on_header(name, value)
+        if self._reading_head:  # else it is the trailer of a body in chunks, which no proxy has checked
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Stop the time: the head is complete."""

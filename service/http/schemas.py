@@ -137,6 +137,9 @@ class Escalation(TypedDict):
     use_case: NotRequired[Annotated[str, Field(max_length=200, description="What the request was for.")]]
     latency_s: NotRequired[Annotated[float, Field(ge=0, description="Seconds from the request to the final answer.")]]
     cost_usd: NotRequired[Annotated[float, Field(ge=0, description="Cost of all calls of the request, in USD.")]]
+    key: NotRequired[
+        Annotated[str, Field(max_length=200, description="Equal for retries of a request, or turns of a session.")]
+    ]
 
 
 class OutcomesRequest(TypedDict):
@@ -177,6 +180,9 @@ class OutcomesReply(TypedDict):
     """The whole request was taken in."""
 
     taken: Annotated[int, Field(description="Number of outcomes of all kinds.")]
+    unknown: Annotated[
+        int, Field(description="How many of `logged` have an id that this process did not give; they are kept apart.")
+    ]
 
 
 class HealthReply(TypedDict):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import logging
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,6 +20,7 @@ from ...routers.decision import Context, Decision
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..defaults import RequestLimits
+from ..error_log import log_error
 from .replies import RequestError
 from .request_limits import check_queries
 from .schemas import SCORING_REQUEST, RouteReply, ScoreReply, validation_problem
@@ -115,7 +115,7 @@ class Scorer:
         except InputError as error:
             return RequestError(422, "invalid_request", str(error))
         except Exception as error:  # noqa: BLE001 - a request is answered, whatever the router does
-            log_unexpected(error)
+            log_error(logger, "the router failed", error)
             return RequestError(500, "internal", "the router failed; the log of the service says where")
         return None
 
@@ -163,10 +163,5 @@ class Scorer:
                 if len(request.queries) == 1:  # a span takes one decision
                     request.job.trace.run(annotate, decisions[0], latency_s=latency_s)
             except Exception as error:  # noqa: BLE001 - an observer must not fail the request
-                log_unexpected(error)
+                log_error(logger, "an observer failed; the request is not affected", error)
         return ids
-
-
-def log_unexpected(error: BaseException) -> None:
-    """Log the type and the place of an error, but not its message, which may quote a prompt."""
-    logger.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))

@@ -17,9 +17,11 @@ from typing import Any
 from ...cascade.backends import Answer, answer_of, fault_of
 from ...cascade.estimates import Confidence, as_estimate, check_confidence, check_signature, estimated
 from ...monitoring.escalation import EscalationMonitor
+from ...monitoring.repeats import query_key
 from ...routers.checks import check_number
 from ...routers.errors import InferenceError, InputError
 from ...routers.query import Query
+from ..error_log import log_error
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION
 from .requests import metadata_of, query_of
@@ -111,11 +113,16 @@ class PostCallCascade:
         try:
             if fault_of(answer) is not None or not await self._accepted(data, metadata, answer):
                 replacement = await self._ask_strong(data, metadata)
-        except Exception:
-            logger.exception("the cascade failed; weak's answer stays")
+        except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
+            log_error(logger, "the cascade failed; weak's answer stays", error)
         if self._monitor is not None:
             latency_s = time.monotonic() - metadata[METADATA_RECEIVED]
-            self._monitor.observe(model=gateway.router.weak, escalated=replacement is not None, latency_s=latency_s)
+            self._monitor.observe(
+                model=gateway.router.weak,
+                escalated=replacement is not None,
+                latency_s=latency_s,
+                key=_key(data),
+            )
         return replacement
 
     async def _accepted(self, data: dict[str, Any], metadata: Mapping[str, Any], answer: Answer) -> bool:
@@ -132,8 +139,8 @@ class PostCallCascade:
         try:
             found = await estimated(self._confidence, query_of(data), answer, ask, prior)
             estimate = as_estimate(found, "the post-call cascade")
-        except Exception:
-            logger.exception("the confidence could not be estimated; strong is asked")
+        except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
+            log_error(logger, "the confidence could not be estimated; strong is asked", error)
             return False
         return estimate.confidence >= self.threshold
 
@@ -156,6 +163,14 @@ class PostCallCascade:
         account = {key: value for key, value in metadata.items() if key.startswith("user_api_key")}
         router = importlib.import_module("litellm.proxy.proxy_server").llm_router
         return await router.acompletion(model=self._gateway.name(model), metadata=account, **options)
+
+
+def _key(data: Mapping[str, Any]) -> int | None:
+    """Equal for retries of one query; None when the request has no query."""
+    try:
+        return query_key(query_of(data))
+    except InputError:
+        return None
 
 
 def _stood_in(response: Any) -> bool:

@@ -14,6 +14,7 @@ from ...routers.decision import Decision
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..batcher import safe_decision
+from ..error_log import log_error
 from ..gateway import Gateway
 from ..wire_names import METADATA_SELECTION
 from .requests import context_of, policy_of, selection_in
@@ -77,8 +78,8 @@ class RoutingPlugin(_SharedPlugin):
         """
         try:
             await self._narrow(context)
-        except Exception:
-            logger.exception("routing failed; LiteLLM chooses among all deployments")
+        except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
+            log_error(logger, "routing failed; LiteLLM chooses among all deployments", error)
         return context
 
     async def _narrow(self, context: RoutingContext) -> None:
@@ -137,8 +138,8 @@ class ClassifierPlugin(_SharedPlugin):
         query: Query = context.structured_messages
         try:
             decision = await self._gateway.decide(query, context_of(context.metadata), policy_of(context.metadata))
-        except Exception as error:
-            logger.exception("scoring failed; the highest tier is the safe answer")
+        except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
+            log_error(logger, "scoring failed; the highest tier is the safe answer", error)
             decision = safe_decision(self._gateway.router, "error", type(error).__name__)
         return self._tier(decision)
 

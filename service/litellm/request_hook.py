@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from ...routers.errors import InferenceError, InputError, require
+from ...routers.errors import InferenceError, require
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_STARTED
 from .cascade import PostCallCascade
@@ -83,10 +83,7 @@ class Hook:
                 query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key)
             )
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
-            level = logging.INFO if isinstance(error, InputError) else logging.ERROR
-            logger.log(level, "a request could not be routed, the strong model answers: %r", error)
-            why = str(error) if isinstance(error, InputError) else type(error).__name__
-            selection = self._gateway.select_unread(why)
+            selection = self._gateway.select_unread(error)
         data["model"] = selection.model
         if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
             data["fallbacks"] = list(selection.fallbacks)

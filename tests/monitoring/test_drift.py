@@ -249,8 +249,8 @@ def test_vectors_that_are_none_are_left_out_and_counted(bad: Any) -> None:
 
 def test_vectors_of_another_router_are_not_compared() -> None:
     monitor = DriftMonitor(reference())
-    for _ in range(500):
-        monitor.observe(0.5, 0.5, np.ones(7))
+    for number in range(500):
+        monitor.observe(number / 500, 0.5, np.ones(7))
     assert monitor.status().signals["vector"].why == "0 of 100 queries"
 
 
@@ -268,8 +268,7 @@ def test_a_callback_that_fails_does_not_fail_the_query_and_may_ask_for_the_statu
 
 def test_threads_lose_no_query() -> None:
     monitor = DriftMonitor(reference(), window=4000)
-    arrays = stable(500, 1)
-    threads = [threading.Thread(target=feed, args=(monitor, *arrays)) for _ in range(8)]
+    threads = [threading.Thread(target=feed, args=(monitor, *stable(500, seed))) for seed in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -80,8 +80,8 @@ def test_what_became_of_queries_is_taken_in(bundle: Path) -> None:
     escalations[0].update(latency_s=2, cost_usd=0.5)
     outcomes = [{"score": 0.2, "strong_won": 1} for _ in range(300)]
     with Server(bundle) as server:
-        assert server.ask("/v1/outcomes", {"outcomes": outcomes}) == (200, {"taken": 300})
-        assert server.ask("/v1/outcomes", {"escalations": escalations}) == (200, {"taken": 100})
+        assert server.ask("/v1/outcomes", {"outcomes": outcomes}) == (200, {"taken": 300, "unknown": 0})
+        assert server.ask("/v1/outcomes", {"escalations": escalations}) == (200, {"taken": 100, "unknown": 0})
         status = server.ask("/v1/status")[1]
         metrics = server.ask("/metrics")[1]
     assert status["monitor"]["calibration"]["state"] == "drift"  # strong wins all, the score says a fifth
@@ -101,7 +101,7 @@ def test_logged_decisions_can_be_evaluated_off_policy(bundle: Path, tmp_path: Pa
             {"id": number, "outcome": worth[decision["model"]]}
             for number, decision in zip(reply["ids"], reply["decisions"], strict=True)
         ]
-        assert server.ask("/v1/outcomes", {"logged": logged}) == (200, {"taken": 400})
+        assert server.ask("/v1/outcomes", {"logged": logged}) == (200, {"taken": 400, "unknown": 0})
     assert {round(decision["propensity"], 4) for decision in reply["decisions"]} == {0.25, 0.75}
     value = off_policy_value(read_log(path), lambda row: "sim-small")
     assert (value.rows, value.snips) == (400, 0.25)
