@@ -1,4 +1,4 @@
-"""Finds prompts that are copies or near copies of each other: the one rule for leaks, splits and validation folds.
+"""Finds prompts that are copies or near copies of each other: the one rule for leaks.
 
 Two prompts are near copies when most of the word 5-grams of the shorter stand in the longer. This is containment, not
 equality, so a question that is wrapped in a template is found. Text that stands in many prompts (a template, a preamble
@@ -94,27 +94,6 @@ def near_copies(left: Sequence[str], right: Sequence[str]) -> Iterator[tuple[int
     placed = [(place_of[1][b], place_of[0][a], similarity) for (a, b), similarity in found.items()]
     for second, first, similarity in sorted(placed):
         yield first, second, similarity
-
-
-def copy_groups(keys: Sequence[str]) -> list[str]:
-    """For each normalised prompt the first, in sorted order, of the prompts that it is a near copy of, over any steps.
-
-    Prompts that get the same one must not be parted by a split.
-    """
-    distinct = sorted(set(keys))
-    leader = list(range(len(distinct)))
-
-    def find(place: int) -> int:
-        while leader[place] != place:
-            leader[place] = leader[leader[place]]
-            place = leader[place]
-        return place
-
-    for first, second, _ in near_copies(distinct, distinct):
-        a, b = find(first), find(second)
-        leader[max(a, b)] = min(a, b)
-    group = {key: distinct[find(place)] for place, key in enumerate(distinct)}
-    return [group[key] for key in keys]
 
 
 def _words(keys: Sequence[str]) -> _Words:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..routers.errors import InputError, LeakError
-from .near_copies import copy_groups, near_copies
+from .near_copies import near_copies
 from .records import PreferenceRecord, Record, record_key
 
 R = TypeVar("R", bound=Record)
@@ -37,7 +37,7 @@ def deduplicate(records: Sequence[R]) -> tuple[list[R], int]:
 
 
 def split_by_prompt(records: Sequence[R], fractions: Sequence[float], seed: int = 0) -> list[list[R]]:
-    """Split records into parts so that no prompt stands in two parts, nor do near copies of it.
+    """Split records into parts so that no normalised prompt stands in two parts.
 
     Args:
         records: the records; the split does not depend on their order.
@@ -52,7 +52,7 @@ def split_by_prompt(records: Sequence[R], fractions: Sequence[float], seed: int 
     """
     if any(fraction < 0 for fraction in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise InputError(f"fractions are {list(fractions)}; expected numbers of 0 or more that sum to 1")
-    keys = copy_groups([record_key(record) for record in records])
+    keys = [record_key(record) for record in records]
     distinct = sorted(set(keys))
     order = np.random.default_rng(seed).permutation(len(distinct))
     edges = np.rint(np.cumsum(fractions) * len(distinct))[:-1]

@@ -52,6 +52,7 @@ class DecisionLog:
         >>> router, log = routelearn.load("router/"), DecisionLog("log-example.jsonl")
         >>> request = log.write("What is 2 plus 2?", router.route("What is 2 plus 2?"))
         >>> log.write_outcome(request, 1.0)
+        True
         >>> [row["outcome"] for row in read_log("log-example.jsonl") if row["id"] == request]
         [1.0]
         >>> log.close()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..data.near_copies import copy_groups
 from ..data.records import PreferenceRecord, Record, record_key
 from ..routers.base import Link
 from ..routers.errors import InputError
@@ -203,24 +202,20 @@ def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDAr
     """The queries that each validation fold holds out: bool (n,) each.
 
     Where the primary source marks queries "val", there is one fold: all queries that are marked so. Else the prompts
-    are dealt into folds by the seed. Queries with the same prompt, or near copies of it, are in the same fold.
+    are dealt into folds by the seed. Queries with the same prompt are in the same fold.
 
     Raises:
-        InputError: there are fewer than two distinct prompts for each fold; near copies count as one.
+        InputError: there are fewer than two distinct prompts for each fold.
     """
     marked = np.asarray([split == "val" for split in examples.splits])
     if (marked & examples.primary_queries()).any():
         return [marked]
-    groups = copy_groups(examples.keys)
-    keys = sorted(set(groups))
+    keys = sorted(set(examples.keys))
     if len(keys) < 2 * folds:
-        raise InputError(
-            f"{len(keys)} distinct prompts (near copies count as one) are too few for {folds} validation folds; "
-            f"expected {2 * folds}"
-        )
+        raise InputError(f"{len(keys)} distinct prompts are too few for {folds} validation folds; expected {2 * folds}")
     order = np.random.default_rng(seed).permutation(len(keys))
     fold_of = {keys[i]: place % folds for place, i in enumerate(order.tolist())}
-    fold = np.asarray([fold_of[key] for key in groups])
+    fold = np.asarray([fold_of[key] for key in examples.keys])
     return [fold == number for number in range(folds)]
 
 

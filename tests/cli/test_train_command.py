@@ -60,7 +60,7 @@ def test_a_router_that_is_no_better_than_none_ends_with_exit_code_3_unless_kept_
     assert result.exit_code == 3, result.output + repr(result.exception)
     assert "no better than one model for all queries" in result.stderr and "--keep-anyway" in result.stderr
     assert load(tmp_path / "router").models
-    kept = train("similarity", files, tmp_path / "router", *arguments, "--keep-anyway")
+    kept = train("similarity", files, tmp_path / "router", *arguments, "--force", "--keep-anyway")
     assert kept.exit_code == 0 and "no better than one model for all queries" in kept.stderr
 
 

@@ -13,13 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routelearn.data.near_copies import COMMON, copy_groups, near_copies
+from routelearn.data.near_copies import COMMON, near_copies
 from routelearn.data.readers import read_records
-from routelearn.data.records import PerformanceRecord
 from routelearn.data.sample import generate_sample
-from routelearn.data.splits import find_copies, split_by_prompt
+from routelearn.data.splits import find_copies
 from routelearn.routers.query import prompt_key
-from routelearn.training.examples import examples_of, validation_folds
 
 TEMPLATES = (
     "Question: {}\nAnswer:",
@@ -104,18 +102,6 @@ def test_any_two_sides_can_be_compared(left: list[str], right: list[str]) -> Non
     assert all(0.8 <= similarity <= 1 for *_, similarity in pairs)
     swapped = {(b, a) for a, b, _ in near_copies(right, left)}
     assert {(a, b) for a, b, _ in pairs} == swapped
-
-
-def test_copies_stay_together_in_splits_and_validation_folds() -> None:
-    prompts = [form.format(question(number)) for number in range(60) for form in ("{}", *TEMPLATES)]
-    assert len(set(copy_groups(keys(prompts)))) == 60
-    records = [PerformanceRecord(text, name, float(i % 2)) for i, text in enumerate(prompts) for name in ("x", "y")]
-    train, test = split_by_prompt(records, (0.7, 0.3))
-    assert (len(train), len(test)) == (42 * 12, 18 * 12)
-    assert not flagged([str(r.query) for r in train], [str(r.query) for r in test])
-    for fold in validation_folds(examples_of(records), 5, seed=0):
-        held = {i // 6 for i in range(len(prompts)) if fold[i]}
-        assert fold.sum() == 6 * len(held)
 
 
 @pytest.mark.parametrize("source", ["mmlu", "arena", "sample"])

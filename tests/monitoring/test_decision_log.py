@@ -73,7 +73,7 @@ def test_hashes_are_equal_for_equal_prompts_and_one_salt_alone(tmp_path: Path) -
     assert logs["a"].query_hash(SECRET) != logs["a"].query_hash(SECRET.lower())
 
 
-CHAT = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": [{"type": "text", "text": "there"}]}]
+CHAT = [{"role": "user", "content": "hello"}, {"role": "user", "content": [{"type": "text", "text": "there"}]}]
 
 
 @pytest.mark.parametrize("query", [CHAT, "\ud800 lone", "é" * 5, "", 7, [{"bad": 1}], "a\nb"], ids=repr)
