@@ -164,7 +164,8 @@ def test_a_batch_brings_its_novelties_and_vectors(
         "vector": False,
         "unfamiliar": False,
     }
-    assert status.drift.state in {"stable", "watch"}
+    # (Most of these queries were trained on, so that their novelty is lower than that of new ones.)
+    assert {status.drift.signals[name].state for name in ("score", "vector")} <= {"stable", "watch"}
     assert status.latency is not None
     assert status.latency.p50 == 0.002
 
