@@ -11,10 +11,12 @@ from typing import Any
 
 from ..routers.checks import OTHER, as_number, check_names, check_whole, clean_name, usable
 from ..routers.decision import Decision
+from ..routers.error_log import log_error
 from ..routers.errors import InputError, require
 from ..routers.forks import new_lock
 from .breaker import BreakerLimits, BreakerState, describe, is_failure
 from .model_health import Change, ModelHealth, ModelStatus
+from .rising_clock import RisingClock
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ class Availability:
         self._limits = limits or BreakerLimits()
         self._max_models, self._counts_as_failure, self._on_change = max_models, counts_as_failure, on_change
         self.clock = clock
-        self._now = _RisingClock(clock)
+        self._now = RisingClock(clock)
         self._lock = new_lock()
         self._models = {clean_name(model): ModelHealth(clean_name(model), self._limits) for model in models}
         self._other = ModelHealth(OTHER, self._limits, guarded=False)
@@ -259,8 +261,8 @@ class Availability:
     def _counts(self, error: BaseException) -> bool:
         try:
             return self._counts_as_failure(error)
-        except Exception:  # an error in the caller's function must not hide the error of the call
-            logger.exception("counts_as_failure raised an exception; the error of the call counts as a failure")
+        except Exception as failure:  # noqa: BLE001 - it must not hide the error of the call
+            log_error(logger, "counts_as_failure raised; the error of the call counts as a failure", failure)
             return True
 
     def _announce(self, changes: Sequence[Change]) -> None:
@@ -271,8 +273,8 @@ class Availability:
             if self._on_change is not None:
                 try:
                     self._on_change(change.model, change.old, change.new, change.why)
-                except Exception:  # an error in the caller's function must not fail the request
-                    logger.exception("on_change raised an exception; the request goes on")
+                except Exception as error:  # noqa: BLE001 - an observer must not fail the request
+                    log_error(logger, "on_change raised; the request goes on", error)
 
     def _find(self, model: str) -> ModelHealth | None:
         return self._models.get(model) or self._models.get(clean_name(model))
@@ -327,19 +329,6 @@ class Attempt:
     ) -> None:
         """Do the same as `__exit__`."""
         self.__exit__(kind, error, traceback)
-
-
-class _RisingClock:
-    """Seconds since the start, which never fall: steps back of the clock are left out. It has no lock."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock, self._last, self._elapsed = clock, clock(), 0.0
-
-    def __call__(self) -> float:
-        now = self._clock()
-        self._elapsed += max(0.0, now - self._last)
-        self._last = now
-        return self._elapsed
 
 
 def _names(candidates: Decision | Sequence[str]) -> Sequence[str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..routers.base import Router
 from ..routers.checks import check_number, check_seconds
+from ..routers.error_log import log_error
 from ..routers.errors import InputError
 from ..routers.query import Query, turns
 from .accounts import Budget
@@ -198,5 +199,5 @@ class Cascade:
         try:
             with contained():
                 self._on_result(result)
-        except Exception:
-            logger.exception("on_result raised; the request is not affected")
+        except Exception as error:  # noqa: BLE001 - an observer must not fail the request
+            log_error(logger, "on_result raised; the request is not affected", error)

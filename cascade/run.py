@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..routers.base import Router
+from ..routers.error_log import log_error
 from ..routers.query import Query
 from .accounts import Budget, CallError, CutOffError, Ledger, OverBudgetError
 from .backends import Answer
@@ -227,7 +228,7 @@ class Request:
             raise
         except Exception as error:  # noqa: BLE001 - without a confidence, the request escalates
             reason = f"no confidence in {tier.model.name} ({type(error).__name__}: {error})"
-            logger.warning("%s", reason)
+            log_error(logger, f"no confidence in {tier.model.name}", error, logging.WARNING)
             self._errors.append(reason)
             return _Reply(tier, answer), reason
         return _Reply(tier, estimate.answer or answer, estimate.confidence), ""

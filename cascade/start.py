@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..routers.base import Router
+from ..routers.error_log import log_error
 from ..routers.query import Query
 from .deadline import Deadline
 from .threads import in_thread
@@ -80,6 +81,6 @@ async def _score(router: Router, query: Query, deadline: Deadline) -> float | No
         if not 0 <= score <= 1:
             raise ValueError(f"the score is {score}; expected a number from 0 to 1")
     except Exception as error:  # noqa: BLE001 - without a score, the request cascades
-        logger.warning("the router of the cascade failed: %s: %s", type(error).__name__, error)
+        log_error(logger, "the router of the cascade failed", error, logging.WARNING)
         return None
     return score

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..routers.query import Query, prompt_key
-from .records import PerformanceRecord, PreferenceRecord, Record
+from .records import PerformanceRecord, PreferenceRecord, Record, record_key
 from .sample_text import ANSWERS, FOLLOW_UPS, TOPICS, WEAK_ANSWERS
 from .splits import find_copies
 from .writers import atomic_path, write_records
+
+R = TypeVar("R", PerformanceRecord, PreferenceRecord)
 
 DISCRIMINATION = 1.7
 #: Share of the judgements that are reversed at random.
@@ -118,22 +121,36 @@ def generate_sample(n_queries: int = 4000, seed: int = 0) -> Sample:
     splits = _splits(list(seen), random)
     for (prompt, (topic, level)), split in zip(seen.items(), splits, strict=True):
         _simulate(sample, topic, level, prompt, split, random)
-    return sample
+    return _without_leaks(sample)
 
 
 def _splits(prompts: list[str], random: np.random.Generator) -> list[str]:
-    """A split of each prompt. Near copies stand in one split, so that the sample passes the leak check."""
+    """A split of each prompt; prompts that differ in their numbers only stand in one split."""
     group: dict[str, str] = {}
     for prompt in prompts:
         drawn = str(random.choice(["train", "val", "test"], p=[0.65, 0.1, 0.25]))
         group.setdefault(_NUMBER.sub("n", prompt), drawn)
-    split_of = {prompt_key(prompt): group[_NUMBER.sub("n", prompt)] for prompt in prompts}
-    while True:
-        tested = [key for key, split in split_of.items() if split == "test"]
-        copies = find_copies((key for key, split in split_of.items() if split != "test"), tested)
-        if not copies:
-            return [split_of[prompt_key(prompt)] for prompt in prompts]
-        split_of.update({copy.prompt: "train" for copy in copies})
+    return [group[_NUMBER.sub("n", prompt)] for prompt in prompts]
+
+
+def _without_leaks(sample: Sample) -> Sample:
+    """The sample with near copies of training queries moved from test to training, so that it passes the leak check."""
+    keys = [prompt_key(query) for query in sample.queries]
+    tested = {key for key, split in zip(keys, sample.splits, strict=True) if split == "test"}
+    moved: set[str] = set()
+    while copies := {copy.prompt for copy in find_copies(set(keys) - tested, tested)}:
+        tested -= copies
+        moved |= copies
+
+    def splits(records: list[R]) -> list[R]:
+        return [replace(record, split="train") if record_key(record) in moved else record for record in records]
+
+    return replace(
+        sample,
+        splits=["train" if key in moved else split for key, split in zip(keys, sample.splits, strict=True)],
+        performances=splits(sample.performances),
+        preferences=splits(sample.preferences),
+    )
 
 
 def _prompt(topic: str, level: int, random: np.random.Generator) -> str:

@@ -18,6 +18,7 @@ from .assessment import Assessment
 from .base import Link, Router
 from .checks import check_number, check_seconds
 from .decision import Context, Flags, Floats, Model
+from .error_log import log_error
 from .errors import InputError
 from .forks import renew_in_child
 from .query import Query, query_list
@@ -173,7 +174,7 @@ class FallbackRouter(Router):
         except _TooSlowError as error:
             return self._by_rules(queries, contexts, str(error), error.cause)
         except Exception as error:  # noqa: BLE001 - an inference error must not fail the request
-            logger.warning("the learned router failed, rules answer: %s", error)
+            log_error(logger, "the learned router failed, rules answer", error, logging.WARNING)
             return self._by_rules(queries, contexts, f"the learned router failed ({type(error).__name__})", "error")
 
     def _assess_in_time(

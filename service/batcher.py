@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 from ..routers.base import Policy, Router, decide_by
 from ..routers.call_checks import check_policy
 from ..routers.decision import Context, Decision
+from ..routers.error_log import log_error
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .defaults import BatchLimits
-from .error_log import log_error
 from .lane import Lane, LaneError
 
 logger = logging.getLogger(__name__)

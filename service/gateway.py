@@ -11,11 +11,11 @@ from ..availability.availability import Availability, Choice
 from ..monitoring.repeats import query_key
 from ..routers.base import Policy, Router
 from ..routers.decision import Context, Decision
+from ..routers.error_log import log_error
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Batcher, safe_decision
 from .defaults import BatchLimits
-from .error_log import log_error
 
 if TYPE_CHECKING:
     from ..monitoring.decision_log import DecisionLog

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..error_log import log_error
+from ...routers.error_log import log_error
 from ..wire_names import AUTHORIZATION, BEARER, OPEN_PATHS, PATHS, RELOAD
 from .prometheus import HttpMetrics
 from .replies import RequestError, send_error, send_json

@@ -17,10 +17,10 @@ from ...policies.threshold import policy_of
 from ...routers.assessment import Assessment
 from ...routers.base import Policy, Router, decide_by
 from ...routers.decision import Context, Decision
+from ...routers.error_log import log_error
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..defaults import RequestLimits
-from ..error_log import log_error
 from .replies import RequestError
 from .request_limits import check_queries
 from .schemas import SCORING_REQUEST, RouteReply, ScoreReply, validation_problem

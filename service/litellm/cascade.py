@@ -19,9 +19,9 @@ from ...cascade.estimates import Confidence, as_estimate, check_confidence, chec
 from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.repeats import query_key
 from ...routers.checks import check_number
+from ...routers.error_log import log_error
 from ...routers.errors import InferenceError, InputError
 from ...routers.query import Query
-from ..error_log import log_error
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION
 from .requests import metadata_of, query_of

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ...routers.decision import Decision
+from ...routers.error_log import log_error
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..batcher import safe_decision
-from ..error_log import log_error
 from ..gateway import Gateway
 from ..wire_names import METADATA_SELECTION
 from .requests import context_of, policy_of, selection_in

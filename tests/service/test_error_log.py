@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from routelearn.routers.assessment import Assessment
+from routelearn.routers.error_log import log_error
 from routelearn.routers.rules import RulesRouter
-from routelearn.service.error_log import log_error
 from routelearn.service.gateway import Gateway
 from routelearn.service.litellm.cascade import PostCallCascade
 from routelearn.service.litellm.plugins import ClassifierPlugin, RoutingPlugin
