@@ -22,17 +22,16 @@ def json_lines(source: RawSource) -> Iterator[Item]:
 
 
 def _blocks(source: RawSource) -> Iterator[list[Item]]:
-    number = 0
+    before = 0
     for block in source.blocks("\n"):
         text = "".join(block)
         plain = is_text(text) and "\\u" not in text
         items: list[Item] = []
-        for number, line in enumerate(block, number + 1):
-            row = _plain_row(line) if plain else None
-            if row is None:
-                row = _checked_row(source, number, line)
+        for number, line in enumerate(block, before + 1):
+            row = (_plain_row(line) if plain else None) or _checked_row(source, number, line)
             if row is not None:
                 items.append((number, row))
+        before += len(block)
         yield items
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from ...routers.errors import DataError, require
@@ -63,8 +64,8 @@ class ArrowTypes:
         if self._fixed:
             self._arrow.Table.from_pylist(rows, schema=self._schema)
             return
-        names = dict.fromkeys(name for row in rows for name in row)
-        found = self._arrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
+        names = dict.fromkeys(chain.from_iterable(rows))
+        found = self._arrow.table({name: [row.get(name) for row in rows] for name in names}).schema
         if self._schema is not None:
             found = self._arrow.unify_schemas([self._schema, found], promote_options="permissive")
         self._schema = found
