@@ -180,8 +180,10 @@ class RecordParser:
             raise DataError(self._name, None, self._column("model"), problem, f"some of {sorted(self._named)}")
 
     def _value(self, row: Row, ours: str) -> Any:
-        value = row.get(self._column(ours))
-        return None if _missing(value) else value
+        value = row.get(self._found.get(ours, ours))
+        if value is None or (isinstance(value, float) and math.isnan(value)):  # as `_missing`; this is called most
+            return None
+        return value
 
     def _text(self, row: Row, ours: str) -> str | None:
         value = self._value(row, ours)

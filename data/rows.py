@@ -170,8 +170,10 @@ def _txt(raw: RawSource) -> Iterator[Item]:
 def _txt_blocks(raw: RawSource) -> Iterator[list[Item]]:
     number = 0
     for block in raw.blocks("\n"):
-        prompts = enumerate([line.removesuffix("\n").removesuffix("\r") for line in block], number + 1)
-        if is_text("".join(block)):
+        text = "".join(block)
+        lines = text.removesuffix("\n").split("\n")
+        prompts = enumerate([line.removesuffix("\r") for line in lines] if "\r" in text else lines, number + 1)
+        if is_text(text):
             yield [(place, {"prompt": prompt}) for place, prompt in prompts]
         else:
             yield [(place, raw.undecodable(place, None, prompt) or {"prompt": prompt}) for place, prompt in prompts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -167,15 +167,14 @@ def stream_chunks(
         yield items[0][0], built
 
 
-def _good(items: Iterable[Item], on_bad: Callable[[DataError], object] | None) -> list[tuple[int, Row]]:
-    good: list[tuple[int, Row]] = []
-    for number, row in items:
-        if not isinstance(row, DataError):
-            good.append((number, row))
-        elif on_bad is None:
-            raise row
-        else:
-            on_bad(row)
+def _good(items: Sequence[Item], on_bad: Callable[[DataError], object] | None) -> list[tuple[int, Row]]:
+    good = [(number, row) for number, row in items if not isinstance(row, DataError)]
+    if len(good) < len(items):
+        for _, row in items:
+            if isinstance(row, DataError):
+                if on_bad is None:
+                    raise row
+                on_bad(row)
     return good
 
 

@@ -159,5 +159,5 @@ def _plain(table: Any, found: Mapping[str, str]) -> list[Query] | None:
         queries: list[Query] = column.to_pylist()
     except UnicodeDecodeError:
         return None
-    lists = (query for query in queries if "[" in query)
+    lists = [query for query in queries if "[" in query]
     return None if any(query.lstrip().startswith("[") for query in lists) else queries  # type: ignore[union-attr]
