@@ -87,7 +87,7 @@ class CsvRows:
                 failed = error
             text = kept.take(reader.line_num - done)
             done = reader.line_num
-            yield self._numbered(number, rows, plain=is_text(text) and not MAYBE_GUARDED.search(text))
+            yield self._numbered(number, rows, text)
             number += len(rows) - rows.count([])
             if failed is not None:
                 raise failed
@@ -98,31 +98,27 @@ class CsvRows:
                 number += 1
                 yield [(number, DataError(row.file, number, None, row.problem, row.expected))]
             else:
-                yield self._numbered(number, [row], plain=False)
+                yield self._numbered(number, [row], "".join(row))
                 number += bool(row)
 
-    def _numbered(self, number: int, rows: list[list[str]], *, plain: bool) -> list[Item]:
-        """Rows that are CSV as items; `number` rows stand before them.
-
-        Args:
-            number: number of the row before.
-            rows: the cells of each row.
-            plain: whether all cells are text, and none is guarded from spreadsheets.
-        """
+    def _numbered(self, number: int, rows: list[list[str]], text: str) -> list[Item]:
+        """Rows that are CSV as items; `number` rows stand before them, and `text` holds all their cells."""
         header, width = self.header, len(self.header)
+        plain = is_text(text) and not MAYBE_GUARDED.search(text)
         if plain and set(map(len, rows)) == {width} and not any(map(contains, rows, repeat(""))):
             whole: Iterator[Row] = map(dict, map(zip, repeat(header), rows))  # the hot path of batch scoring
             return list(enumerate(whole, number + 1))
         items: list[Item] = []
         for row in rows:
-            if not row:
+            number += bool(row)  # an empty line of a spreadsheet has delimiters, so it counts
+            if not any(row):
                 continue
-            number += 1  # also for an empty line of a spreadsheet, which has delimiters
-            if not plain or len(row) != width:
-                if any(row):
-                    items.append((number, self._row(number, row)))
-            elif any(row):
-                items.append((number, {name: cell or None for name, cell in zip(header, row, strict=True)}))
+            if plain and len(row) == width:
+                # An empty cell means a missing value: CSV has no other way to express it.
+                cells = [cell or None for cell in row] if "" in row else row
+                items.append((number, dict(zip(header, cells, strict=True))))
+            else:
+                items.append((number, self._row(number, row)))
         return items
 
     def _row(self, number: int, cells: list[str]) -> Row | DataError:
@@ -137,7 +133,6 @@ class CsvRows:
         for name, cell in zip(self.header, cells, strict=True):
             if not cell.isascii() and (error := self._source.undecodable(number, name, cell)):
                 return error
-        # An empty cell means a missing value: CSV has no other way to express it.
         return {name: unguarded(cell) or None for name, cell in zip(self.header, cells, strict=True)}
 
     def _parsed(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str] | DataError]]:

@@ -25,10 +25,12 @@ def _blocks(source: RawSource) -> Iterator[list[Item]]:
     before = 0
     for block in source.blocks("\n"):
         text = "".join(block)
-        plain = is_text(text) and "\\u" not in text
+        plain, escaped = is_text(text), "\\u" in text
         items: list[Item] = []
         for number, line in enumerate(block, before + 1):
             row = (_plain_row(line) if plain else None) or _checked_row(source, number, line)
+            if escaped and isinstance(row, dict) and "\\u" in line and _SURROGATE.search(line):
+                row = _row(source, number, row, check=True)
             if row is not None:
                 items.append((number, row))
         before += len(block)
@@ -36,7 +38,7 @@ def _blocks(source: RawSource) -> Iterator[list[Item]]:
 
 
 def _plain_row(line: str) -> Row | None:
-    """The object of a line without escaped characters; None: the line needs a closer look."""
+    """The object of a line; None: the line needs a closer look."""
     try:
         value, end = _DECODER.raw_decode(line)
     except (ValueError, RecursionError):
@@ -55,7 +57,7 @@ def _checked_row(source: RawSource, number: int, line: str) -> Row | DataError |
     except (ValueError, RecursionError) as error:
         expected = _LINE if number > 1 or line.strip() != "[" else f"{_LINE}, or a .json file with one array"
         return DataError(source.name, number, None, f"not JSON ({str(error)[:200]})", expected)
-    return _row(source, number, value, check="\\u" in line and _SURROGATE.search(line) is not None)
+    return _row(source, number, value, check=False)
 
 
 def json_array(source: RawSource) -> Iterator[Item]:
@@ -112,6 +114,8 @@ def _row(source: RawSource, number: int, value: object, *, check: bool) -> Row |
 
 def _lone(column: str, cell: object) -> int | None:
     """The first lone surrogate of a cell; None: there is none."""
+    if isinstance(cell, (int, float)) or cell is None:
+        cell = ""
     try:
         text = column + (cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False))
         text.encode()
