@@ -20,7 +20,7 @@ _SAMPLE = 30
 #: Characters of the longest row; an open quotation mark would collect all that follows it.
 _LONGEST_ROW = 1 << 26
 #: Rows that are read at a time.
-_ROWS = 512
+_ROWS = 128
 _LINE_ENDS = re.compile("\r\n?|\n")
 
 
@@ -105,19 +105,15 @@ class CsvRows:
         """Rows that are CSV as items; `number` rows stand before them, and `text` holds all their cells."""
         header, width = self.header, len(self.header)
         plain = is_text(text) and not MAYBE_GUARDED.search(text)
-        if plain and set(map(len, rows)) == {width} and not any(map(contains, rows, repeat(""))):
-            whole: Iterator[Row] = map(dict, map(zip, repeat(header), rows))  # the hot path of batch scoring
+        if plain and set(map(len, rows)) == {width} and all(map(any, rows)):  # the hot path of batch scoring
+            whole: Iterator[Row] = map(dict, map(zip, repeat(header), rows))
+            if any(map(contains, rows, repeat(""))):
+                whole = ({name: cell or None for name, cell in zip(header, row, strict=True)} for row in rows)
             return list(enumerate(whole, number + 1))
         items: list[Item] = []
         for row in rows:
             number += bool(row)  # an empty line of a spreadsheet has delimiters, so it counts
-            if not any(row):
-                continue
-            if plain and len(row) == width:
-                # An empty cell means a missing value: CSV has no other way to express it.
-                cells = [cell or None for cell in row] if "" in row else row
-                items.append((number, dict(zip(header, cells, strict=True))))
-            else:
+            if any(row):
                 items.append((number, self._row(number, row)))
         return items
 
@@ -133,6 +129,7 @@ class CsvRows:
         for name, cell in zip(self.header, cells, strict=True):
             if not cell.isascii() and (error := self._source.undecodable(number, name, cell)):
                 return error
+        # An empty cell means a missing value: CSV has no other way to express it.
         return {name: unguarded(cell) or None for name, cell in zip(self.header, cells, strict=True)}
 
     def _parsed(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str] | DataError]]:

@@ -222,10 +222,14 @@ class RecordParser:
         if model_a == model_b:
             raise fail("model_b", f"{model_b!r} is model_a too", "two different models")
         label = self._label(row, model_a, model_b, fail)
-        record = replace(
-            base,
-            model_a=model_a,
-            model_b=model_b,
+        record = PreferenceRecord(  # not `replace`, which takes a tenth of the time of reading
+            base.query,
+            model_a,
+            model_b,
+            base.preference if isinstance(label, CensoredPreference) else label,
+            base.weight,
+            base.task,
+            base.split,
             response_a=self._response(row, "a"),
             response_b=self._response(row, "b"),
         )
@@ -236,7 +240,7 @@ class RecordParser:
             return [record]  # replaced when the share of ties is known
         if strong in (model_a, model_b):
             self._known_of_strong.append(label if strong == model_a else 1 - label)
-        return [replace(record, preference=label)]
+        return [record]
 
     def _label(
         self, row: Row, model_a: str, model_b: str, fail: Callable[..., DataError]
@@ -309,8 +313,7 @@ class RecordParser:
             raise fail("cost_usd", error, "a cost in USD, 0 or more") from error
         response = self._text(row, "response")
         response = answer if response is None else response
-        # Not `replace`, which takes a tenth of the time of reading.
-        return PerformanceRecord(
+        return PerformanceRecord(  # not `replace`, which takes a tenth of the time of reading
             base.query, model, score, cost, response, weight=base.weight, task=base.task, split=base.split
         )
 

@@ -48,7 +48,7 @@ _MARKS = (
 #: Bytes that are read to tell an encoding, a format or a dialect.
 HEAD = 1 << 16
 #: Lines of a block.
-_LINES = 512
+_LINES = 128
 _IN_MEMORY = 1 << 26
 
 
