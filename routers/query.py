@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from .errors import InputError
 from .messages import ASSISTANT, TOOL, USER, as_mapping, turn_of
@@ -123,7 +123,7 @@ def turns(query: Query) -> list[str]:
     return [text for text in said if text]
 
 
-def ends_with_question(value: object) -> bool:
+def ends_with_question(value: object) -> TypeGuard[list[Message]]:
     """Whether a value is a list of plain messages, of which the last is a user's: a chat that is read as it stands.
 
     Plain messages are mappings with a role of the chat APIs and a text. False says nothing about other chats.

@@ -39,6 +39,27 @@ class ArrowTypes:
             return [(number, self._alone(number, row)) for number, row in items]
         return list(items)
 
+    def first(self, rows: list[Row], columns: Sequence[str]) -> Any:
+        """The rows of the first chunk as a pyarrow table with these columns, of types that are fixed from now on.
+
+        None: there are no rows, or one does not fit; then the types are as before.
+        """
+        if not rows or self._schema is not None:
+            return None
+        try:
+            found = self._take(rows)
+        except self._errors:
+            return None
+        schema = self.schema(columns)
+        nulls = self._arrow.nulls
+        filled = [
+            found.column(field.name).cast(field.type)
+            if field.name in found.column_names
+            else nulls(len(rows), field.type)
+            for field in schema
+        ]
+        return self._arrow.Table.from_arrays(filled, schema=schema)
+
     def build(self, rows: list[Row]) -> Any:
         """The rows as a pyarrow table of the fixed types; None: the types are not fixed, or a row does not fit."""
         if not self._fixed:
@@ -58,17 +79,19 @@ class ArrowTypes:
         self._schema = self._arrow.schema([(name, text if null(kind) else kind) for name, kind in types.items()])
         return self._schema
 
-    def _take(self, rows: list[Row]) -> None:
+    def _take(self, rows: list[Row]) -> Any:
+        """Widen the types by these rows, and give the rows as a table; None: there are no rows."""
         if not rows:
-            return
+            return None
         if self._fixed:
-            self._arrow.Table.from_pylist(rows, schema=self._schema)
-            return
+            return self._arrow.Table.from_pylist(rows, schema=self._schema)
         names = dict.fromkeys(chain.from_iterable(rows))
-        found = self._arrow.table({name: [row.get(name) for row in rows] for name in names}).schema
+        table = self._arrow.table({name: [row.get(name) for row in rows] for name in names})
+        found = table.schema
         if self._schema is not None:
             found = self._arrow.unify_schemas([self._schema, found], promote_options="permissive")
         self._schema = found
+        return table
 
     def _alone(self, number: int, row: Row | DataError) -> Row | DataError:
         if isinstance(row, DataError):

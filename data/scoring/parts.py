@@ -161,7 +161,9 @@ def stream_chunks(
         if table.source is not None and not all(map(known.issuperset, found)):
             raise LateColumnError(source)
         built = types.build(found)
-        if built is None:  # the first chunk, or one with a row that does not fit
+        if built is None:
+            built = types.first(found, columns)
+        if built is None:  # a row does not fit
             fitting = _good(types.fitting(kept), on_bad)
             built = arrow.Table.from_pylist([row for _, row in fitting], schema=types.schema(columns))
         yield items[0][0], built
