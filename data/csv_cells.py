@@ -16,6 +16,8 @@ _SIGNS = "[=+\\-@\t\r\uff1d\uff0b\uff0d\uff20]"
 #: Apostrophes are counted in, so that a cell that had one already gets it back.
 _FORMULA = re.compile(f"'*{_SIGNS}")
 _GUARDED = re.compile(f"'+{_SIGNS}")
+#: Found in every text that holds a guarded cell.
+MAYBE_GUARDED = re.compile(f"'{_SIGNS}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice, repeat
+from operator import contains
 
 from ..routers.errors import DataError
-from .csv_cells import unguarded
-from .raw_source import Item, RawSource, Row
+from .csv_cells import MAYBE_GUARDED, unguarded
+from .raw_source import Item, RawSource, Row, is_text
 
 _DELIMITERS = (",", ";", "\t", "|")
 #: Lines that tell the delimiter.
 _SAMPLE = 30
 #: Characters of the longest row; an open quotation mark would collect all that follows it.
 _LONGEST_ROW = 1 << 26
+#: Rows that are read at a time.
+_ROWS = 128
+_LINE_ENDS = re.compile("\r\n?|\n")
 
 
 class CsvRows:
@@ -41,7 +46,7 @@ class CsvRows:
         lines = list(islice(source.lines(), _SAMPLE))
         self._says_delimiter = bool(lines) and lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5
         self._delimiter = lines[0][4] if self._says_delimiter else _delimiter(lines, preferred)
-        first = next((row for _, row in self._parsed() if not isinstance(row, DataError) and any(row)), None)
+        first = self._first_row()
         if not first:
             raise DataError(source.name, None, None, "an empty file", "a header line")
         for name in first:
@@ -51,22 +56,70 @@ class CsvRows:
         check_names(source, self.header)
 
     def __iter__(self) -> Iterator[Item]:
-        number, header_seen = 0, False
-        for lines, row in self._parsed():
-            if not header_seen:
-                header_seen = not isinstance(row, DataError) and any(row)
-                continue
+        return chain.from_iterable(self._items())
+
+    def _first_row(self) -> list[str] | None:
+        """The first row with content; counts the lines to its end."""
+        self._head = int(self._says_delimiter)
+        for lines, row in self._parsed(islice(self._source.lines(), self._head, None)):
+            self._head += lines
+            if not isinstance(row, DataError) and any(row):
+                return row
+        return None
+
+    def _items(self) -> Iterator[list[Item]]:
+        """The rows behind the header, some hundred at a time; from those with an error on, one by one."""
+        number, done = 0, 0
+        kept = _KeptLines(self._source.blocks())
+        lines = chain.from_iterable(kept)
+        for _ in islice(lines, self._head):
+            pass
+        kept.take(self._head)
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+        while True:
+            rows: list[list[str]] = []
+            failed: DataError | None = None
+            try:
+                rows.extend(islice(reader, _ROWS))  # keeps the rows before an error
+            except csv.Error:
+                break
+            except DataError as error:
+                failed = error
+            text = kept.take(reader.line_num - done)
+            done = reader.line_num
+            yield self._numbered(number, rows, text)
+            number += len(rows) - rows.count([])
+            if failed is not None:
+                raise failed
+            if not rows:
+                return
+        for _, row in self._parsed(kept.rest()):
             if isinstance(row, DataError):
                 number += 1
-                yield number, DataError(row.file, number, None, row.problem, row.expected)
-            elif any(row):
-                number += 1
-                yield number, self._row(number, row, lines)
-            elif row:  # an empty line of a spreadsheet
-                number += 1
+                yield [(number, DataError(row.file, number, None, row.problem, row.expected))]
+            else:
+                yield self._numbered(number, [row], "".join(row))
+                number += bool(row)
 
-    def _row(self, number: int, cells: list[str], lines: int) -> Row | DataError:
+    def _numbered(self, number: int, rows: list[list[str]], text: str) -> list[Item]:
+        """Rows that are CSV as items; `number` rows stand before them, and `text` holds all their cells."""
+        header, width = self.header, len(self.header)
+        plain = is_text(text) and not MAYBE_GUARDED.search(text)
+        if plain and set(map(len, rows)) == {width} and all(map(any, rows)):  # the hot path of batch scoring
+            whole: Iterator[Row] = map(dict, map(zip, repeat(header), rows))
+            if any(map(contains, rows, repeat(""))):
+                whole = ({name: cell or None for name, cell in zip(header, row, strict=True)} for row in rows)
+            return list(enumerate(whole, number + 1))
+        items: list[Item] = []
+        for row in rows:
+            number += bool(row)  # an empty line of a spreadsheet has delimiters, so it counts
+            if any(row):
+                items.append((number, self._row(number, row)))
+        return items
+
+    def _row(self, number: int, cells: list[str]) -> Row | DataError:
         if len(cells) != len(self.header):
+            lines = 1 + sum(len(_LINE_ENDS.findall(cell)) for cell in cells)
             over = "" if lines == 1 else f" over {lines} lines"
             expected = (
                 f"{len(self.header)} cells, as in the header; a cell with {self._delimiter!r} or a quotation mark "
@@ -79,11 +132,9 @@ class CsvRows:
         # An empty cell means a missing value: CSV has no other way to express it.
         return {name: unguarded(cell) or None for name, cell in zip(self.header, cells, strict=True)}
 
-    def _parsed(self) -> Iterator[tuple[int, list[str] | DataError]]:
+    def _parsed(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str] | DataError]]:
         """The rows, and the number of lines of each. After a broken row the reading goes on at its second line."""
-        feed = _Feed(self._source.lines())
-        if self._says_delimiter:
-            next(feed, None)
+        feed = _Feed(lines)
         reader = csv.reader(feed, delimiter=self._delimiter, strict=True)
         while True:
             feed.start()
@@ -99,6 +150,34 @@ class CsvRows:
                 yield 1, DataError(self._source.name, None, None, problem, expected)
                 continue
             yield feed.taken, cells
+
+
+class _KeptLines:
+    """Gives blocks of lines to the CSV reader, and keeps those of rows that may have to be read again."""
+
+    def __init__(self, blocks: Iterator[list[str]]) -> None:
+        self._blocks = blocks
+        self._lines: list[str] = []
+        self._length = 0
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for block in self._blocks:
+            self._lines += block
+            self._length += sum(map(len, block))
+            if self._length > _LONGEST_ROW:  # perhaps one row; read one by one, they tell
+                raise csv.Error
+            yield block
+
+    def take(self, count: int) -> str:
+        """The first of the kept lines as one text; they are kept no longer."""
+        text = "".join(self._lines[:count])
+        del self._lines[:count]
+        self._length -= len(text)
+        return text
+
+    def rest(self) -> Iterator[str]:
+        """The kept lines, and all that come after them."""
+        return chain(self._lines, chain.from_iterable(self._blocks))
 
 
 class _Feed:

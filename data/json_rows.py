@@ -5,30 +5,59 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from ..routers.errors import DataError
-from .raw_source import Item, RawSource, Row, lone_surrogate
+from .raw_source import Item, RawSource, Row, is_text, lone_surrogate
 
 _LINE = "one JSON object a line"
+_ENDS = frozenset({"", "\n", "\r\n"})
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def json_lines(source: RawSource) -> Iterator[Item]:
     """The objects of a file with one a line; empty lines are passed over."""
-    for number, line in enumerate(source.lines("\n"), 1):
-        if not line.strip():
-            continue
-        if not line.isascii() and (error := source.undecodable(number, None, line)):
-            yield number, error
-            continue
-        try:
-            value = _DECODER.decode(line)
-        except (ValueError, RecursionError) as error:
-            expected = _LINE if number > 1 or line.strip() != "[" else f"{_LINE}, or a .json file with one array"
-            yield number, DataError(source.name, number, None, f"not JSON ({str(error)[:200]})", expected)
-            continue
-        yield number, _row(source, number, value, check="\\u" in line and _SURROGATE.search(line) is not None)
+    return chain.from_iterable(_blocks(source))
+
+
+def _blocks(source: RawSource) -> Iterator[list[Item]]:
+    before = 0
+    for block in source.blocks("\n"):
+        text = "".join(block)
+        plain, escaped = is_text(text), "\\u" in text
+        items: list[Item] = []
+        for number, line in enumerate(block, before + 1):
+            row = (_plain_row(line) if plain else None) or _checked_row(source, number, line)
+            if escaped and isinstance(row, dict) and "\\u" in line and _SURROGATE.search(line):
+                row = _row(source, number, row, check=True)
+            if row is not None:
+                items.append((number, row))
+        before += len(block)
+        yield items
+
+
+def _plain_row(line: str) -> Row | None:
+    """The object of a line; None: the line needs a closer look."""
+    try:
+        value, end = _DECODER.raw_decode(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if type(value) is dict and line[end:] in _ENDS else None
+
+
+def _checked_row(source: RawSource, number: int, line: str) -> Row | DataError | None:
+    """The object of a line, or its error; None: the line is empty."""
+    if not line.strip():
+        return None
+    if not line.isascii() and (error := source.undecodable(number, None, line)):
+        return error
+    try:
+        value = _DECODER.decode(line)
+    except (ValueError, RecursionError) as error:
+        expected = _LINE if number > 1 or line.strip() != "[" else f"{_LINE}, or a .json file with one array"
+        return DataError(source.name, number, None, f"not JSON ({str(error)[:200]})", expected)
+    return _row(source, number, value, check=False)
 
 
 def json_array(source: RawSource) -> Iterator[Item]:
@@ -85,6 +114,8 @@ def _row(source: RawSource, number: int, value: object, *, check: bool) -> Row |
 
 def _lone(column: str, cell: object) -> int | None:
     """The first lone surrogate of a cell; None: there is none."""
+    if isinstance(cell, (int, float)) or cell is None:
+        cell = ""
     try:
         text = column + (cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False))
         text.encode()

@@ -47,7 +47,7 @@ def number(value: object, low: float = 0.0, high: float = 1.0) -> float:
         if text.lower() in {"true", "false"}:
             return float(text.lower() == "true")
         try:
-            value = float(text.replace(",", ".") if _NUMBER_WITH_COMMA.fullmatch(text) else text)
+            value = float(text.replace(",", ".") if "," in text and _NUMBER_WITH_COMMA.fullmatch(text) else text)
         except ValueError:
             raise InputError(f"{_short(value)} is not a number") from None
     if not isinstance(value, (int, float, Decimal)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..routers.errors import DataError, InputError
-from ..routers.query import Query, parse_messages, parse_query, split_answer
+from ..routers.query import Query, ends_with_question, parse_messages, parse_query, split_answer
 from .columns import find_columns
 from .rows import Row, SourceOptions, open_table
 
@@ -62,6 +62,8 @@ def read_query(name: str, number: int, row: Row, found: Mapping[str, str]) -> Re
             return ReadQuery(value, None, theirs)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             continue
+        if ends_with_question(value):  # the hot path of chats
+            return ReadQuery(tuple(value), None, theirs)
         try:
             query = parse_query(value) if ours in _TEXTS else parse_messages(value)
             if isinstance(query, str):

@@ -16,7 +16,18 @@ from ..routers.errors import DataError, InputError, require
 from .arrow_rows import parquet_file, parquet_rows
 from .csv_rows import CsvRows
 from .json_rows import json_array, json_lines
-from .raw_source import HEAD, STANDARD, SUFFIXES, Item, RawSource, Row, SourceOptions, binary_format, format_of
+from .raw_source import (
+    HEAD,
+    STANDARD,
+    SUFFIXES,
+    Item,
+    RawSource,
+    Row,
+    SourceOptions,
+    binary_format,
+    format_of,
+    is_text,
+)
 from .sheet_rows import sheet
 
 __all__ = ["SUFFIXES", "Item", "Row", "SourceOptions", "Table", "open_table"]
@@ -153,10 +164,20 @@ def _json(raw: RawSource, rows: Iterator[Item]) -> Table:
 
 
 def _txt(raw: RawSource) -> Iterator[Item]:
-    for number, line in enumerate(raw.lines("\n"), 1):
-        prompt = line.removesuffix("\n").removesuffix("\r")
-        error = None if prompt.isascii() else raw.undecodable(number, None, prompt)
-        yield number, error or {"prompt": prompt}
+    return chain.from_iterable(_txt_blocks(raw))
+
+
+def _txt_blocks(raw: RawSource) -> Iterator[list[Item]]:
+    number = 0
+    for block in raw.blocks("\n"):
+        text = "".join(block)
+        lines = text.removesuffix("\n").split("\n")
+        prompts = enumerate([line.removesuffix("\r") for line in lines] if "\r" in text else lines, number + 1)
+        if is_text(text):
+            yield [(place, {"prompt": prompt}) for place, prompt in prompts]
+        else:
+            yield [(place, raw.undecodable(place, None, prompt) or {"prompt": prompt}) for place, prompt in prompts]
+        number += len(block)
 
 
 def _of_split(folder: Path, split: str) -> list[Path]:

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from .errors import InputError
 from .messages import ASSISTANT, TOOL, USER, as_mapping, turn_of
@@ -115,13 +115,29 @@ def turns(query: Query) -> list[str]:
     if isinstance(query, str):
         return [query]
     messages = messages_of(query)
-    end = _asked(messages)
-    if end < len(messages):
-        messages = messages[:end]
+    if messages and messages[-1][0] not in USER:
+        messages = messages[: _asked(messages)]
     said = [text for role, text in messages if role in _CONVERSATION_ROLES]
     if not said:  # no turn at all: instructions alone are the query
         said = [text for _, text in messages]
     return [text for text in said if text]
+
+
+def ends_with_question(value: object) -> TypeGuard[list[Message]]:
+    """Whether a value is a list of plain messages, of which the last is a user's: a chat that is read as it stands.
+
+    Plain messages are mappings with a role of the chat APIs and a text. False says nothing about other chats.
+    """
+    if type(value) is not list or not value:
+        return False
+    role: Any = None
+    for message in value:
+        if type(message) is not dict or type(message.get("content")) is not str:
+            return False
+        role = message.get("role")
+        if type(role) is not str or role not in _PLAIN_ROLES:
+            return False
+    return role in USER
 
 
 def split_answer(messages: Sequence[Any]) -> tuple[Sequence[Any], str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from ...routers.errors import DataError, require
@@ -38,6 +39,27 @@ class ArrowTypes:
             return [(number, self._alone(number, row)) for number, row in items]
         return list(items)
 
+    def first(self, rows: list[Row], columns: Sequence[str]) -> Any:
+        """The rows of the first chunk as a pyarrow table with these columns, of types that are fixed from now on.
+
+        None: there are no rows, or one does not fit; then the types are as before.
+        """
+        if not rows or self._schema is not None:
+            return None
+        try:
+            found = self._take(rows)
+        except self._errors:
+            return None
+        schema = self.schema(columns)
+        nulls = self._arrow.nulls
+        filled = [
+            found.column(field.name).cast(field.type)
+            if field.name in found.column_names
+            else nulls(len(rows), field.type)
+            for field in schema
+        ]
+        return self._arrow.Table.from_arrays(filled, schema=schema)
+
     def build(self, rows: list[Row]) -> Any:
         """The rows as a pyarrow table of the fixed types; None: the types are not fixed, or a row does not fit."""
         if not self._fixed:
@@ -57,17 +79,19 @@ class ArrowTypes:
         self._schema = self._arrow.schema([(name, text if null(kind) else kind) for name, kind in types.items()])
         return self._schema
 
-    def _take(self, rows: list[Row]) -> None:
+    def _take(self, rows: list[Row]) -> Any:
+        """Widen the types by these rows, and give the rows as a table; None: there are no rows."""
         if not rows:
-            return
+            return None
         if self._fixed:
-            self._arrow.Table.from_pylist(rows, schema=self._schema)
-            return
-        names = dict.fromkeys(name for row in rows for name in row)
-        found = self._arrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
+            return self._arrow.Table.from_pylist(rows, schema=self._schema)
+        names = dict.fromkeys(chain.from_iterable(rows))
+        table = self._arrow.table({name: [row.get(name) for row in rows] for name in names})
+        found = table.schema
         if self._schema is not None:
             found = self._arrow.unify_schemas([self._schema, found], promote_options="permissive")
         self._schema = found
+        return table
 
     def _alone(self, number: int, row: Row | DataError) -> Row | DataError:
         if isinstance(row, DataError):

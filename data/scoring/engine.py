@@ -23,6 +23,10 @@ ADDED = ("score", "model", "source")
 MAX_ERRORS = 20
 
 
+class LateColumnError(Exception):
+    """A row has a column that the rows before did not have, and their output names its columns."""
+
+
 @dataclass
 class ScoringResult:
     """Counts of a scoring job, over this run and over the parts that earlier runs wrote.

@@ -17,7 +17,7 @@ from ..raw_source import STANDARD
 from ..rows import SUFFIXES, SourceOptions, Table, open_table
 from ..writers import atomic_path, csv_row_writer
 from .arrow_types import ArrowTypes
-from .engine import ADDED, ROWS_PER_CHUNK, ScoringResult, check_table, score_chunk, usable_rows
+from .engine import ADDED, ROWS_PER_CHUNK, LateColumnError, ScoringResult, check_table, score_chunk, usable_rows
 
 
 def score_file(
@@ -72,12 +72,8 @@ def score_file(
     )
     try:
         return job(table)
-    except _LateColumnError:
+    except LateColumnError:
         return job(table.opened_again())
-
-
-class _LateColumnError(Exception):
-    """A row has a column that the rows before did not have, and the output names its columns first."""
 
 
 def _score_table(
@@ -104,7 +100,7 @@ def _score_table(
                 chunk = types.fitting(chunk)
             usable, queries = usable_rows(table.name, chunk, found, result.skip if skip_bad else None)
             if columns is not None and not all(columns.issuperset(row) for row in usable.values()):
-                raise _LateColumnError
+                raise LateColumnError
             scored = score_chunk(router, queries, threshold)
             values = zip(scored.scores.tolist(), scored.to_strong.tolist(), scored.sources, strict=True)
             for row, (score, to_strong, decided_by) in zip(usable.values(), values, strict=True):

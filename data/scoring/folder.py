@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from ...routers.base import Router
 from ...routers.errors import DataError, InputError, require
 from ...routers.query import Query
 from ..queries import query_columns
+from ..rows import open_table
 from ..writers import atomic_path
-from .engine import ROWS_PER_CHUNK, ScoringResult, score_chunk
+from .engine import ROWS_PER_CHUNK, LateColumnError, ScoringResult, score_chunk
+from .part_writer import METADATA, PartWriter
 from .parts import (
     Chunk,
     Part,
@@ -34,15 +37,12 @@ from .parts import (
     parquet_shape,
     stream_chunks,
 )
-from .selection import BatchOptions, prepare
+from .selection import BatchOptions, comparison, prepare
 
 #: The file that describes the job in its folder. Readers of parquet folders ignore names that begin with "_".
 STATE = "_scored.json"
-#: Number of chunks in a row group of the output.
-_CHUNKS_PER_GROUP = 8
 #: Number of chunks that are scored at a time: Python prepares one while the tokenizer and the graph run on the other.
 _SCORING = 2
-_METADATA = b"routelearn"
 #: Names of parts (`Part.name`).
 _PART = re.compile(r"\d{4,}-\d{5,}\.parquet")
 
@@ -67,7 +67,8 @@ def score_folder(
         folder: the folder for the parts. It is created if it is missing; it may hold only parts of the same job.
         options: what the job does with each row.
         identity: text that identifies the router, so that parts of two routers never mix.
-        on_rows: called after each chunk with the number of rows that were scored in it.
+        on_rows: called after each chunk with the number of rows that were scored in it. Rows are scored twice, and
+            counted twice here, when JSON has a column only behind rows that were written without it.
 
     Returns:
         The counts of all parts.
@@ -90,26 +91,69 @@ def score_folder(
     claim(folder, files, options, identity)
     result = ScoringResult()
     for number, source in enumerate(files):
-        for part, chunks in _parts(source, number, options, result.skip):
-            done = finished(folder, part)
-            if done is None:
-                done = score_part(router, part, chunks, folder, options, on_rows)
-            elif on_rows is not None:
-                on_rows(done.rows)
-            result.add(done)
+        job = partial(_score_source, router, source, number, folder, options, on_rows)
+        try:
+            result.add(job())
+        except LateColumnError:  # parts without the column are scored again, so that all parts have the same columns
+            result.add(job(open_table(source, options.source).all_columns()))
     return result
 
 
+def _score_source(
+    router: Router,
+    source: str,
+    number: int,
+    folder: Path,
+    options: BatchOptions,
+    on_rows: Callable[[int], object] | None,
+    columns: Sequence[str] | None = None,
+) -> ScoringResult:
+    """Score one source. Parts that are there stay, if they have all columns.
+
+    Raises:
+        LateColumnError: the columns were not given, and a row has one that the first rows did not have.
+    """
+    result = ScoringResult()
+    written = () if columns is None else [name for name in columns if options.keep is None or name in options.keep]
+    for part, chunks in _parts(source, number, options, result.skip, columns):
+        done = finished(folder, part, written)
+        if done is None:
+            done = score_part(router, part, chunks, folder, options, on_rows)
+        elif on_rows is not None:
+            on_rows(done.rows)
+        result.add(done)
+    return result
+
+
+def _suffice(source: str, options: BatchOptions, columns: Sequence[str]) -> bool:
+    """Whether a table with these columns has queries, and all columns that the options name."""
+    named = {*(options.keep or ()), *(comparison(text)[0] for text in options.where)}
+    try:
+        return named.issubset(columns) and bool(query_columns(source, columns, options.columns))
+    except DataError:
+        return False
+
+
 def _parts(
-    source: str, file: int, options: BatchOptions, on_bad: Callable[[DataError], object]
+    source: str,
+    file: int,
+    options: BatchOptions,
+    on_bad: Callable[[DataError], object],
+    columns: Sequence[str] | None,
 ) -> Iterator[tuple[Part, Iterable[Chunk]]]:
     """The parts of a source in order, with the chunks of each."""
     if is_parquet(source):
-        columns = existing(source, options)
+        there = existing(source, options)
         for part in parquet_parts(source, file, options.rows_per_part):
-            yield part, parquet_chunks(part, columns)
+            yield part, parquet_chunks(part, there)
         return
-    chunks = stream_chunks(source, on_bad if options.skip_bad else None, options.source)
+    chunks = stream_chunks(
+        source,
+        on_bad if options.skip_bad else None,
+        options.source,
+        columns=columns,
+        suffice=partial(_suffice, source, options),
+    )
     per_part = max(1, options.rows_per_part // ROWS_PER_CHUNK)
     for number, group in groupby(enumerate(chunks), key=lambda item: item[0] // per_part):
         yield Part(source, file, number), (chunk for _, chunk in group)
@@ -136,7 +180,7 @@ def score_part(
     result, left_out = ScoringResult(parts=1), ScoringResult()
     prepared = (prepare(part.source, first, table, options, left_out.skip) for first, table in chunks)
     path = folder / part.name
-    with _PartWriter(path) as write, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(_SCORING) as scorers:
+    with PartWriter(path) as write, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(_SCORING) as scorers:
         scoring: deque[Future[tuple[Any, ScoringResult]]] = deque()
 
         def take() -> None:
@@ -159,49 +203,6 @@ def score_part(
     return result if path.exists() else replace(result, parts=0)
 
 
-class _PartWriter:
-    """Writes one part under a temporary name; `finish` renames it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._staging = path.with_name(f".{path.name}.tmp")  # a kill leaves this file, and the next run overwrites it
-        self._waiting: list[Any] = []
-        self._writer: Any = None
-
-    def __enter__(self) -> _PartWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._staging.unlink(missing_ok=True)
-
-    def __call__(self, table: Any) -> None:
-        self._waiting.append(table)
-        if len(self._waiting) == _CHUNKS_PER_GROUP:
-            self._flush()
-
-    def _flush(self) -> None:
-        arrow: Any = require("pyarrow", "data")
-        parquet: Any = require("pyarrow.parquet", "data")
-        group = arrow.concat_tables(self._waiting)
-        self._waiting.clear()
-        if self._writer is None:
-            self._writer = parquet.ParquetWriter(self._staging, group.schema, compression="zstd")
-        self._writer.write_table(group, row_group_size=group.num_rows or None)
-
-    def finish(self, content: dict[str, Any]) -> None:
-        """Add the counts to the file and rename it. When no table was written, there is no file."""
-        if self._waiting:
-            self._flush()
-        if self._writer is None:
-            return
-        self._writer.add_key_value_metadata({_METADATA.decode(): json.dumps(content, sort_keys=True)})
-        self._writer.close()
-        self._writer = None
-        self._staging.replace(self._path)
-
-
 def _score(router: Router, table: Any, queries: list[Query], options: BatchOptions) -> tuple[Any, ScoringResult]:
     """The chunk with the columns score, model and source, and its counts."""
     arrow: Any = require("pyarrow", "data")
@@ -214,14 +215,17 @@ def _score(router: Router, table: Any, queries: list[Query], options: BatchOptio
     return table, scored.result()
 
 
-def finished(folder: Path, part: Part) -> ScoringResult | None:
-    """The counts of a part that an earlier run wrote; None when the part is missing."""
+def finished(folder: Path, part: Part, columns: Sequence[str] = ()) -> ScoringResult | None:
+    """The counts of a part that an earlier run wrote; None when the part is missing, or lacks one of the columns."""
     parquet: Any = require("pyarrow.parquet", "data")
     path = folder / part.name
     if not path.is_file():
         return None
     try:
-        content = json.loads(parquet.read_metadata(path).metadata[_METADATA])
+        metadata = parquet.read_metadata(path)
+        content = json.loads(metadata.metadata[METADATA])
+        if not set(columns).issubset(metadata.schema.to_arrow_schema().names):
+            return None
     except Exception as error:  # pyarrow raises several unrelated classes
         raise InputError(
             f"{path} is not part of this job ({error}); remove the file to score the part again"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ...routers.errors import DataError, InputError, require
 from ..arrow_rows import parquet_file
 from ..rows import SUFFIXES, Item, Row, SourceOptions, open_table
 from .arrow_types import ArrowTypes
-from .engine import ROWS_PER_CHUNK
+from .engine import ROWS_PER_CHUNK, LateColumnError
 
 #: Approximate number of rows of a part. A job that is killed loses at most one part.
 ROWS_PER_PART = 131_072
@@ -121,7 +121,12 @@ def parquet_chunks(part: Part, columns: Sequence[str] | None = None) -> Iterator
 
 
 def stream_chunks(
-    source: str, on_bad: Callable[[DataError], object] | None = None, options: SourceOptions | None = None
+    source: str,
+    on_bad: Callable[[DataError], object] | None = None,
+    options: SourceOptions | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    suffice: Callable[[Sequence[str]], bool] = bool,
 ) -> Iterator[Chunk]:
     """Read the chunks of a source that can only be read from its start.
 
@@ -132,34 +137,46 @@ def stream_chunks(
         source: a csv, tsv, jsonl, json, xlsx or txt file, or a hub id.
         on_bad: called with the error of each row that cannot be read; None: the first such row raises.
         options: encoding and format of the source, where it does not say them itself.
+        columns: the names of all columns; None: those of the first chunk, as long as no other turns up.
+        suffice: whether the columns of the first chunk suffice; otherwise the source is read once more for all.
 
     Raises:
         DataError: a row cannot be read, or its types differ from those of the rows before.
         InputError: there is no such file.
+        LateColumnError: a row has a column that is not in `columns`, or not in the first chunk.
     """
     arrow: Any = require("pyarrow", "data")
     table = open_table(source, options)
     types = ArrowTypes(table.name, table.schema)
-    columns = table.all_columns()
     rows = iter(table.rows)
+    known: frozenset[str] = frozenset()
     while items := list(islice(rows, ROWS_PER_CHUNK)):
         kept = _good(items, on_bad)
-        built = types.build([row for _, row in kept])
-        if built is None:  # the first chunk, or one with a row that does not fit
+        found = [row for _, row in kept]
+        if columns is None:
+            first = () if table.source is None else chain.from_iterable(found)
+            columns = tuple(dict.fromkeys(chain(table.columns, first)))
+            columns = columns if suffice(columns) else table.all_columns()
+        known = known or frozenset(columns)
+        if table.source is not None and not all(map(known.issuperset, found)):
+            raise LateColumnError(source)
+        built = types.build(found)
+        if built is None:
+            built = types.first(found, columns)
+        if built is None:  # a row does not fit
             fitting = _good(types.fitting(kept), on_bad)
             built = arrow.Table.from_pylist([row for _, row in fitting], schema=types.schema(columns))
         yield items[0][0], built
 
 
-def _good(items: Iterable[Item], on_bad: Callable[[DataError], object] | None) -> list[tuple[int, Row]]:
-    good: list[tuple[int, Row]] = []
-    for number, row in items:
-        if not isinstance(row, DataError):
-            good.append((number, row))
-        elif on_bad is None:
-            raise row
-        else:
-            on_bad(row)
+def _good(items: Sequence[Item], on_bad: Callable[[DataError], object] | None) -> list[tuple[int, Row]]:
+    good = [(number, row) for number, row in items if not isinstance(row, DataError)]
+    if len(good) < len(items):
+        for _, row in items:
+            if isinstance(row, DataError):
+                if on_bad is None:
+                    raise row
+                on_bad(row)
     return good
 
 

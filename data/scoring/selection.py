@@ -119,7 +119,7 @@ def prepare(
         numbered = zip(numbers.tolist(), rows, strict=True)
         usable, queries = usable_rows(name, numbered, found, on_bad if options.skip_bad else None)
         if len(usable) < len(rows):
-            table = table.take(list(usable))
+            table = table.take(np.fromiter(usable, np.int64, len(usable)))  # also when no row is usable
     if options.keep is not None:
         missing = [column for column in options.keep if column not in table.column_names]
         if missing:
@@ -159,4 +159,5 @@ def _plain(table: Any, found: Mapping[str, str]) -> list[Query] | None:
         queries: list[Query] = column.to_pylist()
     except UnicodeDecodeError:
         return None
-    return None if any(query.lstrip().startswith("[") for query in queries) else queries  # type: ignore[union-attr]
+    lists = [query for query in queries if "[" in query]
+    return None if any(query.lstrip().startswith("[") for query in lists) else queries  # type: ignore[union-attr]
