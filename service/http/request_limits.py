@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import anyio
 from starlette.types import Receive, Scope
 
+from ...routers.errors import InputError
 from ...routers.query import Query, turns
 from ..defaults import RequestLimits
 from ..wire_names import CONTENT_LENGTH, CONTENT_TYPE, JSON
@@ -54,14 +55,18 @@ async def read_body(scope: Scope, receive: Receive, limits: RequestLimits) -> by
 
 
 def check_queries(queries: Sequence[Query], limits: RequestLimits) -> None:
-    """Refuse too many queries, and queries that are too long.
+    """Refuse too many queries, queries that are too long, and chats that cannot be read.
 
     Raises:
-        RequestError: with 422 one of the two.
+        RequestError: with 422 one of the three.
     """
     check_count("queries", len(queries), limits)
     for row, query in enumerate(queries):
-        length = len(query) if isinstance(query, str) else sum(map(len, turns(query)))
+        try:
+            length = len(query) if isinstance(query, str) else sum(map(len, turns(query)))
+        except InputError as error:
+            place = f"queries[{row}]"
+            raise RequestError(422, "invalid_request", f"{place}: {error}", place) from error
         if length > limits.max_characters:
             message = f"the query has {length:,} characters; expected at most {limits.max_characters:,}"
             raise RequestError(422, "too_large", message, f"queries[{row}]")

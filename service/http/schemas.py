@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails
 from typing_extensions import NotRequired, TypedDict
 
 from ...routers.decision import Decision, Source
+from ...routers.messages import ASSISTANT
 from ..wire_names import ErrorType
 
 _IGNORE = ConfigDict(extra="ignore", strict=True)
@@ -51,6 +53,16 @@ class Part(TypedDict):
 
 
 _Content = str | Annotated[list[str | Part], Field(fail_fast=True)] | None
+#: A message says something: it has text in one of these fields, or it is an assistant's, who may only call tools.
+_SAYS_SOMETHING: JsonDict = {
+    "anyOf": [
+        {"required": ["content"]},
+        {"required": ["parts"]},
+        {"required": ["value"]},
+        {"required": ["output"]},
+        {"required": ["role"], "properties": {"role": {"enum": [*sorted(ASSISTANT)]}}},
+    ]
+}
 #: The field of ShareGPT that is a word of Python.
 _ShareGPT = TypedDict("_ShareGPT", {"from": NotRequired[str]})
 
@@ -61,7 +73,9 @@ class Message(_ShareGPT):
     Other fields are ignored.
     """
 
-    __pydantic_config__ = _IGNORE  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
+        extra="ignore", strict=True, json_schema_extra=_SAYS_SOMETHING
+    )
     role: NotRequired[str]
     content: NotRequired[
         Annotated[

@@ -194,8 +194,9 @@ def test_a_removed_bundle_is_named_in_plain_words(command: str, files: Path, tmp
 
 @pytest.mark.slow
 def test_ctrl_c_says_what_is_kept_and_the_job_goes_on(bundle: Path, tmp_path: Path) -> None:
-    rows = 60 * 8192
-    pd.DataFrame({"prompt": [f"Prove lemma {i}." for i in range(rows)]}).to_parquet(
+    rows = 20 * 8192
+    long = " and then explain each step of the proof in your own words" * 20  # so that the job takes seconds
+    pd.DataFrame({"prompt": [f"Prove lemma {i}{long}." for i in range(rows)]}).to_parquet(
         tmp_path / "q.parquet", row_group_size=8192
     )
     out = tmp_path / "out"
@@ -203,7 +204,7 @@ def test_ctrl_c_says_what_is_kept_and_the_job_goes_on(bundle: Path, tmp_path: Pa
     process = subprocess.Popen([*COMMAND, *job], stderr=subprocess.PIPE, text=True, start_new_session=True)
     until = time.monotonic() + 120
     while not (out.is_dir() and list(out.glob("*.parquet"))) and time.monotonic() < until:
-        time.sleep(0.05)
+        time.sleep(0.005)
     os.kill(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130

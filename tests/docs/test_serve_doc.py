@@ -35,7 +35,7 @@ def test_the_recipe_answers(bundle: Path) -> None:
         share = float(options[options.index("--strong-share") + 1])
         same = server.ask("/v1/route", {**bodies[0], "strong_share": share})[1]["decisions"][0]
     (status, reply), taken = replies
-    assert (status, taken) == (200, (200, {"taken": 2}))
+    assert (status, taken) == (200, (200, {"taken": 2, "unknown": 0}))
     (decision,) = reply["decisions"]
     assert decision["model"] in {"sim-max", "sim-small"}
     assert decision["threshold"] == same["threshold"]  # the option is what decided

@@ -211,8 +211,12 @@ from routelearn.service.gateway import Gateway
 from routelearn.service.litellm.cascade import PostCallCascade
 from routelearn.service.litellm.request_hook import make_hook
 
+class Sure:
+    async def estimate(self, query, answer, ask, prior):
+        return 1.0
+
 gateway = Gateway(FallbackRouter(None, strong="strong", weak="weak"))
-make_hook(gateway, cascade=PostCallCascade(gateway, None, 0.5))
+make_hook(gateway, cascade=PostCallCascade(gateway, Sure(), 0.5))
 """
     command = [str(python_of(OLDER)), "-c", script]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=240)

@@ -92,17 +92,17 @@ def test_what_became_of_queries_is_taken_in(bundle: Path) -> None:
 
 
 def test_logged_decisions_can_be_evaluated_off_policy(bundle: Path, tmp_path: Path) -> None:
-    """Half of the models are drawn; an outcome of 1 for strong and 0.25 for weak is what any policy is worth."""
+    """Half of the decisions draw one of the four models; the outcome depends on the model alone."""
     path = tmp_path / "decisions.jsonl"
     with Server(bundle, "--explore", "0.5", "--decision-log", str(path)) as server:
         reply = server.ask("/v1/route", {"queries": ["Prove that the square root of 2 is irrational."] * 400})[1]
-        worth = {"sim-max": 1.0, "sim-small": 0.25}
+        worth = {"sim-max": 1.0, "sim-small": 0.25, "sim-large": 0.8, "sim-nano": 0.1}
         logged = [
             {"id": number, "outcome": worth[decision["model"]]}
             for number, decision in zip(reply["ids"], reply["decisions"], strict=True)
         ]
         assert server.ask("/v1/outcomes", {"logged": logged}) == (200, {"taken": 400, "unknown": 0})
-    assert {round(decision["propensity"], 4) for decision in reply["decisions"]} == {0.25, 0.75}
+    assert {round(decision["propensity"], 4) for decision in reply["decisions"]} == {0.125, 0.625}
     value = off_policy_value(read_log(path), lambda row: "sim-small")
     assert (value.rows, value.snips) == (400, 0.25)
     assert value.ips == pytest.approx(0.25, abs=0.1)
@@ -219,7 +219,7 @@ def test_metrics_count_every_request_and_every_decision(bundle: Path) -> None:
         ("/v1/score", b'{"queries": ["a"], "threshold": NaN}', 422, "invalid_request", "threshold"),
         ("/v1/score", {"queries": []}, 422, "invalid_request", "queries"),
         ("/v1/score", {"queries": ["a", 1]}, 422, "invalid_request", "queries[1]"),
-        ("/v1/route", {"queries": [[{"role": "user"}]]}, 422, "invalid_request", "queries[0][0].content"),
+        ("/v1/route", {"queries": ["a", [{"role": "user"}]]}, 422, "invalid_request", "queries[1]"),
         ("/v1/route", {"queries": ["a"], "treshold": 1}, 422, "invalid_request", None),
         ("/v1/route", {"queries": ["a"], "threshold": 0.5, "strong_share": 0.5}, 422, "invalid_request", None),
         ("/v1/route", {"queries": ["a"], "strong_share": 1.5}, 422, "invalid_request", "strong_share"),
@@ -258,7 +258,7 @@ def test_a_wrong_request_is_told_what_is_wrong_and_where(
         ),
         ("/v1/route", {"queries": ["a"], "strong_share": 10**400}, "strong_share is a number; expected "),
         ("/v1/route", {"queries": ["a"], "context": {"tier": 1}}, "context.tier is 1; expected a string"),
-        ("/v1/route", {"queries": [[{"role": "user"}]]}, "queries[0][0].content is missing; it is required"),
+        ("/v1/route", {"queries": [[{"role": "user"}]]}, "queries[0]: message 0 of a chat has no content; expected "),
         ("/v1/route", [], "the body is a list; expected an object"),
         (
             "/v1/outcomes",
