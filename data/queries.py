@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..routers.errors import DataError, InputError
 from ..routers.query import Query, ends_with_question, parse_messages, parse_query, split_answer
 from .columns import find_columns
-from .rows import Row, SourceOptions, open_table
+from .rows import Row, SourceOptions, open_table, source_list
 
 #: Our columns of queries. A row is read from the first one that it fills.
 QUERY_COLUMNS = ("messages", "conversation_a", "contents", "request", "prompt", "input")
@@ -102,7 +102,7 @@ def read_queries(
         InputError: there is no such file, or its format is unknown.
     """
     queries: list[Query] = []
-    for source in sources:
+    for source in source_list(sources):
         table = open_table(source, options)
         found = query_columns(table.name, table.columns, columns or {})
         for number, row in table.rows:

@@ -11,7 +11,7 @@ from ..routers.errors import DataError, InputError
 from .labels import number
 from .parser import Kind, ReadOptions, RecordParser
 from .records import Record
-from .rows import open_table
+from .rows import open_table, source_list
 
 
 @dataclass
@@ -110,7 +110,7 @@ def read_many(sources: Iterable[str | Path], options: ReadOptions | None = None)
         InputError: there is no such source, or a weight is not above 0.
     """
     sets = []
-    for spec in sources:
+    for spec in source_list(sources):
         source, weight = parse_source(str(spec))
         result = read_records(source, options)
         result.records = [replace(record, weight=record.weight * weight, source=source) for record in result.records]
@@ -125,7 +125,9 @@ def read_all(sources: Iterable[str | Path], options: ReadOptions | None = None) 
         DataError: a column is missing, or a row is bad and bad rows are not skipped.
         InputError: there is no such source.
     """
-    return [record for spec in sources for record in read_records(parse_source(str(spec))[0], options).records]
+    return [
+        record for spec in source_list(sources) for record in read_records(parse_source(str(spec))[0], options).records
+    ]
 
 
 def parse_source(spec: str) -> tuple[str, float]:

@@ -5,13 +5,15 @@ Files are read by pyarrow or line by line, so that an error can name the right r
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from ..routers.checks import check_path
 from ..routers.errors import DataError, InputError, require
 from .arrow_rows import parquet_file, parquet_rows
 from .csv_rows import CsvRows
@@ -77,6 +79,19 @@ class Table:
         return replace(self, columns=self.all_columns(), rows=_json_rows(self.source))
 
 
+def source_list(sources: object) -> list[str | Path]:
+    """The sources of a call as a list.
+
+    Raises:
+        InputError: it is one source, whose name would be taken apart into its letters, or no list.
+    """
+    if isinstance(sources, (str, os.PathLike)):
+        raise InputError(f"sources is {str(sources)!r}; expected a list of sources: [{str(sources)!r}]")
+    if not isinstance(sources, Iterable):
+        raise InputError(f"sources is {sources!r:.80}; expected a list of sources")
+    return list(sources)
+
+
 def open_table(source: str | Path, options: SourceOptions | None = None) -> Table:
     """Open a file, a folder, a hub id, or "-" for standard input.
 
@@ -91,6 +106,7 @@ def open_table(source: str | Path, options: SourceOptions | None = None) -> Tabl
         InputError: there is no such file, or its format is unknown.
         DataError: the file cannot be read as a table of its format.
     """
+    check_path("source", source)
     options = options or SourceOptions()
     if str(source) == STANDARD:
         return _open_raw(RawSource("stdin", None, options))

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ..routers.checks import check_whole
 from ..routers.query import Query, prompt_key
 from .records import PerformanceRecord, PreferenceRecord, Record, record_key
 from .sample_text import ANSWERS, FOLLOW_UPS, TOPICS, WEAK_ANSWERS
@@ -106,7 +107,12 @@ class Sample:
 
 
 def generate_sample(n_queries: int = 4000, seed: int = 0) -> Sample:
-    """Simulate queries, answers and judgements. The same number and seed give the same sample."""
+    """Simulate queries, answers and judgements. The same number and seed give the same sample.
+
+    Raises:
+        InputError: n_queries is no whole number of 1 or more.
+    """
+    check_whole("n_queries", n_queries, 1)
     random = np.random.default_rng(seed)
     topics = list(TOPICS)
     sample = Sample([], [], [], np.zeros((n_queries, len(POOL))), [], [])

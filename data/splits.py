@@ -10,7 +10,7 @@ import numpy as np
 
 from ..routers.errors import InputError, LeakError
 from .near_copies import near_copies
-from .records import PreferenceRecord, Record, record_key
+from .records import PreferenceRecord, Record, check_records, record_key
 
 R = TypeVar("R", bound=Record)
 
@@ -20,7 +20,11 @@ def deduplicate(records: Sequence[R]) -> tuple[list[R], int]:
 
     Returns:
         The records that are kept, in their order, and the number of dropped records.
+
+    Raises:
+        InputError: these are no records.
     """
+    check_records(records)
     seen: set[tuple[object, ...]] = set()
     kept: list[R] = []
     for record in records:
@@ -50,6 +54,7 @@ def split_by_prompt(records: Sequence[R], fractions: Sequence[float], seed: int 
     Raises:
         InputError: the fractions are negative or do not sum to 1.
     """
+    check_records(records)
     if any(fraction < 0 for fraction in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise InputError(f"fractions are {list(fractions)}; expected numbers of 0 or more that sum to 1")
     keys = [record_key(record) for record in records]
@@ -86,7 +91,14 @@ class Leak:
 
 
 def find_leaks(training: Iterable[Record], evaluation: Iterable[Record]) -> list[Leak]:
-    """The evaluation prompts that are copies or near copies of training prompts."""
+    """The evaluation prompts that are copies or near copies of training prompts.
+
+    Raises:
+        InputError: one of the two is no collection of records.
+    """
+    training, evaluation = list(training), list(evaluation)
+    check_records(training)
+    check_records(evaluation)
     return find_copies(map(record_key, training), map(record_key, evaluation))
 
 

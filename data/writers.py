@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from ..routers.errors import InputError, require
 from .csv_cells import guarded
-from .records import PreferenceRecord, Record
+from .records import PreferenceRecord, Record, check_records
 
 _COMMON = ("weight", "task", "split", "source")
 PREFERENCE_COLUMNS = ("prompt", "messages", "model_a", "model_b", "preference", "response_a", "response_b", *_COMMON)
@@ -55,6 +55,7 @@ def write_records(records: Sequence[Record], path: str | Path, *, raw: bool = Fa
     Raises:
         InputError: there are no records, or records of both kinds, or the suffix is another one.
     """
+    check_records(records)
     path = Path(path)
     kinds = {isinstance(record, PreferenceRecord) for record in records}
     if len(kinds) != 1:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..routers.checks import as_number
+from ..routers.checks import as_number, check_path
 from ..routers.decision import Decision
 from ..routers.errors import InputError
 from ..routers.forks import new_lock
@@ -87,6 +87,7 @@ class DecisionLog:
         Raises:
             InputError: the file cannot be opened, or an argument is out of its range.
         """
+        check_path("path", path)
         if max_bytes < 1 or backups < 1 or flush_every < 1:
             raise InputError(
                 f"max_bytes is {max_bytes}, backups {backups}, flush_every {flush_every}; expected 1 or more of each"

@@ -128,6 +128,8 @@ class DriftMonitor:
         Raises:
             InputError: an argument is out of its range.
         """
+        if reference is not None and not isinstance(reference, Reference):
+            raise InputError(f"reference is {reference!r:.80}; expected Reference.of(scores, ...), a router's, or None")
         check_window(window, step, false_alarms)
         if learn and learn < LEAST_REFERENCE:
             raise InputError(f"learn is {learn}; expected 0, or {LEAST_REFERENCE} queries or more")

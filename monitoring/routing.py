@@ -171,8 +171,10 @@ class RouteMonitor:
             calibration: a calibration monitor with settings of your own; None: the default settings.
 
         Raises:
-            InputError: window is below 1.
+            InputError: window is below 1, or router is none.
         """
+        if router is not None and not isinstance(router, Router):
+            raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path), or None")
         if window < 1:
             raise InputError(f"window is {window}; expected 1 request or more")
         self._lock = new_lock()

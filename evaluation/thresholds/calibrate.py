@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...data.records import Record
+from ...data.records import Record, check_records
 from ...policies.cost import check_prices, priced, query_costs, threshold_within
 from ...policies.threshold import StrongShare
 from ...routers.base import Router
 from ...routers.bundle import CARD, read_bundle, save_bundle
 from ...routers.decision import Model
 from ...routers.errors import InputError
-from ...routers.query import Query
+from ...routers.query import Query, query_list
 from ...routers.threshold_table import share_threshold, threshold_table
 from ...training.export.publish import model_card
 from ...training.fit.metrics import Array
@@ -119,6 +119,7 @@ def calibrate_by_quality_loss(
     Raises:
         InputError: as `bound_loss`; the message also says when the labels contradict the earlier guarantee.
     """
+    check_records(records)
     losses = losses_of(records, router.strong, router.weak)
     scores = router.score(losses.queries)
     earlier = router.guarantee
@@ -198,6 +199,7 @@ def _calibration(
 
 
 def _scores(router: Router, queries: Sequence[Query]) -> npt.NDArray[np.floating]:
+    queries = query_list(queries)
     if not queries:
         raise InputError("no queries were given; expected one or more, to measure the threshold on")
     return router.score(queries)
