@@ -192,6 +192,11 @@ def test_a_removed_bundle_is_named_in_plain_words(command: str, files: Path, tmp
     assert f"no bundle at {tmp_path / 'gone'}: there is no such folder" in done.stderr
 
 
+def heed_ctrl_c() -> None:
+    """In the new process: tests that run in the background of a shell inherit that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_says_what_is_kept_and_the_job_goes_on(bundle: Path, tmp_path: Path) -> None:
     rows = 20 * 8192
@@ -201,7 +206,13 @@ def test_ctrl_c_says_what_is_kept_and_the_job_goes_on(bundle: Path, tmp_path: Pa
     )
     out = tmp_path / "out"
     job = ("score", str(bundle), str(tmp_path / "q.parquet"), "-o", str(out), "--rows-per-part", "8192")
-    process = subprocess.Popen([*COMMAND, *job], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [*COMMAND, *job],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_ctrl_c,  # noqa: PLW1509 - no thread is between here and the command
+    )
     until = time.monotonic() + 120
     while not (out.is_dir() and list(out.glob("*.parquet"))) and time.monotonic() < until:
         time.sleep(0.005)
