@@ -33,6 +33,7 @@ def files(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_no_command_replaces_an_output_unasked(bundle: Path, files: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     data, queries = files / "test.jsonl", files / "queries.parquet"
     encoder = ("--encoder", tiny_encoder, "--strong", "sim-max", "--weak", "sim-small", "--max-tokens", 32)

@@ -143,6 +143,7 @@ def test_a_reference_of_ones_own_traffic_holds_what_the_router_says_of_it(
 BUNDLES = ("bundle", "similarity_bundle", "ranking_bundle", "bert_bundle", "int8_bundle")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture", BUNDLES)
 def test_every_trained_router_gives_vectors_and_holds_a_reference_of_them(
     fixture: str, request: pytest.FixtureRequest, texts: list[str]
@@ -208,6 +209,7 @@ def test_moments_of_a_mixture_are_those_of_all_its_vectors() -> None:
     assert moments.covariance == pytest.approx(expected.covariance, rel=0.01, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture", ["similarity_bundle", "ranking_bundle"])
 def test_extending_keeps_the_projection_and_renews_the_reference(
     fixture: str, request: pytest.FixtureRequest, sample: Sample, tmp_path: Path, texts: list[str]

@@ -87,6 +87,7 @@ def test_a_verifier_with_other_golden_scores_or_ids_is_refused(verifier_bundle: 
         load_verifier(changed(verifier_bundle, tmp_path / "ids", lambda golden: replace(golden, ids=[*golden.ids, 5])))
 
 
+@pytest.mark.slow
 def test_a_text_graph_with_other_golden_scores_is_not_exported(bundle: Path, tmp_path: Path) -> None:
     copy = changed(bundle, tmp_path, worse)
     with pytest.raises(GoldenScoreError, match="is not exported: golden scores differ"):

@@ -173,6 +173,7 @@ def try_surgeries(count: int, folder: Path) -> Found:
     return found
 
 
+@pytest.mark.slow
 def test_a_graph_after_surgery_loads_or_is_a_typed_error_and_no_file_outside_is_opened(tmp_path: Path) -> None:
     found = try_surgeries(SURGERIES, tmp_path)
     assert (found.untyped, found.reads_outside) == (0, 0)

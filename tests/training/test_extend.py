@@ -21,6 +21,7 @@ def prompts(sample: Sample, count: int) -> list[str]:
     return list(dict.fromkeys(query for query in trained if isinstance(query, str)))[:count]
 
 
+@pytest.mark.slow
 def test_records_of_a_prompt_that_is_there_go_to_its_row(
     similarity_bundle: Path, sample: Sample, tmp_path: Path
 ) -> None:
@@ -39,6 +40,7 @@ def test_records_of_a_prompt_that_is_there_go_to_its_row(
     assert read_manifest(again).training["index"]["queries"] == size + 1
 
 
+@pytest.mark.slow
 def test_battles_of_a_prompt_that_is_there_go_to_its_row(ranking_bundle: Path, sample: Sample, tmp_path: Path) -> None:
     known = list(dict.fromkeys(r.query for r in sample.preferences if r.split != "test" and isinstance(r.query, str)))[
         :9

@@ -34,6 +34,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bundle", "similarity_bundle", "bert_bundle", "int8_bundle"])
 def test_text_in_gives_the_scores_of_the_bundle(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     bundle: Path = request.getfixturevalue(name)
@@ -45,6 +46,7 @@ def test_text_in_gives_the_scores_of_the_bundle(name: str, request: pytest.Fixtu
         assert quality[0] == pytest.approx(router.quality([text])[0], abs=1e-5), text
 
 
+@pytest.mark.slow
 def test_a_batch_of_texts_is_refused(bundle: Path, tmp_path: Path) -> None:
     """The operator of the tokenizer would take two texts for a pair."""
     graph = session(export_portable(bundle, tmp_path / "text", "text") / "model.onnx")

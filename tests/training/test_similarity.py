@@ -134,6 +134,7 @@ def test_a_large_index_is_subsampled_and_keeps_regions_and_models() -> None:
     assert (len(everything), ones.min(), ones.max()) == (5000, 1, 1)
 
 
+@pytest.mark.slow
 def test_a_subsampled_router_routes_as_well(tiny_encoder: Path, sample: Sample, tmp_path: Path) -> None:
     config = SimilarityConfig(encoder=str(tiny_encoder), index_size=300, **PAIR)
     path = train_similarity(sample.performances, tmp_path / "r", config)
@@ -162,6 +163,7 @@ def test_extending_by_records_moves_the_scores_of_queries_like_them(similarity_b
     assert abs(router.score([unrelated])[0] - load(similarity_bundle).score([unrelated])[0]) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["similarity_bundle", "ranking_bundle"])
 def test_extending_by_a_model_matches_training_with_it(
     kind: str, request: pytest.FixtureRequest, sample: Sample, tmp_path: Path

@@ -65,6 +65,7 @@ def ids_by_graph(made: Tokenizer, texts: list[str]) -> list[list[int]]:
     return [session.run(None, {"text": np.array([text], object)})[0].tolist() for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "normaliser",
     [

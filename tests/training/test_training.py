@@ -78,6 +78,7 @@ def test_preferences_and_performances_are_learned_together(tiny_encoder: Path, s
     assert len(router.models) == 4
 
 
+@pytest.mark.slow
 def test_fine_tuning_the_table_trains_and_exports(tiny_encoder: Path, sample: Sample, tmp_path: Path) -> None:
     config = tiny_config(tiny_encoder, finetune_epochs=2, path_steps=4)
     router = load(train_matrix_factorization(sample.performances, tmp_path / "r", config))
@@ -167,6 +168,7 @@ def test_only_marks_of_the_first_source_choose_the_validation(sample: Sample) ->
     assert len(validation_folds(examples_of([*other, *own]), 5, 0)) == 1
 
 
+@pytest.mark.slow
 def test_another_source_may_rank_the_models_otherwise(tiny_encoder: Path, sample: Sample, tmp_path: Path) -> None:
     """A second judge who turns every preference: the router keeps the first one's ranking."""
     own = [replace(record, source="own") for record in sample.preferences]
