@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from ..routers.base import Router
+from ..routers.base import Router, check_router
 from ..routers.checks import check_number, check_seconds
 from ..routers.error_log import log_error
 from ..routers.errors import InputError
@@ -37,8 +37,8 @@ def _check_parts(
     for tier in tiers:
         if not isinstance(tier, Tier):
             raise InputError(f"a tier is {tier!r:.80}; expected Tier(Model(name, ...), backend, confidence)")
-    if router is not None and not isinstance(router, Router):
-        raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
+    if router is not None:
+        check_router(router)
     if budget is not None and not isinstance(budget, Budget):
         raise InputError(f"budget is {budget!r:.80}; expected Budget(max_usd), or max_cost_usd for one request")
     if use_cases is not None and not isinstance(use_cases, Mapping):

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..routers.base import Router
+from ..routers.base import Router, check_router
 from ..routers.checks import check_number, check_whole
 from ..routers.errors import InferenceError, InputError
 from ..routers.query import Query
@@ -223,8 +223,7 @@ class Joint(PriorConfidence):
         """
         check_confidence(confidence, "the confidence of Joint")
         check_signature(confidence, "the confidence of Joint")
-        if not isinstance(router, Router):
-            raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
+        check_router(router)
         if router.link == "bradley-terry":
             raise InputError(
                 "the router was trained on preference records (link 'bradley-terry'), so its quality is a win rate; "

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from ..routers.assessment import Assessment
-from ..routers.base import Router
+from ..routers.base import Router, check_router
 from ..routers.checks import OTHER, as_number, clean_name, usable
 from ..routers.decision import THRESHOLD, Decision, Source
 from ..routers.errors import InputError
@@ -173,8 +173,7 @@ class RouteMonitor:
         Raises:
             InputError: window is below 1, or router is none.
         """
-        if router is not None and not isinstance(router, Router):
-            raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path), or None")
+        check_router(router, or_none=True)
         if window < 1:
             raise InputError(f"window is {window}; expected 1 request or more")
         self._lock = new_lock()

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..routers.base import Router, ThresholdPolicy
+from ..routers.base import Router, ThresholdPolicy, check_router
 from ..routers.checks import check_number
 from ..routers.decision import Model
 from ..routers.errors import InputError
@@ -231,8 +231,7 @@ def budget_threshold(
     Raises:
         InputError: there is no query, a price is missing, or the weak model alone exceeds the budget.
     """
-    if not isinstance(router, Router):
-        raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
+    check_router(router)
     queries = query_list(queries)
     check_price_list(prices)
     if not queries:

@@ -279,6 +279,23 @@ def decide_by(
     return policy.decide(router, assessment, contexts)
 
 
+def check_router(router: object, name: str = "router", *, or_none: bool = False) -> None:
+    """Refuse what is no router, such as the path of one.
+
+    Args:
+        router: what was given.
+        name: its name, for the message.
+        or_none: None is allowed as well.
+
+    Raises:
+        InputError: it is none; the message says what to write.
+    """
+    if isinstance(router, Router) or (or_none and router is None):
+        return
+    expected = "a router, such as routelearn.load(path)" + (", or None" if or_none else "")
+    raise InputError(f"{name} is {router!r:.80}; expected {expected}")
+
+
 def learned_rows(assessment: Assessment) -> list[int]:
     """The numbers of the rows that the learned router answered, in rising order."""
     return [row for row, source in enumerate(assessment.sources) if source == "learned"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .assessment import Assessment
-from .base import Policy, Router, ThresholdPolicy, decide_by, learned_rows
+from .base import Policy, Router, ThresholdPolicy, check_router, decide_by, learned_rows
 from .call_checks import check_contexts, check_policy
 from .checks import check_number
 from .decision import Context, Decision, Floats
@@ -30,8 +30,7 @@ def check_routers(routers: object) -> None:
     if isinstance(routers, (Router, str)) or not isinstance(routers, Sequence):
         raise InputError(f"routers is {routers!r:.80}; expected a list of routers")
     for router in routers:
-        if not isinstance(router, Router):
-            raise InputError(f"a router is {router!r:.80}; expected a router, such as routelearn.load(path)")
+        check_router(router, "a router")
 
 
 def check_same_decision(first: Router, second: Router) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..availability.availability import Availability, Choice
 from ..monitoring.repeats import query_key
-from ..routers.base import Policy, Router
+from ..routers.base import Policy, Router, check_router
 from ..routers.decision import Context, Decision
 from ..routers.error_log import log_error
 from ..routers.errors import InputError
@@ -109,8 +109,7 @@ class Gateway:
             InputError: a name is not in the pool, strong or weak is missing, or two models have one name at the
                 gateway.
         """
-        if not isinstance(router, Router):
-            raise InputError(f"router is {router!r:.80}; expected a router, such as routelearn.load(path)")
+        check_router(router)
         if models is not None and not isinstance(models, Mapping):
             raise InputError(f"models is {models!r:.80}; expected a mapping: {{'pool name': 'name at the gateway'}}")
         if availability is not None and not isinstance(availability, Availability):
