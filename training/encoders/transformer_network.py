@@ -13,7 +13,7 @@ from ...routers.bundle import Truncation
 from ...routers.decision import Floats
 from ...routers.query import Query
 from ...routers.tokenizer import HuggingFaceBackend, encode
-from ..export.gate import TorchQuality
+from ..export.gate import NetworkQuality
 from ..export.int8 import CALIBRATION_QUERIES, quantised
 from ..export.to_onnx import export_onnx
 from ..fit.drift_reference import Projection
@@ -60,7 +60,7 @@ def token_rows(queries: Sequence[Query], tokenizer_json: bytes, truncation: Trun
     return np.split(flat, np.cumsum(lengths)[:-1])
 
 
-def torch_quality(network: nn.Module, tokenizer_json: bytes, truncation: Truncation) -> TorchQuality:
+def torch_quality(network: nn.Module, tokenizer_json: bytes, truncation: Truncation) -> NetworkQuality:
     """Quality (n, m) of texts by torch, one text at a time: what the graph must reproduce, however it batches."""
     backend = HuggingFaceBackend(tokenizer_json, True)
 
