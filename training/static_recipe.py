@@ -69,6 +69,7 @@ def finish_static(
     scores: Floats | None = None,
     l2: float | None = None,
     index: dict[str, Any] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Publish the graph of a static network, behind the parity gate.
 
@@ -82,13 +83,14 @@ def finish_static(
         scores: as in `finish`.
         l2: as in `finish`.
         index: what a similarity router needs to be extended.
+        metadata: of the graph.
     """
     by_network = static_quality(network, encoded.encoder, job.truncation)
     return finish(
         job,
         config,
         findings,
-        model=network.export(),
+        model=network.export(metadata),
         tokenizer_json=encoded.encoder.tokenizer_json,
         gate=parity_gate(by_network, job.examples.queries, job.truncation),
         novelties=held_out_novelty(encoded.unit, job.folds[0], config.seed),

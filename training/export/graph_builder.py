@@ -44,6 +44,10 @@ class GraphBuilder:
         self._nodes.append(self._onnx.helper.make_node(operator, list(inputs), outputs, **attributes))
         return outputs[0]
 
+    def scalar(self, name: str, value: float) -> str:
+        """A constant float32 number."""
+        return self.constant(name, np.asarray(value, np.float32))
+
     def axes(self, *axes: int) -> str:
         """A constant that lists axes."""
         return self.constant("axes_" + "_".join(map(str, axes)).replace("-", "last_"), np.asarray(axes, np.int64))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from ...routers.decision import Floats
 from ..encoders.static import StaticEncoder
-from ..encoders.static_network import StaticNetwork
-from ..export.int8 import BITS, rounded
-from ..export.to_onnx import embedding_sum, int8_linear
+from ..encoders.static_network import PooledNodes, StaticNetwork, normalised
+from ..export.graph_builder import FLOAT, GraphBuilder
+from ..export.int8_steps import BITS, LARGEST_INPUT, SMALLEST, ZERO
+from ..fit.calibration import Calibration
 
 #: Most similarities that one run of the graph computes: some 16 MB.
 SIMILARITIES_PER_RUN = 4_000_000
@@ -18,37 +19,56 @@ _MOST_REGIONS = 256
 
 
 class IndexedNetwork(StaticNetwork):
-    """A static network with an index of unit vectors: each is int8 with a scale of its own."""
+    """A static network with an index of unit vectors: each is int8 with a scale of its own.
 
-    vectors: torch.Tensor
-    vector_scale: torch.Tensor
+    Attributes:
+        vectors: int8 (d, n), the rounded unit vectors.
+        vector_scale: float32 (n,), their scales.
+    """
 
-    def __init__(self, encoder: StaticEncoder, epsilon: float, unit: torch.Tensor) -> None:
+    def __init__(self, encoder: StaticEncoder, epsilon: float, unit: Floats) -> None:
         """Make an index of unit vectors, float32 (n, d)."""
         super().__init__(encoder, epsilon)
-        vectors, scale = rounded(unit, BITS)
-        self.register_buffer("vectors", vectors.T.contiguous())
-        self.register_buffer("vector_scale", scale)
+        largest = 2 ** (BITS - 1) - 1
+        self.vector_scale: Floats = np.maximum(np.abs(unit).max(axis=1), 1e-12) / np.float32(largest)
+        self.vectors = np.ascontiguousarray(np.rint(unit / self.vector_scale[:, None]).astype(np.int8).T)
 
-    def similarities(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors (k, d) of a batch, and their cosines (k, n) to the index."""
-        total = embedding_sum(self.table, input_ids, attention_mask)
-        unit, inverse = self.normalised(total)
-        # What is rounded to 8 bits are whole numbers: in the last digit of a unit vector torch and the graph differ.
-        dimensions = self.table.shape[1]
-        centred = total * dimensions - total.sum(dim=1, keepdim=True)
-        return unit, int8_linear(centred, self.vectors, self.vector_scale) * (inverse * dimensions**-1.5)
+    def similarities(self, total: Floats) -> Floats:
+        """Cosines (k, n) of queries to the index, from the sums of their token vectors (k, d)."""
+        dimensions = total.shape[1]
+        # What is rounded to 8 bits are whole numbers: in the last digit of a unit vector numpy and the graph differ.
+        centred = total * np.float32(dimensions) - total.sum(axis=1, keepdims=True)
+        step = np.maximum(np.abs(centred).max(axis=1, keepdims=True), np.float32(SMALLEST)) / np.float32(LARGEST_INPUT)
+        whole = np.rint(centred / step) @ self.vectors.astype(np.float32)  # exact: integers below 2**24
+        inverse = normalised(total, self.epsilon)[1]
+        return np.asarray(whole * self.vector_scale * step * (inverse * np.float32(dimensions**-1.5)), np.float32)
+
+    def add_similarities(self, graph: GraphBuilder, pooled: PooledNodes) -> str:
+        """Add the nodes that compute the cosines (k, n); return the name of the result."""
+        dimensions, last = self.table.shape[1], graph.axes(1)
+        grown = graph.node("Mul", pooled.total, graph.scalar("dimensions", dimensions))
+        centred = graph.node("Sub", grown, graph.node("ReduceSum", pooled.total, last, keepdims=1))
+        # QuantizeLinear divides, rounds and shifts in one pass.
+        largest = graph.node("ReduceMax", graph.node("Abs", centred), last, keepdims=0)
+        bounded = graph.node("Max", largest, graph.scalar("smallest", SMALLEST))
+        step = graph.node("Div", bounded, graph.scalar("largest_input", LARGEST_INPUT))
+        zero = graph.constant("zero", np.asarray(ZERO, np.uint8))
+        zeros = graph.node("Expand", zero, graph.node("Shape", step))
+        rounded = graph.node("QuantizeLinear", centred, step, zeros, axis=0)
+        whole = graph.node("MatMulInteger", rounded, graph.constant("vectors", self.vectors), zero)
+        scaled = graph.node("Mul", graph.node("Cast", whole, to=FLOAT), graph.constant("vector_scale", self.vector_scale))
+        length = graph.node("Mul", pooled.inverse, graph.scalar("length", dimensions**-1.5))
+        return graph.node("Mul", scaled, graph.node("Mul", graph.node("Unsqueeze", step, last), length))
 
 
-def index_sums(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Weighted sums (k, m) over an index, of weights (k, n) and values (n, m).
-
-    Torch computes in float64, because its float32 product of so tall a matrix is 1e-4 off (measured on 11,000 rows).
-    The product of the graph is not.
-    """
-    if torch.compiler.is_exporting():
-        return weight @ values
-    return (weight.double() @ values.double()).float()
+def add_calibrated(graph: GraphBuilder, utilities: str, calibration: Calibration, centre: bool) -> None:
+    """Add the nodes that compute the output ``quality`` from utilities, centred over the models where asked."""
+    scaled = graph.node("Mul", utilities, graph.scalar("slope", calibration.slope))
+    if centre:
+        scaled = graph.node("Sub", scaled, graph.node("ReduceMean", scaled, graph.axes(1), keepdims=1))
+    else:
+        scaled = graph.node("Add", scaled, graph.scalar("intercept", calibration.intercept))
+    graph.node("Sigmoid", scaled, output="quality")
 
 
 def rows_per_run(size: int) -> int:
