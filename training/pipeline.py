@@ -22,8 +22,8 @@ from .config import RouterConfig
 from .examples import Examples, data_fingerprint, examples_of, validation_folds
 from .export.publish import Gate, publish
 from .fit.calibration import Calibration, calibrate
-from .fit.factorization import Array, sigmoid
 from .fit.drift_reference import ReferenceSample, some_queries
+from .fit.factorization import Array, sigmoid
 from .fit.novelty import Vectors, novelty_bound
 from .fit.ranking import check_held_out, mean_loss, primary_outcomes
 from .log import TrainingLog, check_training_folder, training_folder

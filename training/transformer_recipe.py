@@ -96,7 +96,7 @@ def finish_transformer(
     examples, fold = job.examples, job.folds[0]
     vectors = fit.vectors.numpy()
     held_out = (fold & examples.primary_queries())[fit.rows]
-    projection = projection_of(fit.vectors[torch.from_numpy(held_out)])
+    projection = projection_of(vectors[held_out])
     network: nn.Module = TransformerNetwork(backbone, fit.head, centroids_of(vectors, config.seed), projection).eval()
     by_torch = torch_quality(network, tokenizer_json, job.truncation)
     if config.quantise == "int8":

@@ -18,8 +18,12 @@ from ..export.int8 import CALIBRATION_QUERIES, quantised
 from ..export.to_onnx import export_onnx
 from ..fit.drift_reference import Projection
 from .static import tokenize
-from .static_network import OUTPUTS, Outputs
 from .transformer import TOKENS_PER_RUN, Backbone, TokenIds, padded
+
+#: Names of a router graph's outputs, in their order.
+OUTPUTS = ("quality", "novelty", "vector")
+#: The tensors of these outputs, as a forward pass returns them.
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class TransformerNetwork(nn.Module):
@@ -44,8 +48,8 @@ class TransformerNetwork(nn.Module):
         self.backbone = backbone
         self.head = head
         self.register_buffer("centroids", torch.from_numpy(centroids))
-        self.register_buffer("projection", projection[0])
-        self.register_buffer("projection_offset", projection[1])
+        self.register_buffer("projection", torch.from_numpy(projection[0]))
+        self.register_buffer("projection_offset", torch.from_numpy(projection[1]))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
         """Quality (n, m), novelty (n,) and vector (n, k)."""

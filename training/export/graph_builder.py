@@ -33,7 +33,9 @@ class GraphBuilder:
             return name
         array = np.ascontiguousarray(value)
         stored = name + STORED if half else name
-        self._initializers[stored] = self._onnx.numpy_helper.from_array(array.astype(np.float16) if half else array, stored)
+        self._initializers[stored] = self._onnx.numpy_helper.from_array(
+            array.astype(np.float16) if half else array, stored
+        )
         if half:
             self.node("Cast", stored, output=name, to=FLOAT)
         return name

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from ..encoders.config import Quantisation
+from .int8_steps import BITS
 from .to_onnx import int8_linear
 
 #: Queries that show the quantiser how large activations are.

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..examples import Outcomes
-from .factorization import Array, logits, losses as log_losses, sigmoid
+from .factorization import Array, logits, sigmoid
+from .factorization import losses as log_losses
 from .minimise import minimise
 
 Method = Literal["none", "temperature", "platt"]
@@ -74,7 +75,9 @@ def _fit(
     # A logit is slope * plain + intercept * once; the intercept cancels in a preference.
     plain = np.concatenate([logits(part, utilities) for part in parts])
     once = np.concatenate([np.full(len(part), float(part.model.shape[1] == 1)) for part in parts])
-    target, weight = (np.concatenate([getattr(part, name) for part in parts]).astype(np.float64) for name in ("target", "weight"))
+    target, weight = (
+        np.concatenate([getattr(part, name) for part in parts]).astype(np.float64) for name in ("target", "weight")
+    )
 
     def loss_and_gradient(point: Array) -> tuple[float, Array]:
         log_slope, intercept = point[0], point[1] if method == "platt" else 0.0

@@ -95,7 +95,9 @@ class Problem:
         query = np.searchsorted(mentioned, np.concatenate([part.query for part in parts]))
         first = np.concatenate([part.model[:, 0] for part in parts])
         # A performance has one model: its second column is a model of utility zero.
-        second = np.concatenate([part.model[:, 1] if part.model.shape[1] == 2 else np.full(len(part), -1) for part in parts])
+        second = np.concatenate(
+            [part.model[:, 1] if part.model.shape[1] == 2 else np.full(len(part), -1) for part in parts]
+        )
         source = np.concatenate([part.source for part in parts])
         self._target = np.concatenate([part.target for part in parts]).astype(np.float64)
         self._weight = np.concatenate([part.weight for part in parts]).astype(np.float64)

@@ -56,7 +56,9 @@ class IndexedNetwork(StaticNetwork):
         zeros = graph.node("Expand", zero, graph.node("Shape", step))
         rounded = graph.node("QuantizeLinear", centred, step, zeros, axis=0)
         whole = graph.node("MatMulInteger", rounded, graph.constant("vectors", self.vectors), zero)
-        scaled = graph.node("Mul", graph.node("Cast", whole, to=FLOAT), graph.constant("vector_scale", self.vector_scale))
+        scaled = graph.node(
+            "Mul", graph.node("Cast", whole, to=FLOAT), graph.constant("vector_scale", self.vector_scale)
+        )
         length = graph.node("Mul", pooled.inverse, graph.scalar("length", dimensions**-1.5))
         return graph.node("Mul", scaled, graph.node("Mul", graph.node("Unsqueeze", step, last), length))
 

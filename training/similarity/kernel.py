@@ -184,7 +184,9 @@ class KernelNetwork(IndexedNetwork):
             calibration: slope and intercept of the utilities.
         """
         super().__init__(encoder, index.epsilon, unit)
-        residual, amount = (values.astype(np.float16).astype(np.float32) for values in (evidence.residual, evidence.amount))
+        residual, amount = (
+            values.astype(np.float16).astype(np.float32) for values in (evidence.residual, evidence.amount)
+        )
         self.evidence = replace(evidence, residual=residual, amount=amount)
         self.index = index
         self.calibration = calibration
@@ -217,7 +219,9 @@ class KernelNetwork(IndexedNetwork):
         """Add the nodes that compute the output ``quality``; return the number of models."""
         evidence = self.evidence
         scale = graph.scalar("bandwidth", self.index.bandwidth)
-        exponent = graph.node("Mul", graph.node("Sub", self.add_similarities(graph, pooled), graph.scalar("unity", 1.0)), scale)
+        exponent = graph.node(
+            "Mul", graph.node("Sub", self.add_similarities(graph, pooled), graph.scalar("unity", 1.0)), scale
+        )
         weight = graph.node("Exp", exponent)
         residual = graph.node("MatMul", weight, graph.constant("residual", evidence.residual, half=True))
         amount = graph.node("MatMul", weight, graph.constant("amount", evidence.amount, half=True))
@@ -225,6 +229,8 @@ class KernelNetwork(IndexedNetwork):
         utilities = graph.node("Add", shrunk, graph.constant("base", evidence.base.astype(np.float32)))
         if evidence.of_quality:
             within = graph.node("Clip", utilities, graph.scalar("least", _EDGE), graph.scalar("most", 1 - _EDGE))
-            utilities = graph.node("Log", graph.node("Div", within, graph.node("Sub", graph.scalar("unity", 1.0), within)))
+            utilities = graph.node(
+                "Log", graph.node("Div", within, graph.node("Sub", graph.scalar("unity", 1.0), within))
+            )
         add_calibrated(graph, utilities, self.calibration, self.index.centre)
         return len(evidence.base)

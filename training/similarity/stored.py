@@ -15,8 +15,8 @@ from ...routers.decision import Floats
 from ...routers.errors import BundleCorruptError, InputError
 from ..encoders.static import StaticEncoder
 from ..export.graph_builder import stored_arrays
-from ..fit.drift_reference import Projection
 from ..fit.calibration import Calibration
+from ..fit.drift_reference import Projection
 from .config import KINDS
 
 

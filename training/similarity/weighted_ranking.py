@@ -76,9 +76,7 @@ def tiers_of(ratings: npt.NDArray[np.float64], count: int = TIERS) -> npt.NDArra
     return tier_of - tier_of.min()
 
 
-def battle_counts(
-    preferences: Outcomes, queries: int, tier: npt.NDArray[np.int64], tiers: int | None = None
-) -> Floats:
+def battle_counts(preferences: Outcomes, queries: int, tier: npt.NDArray[np.int64], tiers: int | None = None) -> Floats:
     """Weighted wins on each query: float32 (n, (t + 1)^2), entry [i, j] of each matrix the wins of i over j.
 
     Player t has the rating zero; battles within a tier count as battles against it (see the module).
@@ -105,9 +103,7 @@ def similarity_weights(similarity: Floats) -> Floats:
     return np.asarray(10 * np.exp(np.float32(math.log(10)) * similarity / largest))
 
 
-def weighted_counts(
-    queries: Floats, index: Floats, counts: Floats, own: npt.NDArray[np.int64] | None = None
-) -> Floats:
+def weighted_counts(queries: Floats, index: Floats, counts: Floats, own: npt.NDArray[np.int64] | None = None) -> Floats:
     """Similarity-weighted wins (k, t + 1, t + 1) for unit vectors (k, d) over an index (n, d) with its battles.
 
     Args:
@@ -200,7 +196,7 @@ class Start:
         total = graph.node("ReduceSum", counts, graph.axes(1), keepdims=1)
         share = graph.node("Reshape", graph.node("Div", counts, total), square)
         games = graph.node("Add", share, graph.node("Transpose", share, perm=[0, 2, 1]))
-        inverse = graph.constant("inverse", self.inverse)
+        inverse = graph.constant("inverse_hessian", self.inverse)
         rating = graph.constant("rating", self.rating[None, :])
         for _ in range(steps):
             rows, columns = (graph.node("Unsqueeze", rating, graph.axes(axis)) for axis in (2, 1))
