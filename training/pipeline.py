@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..data.records import Record, check_records
 from ..policies.threshold import StrongShare
@@ -24,6 +23,7 @@ from .examples import Examples, data_fingerprint, examples_of, validation_folds
 from .export.publish import Gate, publish
 from .fit.calibration import Calibration, calibrate
 from .fit.drift_reference import ReferenceSample, some_queries
+from .fit.factorization import Array, sigmoid
 from .fit.novelty import Vectors, novelty_bound
 from .fit.ranking import check_held_out, mean_loss, primary_outcomes
 from .log import TrainingLog, check_training_folder, training_folder
@@ -185,9 +185,9 @@ class Findings:
 def settle(
     job: Job,
     config: RouterConfig,
-    utilities: torch.Tensor,
+    utilities: Array,
     held_out: npt.NDArray[np.bool_],
-    bias: torch.Tensor,
+    bias: Array,
     ranking_loss: float,
 ) -> Findings:
     """Calibrate, choose the pair and the thresholds, and measure, all on queries that the fit did not see.
@@ -209,10 +209,10 @@ def settle(
     strong, weak = _pair(names, config, bias[columns])
     link: Link = config.link or examples.link()
     calibrated = calibration.slope * utilities + calibration.intercept
-    quality = torch.sigmoid(centred(calibrated[torch.from_numpy(held_out)][:, columns], examples)).float().numpy()
+    quality = sigmoid(centred(calibrated[held_out][:, columns], examples)).astype(np.float32)
     scores = win_rate(quality[:, names.index(strong)], quality[:, names.index(weak)], link)
     table = threshold_table(scores)
-    weight = float(sum(batch.weight.sum() for batch in outcomes))
+    weight = float(sum(part.weight.sum() for part in outcomes))
     metrics = {
         "held-out queries": int(held_out.sum()),
         "held-out outcomes": int(weight) if weight.is_integer() else weight,
@@ -320,7 +320,7 @@ def _training_facts(job: Job, config: RouterConfig, manifest: Manifest) -> dict[
     }
 
 
-def centred(values: torch.Tensor, examples: Examples) -> torch.Tensor:
+def centred(values: Array, examples: Examples) -> Array:
     """Utilities (..., m); where there are only preferences, minus their mean over the models.
 
     Preferences do not tell the level that the utilities of a query share. Quality then means the win rate over the
@@ -328,10 +328,10 @@ def centred(values: torch.Tensor, examples: Examples) -> torch.Tensor:
     """
     if len(examples.performances):
         return values
-    return values - values.mean(dim=-1, keepdim=True)
+    return np.asarray(values - values.mean(axis=-1, keepdims=True))
 
 
-def _pair(names: Sequence[str], config: RouterConfig, bias: torch.Tensor) -> tuple[str, str]:
-    ranked = [names[int(i)] for i in torch.argsort(bias, descending=True)]
+def _pair(names: Sequence[str], config: RouterConfig, bias: Array) -> tuple[str, str]:
+    ranked = [names[int(i)] for i in np.argsort(-bias, kind="stable")]
     strong = config.strong or next(name for name in ranked if name != config.weak)
     return strong, config.weak or next(name for name in reversed(ranked) if name != strong)

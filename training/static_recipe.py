@@ -65,11 +65,11 @@ def finish_static(
     network: StaticNetwork,
     encoded: EncodedQueries,
     *,
-    model: bytes,
     unfitted: npt.NDArray[np.bool_] | None = None,
     scores: Floats | None = None,
     l2: float | None = None,
     index: dict[str, Any] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Publish the graph of a static network, behind the parity gate.
 
@@ -77,23 +77,23 @@ def finish_static(
         job: the run.
         config: its settings.
         findings: what held-out utilities say.
-        network: what was exported.
+        network: what is exported.
         encoded: the queries of the job.
-        model: the exported graph.
         unfitted: as in `finish`.
         scores: as in `finish`.
         l2: as in `finish`.
         index: what a similarity router needs to be extended.
+        metadata: of the graph.
     """
-    by_torch = static_quality(network, encoded.encoder, job.truncation)
+    by_network = static_quality(network, encoded.encoder, job.truncation)
     return finish(
         job,
         config,
         findings,
-        model=model,
+        model=network.export(metadata),
         tokenizer_json=encoded.encoder.tokenizer_json,
-        gate=parity_gate(by_torch, job.examples.queries, job.truncation),
-        novelties=held_out_novelty(encoded.unit.numpy(), job.folds[0], config.seed),
+        gate=parity_gate(by_network, job.examples.queries, job.truncation),
+        novelties=held_out_novelty(encoded.unit, job.folds[0], config.seed),
         unfitted=unfitted,
         scores=scores,
         l2=l2,

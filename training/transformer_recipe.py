@@ -18,7 +18,7 @@ from .encoders.config import TransformerRouterConfig
 from .encoders.transformer import Backbone, TokenIds
 from .encoders.transformer_network import TransformerNetwork, export_network, quantised_network, torch_quality
 from .examples import Examples
-from .export.gate import TorchQuality, decision_gate, parity_gate
+from .export.gate import NetworkQuality, decision_gate, parity_gate
 from .export.int8 import GATE_QUERIES, golden_tolerance
 from .export.publish import Gate
 from .fit.drift_reference import projection_of
@@ -96,7 +96,7 @@ def finish_transformer(
     examples, fold = job.examples, job.folds[0]
     vectors = fit.vectors.numpy()
     held_out = (fold & examples.primary_queries())[fit.rows]
-    projection = projection_of(fit.vectors[torch.from_numpy(held_out)])
+    projection = projection_of(vectors[held_out])
     network: nn.Module = TransformerNetwork(backbone, fit.head, centroids_of(vectors, config.seed), projection).eval()
     by_torch = torch_quality(network, tokenizer_json, job.truncation)
     if config.quantise == "int8":
@@ -118,7 +118,7 @@ def finish_transformer(
     )
 
 
-def _int8_gate(by_torch: TorchQuality, job: Job, findings: Findings) -> Gate:
+def _int8_gate(by_torch: NetworkQuality, job: Job, findings: Findings) -> Gate:
     """The gate of the int8 graph, on `GATE_QUERIES` training queries, held-out ones first."""
     examples, held_out = job.examples, job.folds[0]
     rows = np.concatenate([np.flatnonzero(held_out), np.flatnonzero(~held_out)])[:GATE_QUERIES]

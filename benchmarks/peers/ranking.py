@@ -29,6 +29,7 @@ from routelearn.data.records import PreferenceRecord
 from routelearn.routers.learned import load
 from routelearn.training.encoders.static import static_encoder
 from routelearn.training.examples import Outcomes
+from routelearn.training.fit.factorization import sigmoid
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity, weighted_counts
 from routelearn.training.similarity.weighted_ranking import battle_counts, tier_ratings
 
@@ -84,7 +85,7 @@ def reference(records: list[PreferenceRecord], test: list[str]) -> dict[str, obj
 def newton(records: list[PreferenceRecord]) -> np.ndarray:
     """Strong win rates by count matrices and Newton's method, from the very vectors and battles of the peer."""
     with np.load(FOLDER / "sw_reference.npz", allow_pickle=False) as arrays:
-        queries, index = (torch.from_numpy(arrays[name]) for name in ("query_vectors", "battle_vectors"))
+        queries, index = (unit_vectors(arrays[name]) for name in ("query_vectors", "battle_vectors"))
         tier = np.stack([arrays["model_a"].astype(np.int64), arrays["model_b"].astype(np.int64)], axis=1)
         won = np.select([arrays["winner"] == "model_a", arrays["winner"] == "model_b"], [1.0, 0.0], 0.5)
         strong, weak = int(arrays["strong_tier"]), int(arrays["weak_tier"])
@@ -93,10 +94,13 @@ def newton(records: list[PreferenceRecord]) -> np.ndarray:
     rows = np.arange(len(tier))
     outcomes = Outcomes(rows, tier, won.astype(np.float32), np.ones(len(rows), np.float32), np.zeros_like(rows))
     counts = battle_counts(outcomes, len(rows), np.arange(tier.max() + 1))
-    unit = torch.nn.functional.normalize(index.float(), dim=1)
-    ratings = tier_ratings(weighted_counts(torch.nn.functional.normalize(queries.float(), dim=1), unit, counts))
-    difference = (ratings[:, strong] - ratings[:, weak]).double()
-    return torch.sigmoid(difference).numpy()
+    ratings = tier_ratings(weighted_counts(queries, index, counts)).astype(np.float64)
+    return sigmoid(ratings[:, strong] - ratings[:, weak])
+
+
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, d) scaled to length 1, float32."""
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def main() -> None:

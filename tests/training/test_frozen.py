@@ -64,7 +64,7 @@ def test_a_kernel_machine_learns_what_is_not_linear() -> None:
     features, whitening = kernel(vectors).double(), kernel.whitening()
     phi = features @ whitening
     ridge = torch.linalg.solve(phi.T @ phi + 0.1 * torch.eye(phi.shape[1]), phi.T @ (truth - truth.mean()))
-    head = KernelHead(kernel, (whitening @ ridge).unsqueeze(1), truth.mean().unsqueeze(0))
+    head = KernelHead(kernel, (whitening @ ridge).unsqueeze(1).numpy(), truth.mean().unsqueeze(0).numpy())
     assert (((head(vectors)[:, 0] > 0.5) == (truth > 0.5)).float().mean()) > 0.9
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import PAIR
 from sklearn.linear_model import LogisticRegression
 
@@ -69,13 +68,13 @@ def test_the_weighted_ranking_equals_scikit_learns_refit(tiers: int) -> None:
     outcomes, vectors = battles(3000, 8)
     tier = tiers_of(np.linspace(1.2, -1.2, 8), tiers)
     counts = battle_counts(outcomes, 3000, tier)
-    index = torch.from_numpy(vectors)
+    index = vectors
     matrices = weighted_counts(index[:5], index, counts)
-    exact = tier_ratings(matrices)[:, :-1].numpy()
+    exact = tier_ratings(matrices)[:, :-1]
     start = Start.of(counts)
-    graph = start.ratings(matrices, start.steps_for(matrices))[:, :-1].numpy()
+    graph = start.ratings(matrices, start.steps_for(matrices))[:, :-1]
     for row in range(5):
-        weights = similarity_weights(index[row : row + 1] @ index.T)[0].numpy()
+        weights = similarity_weights(index[row : row + 1] @ index.T)[0]
         expected = refit(outcomes, tier, weights)
         if tiers == 8:  # nothing fixes the level of ratings without battles within a tier
             expected = expected - expected.mean()
@@ -88,7 +87,7 @@ def test_the_weighted_ranking_equals_scikit_learns_refit(tiers: int) -> None:
 def test_weights_are_routellms() -> None:
     similarity = np.array([[0.8, 0.4, -0.2]], np.float32)
     expected = 10 * 10 ** (similarity / similarity.max())
-    assert similarity_weights(torch.from_numpy(similarity)).numpy() == pytest.approx(expected, rel=1e-5)
+    assert similarity_weights(similarity) == pytest.approx(expected, rel=1e-5)
 
 
 def test_tiers_group_like_ratings() -> None:

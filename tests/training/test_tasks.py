@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-import torch
 
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
 from routelearn.data.sample_text import TOPICS
 from routelearn.routers.learned import load
 from routelearn.training.examples import examples_of
+from routelearn.training.fit.factorization import sigmoid
 from routelearn.training.fit.metrics import auroc
 from routelearn.training.fit.ranking import fit_ranking
 from routelearn.training.log import TrainingLog
@@ -45,10 +46,10 @@ def records(count: int = 300, seed: int = 0, **common: str) -> list[PerformanceR
     return found
 
 
-def onehot(rows: list[PerformanceRecord]) -> torch.Tensor:
+def onehot(rows: list[PerformanceRecord]) -> npt.NDArray[np.float64]:
     """A vector a query that tells its task."""
     examples = examples_of(rows)
-    return torch.eye(3, dtype=torch.float64)[[TASKS.index(str(query).split()[0]) for query in examples.queries]]
+    return np.eye(3)[[TASKS.index(str(query).split()[0]) for query in examples.queries]]
 
 
 def log(folder: Path) -> TrainingLog:
@@ -72,7 +73,7 @@ def test_what_a_task_is_worth_is_the_penalised_estimate(tmp_path: Path) -> None:
     for task in range(count):
         for model in range(2):
             rows = (labels[part.query] == task) & (part.model[:, 0] == model)
-            slope = float(part.target[rows].sum() - rows.sum() * torch.sigmoid(utilities[task, model]))
+            slope = float(part.target[rows].sum() - rows.sum() * sigmoid(utilities[task, model]))
             assert slope == pytest.approx(4.0 * float((utilities - ranking.bias)[task, model]), abs=1e-2)
 
 
@@ -99,10 +100,10 @@ def test_an_expert_tells_tasks_apart_from_features(tmp_path: Path) -> None:
     features = onehot(rows)
     expert = fit_expert(features, examples, kept, ranking, seed=0)
     assert expert is not None
-    weak = torch.sigmoid(expert(features))[torch.from_numpy(~kept), examples.models.index("weak")]
+    weak = sigmoid(expert.utilities(features))[~kept, examples.models.index("weak")]
     assert [float(weak[task::3].mean()) for task in range(3)] == pytest.approx([0.1, 0.8, 0.5], abs=0.12)
     exported = expert.exported(2 * expert.worth[:, [1]])
-    assert exported(features.float()) == pytest.approx(2 * expert(features)[:, [1]].float(), abs=1e-5)
+    assert exported.utilities(features) == pytest.approx(2 * expert.utilities(features)[:, [1]], abs=1e-5)
 
 
 def test_an_expert_is_kept_only_where_it_helps_on_held_out_queries(tmp_path: Path) -> None:

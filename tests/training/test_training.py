@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import tiny_config
 from sklearn.linear_model import LogisticRegression
 
@@ -19,7 +18,7 @@ from routelearn.routers.learned import LearnedRouter, load
 from routelearn.training.examples import Outcomes, examples_of, validation_folds
 from routelearn.training.export.gate import check_parity
 from routelearn.training.fit.calibration import calibrate
-from routelearn.training.fit.factorization import Batch, Factors, fit
+from routelearn.training.fit.factorization import Factors, Problem, fit, sigmoid
 from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
 from routelearn.training.matrix_factorization.train import check_matrix_factorization, train_matrix_factorization
 
@@ -93,26 +92,24 @@ def test_the_fit_starts_at_the_global_ranking() -> None:
     pairs = np.array([random.choice(4, 2, replace=False) for _ in range(600)])
     strength = np.array([1.0, 0.2, -0.4, -0.8])
     wins = (random.random(600) < 1 / (1 + np.exp(strength[pairs[:, 1]] - strength[pairs[:, 0]]))).astype(float)
-    batch = Batch.of(outcomes(pairs, wins))
-    features = torch.zeros(600, 3, dtype=torch.float64)
-    fitted = fit(features, [batch], Factors.start(3, 4, 2, 1, 0), l2=float("inf"), bias_l2=2.0)
+    problem = Problem(np.zeros((600, 3)), [outcomes(pairs, wins)], 4)
+    fitted = fit(problem, Factors.start(3, 4, 2, 1, 0), l2=float("inf"), bias_l2=2.0)
     design = np.zeros((600, 4))
     design[np.arange(600), pairs[:, 0]], design[np.arange(600), pairs[:, 1]] = 1, -1
     reference = LogisticRegression(C=0.5, fit_intercept=False, tol=1e-10, max_iter=1000).fit(design, wins).coef_[0]
-    assert np.abs((fitted.bias - fitted.bias.mean()).numpy() - (reference - reference.mean())).max() < 1e-4
+    assert np.abs((fitted.bias - fitted.bias.mean()) - (reference - reference.mean())).max() < 1e-4
 
 
 def test_ties_count_one_half() -> None:
     pairs = np.array([[0, 1]] * 40)
     target = np.array([1.0] * 10 + [0.5] * 30)
     fitted = fit(
-        torch.zeros(40, 1, dtype=torch.float64),
-        [Batch.of(outcomes(pairs, target))],
+        Problem(np.zeros((40, 1)), [outcomes(pairs, target)], 2),
         Factors.start(1, 2, 1, 1, 0),
         l2=float("inf"),
         bias_l2=1e-6,
     )
-    rate = torch.sigmoid(fitted.bias[0] - fitted.bias[1])
+    rate = sigmoid(fitted.bias[0] - fitted.bias[1])
     assert float(rate) == pytest.approx(0.625, abs=1e-3)
 
 
@@ -123,9 +120,8 @@ def test_the_calibration_that_is_needed_is_chosen(slope: float, intercept: float
     random = np.random.default_rng(1)
     true = random.normal(0, 2, 4000)
     wins = (random.random(4000) < 1 / (1 + np.exp(-true))).astype(float)
-    batch = Batch.of(outcomes(np.zeros((4000, 1), np.int64), wins))
-    utilities = torch.from_numpy((true - intercept) / slope).reshape(-1, 1)
-    found = calibrate(utilities, [batch], 0)
+    utilities = ((true - intercept) / slope).reshape(-1, 1)
+    found = calibrate(utilities, [outcomes(np.zeros((4000, 1), np.int64), wins)], 0)
     assert found.method == method
     assert found.slope == pytest.approx(slope, rel=0.15)
     assert found.intercept == pytest.approx(intercept, abs=0.2)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -37,6 +38,7 @@ from ..encoders.transformer import (
     predict,
 )
 from ..encoders.transformer_network import token_rows
+from ..fit.factorization import Array
 from ..fit.ranking import Ranking, fit_ranking
 from ..pipeline import Job, Plan, centred, settle, start_job
 from ..transformer_recipe import HeadFit, finish_transformer, plan_transformer_training
@@ -53,11 +55,11 @@ class LinearHead(nn.Module):
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    def __init__(self, weight: Array, bias: Array) -> None:
         """Keep weight (d, m) and bias (m,)."""
         super().__init__()
-        self.register_buffer("weight", weight.float().contiguous())
-        self.register_buffer("bias", bias.float())
+        self.register_buffer("weight", torch.from_numpy(weight).float().contiguous())
+        self.register_buffer("bias", torch.from_numpy(bias).float())
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Utilities (n, m)."""
@@ -148,12 +150,12 @@ def _fit_head(network: Backbone, ids: Sequence[TokenIds], ranking: Ranking, job:
     """Calibrate the fine-tuned heads on the held-out queries, and keep the heads of the exported models."""
     rows = some_rows(job.folds[0], NOVELTY_QUERIES, config.seed)
     predicted, vectors = predict(network, [ids[row] for row in rows], chosen_precision(config.precision))
-    utilities = torch.zeros(len(ids), predicted.shape[1], dtype=torch.float64)
-    utilities[torch.from_numpy(rows)] = predicted.double()
+    utilities = np.zeros((len(ids), predicted.shape[1]))
+    utilities[rows] = predicted.numpy()
     findings = settle(job, config, utilities, job.folds[0], ranking.overall.bias, ranking.loss)
     job.log.curve("step", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
     columns, calibration = findings.columns, findings.calibration
-    weight = calibration.slope * network.head.weight.detach().T[:, columns]
-    bias = calibration.slope * network.head.bias.detach()[columns] + calibration.intercept
+    weight = calibration.slope * network.head.weight.detach().cpu().double().numpy().T[:, columns]
+    bias = calibration.slope * network.head.bias.detach().cpu().double().numpy()[columns] + calibration.intercept
     head = LinearHead(centred(weight, job.examples), centred(bias, job.examples))
     return HeadFit(head=head, findings=findings, rows=rows, vectors=vectors, scores=None)

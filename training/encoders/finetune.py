@@ -86,8 +86,8 @@ def _probe(
     """
     rows = some_rows(folds[0], PROBE_QUERIES, config.seed)
     vectors = predict(network, [ids[row] for row in rows], chosen_precision(config.precision))[1]
-    features = torch.zeros(len(ids), network.head.in_features, dtype=torch.float64)
-    features[torch.from_numpy(rows)] = vectors.double()
+    features = np.zeros((len(ids), network.head.in_features))
+    features[rows] = vectors.numpy()
     kept = np.zeros(len(ids), np.bool_)
     kept[rows] = True
     probed = replace(
@@ -97,8 +97,8 @@ def _probe(
     )
     path = follow_path(features, probed, folds, ranking, log, rank=32, l2=None, steps=25, patience=3, seed=config.seed)
     with torch.no_grad():
-        network.head.weight.copy_(path.folds[0].weight.T)
-        network.head.bias.copy_(path.folds[0].bias)
+        network.head.weight.copy_(torch.from_numpy(path.folds[0].weight.T))
+        network.head.bias.copy_(torch.from_numpy(path.folds[0].bias))
 
 
 def some_rows(held_out: npt.NDArray[np.bool_], others: int, seed: int) -> npt.NDArray[np.int64]:

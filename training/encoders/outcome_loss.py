@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..examples import Examples, Outcomes
-from ..fit.factorization import Batch
 from ..log import TrainingLog
+from .outcome_tensors import OutcomeTensors
 from .transformer import TokenIds, padded
 
 
@@ -77,7 +77,7 @@ class OutcomeTrainer(transformers.Trainer):
         weight = utilities.new_zeros(())
         for kind in ("preferences", "performances"):
             query, models, target, weights, source = inputs[kind]
-            batch = Batch(query=query, model=models, target=target, weight=weights, source=source)
+            batch = OutcomeTensors(query=query, model=models, target=target, weight=weights, source=source)
             if len(batch.target):
                 loss = loss + batch.losses(utilities.float(), offsets).sum()
                 weight = weight + batch.weight.sum()

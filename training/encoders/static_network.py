@@ -1,96 +1,148 @@
-"""The networks of static routers: token table and pooling."""
+"""The networks of static routers: token table and pooling, in numpy and as ONNX nodes."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
+import numpy.typing as npt
 
 from ...routers.bundle import Truncation
 from ...routers.decision import Floats
 from ...routers.query import Query
-from ...routers.tokenizer import encode
-from ..export.gate import TorchQuality
-from ..export.to_onnx import embedding_sum
+from ...routers.tokenizer import Ids, Lengths, encode
+from ..export.gate import NetworkQuality
+from ..export.graph_builder import FLOAT, GraphBuilder
+from ..fit.drift_reference import Projection
 from .static import StaticEncoder, tokenize
 
-#: Names of a router graph's outputs, in their order.
-OUTPUTS = ("quality", "novelty", "vector")
-#: The tensors of these outputs, as a forward pass returns them.
-Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-
-class StaticNetwork(nn.Module):
+class StaticNetwork(ABC):
     """Token table and pooling, which every static router shares, in training, parity gate and export.
 
-    Subclasses add the head. Their ``forward`` takes ``input_ids`` int32 (n, length) and ``attention_mask`` uint8
-    (n, length). It returns the tensors that `OUTPUTS` names: ``quality`` (n, m), ``novelty`` (n,), ``vector`` (n, k).
+    A subclass adds the head: its numbers in `quality`, and its nodes in `add_quality`.
+
+    Attributes:
+        table: int8 (vocabulary, d).
+        epsilon: added to the variance of a query's vector over the dimensions. It bounds the inverse length of an
+            empty query.
+        centroids: float32 (c, d), of the training queries; the novelty of a query is its distance from the nearest.
+        projection: the sketch that drift is measured on.
     """
 
-    table: torch.Tensor
-    gain: torch.Tensor
-    centroids: torch.Tensor
-    one: torch.Tensor
-    projection: torch.Tensor
-    projection_offset: torch.Tensor
+    #: Names of the arrays that are stored as float16.
+    halved: tuple[str, ...] = ()
+    #: Whether the sketch reads the features (n, d + 1), or the unit vectors (n, d).
+    sketches_features = False
 
     def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
-        """Make a network over an encoder.
-
-        Args:
-            encoder: the token table.
-            epsilon: added to the variance of a query's vector over the dimensions. It bounds the inverse length of an
-                empty query.
-        """
-        super().__init__()
+        """Make a network over an encoder."""
+        self.table = encoder.table
         self.epsilon = epsilon
-        self.register_buffer("table", torch.from_numpy(encoder.table))
-        self.register_buffer("gain", torch.full((encoder.dimensions,), encoder.dimensions**-0.5))
-        self.register_buffer("centroids", torch.zeros(1, encoder.dimensions))
-        self.register_buffer("one", torch.ones(1))
-        self.register_buffer("projection", torch.zeros(encoder.dimensions, 1))
-        self.register_buffer("projection_offset", torch.zeros(1))
+        self.centroids: Floats = np.zeros((1, encoder.dimensions), np.float32)
+        self.projection: Projection = (np.zeros((encoder.dimensions, 1), np.float32), np.zeros(1, np.float32))
 
-    def normalised(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors (n, d) and inverse standard deviations (n, 1) of sums of token vectors (n, d)."""
-        unit, _, inverse = torch.native_layer_norm(total, [total.shape[1]], self.gain, None, self.epsilon)
-        return unit, inverse
+    @abstractmethod
+    def quality(self, total: Floats) -> Floats:
+        """Quality (n, m) of queries, from the sums of their token vectors (n, d)."""
 
-    def features(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors (n, d) and features [unit vector; -log norm] (n, d + 1) of sums of token vectors (n, d)."""
-        unit, inverse = self.normalised(total)
-        return unit, torch.cat([unit, inverse.log()], dim=1)
+    @abstractmethod
+    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes) -> int:
+        """Add the nodes that compute the output ``quality``; return the number of models."""
 
-    def encoded(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors (n, d) and features (n, d + 1) of token ids (n, length) with their mask."""
-        return self.features(embedding_sum(self.table, input_ids, attention_mask))
-
-    def novelty(self, unit: torch.Tensor) -> torch.Tensor:
-        """Distance of unit vectors (n, d) from the nearest centroid, 1 - cosine: (n,)."""
-        # One product and one reduction, because each node of the graph costs a single query time.
-        return torch.addmm(self.one, unit, self.centroids.T, alpha=-1).amin(dim=1)
-
-    def sketch(self, vectors: torch.Tensor) -> torch.Tensor:
+    def sketch(self, vectors: Floats) -> Floats:
         """The few numbers (n, k) that drift is measured on, from the vectors (n, d) that the head reads."""
-        return torch.addmm(self.projection_offset, vectors, self.projection)
+        return np.asarray(vectors @ self.projection[0] + self.projection[1], np.float32)
+
+    def export(self, metadata: dict[str, str] | None = None) -> bytes:
+        """The network as an ONNX model with the outputs ``quality``, ``novelty`` and ``vector``."""
+        graph = GraphBuilder()
+        pooled = add_pooling(graph, self.table, self.epsilon)
+        models = self.add_quality(graph, pooled)
+        one = graph.constant("one", np.ones(1, np.float32))
+        # One product and one reduction, because each node of the graph costs a single query time.
+        centroids = graph.constant("centroids", self.centroids.T)
+        distance = graph.node("Gemm", pooled.unit, centroids, one, alpha=-1.0)
+        graph.node("ReduceMin", distance, graph.axes(1), output="novelty", keepdims=0)
+        weight, offset = self.projection
+        seen = pooled.features(graph) if self.sketches_features else pooled.unit
+        names = graph.constant("projection", weight), graph.constant("projection_offset", offset)
+        graph.node("Gemm", seen, *names, output="vector")
+        outputs = {"quality": ("batch", models), "novelty": ("batch",), "vector": ("batch", weight.shape[1])}
+        return graph.model(outputs, metadata)
 
 
-def epsilon_of(total: torch.Tensor) -> float:
+@dataclass
+class PooledNodes:
+    """Names of the values that pooling computes.
+
+    Attributes:
+        total: float32 (n, d), sums of the table's rows.
+        unit: float32 (n, d), unit vectors.
+        inverse: float32 (n, 1), inverse standard deviations.
+    """
+
+    total: str
+    unit: str
+    inverse: str
+    _features: str = ""
+
+    def features(self, graph: GraphBuilder) -> str:
+        """The features [unit vector; -log norm] (n, d + 1)."""
+        if not self._features:
+            self._features = graph.node("Concat", self.unit, graph.node("Log", self.inverse), axis=1)
+        return self._features
+
+
+def add_pooling(graph: GraphBuilder, table: npt.NDArray[np.int8], epsilon: float) -> PooledNodes:
+    """Add the nodes that sum the table's rows at a query's token ids, and normalise the sum."""
+    # MatMulInteger sums with the processor's int8 instructions. This is 2 to 8 times faster than a cast of the gathered
+    # rows and a sum (measured).
+    axis = graph.axes(1)
+    rows = graph.node("Gather", graph.constant("table", table), "input_ids", axis=0)
+    summed = graph.node("MatMulInteger", graph.node("Unsqueeze", "attention_mask", axis), rows)
+    total = graph.node("Cast", graph.node("Squeeze", summed, axis), to=FLOAT)
+    gain = graph.constant("gain", np.full(table.shape[1], table.shape[1] ** -0.5, np.float32))
+    graph.node("LayerNormalization", total, gain, output=("unit", "", "inverse"), axis=-1, epsilon=epsilon)
+    return PooledNodes(total, "unit", "inverse")
+
+
+def normalised(total: Floats, epsilon: float) -> tuple[Floats, Floats]:
+    """Unit vectors (n, d) and inverse standard deviations (n, 1) of sums of token vectors (n, d)."""
+    wide = total.astype(np.float64)
+    centred = wide - wide.mean(axis=1, keepdims=True)
+    inverse = 1 / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + epsilon)
+    unit = centred * inverse * total.shape[1] ** -0.5
+    return unit.astype(np.float32), inverse.astype(np.float32)
+
+
+def features_of(total: Floats, epsilon: float) -> tuple[Floats, Floats]:
+    """Unit vectors (n, d) and features [unit vector; -log norm] (n, d + 1) of sums of token vectors (n, d)."""
+    unit, inverse = normalised(total, epsilon)
+    return unit, np.concatenate([unit, np.log(inverse)], axis=1)
+
+
+def epsilon_of(total: Floats) -> float:
     """A tenth of the smallest variance among the queries' sums (n, d): too little to change any of them."""
-    variance = total.var(dim=1, correction=0)
+    variance = total.var(axis=1, dtype=np.float64)
     return float(variance[variance > 0].min()) / 10 if (variance > 0).any() else 1.0
 
 
-def token_sums(queries: Sequence[Query], encoder: StaticEncoder, truncation: Truncation) -> torch.Tensor:
-    """Sum of the table's rows of every query, float32 (n, d), exactly as the graph computes it."""
-    ids, lengths = tokenize(queries, encoder.backend(), truncation)
-    starts = np.cumsum(lengths) - lengths
-    table = torch.from_numpy(encoder.table).float()  # integers up to 2**24 are exact in float32
-    tokens = torch.from_numpy(ids.astype(np.int64))
-    return torch.nn.functional.embedding_bag(tokens, table, torch.from_numpy(starts), mode="sum")
+def table_sums(table: npt.NDArray[np.int8], ids: Ids, lengths: Lengths) -> Floats:
+    """Sum of the table's rows at the ids of every query, float32 (n, d), exactly as the graph computes it.
+
+    Args:
+        table: int8 (vocabulary, d).
+        ids: int32 (total,), the ids of all n queries one after the other.
+        lengths: int64 (n,), numbers of ids.
+    """
+    from scipy.sparse import csr_array
+
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    counts = csr_array((np.ones(len(ids), np.float32), ids, starts), (len(lengths), len(table)))
+    return np.asarray(counts @ table.astype(np.float32))  # integers up to 2**24 are exact in float32
 
 
 @dataclass(frozen=True)
@@ -108,8 +160,8 @@ class EncodedQueries:
     encoder: StaticEncoder
     truncation: Truncation
     epsilon: float
-    unit: torch.Tensor
-    features: torch.Tensor
+    unit: Floats
+    features: Floats
 
 
 def encode_queries(
@@ -124,30 +176,20 @@ def encode_queries(
         epsilon: added to the variance of a query's vector over the dimensions. None takes a value that is too small to
             change any of these queries.
     """
-    total = token_sums(queries, encoder, truncation)
+    total = table_sums(encoder.table, *tokenize(queries, encoder.backend(), truncation))
     epsilon = epsilon_of(total) if epsilon is None else epsilon
-    with torch.no_grad():
-        unit, features = StaticNetwork(encoder, epsilon).features(total)
+    unit, features = features_of(total, epsilon)
     return EncodedQueries(encoder=encoder, truncation=truncation, epsilon=epsilon, unit=unit, features=features)
 
 
-def example_inputs() -> list[torch.Tensor]:
-    """Examples of both inputs, with which the exporter traces the network."""
-    return [torch.ones(2, 3, dtype=torch.int32), torch.ones(2, 3, dtype=torch.uint8)]
-
-
-def static_quality(network: StaticNetwork, encoder: StaticEncoder, truncation: Truncation) -> TorchQuality:
-    """Quality (n, m) of texts by torch, one text at a time: what the graph must reproduce, however it batches."""
+def static_quality(network: StaticNetwork, encoder: StaticEncoder, truncation: Truncation) -> NetworkQuality:
+    """Quality (n, m) of texts by the network, one text at a time: what the graph must reproduce, however it batches."""
     backend = encoder.backend()
 
     def quality(texts: list[str]) -> Floats:
-        rows = []
-        with torch.no_grad():
-            for text in texts:
-                ids = np.unique(truncation.kept(encode(backend, [text])[0]))
-                mask = torch.full((1, max(1, len(ids))), int(len(ids) > 0), dtype=torch.uint8)
-                padded = torch.from_numpy(ids if len(ids) else np.zeros(1, np.int32)).reshape(1, -1)
-                rows.append(network(padded, mask)[0].numpy())
-        return np.concatenate(rows)
+        kept = [np.unique(truncation.kept(encode(backend, [text])[0])) for text in texts]
+        lengths = np.asarray([len(ids) for ids in kept], np.int64)
+        total = table_sums(network.table, np.concatenate(kept) if kept else np.zeros(0, np.int32), lengths)
+        return network.quality(total)
 
     return quality

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ...routers.errors import InputError, require
+from ..fit.factorization import Array
 from .config import Precision
 from .static import resolve_encoder
 
@@ -41,7 +42,7 @@ class Backbone(nn.Module):
             source; None where there is one source.
     """
 
-    def __init__(self, transformer: nn.Module, pooling: Pooling, bias: torch.Tensor, offsets: torch.Tensor) -> None:
+    def __init__(self, transformer: nn.Module, pooling: Pooling, bias: Array, offsets: Array) -> None:
         """Start at the global ranking: the head's weights are zero, and its bias is the ranking's (m,)."""
         super().__init__()
         self.transformer = transformer
@@ -50,8 +51,8 @@ class Backbone(nn.Module):
         self.head = nn.Linear(config.hidden_size, len(bias))
         with torch.no_grad():
             self.head.weight.zero_()
-            self.head.bias.copy_(bias)
-        self.offsets = nn.Parameter(offsets[1:].float().clone()) if len(offsets) > 1 else None
+            self.head.bias.copy_(torch.from_numpy(bias))
+        self.offsets = nn.Parameter(torch.from_numpy(offsets[1:]).float()) if len(offsets) > 1 else None
 
     def pooled(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """One unit vector a query, float32 (n, d), from ids and mask, int64 (n, length), padded on the right."""

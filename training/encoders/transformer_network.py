@@ -13,13 +13,17 @@ from ...routers.bundle import Truncation
 from ...routers.decision import Floats
 from ...routers.query import Query
 from ...routers.tokenizer import HuggingFaceBackend, encode
-from ..export.gate import TorchQuality
+from ..export.gate import NetworkQuality
 from ..export.int8 import CALIBRATION_QUERIES, quantised
 from ..export.to_onnx import export_onnx
 from ..fit.drift_reference import Projection
 from .static import tokenize
-from .static_network import OUTPUTS, Outputs
 from .transformer import TOKENS_PER_RUN, Backbone, TokenIds, padded
+
+#: Names of a router graph's outputs, in their order.
+OUTPUTS = ("quality", "novelty", "vector")
+#: The tensors of these outputs, as a forward pass returns them.
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class TransformerNetwork(nn.Module):
@@ -44,8 +48,8 @@ class TransformerNetwork(nn.Module):
         self.backbone = backbone
         self.head = head
         self.register_buffer("centroids", torch.from_numpy(centroids))
-        self.register_buffer("projection", projection[0])
-        self.register_buffer("projection_offset", projection[1])
+        self.register_buffer("projection", torch.from_numpy(projection[0]))
+        self.register_buffer("projection_offset", torch.from_numpy(projection[1]))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
         """Quality (n, m), novelty (n,) and vector (n, k)."""
@@ -60,7 +64,7 @@ def token_rows(queries: Sequence[Query], tokenizer_json: bytes, truncation: Trun
     return np.split(flat, np.cumsum(lengths)[:-1])
 
 
-def torch_quality(network: nn.Module, tokenizer_json: bytes, truncation: Truncation) -> TorchQuality:
+def torch_quality(network: nn.Module, tokenizer_json: bytes, truncation: Truncation) -> NetworkQuality:
     """Quality (n, m) of texts by torch, one text at a time: what the graph must reproduce, however it batches."""
     backend = HuggingFaceBackend(tokenizer_json, True)
 

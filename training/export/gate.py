@@ -22,10 +22,10 @@ from ...routers.session import Session
 from ..fit.metrics import Array, routing_curve
 from .publish import Gate
 
-#: Maps texts to quality (n, m), computed by torch.
-TorchQuality = Callable[[list[str]], Floats]
+#: Maps texts to quality (n, m), computed by the network.
+NetworkQuality = Callable[[list[str]], Floats]
 
-#: Largest |difference| between torch and the exported graph, float32, of a quality, a score or a confidence.
+#: Largest |difference| between the network and the exported graph, float32, of a quality, a score or a confidence.
 PARITY_TOLERANCE = 1e-4
 #: Largest share of decisions that int8 may change, as the mean over the thresholds of the table.
 LARGEST_FLIPS = 0.01
@@ -41,12 +41,12 @@ _INSTEAD = "run again with resume and quantise 'none' (--resume --quantise none)
 
 
 def parity_gate(
-    by_torch: TorchQuality, queries: Sequence[Query], truncation: Truncation, count: int = PARITY_TEXTS
+    by_torch: NetworkQuality, queries: Sequence[Query], truncation: Truncation, count: int = PARITY_TEXTS
 ) -> Gate:
     """Make the gate of a float graph of a router.
 
     Args:
-        by_torch: texts to quality (n, m), computed by torch.
+        by_torch: texts to quality (n, m), computed by the network.
         queries: training queries; the first `count` are compared, beside the golden queries.
         truncation: how much of a query is read.
         count: number of training queries to compare.
@@ -64,7 +64,7 @@ def parity_gate(
 
 
 def decision_gate(
-    by_torch: TorchQuality, queries: Sequence[Query], truncation: Truncation, outcomes: tuple[Array, Array]
+    by_torch: NetworkQuality, queries: Sequence[Query], truncation: Truncation, outcomes: tuple[Array, Array]
 ) -> Gate:
     """Make the gate of an int8 graph of a router.
 
@@ -97,7 +97,7 @@ def texts_of(queries: Sequence[Query], truncation: Truncation) -> list[str]:
 
 
 def check_parity(
-    by_torch: TorchQuality,
+    by_torch: NetworkQuality,
     session: Session,
     texts: list[str],
     link: Link,
@@ -106,7 +106,7 @@ def check_parity(
     """Refuse a router's graph that does not reproduce the network, in qualities and in scores.
 
     Args:
-        by_torch: texts to quality (n, m), computed by torch.
+        by_torch: texts to quality (n, m), computed by the network.
         session: the exported graph with its tokenizer.
         texts: n texts to compare.
         link: how a score follows from two qualities.

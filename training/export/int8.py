@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from ..encoders.config import Quantisation
+from .int8_steps import BITS
 from .to_onnx import int8_linear
 
 #: Queries that show the quantiser how large activations are.
@@ -33,8 +34,6 @@ GATE_QUERIES = 1000
 GOLDEN_TOLERANCE = 1e-4
 #: Tolerance of a golden quality of an int8 graph: an activation may round the other way on another processor.
 INT8_GOLDEN_TOLERANCE = 0.02
-#: Bits of a weight. Processors without VNNI add two products in 16 bits, which 8-bit weights overflow (seen on AVX2).
-BITS = 7
 #: Exponent that says how much of the difference between channels moves from activations to weights: 0 none, 1 all.
 SMOOTHING = 0.5
 #: Activations lie to one side of zero where their largest value is this many times as large as their least value.

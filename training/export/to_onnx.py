@@ -14,45 +14,13 @@ from onnxscript import opset20 as op
 from torch import nn
 
 from ...routers.errors import ExportError
+from .graph_builder import FLOAT, OPSET
+from .int8_steps import LARGEST_INPUT, SMALLEST, ZERO
 
-OPSET = 20
-#: Numbers of data types in onnx.TensorProto.
-FLOAT, UINT8 = 1, 2
-_SMALLEST = 1e-12
-#: Ending of the name of an initializer that is kept as float16.
-STORED = ".float16"
+#: Number of a data type in onnx.TensorProto.
+UINT8 = 2
 #: The operators of the opset. They are typed as Any, because their annotations do not fit symbolic values.
 symbols: Any = op
-
-
-@torch.library.custom_op("routelearn::embedding_sum", mutates_args=())
-def embedding_sum(table: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Sum the rows of an int8 table at the token ids of each query.
-
-    Args:
-        table: int8 (vocabulary, d).
-        ids: int32 (n, length).
-        mask: uint8 (n, length), 1 where a token counts.
-
-    Returns:
-        The sums, float32 (n, d). They are sums of integers, so that they do not depend on order, batch or padding.
-    """
-    rows = table[ids.long()].to(torch.int32)
-    return (rows * mask.to(torch.int32).unsqueeze(-1)).sum(1).to(torch.float32)
-
-
-@embedding_sum.register_fake
-def _(table: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    del mask
-    return table.new_empty((ids.shape[0], table.shape[1]), dtype=torch.float32)
-
-
-def _embedding_sum_onnx(table: Any, ids: Any, mask: Any) -> Any:
-    # MatMulInteger sums with the processor's int8 instructions. This is 2 to 8 times faster than a cast of the gathered
-    # rows and a sum (measured).
-    axis: Any = symbols.Constant(value_ints=[1])
-    total = symbols.MatMulInteger(symbols.Unsqueeze(mask, axis), symbols.Gather(table, ids))
-    return symbols.Cast(symbols.Squeeze(total, axis), to=FLOAT)
 
 
 @torch.library.custom_op("routelearn::int8_linear", mutates_args=())
@@ -71,7 +39,7 @@ def int8_linear(values: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor)
     Returns:
         The products, float32 (..., m).
     """
-    step = values.abs().amax(-1, keepdim=True).clamp_min(_SMALLEST) / 127
+    step = values.abs().amax(-1, keepdim=True).clamp_min(SMALLEST) / LARGEST_INPUT
     rounded = torch.round(values / step)
     return (rounded @ weight.float()) * step * scale  # float32 is exact up to 2**24
 
@@ -89,9 +57,9 @@ def _int8_linear_onnx(values: Any, weight: Any, scale: Any) -> Any:
     rows = symbols.Reshape(values, symbols.Concat(last, symbols.Shape(weight, start=0, end=1), axis=0))
     largest = symbols.ReduceMax(symbols.Abs(rows), last, keepdims=0)
     step = symbols.Div(
-        symbols.Max(largest, symbols.Constant(value_float=_SMALLEST)), symbols.Constant(value_float=127.0)
+        symbols.Max(largest, symbols.Constant(value_float=SMALLEST)), symbols.Constant(value_float=float(LARGEST_INPUT))
     )
-    zero = symbols.Cast(symbols.Constant(value_int=128), to=UINT8)
+    zero = symbols.Cast(symbols.Constant(value_int=ZERO), to=UINT8)
     rounded = symbols.QuantizeLinear(rows, step, symbols.Expand(zero, symbols.Shape(step)), axis=0)
     total = symbols.Cast(symbols.MatMulInteger(rounded, weight, zero), to=FLOAT)
     result = symbols.Mul(symbols.Mul(total, scale), symbols.Unsqueeze(step, last))
@@ -100,7 +68,6 @@ def _int8_linear_onnx(values: Any, weight: Any, scale: Any) -> Any:
 
 
 _TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.routelearn.embedding_sum.default: _embedding_sum_onnx,
     torch.ops.routelearn.int8_linear.default: _int8_linear_onnx,
 }
 
@@ -149,30 +116,6 @@ def export_onnx(
     for key, value in (metadata or {}).items():
         model.metadata_props.add(key=key, value=value)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def store_as_float16(model: bytes, names: Sequence[str]) -> bytes:
-    """Keep the named initializers of a graph as float16, in half the space. A Cast restores float32 at load."""
-    import onnx
-
-    proto = onnx.load_from_string(model)
-    for position, tensor in enumerate(proto.graph.initializer):
-        if tensor.name in names:
-            stored = onnx.numpy_helper.from_array(
-                onnx.numpy_helper.to_array(tensor).astype("float16"), tensor.name + STORED
-            )
-            cast = onnx.helper.make_node("Cast", [stored.name], [tensor.name], to=FLOAT)
-            proto.graph.node.insert(0, cast)
-            proto.graph.initializer[position].CopyFrom(stored)
-    return bytes(proto.SerializeToString(deterministic=True))
-
-
-def stored_arrays(model: bytes) -> dict[str, Any]:
-    """The initializers of a graph as arrays, by the names of the network's tensors."""
-    import onnx
-
-    initializers = onnx.load_from_string(model).graph.initializer
-    return {tensor.name.removesuffix(STORED): onnx.numpy_helper.to_array(tensor) for tensor in initializers}
 
 
 def _strip(model: Any) -> None:

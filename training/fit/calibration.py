@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from .factorization import Batch
+from ..examples import Outcomes
+from .factorization import Array, logits, sigmoid
+from .factorization import losses as log_losses
+from .minimise import minimise
 
 Method = Literal["none", "temperature", "platt"]
 METHODS: tuple[Method, ...] = ("none", "temperature", "platt")
@@ -31,7 +34,7 @@ class Calibration:
     log_loss: dict[str, float]
 
 
-def calibrate(utilities: torch.Tensor, batches: list[Batch], seed: int) -> Calibration:
+def calibrate(utilities: Array, outcomes: list[Outcomes], seed: int) -> Calibration:
     """Choose and fit a calibration on held-out outcomes.
 
     Each method is fitted on one half of the queries and measured on the other, both ways. A method with more parameters
@@ -39,47 +42,51 @@ def calibrate(utilities: torch.Tensor, batches: list[Batch], seed: int) -> Calib
 
     Args:
         utilities: float64 (n, m), of held-out queries.
-        batches: their outcomes.
+        outcomes: their outcomes.
         seed: of the halves.
     """
-    half = torch.from_numpy(np.random.default_rng(seed).integers(0, 2, len(utilities)).astype(bool))
+    half = np.random.default_rng(seed).integers(0, 2, len(utilities)).astype(bool)
     losses: dict[str, float] = {}
     for method in METHODS:
         total = weight = 0.0
         for held_out in (half, ~half):
-            slope, intercept = _fit(utilities, batches, ~held_out, method)
-            for batch in batches:
-                rows = held_out[batch.query]
-                total += float(batch.losses(slope * utilities + intercept)[rows].sum())
-                weight += float(batch.weight[rows].sum())
+            slope, intercept = _fit(utilities, outcomes, ~held_out, method)
+            for part in outcomes:
+                rows = held_out[part.query]
+                total += float(log_losses(part, slope * utilities + intercept)[rows].sum())
+                weight += float(part.weight[rows].sum())
         losses[method] = total / max(weight, 1e-12)
     # One more parameter must gain more than one nat over all outcomes, as in Akaike's criterion: less is noise.
-    least_gain = 1 / max(sum(float(batch.weight.sum()) for batch in batches), 1e-12)
+    least_gain = 1 / max(sum(float(part.weight.sum()) for part in outcomes), 1e-12)
     chosen: Method = "none"
     for method in METHODS:
         if losses[method] < losses[chosen] - least_gain:
             chosen = method
-    slope, intercept = _fit(utilities, batches, torch.ones_like(half), chosen)
+    slope, intercept = _fit(utilities, outcomes, np.ones_like(half), chosen)
     return Calibration(chosen, slope, intercept, losses)
 
 
-def _fit(utilities: torch.Tensor, batches: list[Batch], kept: torch.Tensor, method: Method) -> tuple[float, float]:
+def _fit(
+    utilities: Array, outcomes: list[Outcomes], kept: npt.NDArray[np.bool_], method: Method
+) -> tuple[float, float]:
     if method == "none":
         return 1.0, 0.0
-    log_slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    parameters = [log_slope] if method == "temperature" else [log_slope, intercept]
-    optimiser = torch.optim.LBFGS(parameters, max_iter=50, line_search_fn="strong_wolfe")
+    parts = [part.of_queries(kept) for part in outcomes]
+    # A logit is slope * plain + intercept * once; the intercept cancels in a preference.
+    plain = np.concatenate([logits(part, utilities) for part in parts])
+    once = np.concatenate([np.full(len(part), float(part.model.shape[1] == 1)) for part in parts])
+    target, weight = (
+        np.concatenate([getattr(part, name) for part in parts]).astype(np.float64) for name in ("target", "weight")
+    )
 
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        calibrated = log_slope.exp() * utilities + intercept
+    def loss_and_gradient(point: Array) -> tuple[float, Array]:
+        log_slope, intercept = point[0], point[1] if method == "platt" else 0.0
+        logit = np.exp(log_slope) * plain + intercept * once
         # A weak prior, worth one outcome, keeps the slope finite where a half is separable.
-        loss = (log_slope.square() + intercept.square()) / 2
-        for batch in batches:
-            loss = loss + batch.losses(calibrated)[kept[batch.query]].sum()
-        loss.backward()
-        return loss
+        loss = (log_slope**2 + intercept**2) / 2 + weight @ (np.logaddexp(0.0, logit) - target * logit)
+        residual = weight * (sigmoid(logit) - target)
+        gradient = [log_slope + np.exp(log_slope) * (residual @ plain), intercept + residual @ once]
+        return float(loss), np.asarray(gradient[: len(point)])
 
-    optimiser.step(closure)
-    return float(log_slope.detach().exp()), float(intercept.detach())
+    found = minimise(loss_and_gradient, np.zeros(2 if method == "platt" else 1), 50)
+    return float(np.exp(found[0])), float(found[1]) if method == "platt" else 0.0

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ...monitoring.reference import LEAST_REFERENCE, Moments, Reference
 from ...routers.base import win_rate
@@ -33,26 +32,27 @@ QUERIES_PER_COMPONENT = 10
 MOST_QUERIES = 4000
 
 #: Weight (d, k) and offset (k,), float32: the sketch of vectors v (n, d) is ``v @ weight + offset``.
-Projection = tuple[torch.Tensor, torch.Tensor]
+Projection = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
-def projection_of(vectors: torch.Tensor) -> Projection:
+def projection_of(vectors: npt.NDArray[np.floating]) -> Projection:
     """The projection onto the first principal components of vectors (n, d), each scaled to unit variance.
 
     The number of components is even.
     """
-    values = vectors.double()
+    values = vectors.astype(np.float64)
     n, d = values.shape
     count = max(2, min(COMPONENTS, d, n // QUERIES_PER_COMPONENT) // 2 * 2)
-    mean = values.mean(dim=0)
+    mean = values.mean(axis=0)
     centred = values - mean
-    variance, directions = torch.linalg.eigh(centred.T @ centred / max(1, n - 1))
-    variance, directions = variance.flip(0)[:count], directions.flip(1)[:, :count]
+    variance, directions = np.linalg.eigh(centred.T @ centred / max(1, n - 1))
+    variance, directions = variance[::-1][:count], directions[:, ::-1][:, :count]
     # The sign of an eigenvector is arbitrary: make its largest entry positive.
-    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
-    scale = torch.where(variance > 1e-9 * variance[0].clamp_min(1e-30), variance.clamp_min(1e-30).rsqrt(), 0.0)
-    weight = directions * largest.sign() * scale
-    return weight.float(), (-mean @ weight).float()
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0, keepdims=True), axis=0)
+    known = variance > 1e-9 * max(float(variance[0]), 1e-30)
+    scale = np.where(known, 1 / np.sqrt(np.maximum(variance, 1e-30)), 0.0)
+    weight = directions * np.sign(largest) * scale
+    return weight.astype(np.float32), (-mean @ weight).astype(np.float32)
 
 
 @dataclass(frozen=True)

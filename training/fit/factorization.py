@@ -7,54 +7,40 @@ where a tie counts as one half. A performance is Bernoulli with ``quality = sigm
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+import numpy.typing as npt
 
 from ..examples import Outcomes
+from .minimise import minimise
 
-Tensor = torch.Tensor
+Array = npt.NDArray[np.float64]
 
 #: Penalties on the deviations of the biases that validation tries. A penalty of 1 weighs as much as one record.
 BIAS_PENALTIES = (0.3, 1.0, 3.0, 10.0)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Outcomes as tensors, with the fields of `Outcomes`."""
+def logits(outcomes: Outcomes, utilities: Array, offsets: Array | None = None) -> Array:
+    """The logit of the expected target of each outcome, (k,), from utilities (n, m) and offsets (sources, m)."""
+    picked = utilities[outcomes.query[:, None], outcomes.model]
+    if offsets is not None:
+        picked = picked + offsets[outcomes.source[:, None], outcomes.model]
+    return picked[:, 0] - picked[:, 1] if picked.shape[1] == 2 else picked[:, 0]
 
-    query: Tensor
-    model: Tensor
-    target: Tensor
-    weight: Tensor
-    source: Tensor
 
-    @classmethod
-    def of(cls, outcomes: Outcomes) -> Batch:
-        """The outcomes as tensors; targets and weights are float64."""
-        return cls(
-            torch.from_numpy(outcomes.query),
-            torch.from_numpy(outcomes.model),
-            torch.from_numpy(outcomes.target).double(),
-            torch.from_numpy(outcomes.weight).double(),
-            torch.from_numpy(outcomes.source),
-        )
+def losses(outcomes: Outcomes, utilities: Array, offsets: Array | None = None) -> Array:
+    """Weighted log loss (nats) of each outcome: (k,)."""
+    logit = logits(outcomes, utilities, offsets)
+    return np.asarray(outcomes.weight * (np.logaddexp(0.0, logit) - outcomes.target * logit), np.float64)
 
-    def logits(self, utilities: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """The logit of the expected target of each outcome, (k,), from utilities (n, m) and offsets (sources, m)."""
-        picked = utilities[self.query.unsqueeze(1), self.model]
-        if offsets is not None:
-            picked = picked + offsets[self.source.unsqueeze(1), self.model]
-        return picked[:, 0] - picked[:, 1] if picked.shape[1] == 2 else picked[:, 0]
 
-    def losses(self, utilities: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Weighted log loss (nats) of each outcome: (k,)."""
-        logits = self.logits(utilities, offsets)
-        return self.weight * binary_cross_entropy_with_logits(logits, self.target, reduction="none")
+def sigmoid(logit: npt.NDArray[Any]) -> Array:
+    """``1 / (1 + exp(-logit))``, which does not overflow."""
+    small = np.exp(-np.abs(logit))
+    return np.where(logit >= 0, 1.0, small) / (1.0 + small)
 
 
 @dataclass(frozen=True)
@@ -68,110 +54,153 @@ class Factors:
         offsets: (sources, m), how much each source differs from the primary source; row 0 is zero.
     """
 
-    bias: Tensor
-    query_factors: Tensor
-    model_factors: Tensor
-    offsets: Tensor
+    bias: Array
+    query_factors: Array
+    model_factors: Array
+    offsets: Array
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Array:
         """The weight (f, m): utilities are ``features @ weight + bias``."""
         return self.query_factors @ self.model_factors.T
 
-    def utilities(self, features: Tensor) -> Tensor:
+    def utilities(self, features: Array) -> Array:
         """Utilities (n, m) from features (n, f)."""
-        return features @ self.weight + self.bias
+        return (features @ self.query_factors) @ self.model_factors.T + self.bias
 
     @classmethod
     def start(cls, features: int, models: int, rank: int, sources: int, seed: int) -> Factors:
         """A start with zero biases and small random factors."""
-        generator = torch.Generator().manual_seed(seed)
+        random = np.random.default_rng(seed)
         return cls(
-            torch.zeros(models, dtype=torch.float64),
-            0.05 * torch.randn(features, rank, generator=generator, dtype=torch.float64),
-            0.05 * torch.randn(models, rank, generator=generator, dtype=torch.float64),
-            torch.zeros(sources, models, dtype=torch.float64),
+            np.zeros(models),
+            0.05 * random.standard_normal((features, rank)),
+            0.05 * random.standard_normal((models, rank)),
+            np.zeros((sources, models)),
         )
 
 
-@contextlib.contextmanager
-def deterministic() -> Iterator[None]:
-    """Make torch add in a fixed order, so that a seed gives the same bytes twice."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
+class Problem:
+    """The log loss of outcomes over n queries and m models, with its gradient.
+
+    Only the queries that outcomes mention are kept, so that a fold costs no more than its share.
+    """
+
+    def __init__(self, features: Any, parts: Sequence[Outcomes], models: int) -> None:
+        """Keep features float64 (n, f), dense or sparse, and outcomes over these n queries."""
+        from scipy.sparse import csr_array
+
+        mentioned = np.unique(np.concatenate([part.query for part in parts]))
+        self.features = features if len(mentioned) == features.shape[0] else features[mentioned]
+        query = np.searchsorted(mentioned, np.concatenate([part.query for part in parts]))
+        first = np.concatenate([part.model[:, 0] for part in parts])
+        # A performance has one model: its second column is a model of utility zero.
+        second = np.concatenate(
+            [part.model[:, 1] if part.model.shape[1] == 2 else np.full(len(part), -1) for part in parts]
+        )
+        source = np.concatenate([part.source for part in parts])
+        self._target = np.concatenate([part.target for part in parts]).astype(np.float64)
+        self._weight = np.concatenate([part.weight for part in parts]).astype(np.float64)
+        paired = np.flatnonzero(second >= 0)
+        rows, columns = np.concatenate([query, query[paired]]), np.concatenate([first, second[paired]])
+        # Entries of the gradient with respect to the utilities: one for each model of each outcome.
+        order = np.lexsort((columns, rows))
+        self._outcome = np.concatenate([np.arange(len(query)), paired])[order]
+        self._sign = np.concatenate([np.ones(len(query)), -np.ones(len(paired))])[order]
+        self._columns = columns[order]
+        self._cell = np.concatenate([source, source[paired]])[order] * models + self._columns
+        starts = np.searchsorted(rows[order], np.arange(len(mentioned) + 1))
+        self._residuals = csr_array(
+            (self._sign.copy(), self._columns.astype(np.int32), starts.astype(np.int32)), (len(mentioned), models)
+        )
+        self._rows = rows[order]
+        self._flat = self._rows * models + self._columns
+        self._dense = len(mentioned) * models <= 4 * len(self._flat)
+
+    def loss(self, bias: Array, offsets: Array, query_factors: Array | None, model_factors: Array) -> Any:
+        """The summed log loss (nats), and its gradient with respect to each argument; None: factors that are zero."""
+        picked = bias[self._columns] + offsets.ravel()[self._cell]
+        if query_factors is not None:
+            seen = self.features @ query_factors
+            if self._dense:
+                picked += (seen @ model_factors.T).ravel()[self._flat]
+            else:
+                picked += np.einsum("kr,kr->k", seen[self._rows], model_factors[self._columns])
+        logit = np.bincount(self._outcome, weights=self._sign * picked, minlength=len(self._target))
+        small = np.exp(-np.abs(logit))
+        loss = self._weight @ (np.log1p(small) + np.maximum(logit, 0) - self._target * logit)
+        residual = self._weight * (np.where(logit >= 0, 1.0, small) / (1.0 + small) - self._target)
+        entries = self._sign * residual[self._outcome]
+        by_bias = np.bincount(self._columns, weights=entries, minlength=len(bias))
+        by_offset = np.bincount(self._cell, weights=entries, minlength=offsets.size).reshape(offsets.shape)
+        if query_factors is None:
+            return loss, by_bias, by_offset, None, None
+        self._residuals.data = entries
+        by_query = self.features.T @ (self._residuals @ model_factors)
+        return loss, by_bias, by_offset, by_query, self._residuals.T @ seen
+
+    def mean_loss(self, factors: Factors) -> float:
+        """Weighted mean log loss (nats) of the outcomes, without a penalty."""
+        total = self.loss(factors.bias, factors.offsets, factors.query_factors, factors.model_factors)[0]
+        return float(total) / max(float(self._weight.sum()), 1e-12)
+
+    def at(self, ranking: Factors) -> Array:
+        """The gradient (f, m) with respect to the weight, at a global ranking."""
+        picked = ranking.bias[self._columns] + ranking.offsets.ravel()[self._cell]
+        logit = np.bincount(self._outcome, weights=self._sign * picked, minlength=len(self._target))
+        residual = self._weight * (sigmoid(logit) - self._target)
+        self._residuals.data = self._sign * residual[self._outcome]
+        return np.asarray((self._residuals.T @ self.features).T)
 
 
 def fit(
-    features: Tensor,
-    batches: list[Batch],
-    start: Factors,
-    *,
-    l2: float,
-    bias_l2: float,
-    iterations: int = 100,
+    problem: Problem, start: Factors, *, l2: float, bias_l2: float, iterations: int = 100, tolerance: float = 1e-9
 ) -> Factors:
     """Minimise the penalised log loss by L-BFGS, from a start.
 
     Args:
-        features: float64 (n, f).
-        batches: outcomes over these n queries.
+        problem: the outcomes, and the features of their queries.
         start: where to start.
         l2: penalty of both factors; infinity keeps them at zero, which fits a global ranking.
         bias_l2: penalty of the biases' deviations from their mean, and of the offsets.
         iterations: most iterations of L-BFGS.
+        tolerance: stop where an iteration lowers the loss by a smaller share.
     """
     global_only = not np.isfinite(l2)
-    bias = start.bias.clone().requires_grad_()
-    offsets = start.offsets.clone()
-    free_offsets = offsets[1:].clone().requires_grad_()
-    query_factors = start.query_factors.clone()
-    model_factors = start.model_factors.clone()
-    if global_only:
-        query_factors.zero_()
-        model_factors.zero_()
-    parameters = [bias, *([free_offsets] if len(free_offsets) else [])]
+    models, sources = len(start.bias), len(start.offsets)
+    rank = start.model_factors.shape[1]
+    shapes = [(models,), (sources - 1, models)]
+    values = [start.bias, start.offsets[1:]]
     if not global_only:
-        parameters += [query_factors.requires_grad_(), model_factors.requires_grad_()]
-    optimiser = torch.optim.LBFGS(
-        parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe", tolerance_change=1e-9
-    )
+        shapes += [start.query_factors.shape, (models, rank)]
+        values += [start.query_factors, start.model_factors]
+    cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        if global_only:
-            utilities = bias.expand(len(features), -1)
-            penalty = torch.zeros((), dtype=torch.float64)
-        else:
-            utilities = (features @ query_factors) @ model_factors.T + bias
-            penalty = l2 / 2 * (query_factors.square().sum() + model_factors.square().sum())
-        shift = torch.cat([offsets[:1], free_offsets])
-        penalty = penalty + bias_l2 / 2 * ((bias - bias.mean()).square().sum() + free_offsets.square().sum())
-        loss = penalty + sum(batch.losses(utilities, shift).sum() for batch in batches)
-        loss.backward()
-        return loss
+    def parts(flat: Array) -> list[Array]:
+        return [part.reshape(shape) for part, shape in zip(np.split(flat, cuts), shapes, strict=True)]
 
-    with deterministic():
-        optimiser.step(closure)
-    return Factors(
-        bias.detach(),
-        query_factors.detach(),
-        model_factors.detach(),
-        torch.cat([offsets[:1], free_offsets.detach()]),
-    )
+    def loss_and_gradient(flat: Array) -> tuple[float, Array]:
+        bias, free, *factors = parts(flat)
+        offsets = np.concatenate([np.zeros((1, models)), free])
+        query_factors, model_factors = factors or (None, start.model_factors)
+        loss, by_bias, by_offset, by_query, by_model = problem.loss(bias, offsets, query_factors, model_factors)
+        deviation = bias - bias.mean()
+        loss += bias_l2 / 2 * (deviation @ deviation + np.square(free).sum())
+        gradient = [by_bias + bias_l2 * deviation, by_offset[1:] + bias_l2 * free]
+        if query_factors is not None:
+            loss += l2 / 2 * (np.square(query_factors).sum() + np.square(model_factors).sum())
+            gradient += [by_query + l2 * query_factors, by_model + l2 * model_factors]
+        return float(loss), np.concatenate([part.ravel() for part in gradient])
+
+    found = minimise(loss_and_gradient, np.concatenate([value.ravel() for value in values]), iterations, tolerance)
+    bias, free, *factors = parts(found)
+    query_factors, model_factors = factors or (np.zeros_like(start.query_factors), np.zeros_like(start.model_factors))
+    return Factors(bias, query_factors, model_factors, np.concatenate([np.zeros((1, models)), free]))
 
 
-def path_start(features: Tensor, batches: list[Batch], ranking: Factors) -> float:
+def path_start(problem: Problem, ranking: Factors) -> float:
     """The smallest penalty at which the factors stay zero: the spectral norm of the gradient at the ranking.
 
     A regularisation path starts here (Mazumder, Hastie and Tibshirani 2010, for the nuclear norm).
     """
-    weight = torch.zeros(features.shape[1], len(ranking.bias), dtype=torch.float64, requires_grad=True)
-    utilities = features @ weight + ranking.bias
-    with deterministic():
-        torch.stack([batch.losses(utilities, ranking.offsets).sum() for batch in batches]).sum().backward()
-    assert weight.grad is not None
-    return float(torch.linalg.matrix_norm(weight.grad, ord=2))
+    return float(np.linalg.norm(problem.at(ranking), ord=2))

@@ -9,17 +9,18 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from ..examples import Examples
+from ..examples import Examples, Outcomes
 from ..log import TrainingLog
-from .factorization import Batch, Factors, fit, path_start
+from .factorization import Array, Factors, Problem, fit, path_start
 from .ranking import Ranking, mean_loss, primary_outcomes
 
 #: Each penalty is this factor times the one before.
 PATH_FACTOR = 0.8
 #: The validation log loss (nats) must fall by more than this to count as better.
 _LEAST_GAIN = 1e-5
+#: On the path a fit stops where an iteration lowers the loss by a smaller share.
+_PATH_TOLERANCE = 1e-7
 
 
 class PenaltyPath:
@@ -32,29 +33,28 @@ class PenaltyPath:
         bias_l2: penalty of the biases.
     """
 
-    def __init__(self, features: torch.Tensor, batches: list[Batch], start: Factors, bias_l2: float) -> None:
+    def __init__(self, features: Array, every: Problem, start: Factors, bias_l2: float) -> None:
         self._features = features
-        self._batches = batches
+        self._every = every
         self._start = start
         self.bias_l2 = bias_l2
         self.l2 = float("inf")
-        self.held_out = torch.zeros(len(features), len(start.bias), dtype=torch.float64)
+        self.held_out = np.zeros((len(features), len(start.bias)))
         self.folds: list[Factors] = []
 
     def keep(self, l2: float, factors: list[Factors], folds: list[npt.NDArray[np.bool_]]) -> None:
         """Keep a penalty as the best so far, with the factors that were fitted without each fold."""
         self.l2, self.folds = l2, factors
         for fold, one in zip(folds, factors, strict=True):
-            rows = torch.from_numpy(fold)
-            self.held_out[rows] = one.utilities(self._features[rows])
+            self.held_out[fold] = one.utilities(self._features[fold])
 
     def fit_all(self) -> Factors:
         """Fit all queries at the penalty that validation chose."""
-        return fit(self._features, self._batches, self._start, l2=self.l2, bias_l2=self.bias_l2, iterations=300)
+        return fit(self._every, self._start, l2=self.l2, bias_l2=self.bias_l2, iterations=300)
 
 
 def follow_path(
-    features: torch.Tensor,
+    features: Array,
     examples: Examples,
     folds: list[npt.NDArray[np.bool_]],
     ranking: Ranking,
@@ -80,27 +80,28 @@ def follow_path(
         patience: stop after so many penalties without a lower log loss.
         seed: of the start of the factors.
     """
-    outcomes = [batch for batch in (examples.preferences, examples.performances) if len(batch)]
-    every = [Batch.of(batch) for batch in outcomes]
-    training = [[Batch.of(batch.of_queries(~fold)) for batch in outcomes] for fold in folds]
-    validation = [primary_outcomes(examples, fold) for fold in folds]
-    weights = np.asarray([sum(float(batch.weight.sum()) for batch in fold) for fold in validation]) + 1e-12
+    outcomes = [part for part in (examples.preferences, examples.performances) if len(part)]
+    models = len(examples.models)
+    every = Problem(features, outcomes, models)
+    training = [Problem(features, [part.of_queries(~fold) for part in outcomes], models) for fold in folds]
+    validation = [_HeldOut(features, primary_outcomes(examples, fold)) for fold in folds]
+    weights = np.asarray([fold.weight for fold in validation]) + 1e-12
     rank = min(rank, len(examples.models), features.shape[1])
     start = Factors.start(features.shape[1], len(examples.models), rank, len(examples.sources), seed)
     current = [replace(start, bias=one.bias, offsets=one.offsets) for one in ranking.folds]
     overall = replace(start, bias=ranking.overall.bias, offsets=ranking.overall.offsets)
     path = PenaltyPath(features, every, overall, ranking.bias_l2)
-    largest = path_start(features, every, overall)
+    largest = path_start(every, overall)
     penalties = [l2] if l2 is not None else [largest * PATH_FACTOR**step for step in range(1, steps + 1)]
     phase = log.phase("factors", len(penalties))
     best, since = float("inf"), 0
     for penalty in penalties:
         current = [
-            fit(features, batches, _unstick(one, start), l2=penalty, bias_l2=ranking.bias_l2)
-            for batches, one in zip(training, current, strict=True)
+            fit(problem, _unstick(one, start), l2=penalty, bias_l2=ranking.bias_l2, tolerance=_PATH_TOLERANCE)
+            for problem, one in zip(training, current, strict=True)
         ]
-        train = [mean_loss(training[i], one.utilities(features), one.offsets) for i, one in enumerate(current)]
-        held_out = [mean_loss(validation[i], one.utilities(features)) for i, one in enumerate(current)]
+        train = [problem.mean_loss(one) for problem, one in zip(training, current, strict=True)]
+        held_out = [fold.mean_loss(one) for fold, one in zip(validation, current, strict=True)]
         loss = float(np.average(held_out, weights=weights))
         log.step(phase="factors", l2=penalty, train_log_loss=float(np.mean(train)), validation_log_loss=loss)
         log.advance(phase)
@@ -113,6 +114,20 @@ def follow_path(
             break
     log.advance(phase, done=True)
     return path
+
+
+class _HeldOut:
+    """Outcomes of a fold, and the features of their queries alone."""
+
+    def __init__(self, features: Array, outcomes: list[Outcomes]) -> None:
+        mentioned = np.unique(np.concatenate([part.query for part in outcomes]))
+        self._features = features[mentioned]
+        self._outcomes = [replace(part, query=np.searchsorted(mentioned, part.query)) for part in outcomes]
+        self.weight = sum(float(part.weight.sum()) for part in outcomes)
+
+    def mean_loss(self, factors: Factors) -> float:
+        """Weighted mean log loss (nats) of the outcomes."""
+        return mean_loss(self._outcomes, factors.utilities(self._features))
 
 
 def _unstick(current: Factors, start: Factors) -> Factors:

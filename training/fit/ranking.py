@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ...routers.errors import InputError
-from ..examples import Examples
+from ..examples import Examples, Outcomes
 from ..log import TrainingLog
-from .factorization import BIAS_PENALTIES, Batch, Factors, fit
+from .factorization import BIAS_PENALTIES, Array, Factors, Problem, fit, losses
 
 
 @dataclass(frozen=True)
@@ -40,41 +39,34 @@ def fit_ranking(examples: Examples, folds: list[npt.NDArray[np.bool_]], log: Tra
     check_held_out(examples, folds)
     outcomes = [part for part in (examples.preferences, examples.performances) if len(part)]
     validation = [primary_outcomes(examples, fold) for fold in folds]
-    weights = np.asarray([sum(float(batch.weight.sum()) for batch in fold) for fold in validation]) + 1e-12
-    nothing = torch.zeros(len(examples.queries), 1, dtype=torch.float64)
-    start = Factors.start(1, len(examples.models), 1, len(examples.sources), 0)
+    weights = np.asarray([sum(float(part.weight.sum()) for part in fold) for fold in validation]) + 1e-12
+    models = len(examples.models)
+    nothing = np.zeros((len(examples.queries), 1))
+    training = [Problem(nothing, [part.of_queries(~fold) for part in outcomes], models) for fold in folds]
+    start = Factors.start(1, models, 1, len(examples.sources), 0)
     phase = log.phase("global ranking", len(BIAS_PENALTIES))
     fits: dict[float, tuple[float, list[Factors]]] = {}
     for bias_l2 in BIAS_PENALTIES:
-        fitted = [
-            fit(
-                nothing,
-                [Batch.of(part.of_queries(~fold)) for part in outcomes],
-                start,
-                l2=float("inf"),
-                bias_l2=bias_l2,
-            )
-            for fold in folds
-        ]
-        losses = [mean_loss(held, one.utilities(nothing)) for held, one in zip(validation, fitted, strict=True)]
-        fits[bias_l2] = (float(np.average(losses, weights=weights)), fitted)
+        fitted = [fit(problem, start, l2=float("inf"), bias_l2=bias_l2) for problem in training]
+        held_out = [mean_loss(held, one.utilities(nothing)) for held, one in zip(validation, fitted, strict=True)]
+        fits[bias_l2] = (float(np.average(held_out, weights=weights)), fitted)
         log.step(phase="ranking", bias_l2=bias_l2, ranking_log_loss=fits[bias_l2][0])
         log.advance(phase)
     bias_l2 = min(fits, key=lambda penalty: fits[penalty][0])
-    overall = fit(nothing, [Batch.of(part) for part in outcomes], start, l2=float("inf"), bias_l2=bias_l2)
+    overall = fit(Problem(nothing, outcomes, models), start, l2=float("inf"), bias_l2=bias_l2)
     return Ranking(overall, fits[bias_l2][1], bias_l2, fits[bias_l2][0])
 
 
-def mean_loss(batches: list[Batch], utilities: torch.Tensor, offsets: torch.Tensor | None = None) -> float:
+def mean_loss(outcomes: list[Outcomes], utilities: Array, offsets: Array | None = None) -> float:
     """Weighted mean log loss (nats) of outcomes, from utilities (n, m) and offsets (sources, m)."""
-    total = sum(float(batch.losses(utilities, offsets).sum()) for batch in batches)
-    return total / max(sum(float(batch.weight.sum()) for batch in batches), 1e-12)
+    total = sum(float(losses(part, utilities, offsets).sum()) for part in outcomes)
+    return total / max(sum(float(part.weight.sum()) for part in outcomes), 1e-12)
 
 
-def primary_outcomes(examples: Examples, held_out: npt.NDArray[np.bool_]) -> list[Batch]:
+def primary_outcomes(examples: Examples, held_out: npt.NDArray[np.bool_]) -> list[Outcomes]:
     """The primary source's outcomes of the queries that bool (n,) marks: they judge a fit that did not see them."""
     parts = (examples.preferences, examples.performances)
-    return [Batch.of(part.of_queries(held_out).primary()) for part in parts if len(part)]
+    return [part.of_queries(held_out).primary() for part in parts if len(part)]
 
 
 def check_held_out(examples: Examples, folds: list[npt.NDArray[np.bool_]]) -> None:

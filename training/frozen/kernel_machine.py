@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..fit.factorization import Array
+
 #: Directions of the landmarks' kernel matrix with a smaller eigenvalue are left out (the mean eigenvalue is 1). Any
 #: penalty that generalises shrinks their weights to nothing.
 _LEAST_EIGENVALUE = 0.1
@@ -57,12 +59,12 @@ class KernelHead(nn.Module):
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, kernel: LandmarkKernel, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    def __init__(self, kernel: LandmarkKernel, weight: Array, bias: Array) -> None:
         """Keep a kernel, the weights of its values (l, m), and the bias (m,)."""
         super().__init__()
         self.kernel = kernel
-        self.register_buffer("weight", weight.float().contiguous())
-        self.register_buffer("bias", bias.float())
+        self.register_buffer("weight", torch.from_numpy(weight).float().contiguous())
+        self.register_buffer("bias", torch.from_numpy(bias).float())
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Utilities (n, m)."""

@@ -137,10 +137,10 @@ def _fit_head(vectors: torch.Tensor, ranking: Ranking, job: Job, config: FrozenC
     # A landmark from a fold adds nothing to the fit without that fold: where every query is a landmark, the solution
     # lies in the span of the queries that are fitted (the representer theorem).
     kernel = LandmarkKernel(vectors, config.landmarks, config.kernel_scale, config.seed)
-    whitening = kernel.whitening()
-    features = kernel(vectors).double() @ whitening
+    whitening = kernel.whitening().numpy()
+    features = kernel(vectors).double().numpy() @ whitening
     # The mean of the features is left to the bias, which is not penalised as a weight is.
-    mean = features.mean(dim=0)
+    mean = features.mean(axis=0)
     path = follow_path(
         features - mean, examples, job.folds, ranking, log, rank=32, l2=None, steps=25, patience=3, seed=config.seed
     )

@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import embedding_bag, normalize
 
 from ...routers.bundle import Truncation
+from ..encoders.outcome_tensors import OutcomeTensors, deterministic
 from ..encoders.static import StaticEncoder, quantise, tokenize
 from ..examples import Examples
-from ..fit.factorization import Batch, deterministic
 from ..log import TrainingLog
 
 #: Outcomes of one step.
@@ -46,8 +46,8 @@ def finetune_table(
     """
     network = _TableNetwork(encoder, examples, truncation)
     outcomes = [part for part in (examples.preferences, examples.performances) if len(part)]
-    training = [Batch.of(part.of_queries(~held_out)) for part in outcomes]
-    validation = [Batch.of(part.of_queries(held_out)) for part in outcomes]
+    training = [OutcomeTensors.of(part.of_queries(~held_out)) for part in outcomes]
+    validation = [OutcomeTensors.of(part.of_queries(held_out)) for part in outcomes]
     random = np.random.default_rng(seed)
     best, best_table, epochs_since = float("inf"), network.table.detach().clone(), 0
     phase = log.phase("fine-tuning", epochs)
@@ -89,7 +89,7 @@ class _TableNetwork:
             [{"params": [self.table], "lr": TABLE_RATE}, {"params": [self._head], "lr": HEAD_RATE}], weight_decay=0.01
         )
 
-    def train_epoch(self, batches: list[Batch], random: np.random.Generator) -> float:
+    def train_epoch(self, batches: list[OutcomeTensors], random: np.random.Generator) -> float:
         """Train on all outcomes once, in random order; the mean log loss (nats) on the way."""
         total = weight = 0.0
         for batch in batches:
@@ -104,16 +104,16 @@ class _TableNetwork:
                 weight += float(batch.weight[rows].sum())
         return total / weight
 
-    def mean_loss(self, batches: list[Batch]) -> float:
+    def mean_loss(self, batches: list[OutcomeTensors]) -> float:
         """Weighted mean log loss (nats) of all outcomes."""
         with torch.no_grad():
             total = sum(float(self._loss(batch, torch.arange(len(batch.target)))) for batch in batches)
         return total / max(sum(float(batch.weight.sum()) for batch in batches), 1e-12)
 
-    def _loss(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+    def _loss(self, batch: OutcomeTensors, rows: torch.Tensor) -> torch.Tensor:
         """Weighted sum of the log losses of some outcomes."""
         queries, local = batch.query[rows].unique(return_inverse=True)
-        part = Batch(
+        part = OutcomeTensors(
             query=local,
             model=batch.model[rows],
             target=batch.target[rows],

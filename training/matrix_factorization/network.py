@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
+from ...routers.decision import Floats
 from ..encoders.static import StaticEncoder
-from ..encoders.static_network import Outputs, StaticNetwork
+from ..encoders.static_network import PooledNodes, StaticNetwork, features_of
+from ..export.graph_builder import GraphBuilder
+from ..fit.factorization import Array, sigmoid
 from .tasks import TaskExpert
 
 
@@ -20,29 +24,33 @@ class MatrixFactorization(StaticNetwork):
         expert: adds utilities by task; None where tasks do not help.
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor
-    expert: TaskExpert | None
+    sketches_features = True
 
-    def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
-        """Make a network whose head is still empty.
-
-        Args:
-            encoder: the token table.
-            epsilon: added to the variance of a query's vector over the dimensions.
-        """
+    def __init__(
+        self, encoder: StaticEncoder, epsilon: float, weight: Array, bias: Array, expert: TaskExpert | None = None
+    ) -> None:
+        """Make a network; the weights are kept in float32."""
         super().__init__(encoder, epsilon)
-        self.expert = None
-        self.register_buffer("weight", torch.zeros(encoder.dimensions + 1, 1))
-        self.register_buffer("bias", torch.zeros(1))
+        self.weight, self.bias = weight.astype(np.float32), bias.astype(np.float32)
+        self.expert = expert
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
-        """Quality (n, m), novelty (n,) and vector (n, k) of token ids and their mask, (n, length) each."""
-        unit, features = self.encoded(input_ids, attention_mask)
-        utilities = torch.addmm(self.bias, features, self.weight)
+    def quality(self, total: Floats) -> Floats:
+        """Quality (n, m) of queries, from the sums of their token vectors (n, d)."""
+        features = features_of(total, self.epsilon)[1]
+        utilities = features @ self.weight + self.bias
         if self.expert is not None:
-            utilities = utilities + self.expert(features)
-        return torch.sigmoid(utilities), self.novelty(unit), self.sketch(features)
+            utilities = utilities + self.expert.utilities(features)
+        return sigmoid(utilities).astype(np.float32)
+
+    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes) -> int:
+        """Add the nodes that compute the output ``quality``; return the number of models."""
+        features = pooled.features(graph)
+        names = graph.constant("weight", self.weight), graph.constant("bias", self.bias)
+        utilities = graph.node("Gemm", features, *names)
+        if self.expert is not None:
+            utilities = graph.node("Add", utilities, self.expert.add_utilities(graph, features))
+        graph.node("Sigmoid", utilities, output="quality")
+        return len(self.bias)
 
 
 @dataclass(frozen=True)
@@ -58,17 +66,17 @@ class Standard:
     factor: float
 
     @classmethod
-    def of(cls, features: torch.Tensor, scale: float) -> Standard:
+    def of(cls, features: Array, scale: float) -> Standard:
         """The standard of features float64 (n, d + 1), where one standard deviation of the log norm becomes `scale`."""
-        spread = float(features[:, -1].std(correction=0))
+        spread = float(features[:, -1].std())
         return cls(mean=float(features[:, -1].mean()), factor=scale / spread if spread > 1e-6 else 0.0)
 
-    def apply(self, features: torch.Tensor) -> torch.Tensor:
+    def apply(self, features: Array) -> Array:
         """Features (n, d + 1) with the log norm standardised."""
         length = (features[:, -1:] - self.mean) * self.factor
-        return torch.cat([features[:, :-1], length], dim=1)
+        return np.concatenate([features[:, :-1], length], axis=1)
 
-    def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def fold(self, weight: npt.NDArray[np.floating], bias: npt.NDArray[np.floating]) -> tuple[Array, Array]:
         """Weight and bias on plain features that do what the given ones do on standardised features."""
         length = weight[-1:] * self.factor
-        return torch.cat([weight[:-1], length]), bias - length[0] * self.mean
+        return np.concatenate([weight[:-1], length]), np.asarray(bias - length[0] * self.mean)

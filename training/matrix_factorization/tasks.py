@@ -7,15 +7,16 @@ opinion pool of two experts (Genest and Zidek 1986). Only training needs the nam
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
 
 from ..examples import Examples
+from ..export.graph_builder import GraphBuilder
 from ..fit.calibration import calibrate
-from ..fit.factorization import Batch, Factors, deterministic
+from ..fit.factorization import Array, Factors, Problem
+from ..fit.minimise import minimise
 from ..fit.ranking import primary_outcomes
 from ..log import TrainingLog
 
@@ -33,27 +34,39 @@ SHARE = 0.5
 UNKNOWN = -1
 
 
-class TaskExpert(nn.Module):
-    """Utilities ``softmax(features · weight + bias) · worth``."""
+@dataclass(frozen=True)
+class TaskExpert:
+    """Utilities ``softmax(features · weight + bias) · worth``.
 
-    weight: torch.Tensor
-    bias: torch.Tensor
-    worth: torch.Tensor
+    Attributes:
+        weight: (d, t) of the guess.
+        bias: (t,) of the guess.
+        worth: (t, m), the models' utilities at each task.
+    """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, worth: torch.Tensor) -> None:
-        """Keep weight (d, t) and bias (t,) of the guess, and the models' utilities at each task, (t, m)."""
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-        self.register_buffer("worth", worth)
+    weight: npt.NDArray[np.floating]
+    bias: npt.NDArray[np.floating]
+    worth: npt.NDArray[np.floating]
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def utilities(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Utilities (n, m) from features (n, d)."""
-        return torch.softmax(torch.addmm(self.bias, features, self.weight), dim=1) @ self.worth
+        return softmax(features @ self.weight + self.bias) @ self.worth
 
-    def exported(self, worth: torch.Tensor) -> TaskExpert:
+    def exported(self, worth: Array) -> TaskExpert:
         """An expert with the same guess in float32 and with other utilities (t, m)."""
-        return TaskExpert(self.weight.float(), self.bias.float(), worth.float())
+        return TaskExpert(self.weight.astype(np.float32), self.bias.astype(np.float32), worth.astype(np.float32))
+
+    def add_utilities(self, graph: GraphBuilder, features: str) -> str:
+        """Add the nodes that compute the utilities from the features; return the name of the result."""
+        names = graph.constant("task_weight", self.weight), graph.constant("task_bias", self.bias)
+        likely = graph.node("Softmax", graph.node("Gemm", features, *names), axis=1)
+        return graph.node("MatMul", likely, graph.constant("task_worth", self.worth))
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Probabilities (n, t) from logits (n, t)."""
+    grown = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(grown / grown.sum(axis=1, keepdims=True))
 
 
 def task_labels(examples: Examples, kept: npt.NDArray[np.bool_]) -> tuple[int, npt.NDArray[np.int64]]:
@@ -76,30 +89,27 @@ def task_labels(examples: Examples, kept: npt.NDArray[np.bool_]) -> tuple[int, n
     return len(large), labels
 
 
-def fit_guess(
-    features: torch.Tensor, labels: npt.NDArray[np.int64], count: int, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def fit_guess(features: Array, labels: npt.NDArray[np.int64], count: int, seed: int) -> tuple[Array, Array]:
     """Weight (d, t) and bias (t,), float64, of a multinomial logistic regression on the queries that have a task."""
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(labels != UNKNOWN))[:MOST_QUERIES]
-    x, y = features[torch.from_numpy(rows)].double(), torch.from_numpy(labels[rows])
-    weight = torch.zeros(features.shape[1], count, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(count, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=60, line_search_fn="strong_wolfe")
+    x, y = features[rows], labels[rows]
+    each, shape = np.arange(len(rows)), (features.shape[1] + 1, count)
 
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        loss = cross_entropy(x @ weight + bias, y, reduction="sum") + GUESS_L2 / 2 * weight.square().sum()
-        loss.backward()
-        return loss
+    def loss_and_gradient(point: Array) -> tuple[float, Array]:
+        weight, bias = np.split(point.reshape(shape), [-1])
+        likely = softmax(x @ weight + bias)
+        loss = -np.log(np.maximum(likely[each, y], 1e-300)).sum() + GUESS_L2 / 2 * np.square(weight).sum()
+        likely[each, y] -= 1
+        gradient = np.concatenate([x.T @ likely + GUESS_L2 * weight, likely.sum(axis=0, keepdims=True)])
+        return float(loss), gradient.ravel()
 
-    with deterministic():
-        optimiser.step(closure)
-    return weight.detach(), bias.detach()
+    found = minimise(loss_and_gradient, np.zeros(shape).ravel(), 60).reshape(shape)
+    return found[:-1], found[-1]
 
 
 def fit_worth(
     labels: npt.NDArray[np.int64], count: int, examples: Examples, kept: npt.NDArray[np.bool_], ranking: Factors
-) -> torch.Tensor:
+) -> Array:
     """The models' utilities at each task, float64 (t, m), by penalised maximum likelihood around the global ranking.
 
     Args:
@@ -109,27 +119,25 @@ def fit_worth(
         kept: bool (n,), the queries whose outcomes count.
         ranking: the global ranking of the same outcomes.
     """
-    outcomes = [Batch.of(part.of_queries(kept)) for part in (examples.preferences, examples.performances) if len(part)]
-    shape = (count + 1, len(examples.models))  # the last row: no task
-    offsets = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
-    tasks = torch.from_numpy(np.where(labels == UNKNOWN, count, labels))
-    optimiser = torch.optim.LBFGS([offsets], max_iter=60, line_search_fn="strong_wolfe")
+    from scipy.sparse import csr_array
 
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        utilities = ranking.bias + offsets[tasks]
-        penalty = OFFSET_L2 / 2 * offsets.square().sum()
-        loss = penalty + torch.stack([batch.losses(utilities, ranking.offsets).sum() for batch in outcomes]).sum()
-        loss.backward()
-        return loss
+    parts = [part.of_queries(kept) for part in (examples.preferences, examples.performances)]
+    models, queries = len(examples.models), len(labels)
+    tasks = np.where(labels == UNKNOWN, count, labels)  # the last: no task
+    membership = csr_array((np.ones(queries), tasks, np.arange(queries + 1)), (queries, count + 1))
+    problem = Problem(membership, [part for part in parts if len(part)], models)
+    shape, each = (count + 1, models), np.eye(models)
 
-    with deterministic():
-        optimiser.step(closure)
-    return ranking.bias + offsets.detach()[:count]
+    def loss_and_gradient(point: Array) -> tuple[float, Array]:
+        offsets = point.reshape(shape)
+        loss, _, _, gradient, _ = problem.loss(ranking.bias, ranking.offsets, offsets, each)
+        return float(loss + OFFSET_L2 / 2 * np.square(offsets).sum()), (gradient + OFFSET_L2 * offsets).ravel()
+
+    return ranking.bias + minimise(loss_and_gradient, np.zeros(shape).ravel(), 60).reshape(shape)[:count]
 
 
 def fit_expert(
-    features: torch.Tensor, examples: Examples, kept: npt.NDArray[np.bool_], ranking: Factors, seed: int
+    features: Array, examples: Examples, kept: npt.NDArray[np.bool_], ranking: Factors, seed: int
 ) -> TaskExpert | None:
     """An expert fitted to the queries that bool (n,) keeps, on features float64 (n, d); None: fewer than two tasks."""
     count, labels = task_labels(examples, kept)
@@ -140,16 +148,16 @@ def fit_expert(
 
 
 def helps(
-    fitted: torch.Tensor,
-    pooled: torch.Tensor,
+    fitted: Array,
+    pooled: Array,
     examples: Examples,
     held_out: npt.NDArray[np.bool_],
     seed: int,
     log: TrainingLog,
 ) -> bool:
     """Whether utilities (n, m) pooled with those of the tasks predict held-out outcomes better; both are calibrated."""
-    batches = primary_outcomes(examples, held_out)
-    losses = [min(calibrate(one, batches, seed).log_loss.values()) for one in (fitted, pooled)]
-    gain = (losses[0] - losses[1]) * sum(float(batch.weight.sum()) for batch in batches)
+    outcomes = primary_outcomes(examples, held_out)
+    losses = [min(calibrate(one, outcomes, seed).log_loss.values()) for one in (fitted, pooled)]
+    gain = (losses[0] - losses[1]) * sum(float(part.weight.sum()) for part in outcomes)
     log.step(phase="tasks", log_loss_without=losses[0], log_loss_with=losses[1], kept=gain > LEAST_GAIN)
     return gain > LEAST_GAIN

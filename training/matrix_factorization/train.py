@@ -15,23 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ...data.records import Record
 from ...routers.decision import Model
 from ..encoders.static import StaticEncoder
-from ..encoders.static_network import OUTPUTS, EncodedQueries, encode_queries, example_inputs
+from ..encoders.static_network import EncodedQueries, encode_queries
 from ..examples import Examples
-from ..export.to_onnx import export_onnx
 from ..fit.drift_reference import projection_of
-from ..fit.factorization import Factors
+from ..fit.factorization import Array, Factors
 from ..fit.novelty import centroids_of
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
 from ..pipeline import Findings, Job, Plan, centred, settle, start_job
 from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
 from .config import MatrixFactorizationConfig
-from .finetune_table import finetune_table
 from .network import MatrixFactorization, Standard
 from .tasks import SHARE, TaskExpert, fit_expert, helps
 
@@ -99,7 +96,7 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
     examples, folds = job.examples, job.folds
     unfitted = folds[0] if config.finetune_epochs else None
     encoded = encode_queries(examples.queries, _encoder(job, config), job.truncation)
-    features = encoded.features.double()
+    features = encoded.features.astype(np.float64)
     standard = Standard.of(features, LENGTH_SCALE)
     features = standard.apply(features)
     ranking = fit_ranking(examples, folds, job.log)
@@ -108,18 +105,16 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
     findings = settle(job, config, fit.utilities, held_out, fit.factors.bias, ranking.loss)
     job.log.curve("l2", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
     network = _network(encoded, fit, standard, findings, examples)
-    network.centroids = torch.from_numpy(centroids_of(encoded.unit.numpy(), config.seed))
+    network.centroids = centroids_of(encoded.unit, config.seed)
     primary = examples.primary_queries() if unfitted is None else examples.primary_queries() & unfitted
-    projection = projection_of(features[torch.from_numpy(primary)])
-    network.projection, network.projection_offset = standard.fold(*projection)
-    network.eval()
+    weight, offset = standard.fold(*projection_of(features[primary]))
+    network.projection = weight.astype(np.float32), offset.astype(np.float32)
     return finish_static(
         job,
         config,
         findings,
         network,
         encoded,
-        model=export_onnx(network, example_inputs(), OUTPUTS),
         unfitted=unfitted,
         l2=fit.l2,
     )
@@ -130,6 +125,8 @@ def _encoder(job: Job, config: MatrixFactorizationConfig) -> StaticEncoder:
     encoder = load_encoder(job, config)
     if not config.finetune_epochs:
         return encoder
+    from .finetune_table import finetune_table  # needs torch
+
     return finetune_table(
         encoder, job.examples, job.folds[0], job.truncation, config.finetune_epochs, config.seed, job.log
     )
@@ -149,12 +146,12 @@ class _Fit:
 
     factors: Factors
     l2: float
-    utilities: torch.Tensor
+    utilities: Array
     expert: TaskExpert | None
     share: float
 
 
-def _fit(job: Job, config: MatrixFactorizationConfig, features: torch.Tensor, ranking: Ranking) -> _Fit:
+def _fit(job: Job, config: MatrixFactorizationConfig, features: Array, ranking: Ranking) -> _Fit:
     examples, folds = job.examples, job.folds
     path = follow_path(
         features,
@@ -185,27 +182,27 @@ def _network(
 ) -> MatrixFactorization:
     """The network with calibration and standardisation folded into its weights, for the exported models alone."""
     calibration, columns = findings.calibration, findings.columns
-    network = MatrixFactorization(encoded.encoder, encoded.epsilon)
     slope = fit.share * calibration.slope
     weight, bias = standard.fold(
         slope * fit.factors.weight[:, columns], slope * fit.factors.bias[columns] + calibration.intercept
     )
-    network.weight, network.bias = centred(weight, examples).float(), centred(bias, examples).float()
+    expert = None
     if fit.expert is not None:
         worth = (1 - fit.share) * calibration.slope * fit.expert.worth[:, columns]
         guess = TaskExpert(*standard.fold(fit.expert.weight, fit.expert.bias), worth)
-        network.expert = guess.exported(centred(worth, examples))
-    return network
+        expert = guess.exported(centred(worth, examples))
+    weight, bias = centred(weight, examples), centred(bias, examples)
+    return MatrixFactorization(encoded.encoder, encoded.epsilon, weight, bias, expert)
 
 
 def _utilities_by_task(
-    features: torch.Tensor, examples: Examples, folds: list[npt.NDArray[np.bool_]], ranking: Ranking, seed: int
-) -> torch.Tensor | None:
+    features: Array, examples: Examples, folds: list[npt.NDArray[np.bool_]], ranking: Ranking, seed: int
+) -> Array | None:
     """Utilities (n, m) of each fold by an expert fitted without it; None where records name fewer than two tasks."""
-    utilities = torch.zeros(len(features), len(examples.models), dtype=torch.float64)
+    utilities = np.zeros((len(features), len(examples.models)))
     for fold, fold_ranking in zip(folds, ranking.folds, strict=True):
         expert = fit_expert(features, examples, ~fold, fold_ranking, seed)
         if expert is None:
             return None
-        utilities[torch.from_numpy(fold)] = expert(features[torch.from_numpy(fold)])
+        utilities[fold] = expert.utilities(features[fold])
     return utilities

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from ...data.records import Record
 from ...monitoring.reference import LEAST_REFERENCE, Moments, Reference
@@ -22,12 +22,13 @@ from ..examples import Examples, data_fingerprint, examples_of
 from ..export.gate import parity_gate
 from ..export.publish import publish
 from ..fit.drift_reference import blended, projection_of
-from ..fit.factorization import Batch, Factors
+from ..fit.factorization import Array, Factors, logits, losses, sigmoid
+from ..fit.minimise import minimise
 from ..fit.novelty import centroids_of, held_out_novelty
 from .index import places_in, subsample
 from .kernel import Evidence, KernelNetwork, evidence_of, kernel_sums
 from .stored import KernelIndex, RankingIndex, StoredRouter
-from .train import Network, export_similarity
+from .train import Network, run_limits
 from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts
 
 #: Pseudo-records that hold a new model at the pool's average.
@@ -69,8 +70,8 @@ def extend_similarity(
     additions = _additions(stored, records)
     build = _build(stored, additions)
     network, examples, manifest = build.network, additions.examples, stored.manifest
-    network.centroids = torch.from_numpy(centroids_of(additions.unit.numpy(), stored.seed))
-    network.projection, network.projection_offset = stored.projection() or projection_of(additions.unit)
+    network.centroids = centroids_of(additions.unit, stored.seed)
+    network.projection = stored.projection() or projection_of(additions.unit)
     table = threshold_table(build.scores)
     reference = _reference(stored, network, additions, build.scores)
     prices = {model.name: model for model in pool}
@@ -84,7 +85,7 @@ def extend_similarity(
             training=_training_facts(manifest.training, additions, build.index),
             guarantee=None,  # it was for the old thresholds
         ),
-        model=export_similarity(network),
+        model=network.export(run_limits(network)),
         tokenizer_json=stored.encoder.tokenizer_json,
         gate=parity_gate(
             static_quality(network, stored.encoder, manifest.truncation), examples.queries, manifest.truncation
@@ -108,9 +109,9 @@ class _Additions:
 
     examples: Examples
     new_models: list[str]
-    encoded: torch.Tensor
-    unit: torch.Tensor
-    place: torch.Tensor
+    encoded: Floats
+    unit: Floats
+    place: npt.NDArray[np.int64]
     stored_rows: int
 
     @property
@@ -118,11 +119,12 @@ class _Additions:
         """The number of queries that were in the index already."""
         return len(self.place) - (len(self.unit) - self.stored_rows)
 
-    def summed(self, stored: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    def summed(self, stored: Floats, added: Floats) -> Floats:
         """Rows (n, m) of the extended index: those that are stored, with the new queries' rows (k, m) added."""
-        rows = torch.zeros(len(self.unit), added.shape[1])
+        rows = np.zeros((len(self.unit), added.shape[1]), np.float32)
         rows[: len(stored), : stored.shape[1]] = stored
-        return rows.index_add_(0, self.place, added.float())
+        np.add.at(rows, self.place, added.astype(np.float32))
+        return rows
 
 
 def _additions(stored: StoredRouter, records: Sequence[Record]) -> _Additions:
@@ -140,7 +142,7 @@ def _additions(stored: StoredRouter, records: Sequence[Record]) -> _Additions:
         examples=examples,
         new_models=new_models,
         encoded=encoded.unit,
-        unit=torch.cat([before, encoded.unit[place >= len(before)]]),
+        unit=np.concatenate([before, encoded.unit[place >= len(before)]]),
         place=place,
         stored_rows=len(before),
     )
@@ -209,15 +211,15 @@ def _reference(stored: StoredRouter, network: Network, additions: _Additions, sc
     manifest, unit = stored.manifest, additions.unit
     added = len(additions.examples.queries) - additions.merged
     fold = np.random.default_rng(stored.seed).random(len(unit)) < _NOVELTY_SHARE
-    novelties = held_out_novelty(unit.numpy(), fold, stored.seed)
-    vectors = network.sketch(unit).numpy()
+    novelties = held_out_novelty(unit, fold, stored.seed)
+    vectors = network.sketch(unit)
     renewed = Reference.from_samples(scores, novelties, vectors, manifest.novelty_bound)
     before = None if manifest.reference is None else Reference.from_dict(manifest.reference).vectors
     if (
         before is not None and len(additions.encoded) > 1
     ):  # the index may hold a part of the old queries, rare kinds first
         share = len(additions.encoded) / (manifest.training["queries"] + added)
-        of_added = network.sketch(additions.encoded).numpy()
+        of_added = network.sketch(additions.encoded)
         renewed = replace(renewed, vectors=blended(before, Moments.of(of_added), share))
     return renewed.as_dict()
 
@@ -229,7 +231,7 @@ def _over_pool(examples: Examples, names: Sequence[str]) -> Examples:
     return replace(examples, models=tuple(names), preferences=parts[0], performances=parts[1])
 
 
-def _ranking(base: torch.Tensor, examples: Examples, local: torch.Tensor) -> torch.Tensor:
+def _ranking(base: Array, examples: Examples, local: Array) -> Array:
     """Utilities (m,) of all models: the known ones keep theirs, and the new ones are fitted against them.
 
     A new model is compared with the known models on the queries of its records: who was only asked hard queries is not
@@ -240,91 +242,88 @@ def _ranking(base: torch.Tensor, examples: Examples, local: torch.Tensor) -> tor
         examples: the new records, over all models.
         local: float64 (n, known), utilities of the known models for each query of the new records.
     """
-    known = len(base)
-    ranking = torch.zeros(len(examples.models), dtype=torch.float64)
-    ranking[:known] = base
-    if len(examples.models) == known:
-        return ranking
-    batches = [Batch.of(part) for part in (examples.preferences, examples.performances) if len(part)]
-    free = torch.full((len(examples.models) - known,), float(base.mean()), dtype=torch.float64, requires_grad=True)
-    harder = (local - base).mean(dim=1, keepdim=True)  # how much better than usual the pool does on a query
-    optimiser = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
+    known, models = len(base), len(examples.models)
+    if models == known:
+        return base.copy()
+    parts = (examples.preferences, examples.performances)
+    harder = (local - base).mean(axis=1, keepdims=True)  # how much better than usual the pool does on a query
 
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        utilities = torch.cat([local, free + harder], dim=1)
-        loss = _PRIOR / 2 * (free - base.mean()).square().sum()
-        for batch in batches:
-            loss = loss + batch.losses(utilities).sum()
-        loss.backward()
-        return loss
+    def loss_and_gradient(free: Array) -> tuple[float, Array]:
+        utilities = np.concatenate([local, free + harder], axis=1)
+        loss = _PRIOR / 2 * np.square(free - base.mean()).sum()
+        gradient = np.zeros(models)
+        for part in parts:
+            loss += losses(part, utilities).sum()
+            residual = part.weight * (sigmoid(logits(part, utilities)) - part.target)
+            for column, sign in zip(part.model.T, (1, -1), strict=False):  # a performance has the first column only
+                gradient += sign * np.bincount(column, weights=residual, minlength=models)
+        return float(loss), gradient[known:] + _PRIOR * (free - base.mean())
 
-    optimiser.step(closure)
-    ranking[known:] = free.detach()
-    return ranking
+    start = np.full(models - known, base.mean())
+    return np.concatenate([base, minimise(loss_and_gradient, start, 100)])
 
 
 def _kernel(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> _Extension:
     examples, unit = additions.examples, additions.unit
     if index.of_quality and len(examples.preferences):
         raise InputError("this router holds performance records; it cannot take preference records")
-    base = torch.tensor(index.base, dtype=torch.float64)
-    level = torch.logit(base) if index.of_quality else base
+    base = np.asarray(index.base, np.float64)
+    level = np.log(base / (1 - base)) if index.of_quality else base
     ranking = _ranking(level, examples, _known_utilities(stored, index, additions))
-    nothing = torch.zeros(1, len(ranking), dtype=torch.float64)  # no factors, one source
+    nothing = np.zeros((1, len(ranking)))  # no factors, one source
     added = evidence_of(examples, Factors(bias=ranking, query_factors=nothing, model_factors=nothing, offsets=nothing))
     if not index.of_quality and added.of_quality:  # scores for a router of utilities: information, not counts
-        expected = torch.sigmoid(ranking).float()
+        expected = sigmoid(ranking).astype(np.float32)
         added = replace(added, base=ranking, amount=added.amount * expected * (1 - expected), of_quality=False)
     residual, amount = (
-        additions.summed(stored.tensor(name), after)
+        additions.summed(stored.array(name), after)
         for name, after in (("residual", added.residual), ("amount", added.amount))
     )
-    rows, scale = _index_rows(stored, unit, (amount > 0).numpy())
+    rows, scale = _index_rows(stored, unit, amount > 0)
     evidence = Evidence(
         base=added.base, residual=residual[rows] * scale, amount=amount[rows] * scale, of_quality=index.of_quality
     )
     index = replace(index, queries=len(rows), base=added.base.tolist())
-    network = KernelNetwork(stored.encoder, unit[rows], evidence, index, stored.calibration).eval()
+    network = KernelNetwork(stored.encoder, unit[rows], evidence, index, stored.calibration)
     return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]))
 
 
-def _known_utilities(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> torch.Tensor:
+def _known_utilities(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> Array:
     """Utilities of the known models, float64 (k, known), for the queries of the new records, before these are added."""
-    residual, amount = (stored.tensor(name) for name in ("residual", "amount"))
+    residual, amount = (stored.array(name) for name in ("residual", "amount"))
     sums = kernel_sums(additions.encoded, additions.unit[: additions.stored_rows], residual, amount, index.bandwidth)
-    base = torch.tensor(index.base, dtype=torch.float64)
-    return Evidence(base, residual, amount, index.of_quality).utilities(*sums, index.prior).double()
+    base = np.asarray(index.base, np.float64)
+    return Evidence(base, residual, amount, index.of_quality).utilities(*sums, index.prior).astype(np.float64)
 
 
 def _weighted_ranking(stored: StoredRouter, index: RankingIndex, additions: _Additions) -> _Extension:
     examples, unit = additions.examples, additions.unit
     if not len(examples.preferences):
         raise InputError("this router ranks by battles; it takes preference records only")
-    battles = stored.tensor("counts")
-    rating = Start.of(battles).rating[:-1].double()
+    battles = stored.array("counts")
+    rating = Start.of(battles).rating[:-1].astype(np.float64)
     tiers = np.asarray(index.tiers)
-    level = rating[torch.from_numpy(tiers)]
-    ranking = _ranking(level, examples, level.expand(len(examples.queries), -1))
+    level = rating[tiers]
+    ranking = _ranking(level, examples, np.broadcast_to(level, (len(examples.queries), len(level))))
     # A new model joins the tier whose rating is nearest its own.
-    joined = (ranking[len(stored.models) :, None] - rating[None, :]).abs().argmin(dim=1).numpy()
+    joined = np.abs(ranking[len(stored.models) :, None] - rating[None, :]).argmin(axis=1)
     tiers = np.concatenate([tiers, joined]).astype(np.int64)
     size = int(battles.shape[1] ** 0.5) - 1
     counts = additions.summed(battles, battle_counts(examples.preferences, len(examples.queries), tiers, size))
-    answered = (counts.reshape(len(counts), size + 1, size + 1).sum(dim=1)[:, :size] > 0).numpy()
+    answered = counts.reshape(len(counts), size + 1, size + 1).sum(axis=1)[:, :size] > 0
     rows, scale = _index_rows(stored, unit, answered)
     index = replace(index, queries=len(rows), tiers=tiers.tolist())
-    network = WeightedRankingNetwork(stored.encoder, unit[rows], counts[rows] * scale, index, stored.calibration).eval()
+    network = WeightedRankingNetwork(stored.encoder, unit[rows], counts[rows] * scale, index, stored.calibration)
     return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]))
 
 
-def _index_rows(stored: StoredRouter, unit: torch.Tensor, answered: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+def _index_rows(stored: StoredRouter, unit: Floats, answered: np.ndarray) -> tuple[np.ndarray, Floats]:
     """The queries that the new index keeps, int64 (k,), and their weights (k, 1)."""
-    rows, weight = subsample(unit.numpy(), answered, stored.index_size, stored.seed)
-    return rows, torch.from_numpy(weight).unsqueeze(1)
+    rows, weight = subsample(unit, answered, stored.index_size, stored.seed)
+    return rows, weight[:, None]
 
 
-def _scores(stored: StoredRouter, network: Network, unit: torch.Tensor) -> Floats:
+def _scores(stored: StoredRouter, network: Network, unit: Floats) -> Floats:
     """Scores of some queries of the index, each computed without itself, given its unit vectors (n, d)."""
     chosen = np.random.default_rng(0).permutation(len(unit))[:_CALIBRATION_QUERIES]
     return stored.scores(network.left_out(unit, chosen))

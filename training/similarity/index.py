@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from ...routers.decision import Floats
 from ..encoders.static import StaticEncoder
-from ..encoders.static_network import StaticNetwork
-from ..export.int8 import BITS, rounded
-from ..export.to_onnx import embedding_sum, int8_linear
+from ..encoders.static_network import PooledNodes, StaticNetwork, normalised
+from ..export.graph_builder import FLOAT, GraphBuilder
+from ..export.int8_steps import BITS, LARGEST_INPUT, SMALLEST, ZERO
+from ..fit.calibration import Calibration
 
 #: Most similarities that one run of the graph computes: some 16 MB.
 SIMILARITIES_PER_RUN = 4_000_000
@@ -20,55 +21,80 @@ _MOST_REGIONS = 256
 
 
 class IndexedNetwork(StaticNetwork):
-    """A static network with an index of unit vectors: each is int8 with a scale of its own."""
+    """A static network with an index of unit vectors: each is int8 with a scale of its own.
 
-    vectors: torch.Tensor
-    vector_scale: torch.Tensor
+    Attributes:
+        vectors: int8 (d, n), the rounded unit vectors.
+        vector_scale: float32 (n,), their scales.
+    """
 
-    def __init__(self, encoder: StaticEncoder, epsilon: float, unit: torch.Tensor) -> None:
+    def __init__(self, encoder: StaticEncoder, epsilon: float, unit: Floats) -> None:
         """Make an index of unit vectors, float32 (n, d)."""
         super().__init__(encoder, epsilon)
-        vectors, scale = rounded(unit, BITS)
-        self.register_buffer("vectors", vectors.T.contiguous())
-        self.register_buffer("vector_scale", scale)
+        whole, self.vector_scale = _rounded(unit)
+        self.vectors = np.ascontiguousarray(whole.T)
 
-    def similarities(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors (k, d) of a batch, and their cosines (k, n) to the index."""
-        total = embedding_sum(self.table, input_ids, attention_mask)
-        unit, inverse = self.normalised(total)
-        # What is rounded to 8 bits are whole numbers: in the last digit of a unit vector torch and the graph differ.
-        dimensions = self.table.shape[1]
-        centred = total * dimensions - total.sum(dim=1, keepdim=True)
-        return unit, int8_linear(centred, self.vectors, self.vector_scale) * (inverse * dimensions**-1.5)
+    def similarities(self, total: Floats) -> Floats:
+        """Cosines (k, n) of queries to the index, from the sums of their token vectors (k, d)."""
+        dimensions = total.shape[1]
+        # What is rounded to 8 bits are whole numbers: in the last digit of a unit vector numpy and the graph differ.
+        centred = total * np.float32(dimensions) - total.sum(axis=1, keepdims=True)
+        step = np.maximum(np.abs(centred).max(axis=1, keepdims=True), np.float32(SMALLEST)) / np.float32(LARGEST_INPUT)
+        whole = np.rint(centred / step) @ self.vectors.astype(np.float32)  # exact: integers below 2**24
+        inverse = normalised(total, self.epsilon)[1]
+        return np.asarray(whole * self.vector_scale * step * (inverse * np.float32(dimensions**-1.5)), np.float32)
+
+    def add_similarities(self, graph: GraphBuilder, pooled: PooledNodes) -> str:
+        """Add the nodes that compute the cosines (k, n); return the name of the result."""
+        dimensions, last = self.table.shape[1], graph.axes(1)
+        grown = graph.node("Mul", pooled.total, graph.scalar("dimensions", dimensions))
+        centred = graph.node("Sub", grown, graph.node("ReduceSum", pooled.total, last, keepdims=1))
+        # QuantizeLinear divides, rounds and shifts in one pass.
+        largest = graph.node("ReduceMax", graph.node("Abs", centred), last, keepdims=0)
+        bounded = graph.node("Max", largest, graph.scalar("smallest", SMALLEST))
+        step = graph.node("Div", bounded, graph.scalar("largest_input", LARGEST_INPUT))
+        zero = graph.constant("zero", np.asarray(ZERO, np.uint8))
+        zeros = graph.node("Expand", zero, graph.node("Shape", step))
+        rounded = graph.node("QuantizeLinear", centred, step, zeros, axis=0)
+        whole = graph.node("MatMulInteger", rounded, graph.constant("vectors", self.vectors), zero)
+        scaled = graph.node(
+            "Mul", graph.node("Cast", whole, to=FLOAT), graph.constant("vector_scale", self.vector_scale)
+        )
+        length = graph.node("Mul", pooled.inverse, graph.scalar("length", dimensions**-1.5))
+        return graph.node("Mul", scaled, graph.node("Mul", graph.node("Unsqueeze", step, last), length))
 
 
-def index_sums(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Weighted sums (k, m) over an index, of weights (k, n) and values (n, m).
+def add_calibrated(graph: GraphBuilder, utilities: str, calibration: Calibration, centre: bool) -> None:
+    """Add the nodes that compute the output ``quality`` from utilities, centred over the models where asked."""
+    scaled = graph.node("Mul", utilities, graph.scalar("slope", calibration.slope))
+    if centre:
+        scaled = graph.node("Sub", scaled, graph.node("ReduceMean", scaled, graph.axes(1), keepdims=1))
+    else:
+        scaled = graph.node("Add", scaled, graph.scalar("intercept", calibration.intercept))
+    graph.node("Sigmoid", scaled, output="quality")
 
-    Torch computes in float64, because its float32 product of so tall a matrix is 1e-4 off (measured on 11,000 rows).
-    The product of the graph is not.
-    """
-    if torch.compiler.is_exporting():
-        return weight @ values
-    return (weight.double() @ values.double()).float()
 
-
-def places_in(index: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+def places_in(index: Floats, unit: Floats) -> npt.NDArray[np.int64]:
     """The row of each query (k, d) in the index (n, d), int64 (k,); from n on where it is not in the index.
 
     A prompt is in the index when its vector, rounded as the index is, is there: the index keeps no text.
     """
-    whole, _ = rounded(unit, BITS)
-    stored, _ = rounded(index, BITS)
-    places = []
-    for rows, chunk in zip(whole.split(_QUERIES_AT_ONCE), unit.split(_QUERIES_AT_ONCE), strict=True):
-        nearest = (chunk @ index.T).argmax(dim=1)
-        same = (stored[nearest].int() - rows.int()).abs().amax(dim=1) <= 1
-        places.append(torch.where(same, nearest, -1))
-    place = torch.cat(places)
+    whole, stored = _rounded(unit)[0].astype(np.int32), _rounded(index)[0].astype(np.int32)
+    place = np.empty(len(unit), np.int64)
+    for start in range(0, len(unit), _QUERIES_AT_ONCE):
+        rows = slice(start, start + _QUERIES_AT_ONCE)
+        nearest = (unit[rows] @ index.T).argmax(axis=1)
+        same = np.abs(stored[nearest] - whole[rows]).max(axis=1) <= 1
+        place[rows] = np.where(same, nearest, -1)
     new = place < 0
-    place[new] = len(index) + torch.arange(int(new.sum()))
+    place[new] = len(index) + np.arange(int(new.sum()))
     return place
+
+
+def _rounded(unit: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Vectors (n, d) rounded to 8 bits, and their scales (n,)."""
+    scale = np.maximum(np.abs(unit).max(axis=1), 1e-12) / np.float32(2 ** (BITS - 1) - 1)
+    return np.rint(unit / scale[:, None]).astype(np.int8), scale
 
 
 def rows_per_run(size: int) -> int:

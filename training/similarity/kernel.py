@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from ...routers.decision import Floats
 from ..encoders.static import StaticEncoder
-from ..encoders.static_network import Outputs
+from ..encoders.static_network import PooledNodes
 from ..examples import Examples
+from ..export.graph_builder import GraphBuilder
 from ..fit.calibration import Calibration
-from ..fit.factorization import Batch, Factors
+from ..fit.factorization import Array, Factors, logits, sigmoid
 from ..fit.ranking import Ranking, mean_loss, primary_outcomes
 from ..log import TrainingLog
-from .index import IndexedNetwork, index_sums
+from .index import IndexedNetwork, add_calibrated
 from .stored import KernelIndex
 
 #: Bandwidths that validation tries. With 16, the weight of a neighbour halves with every 0.043 of cosine.
@@ -45,35 +46,36 @@ class Evidence:
         of_quality: base and residuals are qualities, not utilities.
     """
 
-    base: torch.Tensor
-    residual: torch.Tensor
-    amount: torch.Tensor
+    base: Array
+    residual: Floats
+    amount: Floats
     of_quality: bool
 
-    def utilities(self, residual: torch.Tensor, amount: torch.Tensor, prior: float | torch.Tensor) -> torch.Tensor:
+    def utilities(self, residual: Floats, amount: Floats, prior: float) -> Floats:
         """Utilities (n, m) from kernel sums (n, m) of residuals and amounts."""
-        estimate = self.base.to(residual) + residual / (amount + prior)
-        return torch.logit(estimate.clamp(_EDGE, 1 - _EDGE)) if self.of_quality else estimate
+        estimate = self.base.astype(np.float32) + residual / (amount + np.float32(prior))
+        if not self.of_quality:
+            return estimate
+        within = np.clip(estimate, _EDGE, 1 - _EDGE)
+        return np.log(within / (1 - within))
 
 
 def evidence_of(examples: Examples, ranking: Factors) -> Evidence:
     """The evidence of every query of some examples, against a global ranking."""
     of_quality = not len(examples.preferences)
     shape = (len(examples.queries), len(examples.models))
-    residual, amount = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+    residual, amount = np.zeros(shape), np.zeros(shape)
+    expected_utilities = np.broadcast_to(ranking.bias, shape)
     for part in (examples.preferences, examples.performances):
-        if not len(part):
-            continue
-        batch = Batch.of(part)
-        expected = torch.sigmoid(batch.logits(ranking.bias.expand(*shape), ranking.offsets))
-        surprise = batch.weight * (batch.target - expected)
-        certainty = batch.weight * (1.0 if of_quality else expected * (1 - expected))
-        for column in range(batch.model.shape[1]):
-            place = (batch.query, batch.model[:, column])
-            residual.index_put_(place, surprise if column == 0 else -surprise, accumulate=True)
-            amount.index_put_(place, certainty, accumulate=True)
-    base = torch.sigmoid(ranking.bias) if of_quality else ranking.bias
-    return Evidence(base, residual.float(), amount.float(), of_quality)
+        expected = sigmoid(logits(part, expected_utilities, ranking.offsets))
+        surprise = part.weight * (part.target - expected)
+        certainty = part.weight * (np.ones_like(expected) if of_quality else expected * (1 - expected))
+        for column in range(part.model.shape[1]):
+            place = (part.query, part.model[:, column])
+            np.add.at(residual, place, surprise if column == 0 else -surprise)
+            np.add.at(amount, place, certainty)
+    base = sigmoid(ranking.bias) if of_quality else ranking.bias
+    return Evidence(base, residual.astype(np.float32), amount.astype(np.float32), of_quality)
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,12 @@ class KernelFit:
     bandwidth: float
     prior: float
     held_out: npt.NDArray[np.bool_]
-    utilities: torch.Tensor
+    utilities: Array
     train_log_loss: float
 
 
 def fit_kernel(
-    unit: torch.Tensor,
+    unit: Floats,
     examples: Examples,
     folds: list[npt.NDArray[np.bool_]],
     ranking: Ranking,
@@ -133,11 +135,11 @@ def fit_kernel(
             kernel_sums(unit[rows], unit[index], evidence.residual[index], evidence.amount[index], bandwidth)
             for rows, index, evidence in zip(parts, others, per_fold, strict=True)
         ]
-        typical = float(torch.cat([amount for _, amount in sums]).median()) or 1e-6
+        typical = float(np.median(np.concatenate([amount for _, amount in sums]))) or 1e-6
         for share in PRIORS:
-            utilities = torch.zeros(len(unit), len(examples.models), dtype=torch.float64)
+            utilities = np.zeros((len(unit), len(examples.models)))
             for rows, evidence, (residual, amount) in zip(parts, per_fold, sums, strict=True):
-                utilities[rows] = evidence.utilities(residual, amount, share * typical).double()
+                utilities[rows] = evidence.utilities(residual, amount, share * typical)
             loss = mean_loss(validation, utilities)
             log.step(phase="kernel", bandwidth=bandwidth, prior=share * typical, validation_log_loss=loss)
             if loss < best_loss - 1e-6:
@@ -149,32 +151,28 @@ def fit_kernel(
 
 
 def kernel_sums(
-    queries: torch.Tensor, index: torch.Tensor, residual: torch.Tensor, amount: torch.Tensor, bandwidth: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+    queries: Floats, index: Floats, residual: Floats, amount: Floats, bandwidth: float
+) -> tuple[Floats, Floats]:
     """Kernel-weighted sums (k, m) of residual and amount (n, m) over an index (n, d), for unit vectors (k, d)."""
-    sums = []
-    for chunk in queries.split(_ROWS):
-        weight = torch.exp(bandwidth * (chunk @ index.T - 1))
-        sums.append((weight @ residual, weight @ amount))
-    residuals, amounts = zip(*sums, strict=True)
-    return torch.cat(residuals), torch.cat(amounts)
+    models = residual.shape[1]
+    both = np.concatenate([residual, amount], axis=1)
+    sums = np.empty((len(queries), 2 * models), np.float32)
+    for start in range(0, len(queries), _ROWS):
+        weight = queries[start : start + _ROWS] @ index.T
+        np.exp(np.float32(bandwidth) * (weight - 1), out=weight)
+        sums[start : start + _ROWS] = weight @ both
+    return sums[:, :models], sums[:, models:]
 
 
 class KernelNetwork(IndexedNetwork):
-    """The exported network: similarities to an int8 index, kernel sums, utilities, calibration."""
+    """The exported network: similarities to an int8 index, kernel sums, utilities, calibration.
 
-    residual: torch.Tensor
-    amount: torch.Tensor
-    slope: torch.Tensor
-    intercept: torch.Tensor
+    Attributes:
+        evidence: what the queries of the index say; residual and amount are rounded to float16, as they are stored.
+    """
 
     def __init__(
-        self,
-        encoder: StaticEncoder,
-        unit: torch.Tensor,
-        evidence: Evidence,
-        index: KernelIndex,
-        calibration: Calibration,
+        self, encoder: StaticEncoder, unit: Floats, evidence: Evidence, index: KernelIndex, calibration: Calibration
     ) -> None:
         """Make a network over an index.
 
@@ -186,38 +184,53 @@ class KernelNetwork(IndexedNetwork):
             calibration: slope and intercept of the utilities.
         """
         super().__init__(encoder, index.epsilon, unit)
-        # Rounded to float16, as they are stored, so that torch and the graph compute with the same numbers.
-        self.register_buffer("residual", evidence.residual.half().float())
-        self.register_buffer("amount", evidence.amount.half().float())
-        self.evidence = replace(evidence, base=evidence.base.float())
-        self.register_buffer("base", self.evidence.base)
-        self.bandwidth = index.bandwidth
-        self.prior = index.prior
-        self.register_buffer("slope", torch.tensor(calibration.slope, dtype=torch.float32))
-        self.register_buffer("intercept", torch.tensor(calibration.intercept, dtype=torch.float32))
-        self.centre = index.centre
+        residual, amount = (
+            values.astype(np.float16).astype(np.float32) for values in (evidence.residual, evidence.amount)
+        )
+        self.evidence = replace(evidence, residual=residual, amount=amount)
+        self.index = index
+        self.calibration = calibration
 
-    def left_out(self, unit: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+    def left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
         """Quality (k, m) of some rows of the index, each computed without its own evidence, whose weight is 1.
 
         Args:
             unit: float32 (n, d), the unit vectors of the index.
             rows: int64 (k,).
         """
-        residual, amount = kernel_sums(unit[rows], unit, self.residual, self.amount, self.bandwidth)
-        return self._quality(residual - self.residual[rows], amount - self.amount[rows])
+        evidence = self.evidence
+        residual, amount = kernel_sums(unit[rows], unit, evidence.residual, evidence.amount, self.index.bandwidth)
+        return self._quality(residual - evidence.residual[rows], amount - evidence.amount[rows])
 
-    def _quality(self, residual: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:
+    def quality(self, total: Floats) -> Floats:
+        """Quality (n, m) of queries, from the sums of their token vectors (n, d)."""
+        weight = np.exp(self.index.bandwidth * (self.similarities(total).astype(np.float64) - 1))
+        return self._quality(weight @ self.evidence.residual, weight @ self.evidence.amount)
+
+    def _quality(self, residual: npt.NDArray[np.floating], amount: npt.NDArray[np.floating]) -> Floats:
         """Quality (k, m) from kernel sums (k, m)."""
-        utilities = self.evidence.utilities(residual, amount, self.prior)
-        calibrated = self.slope * utilities + self.intercept
-        if self.centre:
-            calibrated = calibrated - calibrated.mean(dim=1, keepdim=True)
-        return torch.sigmoid(calibrated)
+        utilities = self.evidence.utilities(residual, amount, self.index.prior)
+        calibrated = self.calibration.slope * utilities + self.calibration.intercept
+        if self.index.centre:
+            calibrated = calibrated - calibrated.mean(axis=1, keepdims=True)
+        return sigmoid(calibrated).astype(np.float32)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
-        """Quality (n, m), novelty (n,) and vector (n, k) of token ids and their mask, (n, length) each."""
-        unit, similarity = self.similarities(input_ids, attention_mask)
-        weight = torch.exp(self.bandwidth * (similarity - 1))
-        residual, amount = (index_sums(weight, values) for values in (self.residual, self.amount))
-        return self._quality(residual, amount), self.novelty(unit), self.sketch(unit)
+    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes) -> int:
+        """Add the nodes that compute the output ``quality``; return the number of models."""
+        evidence = self.evidence
+        scale = graph.scalar("bandwidth", self.index.bandwidth)
+        exponent = graph.node(
+            "Mul", graph.node("Sub", self.add_similarities(graph, pooled), graph.scalar("unity", 1.0)), scale
+        )
+        weight = graph.node("Exp", exponent)
+        residual = graph.node("MatMul", weight, graph.constant("residual", evidence.residual, half=True))
+        amount = graph.node("MatMul", weight, graph.constant("amount", evidence.amount, half=True))
+        shrunk = graph.node("Div", residual, graph.node("Add", amount, graph.scalar("prior", self.index.prior)))
+        utilities = graph.node("Add", shrunk, graph.constant("base", evidence.base.astype(np.float32)))
+        if evidence.of_quality:
+            within = graph.node("Clip", utilities, graph.scalar("least", _EDGE), graph.scalar("most", 1 - _EDGE))
+            utilities = graph.node(
+                "Log", graph.node("Div", within, graph.node("Sub", graph.scalar("unity", 1.0), within))
+            )
+        add_calibrated(graph, utilities, self.calibration, self.index.centre)
+        return len(evidence.base)

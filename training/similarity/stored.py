@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...routers.base import win_rate
 from ...routers.bundle import MODEL, TOKENIZER, Manifest, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import BundleCorruptError, InputError
 from ..encoders.static import StaticEncoder
-from ..export.to_onnx import stored_arrays
+from ..export.graph_builder import stored_arrays
 from ..fit.calibration import Calibration
+from ..fit.drift_reference import Projection
 from .config import KINDS
 
 
@@ -145,27 +145,26 @@ class StoredRouter:
         """Names of the pool, in the order of the graph's columns."""
         return [model.name for model in self.manifest.pool]
 
-    def unit(self) -> torch.Tensor:
+    def unit(self) -> Floats:
         """The unit vectors of the index as the graph has them, rounded, float32 (n, d).
 
         Rounding makes them a little longer or shorter. They are not made unit vectors again: that would change every
         similarity, and so the qualities of models that get no records.
         """
-        return torch.from_numpy(self.arrays["vectors"].T.astype(np.float32) * self.arrays["vector_scale"][:, None])
+        return np.asarray(self.arrays["vectors"].T.astype(np.float32) * self.arrays["vector_scale"][:, None])
 
-    def tensor(self, name: str) -> torch.Tensor:
+    def array(self, name: str) -> Floats:
         """An initializer of the graph as float32."""
-        return torch.from_numpy(self.arrays[name].astype(np.float32))
+        return np.asarray(self.arrays[name], np.float32)
 
-    def projection(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def projection(self) -> Projection | None:
         """Weight and offset of the sketch that drift is measured on; None: bundles of version 1 have none."""
         weight = self.arrays.get("projection")
         if weight is None:
             return None
-        return torch.from_numpy(weight.copy()), torch.from_numpy(self.arrays["projection_offset"].copy())
+        return weight, self.arrays["projection_offset"]
 
-    def scores(self, quality: torch.Tensor) -> Floats:
+    def scores(self, quality: Floats) -> Floats:
         """Scores (n,) of qualities (n, m)."""
-        values = quality.float().numpy()
         strong, weak = self.manifest.columns
-        return win_rate(values[:, strong], values[:, weak], self.manifest.link)
+        return win_rate(quality[:, strong], quality[:, weak], self.manifest.link)

@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ...data.records import Record
 from ...routers.base import win_rate
 from ...routers.decision import Floats, Model
 from ...routers.errors import InputError
-from ..encoders.static_network import OUTPUTS, EncodedQueries, encode_queries, example_inputs
-from ..export.to_onnx import export_onnx, store_as_float16
+from ..encoders.static_network import EncodedQueries, encode_queries
 from ..fit.drift_reference import projection_of
+from ..fit.factorization import Array
 from ..fit.novelty import centroids_of
 from ..fit.ranking import Ranking, fit_ranking
 from ..pipeline import Findings, Job, Plan, settle, start_job
@@ -113,32 +112,32 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
     ranking = fit_ranking(examples, job.folds, job.log)
     build = (_kernel if config.method == "kernel" else _weighted_ranking)(job, config, encoded, ranking)
     network, unit, primary = build.network, encoded.unit, examples.primary_queries()
-    network.centroids = torch.from_numpy(centroids_of(unit.numpy(), config.seed))
-    network.projection, network.projection_offset = projection_of(unit[torch.from_numpy(primary)])
+    network.centroids = centroids_of(unit, config.seed)
+    network.projection = projection_of(unit[primary])
     return finish_static(
         job,
         config,
         build.findings,
         network,
         encoded,
-        model=export_similarity(network),
+        metadata=run_limits(network),
         scores=_scores_left_out(build, unit[build.rows], primary[build.rows], config.seed),
         index=build.index.to_dict(),
     )
 
 
-def _scores_left_out(build: _Build, unit: torch.Tensor, primary: npt.NDArray[np.bool_], seed: int) -> Floats:
+def _scores_left_out(build: _Build, unit: Floats, primary: npt.NDArray[np.bool_], seed: int) -> Floats:
     """Scores of some queries of the primary source, each computed without itself, given the index's vectors (n, d)."""
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(primary))[:REFERENCE_QUERIES]
-    quality = build.network.left_out(unit, chosen).float().numpy()
+    quality = build.network.left_out(unit, chosen)
     manifest = build.findings.manifest
     strong, weak = manifest.columns
     return win_rate(quality[:, strong], quality[:, weak], manifest.link)
 
 
 def _index_rows(
-    unit: torch.Tensor, answered: npt.NDArray[np.bool_], config: SimilarityConfig
-) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
+    unit: Floats, answered: npt.NDArray[np.bool_], config: SimilarityConfig
+) -> tuple[npt.NDArray[np.int64], Floats]:
     """The queries that the index keeps, int64 (k,), and their weights (k, 1).
 
     Args:
@@ -148,8 +147,8 @@ def _index_rows(
         config: settings.
     """
     known = np.flatnonzero(answered.any(axis=1))
-    rows, weight = subsample(unit[known].numpy(), answered[known], config.index_size, config.seed)
-    return known[rows], torch.from_numpy(weight).unsqueeze(1)
+    rows, weight = subsample(unit[known], answered[known], config.index_size, config.seed)
+    return known[rows], weight[:, None]
 
 
 def _kernel(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking: Ranking) -> _Build:
@@ -158,7 +157,7 @@ def _kernel(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking
     columns = findings.columns
     evidence = evidence_of(job.examples, ranking.overall)
     amount = evidence.amount[:, columns]
-    rows, scale = _index_rows(encoded.unit, (amount > 0).numpy(), config)
+    rows, scale = _index_rows(encoded.unit, amount > 0, config)
     evidence = replace(
         evidence,
         base=evidence.base[columns],
@@ -175,7 +174,7 @@ def _kernel(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking
         of_quality=evidence.of_quality,
         centre=not len(job.examples.performances),
     )
-    network = KernelNetwork(encoded.encoder, encoded.unit[rows], evidence, index, findings.calibration).eval()
+    network = KernelNetwork(encoded.encoder, encoded.unit[rows], evidence, index, findings.calibration)
     return _Build(network=network, index=index, findings=findings, rows=rows)
 
 
@@ -183,7 +182,7 @@ def _weighted_ranking(job: Job, config: SimilarityConfig, encoded: EncodedQuerie
     battles, unit, models = job.examples.preferences, encoded.unit, len(job.examples.models)
     fit = _fit_ranking_of_tiers(job, config, unit, ranking)
     findings = settle(job, config, fit.utilities, fit.held_out, ranking.overall.bias, ranking.loss)
-    tier = tiers_of(ranking.overall.bias.numpy(), config.tiers)
+    tier = tiers_of(ranking.overall.bias, config.tiers)
     answered = np.zeros((len(unit), models), np.bool_)
     answered[np.repeat(battles.query, 2), battles.model.ravel()] = True
     rows, scale = _index_rows(unit, answered, config)
@@ -195,7 +194,7 @@ def _weighted_ranking(job: Job, config: SimilarityConfig, encoded: EncodedQuerie
         tiers=tier[findings.columns].tolist(),
         steps=fit.steps,
     )
-    network = WeightedRankingNetwork(encoded.encoder, unit[rows], counts, index, findings.calibration).eval()
+    network = WeightedRankingNetwork(encoded.encoder, unit[rows], counts, index, findings.calibration)
     return _Build(network=network, index=index, findings=findings, rows=rows)
 
 
@@ -209,34 +208,32 @@ class _TierFit:
         steps: steps of the graph's iteration that were enough in every fold.
     """
 
-    utilities: torch.Tensor
+    utilities: Array
     held_out: npt.NDArray[np.bool_]
     steps: int
 
 
-def _fit_ranking_of_tiers(job: Job, config: SimilarityConfig, unit: torch.Tensor, ranking: Ranking) -> _TierFit:
+def _fit_ranking_of_tiers(job: Job, config: SimilarityConfig, unit: Floats, ranking: Ranking) -> _TierFit:
     battles = job.examples.preferences
-    utilities = torch.zeros(len(unit), len(job.examples.models), dtype=torch.float64)
+    utilities = np.zeros((len(unit), len(job.examples.models)))
     held_out = np.zeros(len(unit), np.bool_)
     random = np.random.default_rng(config.seed)
     steps = 0
     phase = job.log.phase("similarity-weighted ranking", len(job.folds))
     for fold, fold_ranking in zip(job.folds, ranking.folds, strict=True):
-        tier = tiers_of(fold_ranking.bias.numpy(), config.tiers)
+        tier = tiers_of(fold_ranking.bias, config.tiers)
         counts = battle_counts(battles, len(unit), tier)
         rows = np.sort(random.permutation(np.flatnonzero(fold))[:_CALIBRATION_QUERIES])
         others = np.flatnonzero(~fold)
         matrices = weighted_counts(unit[rows], unit[others], counts[others])
         ratings = tier_ratings(matrices)
         steps = max(steps, Start.of(counts[others]).steps_for(matrices))
-        utilities[rows] = ratings[:, tier].double()
+        utilities[rows] = ratings[:, tier]
         held_out[rows] = True
         job.log.advance(phase)
     return _TierFit(utilities=utilities, held_out=held_out, steps=steps)
 
 
-def export_similarity(network: KernelNetwork | WeightedRankingNetwork) -> bytes:
-    """The graph of a similarity router: index in int8, evidence in float16, and a bound on the rows of a run."""
-    size = int(network.vectors.shape[1])
-    model = export_onnx(network, example_inputs(), OUTPUTS, {"rows_per_run": str(rows_per_run(size))})
-    return store_as_float16(model, ("residual", "amount", "counts"))
+def run_limits(network: Network) -> dict[str, str]:
+    """Metadata of the graph: the most rows of one run."""
+    return {"rows_per_run": str(rows_per_run(network.vectors.shape[1]))}

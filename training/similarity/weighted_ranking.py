@@ -17,15 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from ...routers.decision import Floats
 from ...routers.errors import ExportError
 from ..encoders.static import StaticEncoder
-from ..encoders.static_network import Outputs
+from ..encoders.static_network import PooledNodes
 from ..examples import Outcomes
+from ..export.graph_builder import GraphBuilder
 from ..fit.calibration import Calibration
+from ..fit.factorization import Array, sigmoid
 from .config import TIERS
-from .index import IndexedNetwork, index_sums
+from .index import IndexedNetwork, add_calibrated
 from .stored import RankingIndex
 
 #: Steps of Newton's method from equal ratings. It converges quadratically: the last two steps change nothing (tested).
@@ -36,6 +38,8 @@ MOST_STEPS = 80
 #: Ridge of the Newton matrix. It matters only for a tier without battles.
 _RIDGE = 1e-7
 _ROWS = 256
+#: The largest cosine of a query counts as at least this.
+LEAST_COSINE = 1e-6
 
 
 def tiers_of(ratings: npt.NDArray[np.float64], count: int = TIERS) -> npt.NDArray[np.int64]:
@@ -72,9 +76,7 @@ def tiers_of(ratings: npt.NDArray[np.float64], count: int = TIERS) -> npt.NDArra
     return tier_of - tier_of.min()
 
 
-def battle_counts(
-    preferences: Outcomes, queries: int, tier: npt.NDArray[np.int64], tiers: int | None = None
-) -> torch.Tensor:
+def battle_counts(preferences: Outcomes, queries: int, tier: npt.NDArray[np.int64], tiers: int | None = None) -> Floats:
     """Weighted wins on each query: float32 (n, (t + 1)^2), entry [i, j] of each matrix the wins of i over j.
 
     Player t has the rating zero; battles within a tier count as battles against it (see the module).
@@ -92,18 +94,16 @@ def battle_counts(
     won = preferences.weight * preferences.target
     np.add.at(counts, (preferences.query, first, b), won)
     np.add.at(counts, (preferences.query, b, first), preferences.weight - won)
-    return torch.from_numpy(counts.reshape(queries, -1))
+    return counts.reshape(queries, -1)
 
 
-def similarity_weights(similarity: torch.Tensor) -> torch.Tensor:
+def similarity_weights(similarity: Floats) -> Floats:
     """``10 * 10^(cosine / largest cosine)`` of cosines (n, k)."""
-    largest = similarity.amax(dim=1, keepdim=True).clamp_min(1e-6)
-    return 10 * torch.exp(math.log(10) * similarity / largest)
+    largest = np.maximum(similarity.max(axis=1, keepdims=True), np.float32(LEAST_COSINE))
+    return np.asarray(10 * np.exp(np.float32(math.log(10)) * similarity / largest))
 
 
-def weighted_counts(
-    queries: torch.Tensor, index: torch.Tensor, counts: torch.Tensor, own: npt.NDArray[np.int64] | None = None
-) -> torch.Tensor:
+def weighted_counts(queries: Floats, index: Floats, counts: Floats, own: npt.NDArray[np.int64] | None = None) -> Floats:
     """Similarity-weighted wins (k, t + 1, t + 1) for unit vectors (k, d) over an index (n, d) with its battles.
 
     Args:
@@ -118,38 +118,38 @@ def weighted_counts(
         if own is None:
             weights = similarity_weights(similarity)
         else:
-            place = torch.arange(len(similarity)), torch.from_numpy(own[start : start + _ROWS])
+            place = np.arange(len(similarity)), own[start : start + _ROWS]
             similarity[place] = -1.0  # so that it is not the largest cosine
             weights = similarity_weights(similarity)
             weights[place] = 0.0
         parts.append(weights @ counts)
     players = math.isqrt(counts.shape[1])
-    return torch.cat(parts).reshape(-1, players, players)
+    return np.concatenate(parts).reshape(-1, players, players)
 
 
-def tier_ratings(counts: torch.Tensor, steps: int = NEWTON_STEPS) -> torch.Tensor:
+def tier_ratings(counts: npt.NDArray[np.floating], steps: int = NEWTON_STEPS) -> Floats:
     """Bradley-Terry ratings (n, t + 1) in nats, from weighted wins (n, t + 1, t + 1); the last rating is zero."""
-    counts = (counts / counts.sum(dim=(1, 2), keepdim=True).clamp_min(1e-12)).double()
-    rating = torch.zeros_like(counts[:, :, 0])
+    wide = counts.astype(np.float64)
+    wide /= np.maximum(wide.sum(axis=(1, 2), keepdims=True), 1e-12)
+    rating = np.zeros(wide.shape[:2])
     for _ in range(steps):
-        gradient, curvature = _derivatives(counts, rating)
-        rating = rating.clone()
-        rating[:, :-1] += torch.linalg.solve(curvature, gradient[:, :-1])
-    return rating.float()
+        gradient, curvature = _derivatives(wide, rating)
+        rating[:, :-1] += np.linalg.solve(curvature, gradient[:, :-1, None])[:, :, 0]
+    return rating.astype(np.float32)
 
 
-def _derivatives(counts: torch.Tensor, rating: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _derivatives(counts: Array, rating: Array) -> tuple[Array, Array]:
     """Gradient (n, t + 1) and, without the fixed player, negative Hessian (n, t, t) of the log likelihood."""
-    games = counts + counts.transpose(1, 2)
-    expected = torch.sigmoid(rating.unsqueeze(2) - rating.unsqueeze(1))
-    gradient = (counts - games * expected).sum(dim=2)
+    games = counts + counts.transpose(0, 2, 1)
+    expected = sigmoid(rating[:, :, None] - rating[:, None, :])
+    gradient = (counts - games * expected).sum(axis=2)
     information = games * expected * (1 - expected)
-    curvature = torch.diag_embed(information.sum(dim=2)) - information
-    tiers = counts.shape[1] - 1
+    players = counts.shape[1]
+    curvature = information.sum(axis=2)[:, :, None] * np.eye(players) - information
+    tiers = players - 1
     # Without battles against the fixed player nothing sets the level of the ratings: the level stays at its start.
-    floating = (games[:, -1].sum(dim=1) == 0).to(counts.dtype).reshape(-1, 1, 1)
-    ridge = _RIDGE * torch.eye(tiers, dtype=counts.dtype) + floating / tiers
-    return gradient, curvature[:, :tiers, :tiers] + ridge
+    floating = (games[:, -1].sum(axis=1) == 0).astype(np.float64).reshape(-1, 1, 1)
+    return gradient, curvature[:, :tiers, :tiers] + _RIDGE * np.eye(tiers) + floating / tiers
 
 
 @dataclass(frozen=True)
@@ -165,31 +165,48 @@ class Start:
         inverse: float32 (t + 1, t + 1), its inverse Hessian, zero for the fixed player.
     """
 
-    rating: torch.Tensor
-    inverse: torch.Tensor
+    rating: Floats
+    inverse: Floats
 
     @classmethod
-    def of(cls, counts: torch.Tensor) -> Start:
+    def of(cls, counts: Floats) -> Start:
         """The start for the battles (n, (t + 1)^2) of an index."""
         players = math.isqrt(counts.shape[1])
-        total = counts.double().sum(dim=0).reshape(1, players, players)
+        total = counts.sum(axis=0, dtype=np.float64).reshape(1, players, players)
         rating = tier_ratings(total)
-        inverse = torch.zeros(players, players)
-        curvature = _derivatives(total / total.sum().clamp_min(1e-12), rating.double())[1][0]
-        inverse[:-1, :-1] = torch.linalg.inv(curvature).float()
+        inverse = np.zeros((players, players), np.float32)
+        curvature = _derivatives(total / max(float(total.sum()), 1e-12), rating.astype(np.float64))[1][0]
+        inverse[:-1, :-1] = np.linalg.inv(curvature)
         return cls(rating[0], inverse)
 
-    def ratings(self, counts: torch.Tensor, steps: int) -> torch.Tensor:
+    def ratings(self, counts: Floats, steps: int) -> Floats:
         """Ratings (n, t + 1) as `tier_ratings` computes them, but by the chord method."""
-        counts = counts / counts.sum(dim=(1, 2), keepdim=True)
-        games = counts + counts.transpose(1, 2)
-        rating = self.rating.expand(counts.shape[0], -1)
+        counts = counts / counts.sum(axis=(1, 2), keepdims=True)
+        games = counts + counts.transpose(0, 2, 1)
+        rating = np.repeat(self.rating[None, :], len(counts), axis=0)
         for _ in range(steps):
-            expected = torch.sigmoid(rating.unsqueeze(2) - rating.unsqueeze(1))
-            rating = rating + (counts - games * expected).sum(dim=2) @ self.inverse
+            expected = sigmoid(rating[:, :, None] - rating[:, None, :])
+            rating = rating + (counts - games * expected).sum(axis=2) @ self.inverse
+        return rating.astype(np.float32)
+
+    def add_ratings(self, graph: GraphBuilder, counts: str, steps: int) -> str:
+        """Add the nodes of `ratings` for counts (n, (t + 1)^2); return the name of the result."""
+        players = len(self.rating)
+        square = graph.constant("square", np.asarray([-1, players, players], np.int64))
+        total = graph.node("ReduceSum", counts, graph.axes(1), keepdims=1)
+        share = graph.node("Reshape", graph.node("Div", counts, total), square)
+        games = graph.node("Add", share, graph.node("Transpose", share, perm=[0, 2, 1]))
+        inverse = graph.constant("inverse_hessian", self.inverse)
+        rating = graph.constant("rating", self.rating[None, :])
+        for _ in range(steps):
+            rows, columns = (graph.node("Unsqueeze", rating, graph.axes(axis)) for axis in (2, 1))
+            expected = graph.node("Sigmoid", graph.node("Sub", rows, columns))
+            surprise = graph.node("Sub", share, graph.node("Mul", games, expected))
+            change = graph.node("MatMul", graph.node("ReduceSum", surprise, graph.axes(2), keepdims=0), inverse)
+            rating = graph.node("Add", rating, change)
         return rating
 
-    def steps_for(self, counts: torch.Tensor) -> int:
+    def steps_for(self, counts: Floats) -> int:
         """The number of steps after which the ratings of count matrices (n, t + 1, t + 1) are right.
 
         Raises:
@@ -199,7 +216,7 @@ class Start:
         for steps in range(2, MOST_STEPS, 2):
             # Differences between tiers alone make scores; their common level is known to fewer digits.
             error = (self.ratings(counts, steps) - exact)[:, :-1]
-            if float((error - error[:, :1]).abs().max()) < TOLERANCE / 10:
+            if float(np.abs(error - error[:, :1]).max()) < TOLERANCE / 10:
                 return min(steps + 4, MOST_STEPS)
         raise ExportError(
             f"the similarity-weighted ranking does not converge in {MOST_STEPS} steps on so few battles; "
@@ -208,21 +225,15 @@ class Start:
 
 
 class WeightedRankingNetwork(IndexedNetwork):
-    """The exported network: similarities, weights, a count matrix, ratings, and a quality for each model."""
+    """The exported network: similarities, weights, a count matrix, ratings, and a quality for each model.
 
-    counts: torch.Tensor
-    rating: torch.Tensor
-    inverse: torch.Tensor
-    tier: torch.Tensor
-    slope: torch.Tensor
+    Attributes:
+        counts: float32 (n, (t + 1)^2), the battles of the queries in the index, rounded to float16, as they are stored.
+        start: where the iteration starts.
+    """
 
     def __init__(
-        self,
-        encoder: StaticEncoder,
-        unit: torch.Tensor,
-        counts: torch.Tensor,
-        index: RankingIndex,
-        calibration: Calibration,
+        self, encoder: StaticEncoder, unit: Floats, counts: Floats, index: RankingIndex, calibration: Calibration
     ) -> None:
         """Make a network over an index.
 
@@ -234,28 +245,36 @@ class WeightedRankingNetwork(IndexedNetwork):
             calibration: slope of the ratings; an intercept would cancel.
         """
         super().__init__(encoder, index.epsilon, unit)
-        self.register_buffer("counts", counts.half().float())
-        start = Start.of(self.counts)
-        self.register_buffer("rating", start.rating)
-        self.register_buffer("inverse", start.inverse)
-        self.steps = index.steps
-        self.register_buffer("tier", torch.tensor(index.tiers, dtype=torch.int64))
-        self.register_buffer("slope", torch.tensor(calibration.slope, dtype=torch.float32))
-        self.players = math.isqrt(counts.shape[1])
+        self.counts: Floats = counts.astype(np.float16).astype(np.float32)
+        self.start = Start.of(self.counts)
+        self.index = index
+        self.calibration = calibration
 
-    def left_out(self, unit: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+    def left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
         """Quality (k, m) of some rows of the index, each without its own battles, given the index's vectors (n, d)."""
         return self._quality(tier_ratings(weighted_counts(unit[rows], unit, self.counts, rows)))
 
-    def _quality(self, ratings: torch.Tensor) -> torch.Tensor:
-        """Quality (k, m) from ratings (k, t + 1)."""
-        utilities = self.slope * ratings[:, self.tier]
-        return torch.sigmoid(utilities - utilities.mean(dim=1, keepdim=True))
+    def quality(self, total: Floats) -> Floats:
+        """Quality (n, m) of queries, from the sums of their token vectors (n, d)."""
+        players = len(self.start.rating)
+        counts = similarity_weights(self.similarities(total)).astype(np.float64) @ self.counts
+        return self._quality(self.start.ratings(counts.reshape(-1, players, players), self.index.steps))
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Outputs:
-        """Quality (n, m), novelty (n,) and vector (n, k) of token ids and their mask, (n, length) each."""
-        unit, similarity = self.similarities(input_ids, attention_mask)
-        counts = index_sums(similarity_weights(similarity), self.counts)
-        start = Start(self.rating, self.inverse)
-        ratings = start.ratings(counts.reshape(-1, self.players, self.players), self.steps)
-        return self._quality(ratings), self.novelty(unit), self.sketch(unit)
+    def _quality(self, ratings: Floats) -> Floats:
+        """Quality (k, m) from ratings (k, t + 1)."""
+        utilities = self.calibration.slope * ratings[:, self.index.tiers]
+        return sigmoid(utilities - utilities.mean(axis=1, keepdims=True)).astype(np.float32)
+
+    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes) -> int:
+        """Add the nodes that compute the output ``quality``; return the number of models."""
+        similarity = self.add_similarities(graph, pooled)
+        largest = graph.node("ReduceMax", similarity, graph.axes(1), keepdims=1)
+        bounded = graph.node("Max", largest, graph.scalar("least_cosine", LEAST_COSINE))
+        grown = graph.node("Mul", similarity, graph.scalar("log_10", math.log(10)))
+        # The factor 10 of the weights cancels where the counts are brought to a sum of 1.
+        weight = graph.node("Exp", graph.node("Div", grown, bounded))
+        counts = graph.node("MatMul", weight, graph.constant("counts", self.counts, half=True))
+        ratings = self.start.add_ratings(graph, counts, self.index.steps)
+        tier = graph.constant("tier", np.asarray(self.index.tiers, np.int64))
+        add_calibrated(graph, graph.node("Gather", ratings, tier, axis=1), self.calibration, centre=True)
+        return len(self.index.tiers)
