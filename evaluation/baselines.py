@@ -46,9 +46,11 @@ class _Table:
 
     def vectors_of(self, queries: Sequence[Query]) -> Floats:
         """Unit vectors (n, d): the vectors that static routers see."""
-        from ..training.encoders.static_network import token_sums
+        from ..training.encoders.static import tokenize
+        from ..training.encoders.static_network import table_sums
 
-        total = token_sums(queries, self.encoder, Truncation(distinct=True)).numpy()
+        tokens = tokenize(queries, self.encoder.backend(), Truncation(distinct=True))
+        total = table_sums(self.encoder.table, *tokens)
         return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-9), np.float32)
 
     def average(self, total: Floats, count: Floats) -> Floats:

@@ -120,6 +120,7 @@ class Problem:
     def loss(self, bias: Array, offsets: Array, query_factors: Array | None, model_factors: Array) -> Any:
         """The summed log loss (nats), and its gradient with respect to each argument; None: factors that are zero."""
         picked = bias[self._columns] + offsets.ravel()[self._cell]
+        seen = None
         if query_factors is not None:
             seen = self.features @ query_factors
             if self._dense:
@@ -133,7 +134,7 @@ class Problem:
         entries = self._sign * residual[self._outcome]
         by_bias = np.bincount(self._columns, weights=entries, minlength=len(bias))
         by_offset = np.bincount(self._cell, weights=entries, minlength=offsets.size).reshape(offsets.shape)
-        if query_factors is None:
+        if seen is None:
             return loss, by_bias, by_offset, None, None
         self._residuals.data = entries
         by_query = self.features.T @ (self._residuals @ model_factors)

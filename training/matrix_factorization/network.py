@@ -79,4 +79,5 @@ class Standard:
     def fold(self, weight: npt.NDArray[np.floating], bias: npt.NDArray[np.floating]) -> tuple[Array, Array]:
         """Weight and bias on plain features that do what the given ones do on standardised features."""
         length = weight[-1:] * self.factor
-        return np.concatenate([weight[:-1], length]), np.asarray(bias - length[0] * self.mean)
+        folded = np.concatenate([weight[:-1], length]).astype(np.float64)
+        return folded, np.asarray(bias - length[0] * self.mean, np.float64)

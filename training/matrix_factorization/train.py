@@ -190,8 +190,8 @@ def _network(
     if fit.expert is not None:
         worth = (1 - fit.share) * calibration.slope * fit.expert.worth[:, columns]
         guess = TaskExpert(*standard.fold(fit.expert.weight, fit.expert.bias), worth)
-        expert = guess.exported(centred(worth, examples))
-    weight, bias = centred(weight, examples), centred(bias, examples)
+        expert = guess.exported(centred(worth.astype(np.float64), examples))
+    weight, bias = centred(weight.astype(np.float64), examples), centred(bias.astype(np.float64), examples)
     return MatrixFactorization(encoded.encoder, encoded.epsilon, weight, bias, expert)
 
 

@@ -215,9 +215,8 @@ def _reference(stored: StoredRouter, network: Network, additions: _Additions, sc
     vectors = network.sketch(unit)
     renewed = Reference.from_samples(scores, novelties, vectors, manifest.novelty_bound)
     before = None if manifest.reference is None else Reference.from_dict(manifest.reference).vectors
-    if (
-        before is not None and len(additions.encoded) > 1
-    ):  # the index may hold a part of the old queries, rare kinds first
+    # The index may hold a part of the old queries, rare kinds first.
+    if before is not None and len(additions.encoded) > 1:
         share = len(additions.encoded) / (manifest.training["queries"] + added)
         of_added = network.sketch(additions.encoded)
         renewed = replace(renewed, vectors=blended(before, Moments.of(of_added), share))

@@ -57,7 +57,7 @@ class Evidence:
         if not self.of_quality:
             return estimate
         within = np.clip(estimate, _EDGE, 1 - _EDGE)
-        return np.log(within / (1 - within))
+        return np.asarray(np.log(within / (1 - within)), np.float32)
 
 
 def evidence_of(examples: Examples, ranking: Factors) -> Evidence:

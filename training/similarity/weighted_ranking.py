@@ -179,7 +179,7 @@ class Start:
         inverse[:-1, :-1] = np.linalg.inv(curvature)
         return cls(rating[0], inverse)
 
-    def ratings(self, counts: Floats, steps: int) -> Floats:
+    def ratings(self, counts: Array, steps: int) -> Floats:
         """Ratings (n, t + 1) as `tier_ratings` computes them, but by the chord method."""
         counts = counts / counts.sum(axis=(1, 2), keepdims=True)
         games = counts + counts.transpose(0, 2, 1)
