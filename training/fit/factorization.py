@@ -21,6 +21,10 @@ Array = npt.NDArray[np.float64]
 
 #: Penalties on the deviations of the biases that validation tries. A penalty of 1 weighs as much as one record.
 BIAS_PENALTIES = (0.3, 1.0, 3.0, 10.0)
+#: One product of matrices is faster than rows gathered for each outcome up to so many cells for each (measured).
+_DENSE = 12
+#: Rows that are gathered at once: they stay in the cache.
+_ROWS = 8192
 
 
 def logits(outcomes: Outcomes, utilities: Array, offsets: Array | None = None) -> Array:
@@ -115,7 +119,7 @@ class Problem:
         )
         self._rows = rows[order]
         self._flat = self._rows * models + self._columns
-        self._dense = len(mentioned) * models <= 4 * len(self._flat)
+        self._dense = len(mentioned) * models <= _DENSE * len(self._flat)
 
     def loss(self, bias: Array, offsets: Array, query_factors: Array | None, model_factors: Array) -> Any:
         """The summed log loss (nats), and its gradient with respect to each argument; None: factors that are zero."""
@@ -126,7 +130,9 @@ class Problem:
             if self._dense:
                 picked += (seen @ model_factors.T).ravel()[self._flat]
             else:
-                picked += np.einsum("kr,kr->k", seen[self._rows], model_factors[self._columns])
+                for first in range(0, len(picked), _ROWS):
+                    part = slice(first, first + _ROWS)
+                    picked[part] += np.einsum("kr,kr->k", seen[self._rows[part]], model_factors[self._columns[part]])
         logit = np.bincount(self._outcome, weights=self._sign * picked, minlength=len(self._target))
         small = np.exp(-np.abs(logit))
         loss = self._weight @ (np.log1p(small) + np.maximum(logit, 0) - self._target * logit)

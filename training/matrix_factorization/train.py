@@ -26,6 +26,7 @@ from ..fit.factorization import Array, Factors
 from ..fit.novelty import centroids_of
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
+from ..one_thread import one_thread
 from ..pipeline import Findings, Job, Plan, centred, settle, start_job
 from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
 from .config import MatrixFactorizationConfig
@@ -63,7 +64,7 @@ def train_matrix_factorization(
     """
     config = config or MatrixFactorizationConfig()
     job = start_job(_plan(records, out, config, pool), progress)
-    with job.log:
+    with job.log, one_thread():
         return _train(job, config)
 
 

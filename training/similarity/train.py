@@ -23,6 +23,7 @@ from ..fit.drift_reference import projection_of
 from ..fit.factorization import Array
 from ..fit.novelty import centroids_of
 from ..fit.ranking import Ranking, fit_ranking
+from ..one_thread import one_thread
 from ..pipeline import Findings, Job, Plan, settle, start_job
 from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
 from .config import KINDS, SimilarityConfig
@@ -62,7 +63,7 @@ def train_similarity(
     """
     config = config or SimilarityConfig()
     job = start_job(_plan(records, out, config, pool), progress)
-    with job.log:
+    with job.log, one_thread():
         return _train(job, config)
 
 
