@@ -18,6 +18,9 @@ from ..routers.query import Query
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
+#: Held-out outcomes that are enough to choose settings, calibrate and take thresholds.
+MOST_HELD_OUT = 50_000
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -217,6 +220,19 @@ def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDAr
     fold_of = {keys[i]: place % folds for place, i in enumerate(order.tolist())}
     fold = np.asarray([fold_of[key] for key in examples.keys])
     return [fold == number for number in range(folds)]
+
+
+def enough_folds(examples: Examples, folds: list[npt.NDArray[np.bool_]]) -> list[npt.NDArray[np.bool_]]:
+    """The first folds, up to `MOST_HELD_OUT` held-out outcomes of the primary source between them; at least one.
+
+    Each fold costs one more fit, and so many outcomes tell a log loss to some thousandths.
+    """
+    held_out = [
+        sum(len(part.of_queries(fold).primary()) for part in (examples.preferences, examples.performances))
+        for fold in folds
+    ]
+    before = np.cumsum([0, *held_out[:-1]])
+    return [fold for fold, so_far in zip(folds, before.tolist(), strict=True) if so_far < MOST_HELD_OUT]
 
 
 def data_fingerprint(examples: Examples) -> str:

@@ -19,7 +19,7 @@ from ..routers.decision import Floats, Model
 from ..routers.errors import InputError
 from ..routers.threshold_table import threshold_table
 from .config import RouterConfig
-from .examples import Examples, data_fingerprint, examples_of, validation_folds
+from .examples import Examples, data_fingerprint, enough_folds, examples_of, validation_folds
 from .export.publish import Gate, publish
 from .fit.calibration import Calibration, calibrate
 from .fit.drift_reference import ReferenceSample, some_queries
@@ -99,7 +99,7 @@ def plan_training(
     trainable = trainable_records(records, out)
     examples = examples_of(trainable, config.models)
     _check_pair(config, [examples.models[i] for i in examples.primary_models()])
-    folds = validation_folds(examples, config.folds, config.seed)[:most_folds]
+    folds = enough_folds(examples, validation_folds(examples, config.folds, config.seed)[:most_folds])
     check_held_out(examples, folds)
     return Plan(
         kind=kind,

@@ -61,7 +61,7 @@ def test_how_a_long_query_ends_counts(bert_bundle: Path) -> None:
     ]
     scores = router.score(queries)
     assert scores == pytest.approx([router.score([query])[0] for query in queries], abs=1e-5)
-    assert abs(scores[0] - scores[1]) > 1e-3
+    assert abs(scores[0] - scores[1]) > 1e-4
     assert scores[0] == pytest.approx(scores[3], abs=1e-5)
     assert router.assess(queries).truncated.tolist() == [True, True, False, True]
 
@@ -297,7 +297,7 @@ def test_a_query_is_encoded_once_however_often_it_was_judged(sample: Sample) -> 
 
 def test_prediction_does_not_depend_on_the_order(tiny_bert: Path) -> None:
     transformer, pooling, _ = load_transformer(str(tiny_bert), 0.1, 0)
-    network = Backbone(transformer, pooling, torch.zeros(3), torch.zeros(1, 3))
+    network = Backbone(transformer, pooling, np.zeros(3), np.zeros((1, 3)))
     ids = [np.arange(4, 4 + length, dtype=np.int32) for length in (3, 60, 1, 17)]
     forth, back = predict(network, ids)[1], predict(network, ids[::-1])[1]
     assert torch.allclose(forth, back.flip(0), atol=1e-6)

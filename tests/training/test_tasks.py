@@ -111,13 +111,13 @@ def test_an_expert_is_kept_only_where_it_helps_on_held_out_queries(tmp_path: Pat
     examples = examples_of(rows)
     held_out = np.arange(300) < 90
     ranking = fit_ranking(examples, [held_out], log(tmp_path)).folds[0]
-    without = ranking.bias.expand(300, 2)
+    without = np.broadcast_to(ranking.bias, (300, 2))
     features = onehot(rows)
 
     def kept(labelled: list[PerformanceRecord]) -> bool:
         expert = fit_expert(features, examples_of(labelled), ~held_out, ranking, seed=0)
         assert isinstance(expert, TaskExpert)
-        return helps(without, (without + expert(features)) / 2, examples, held_out, 0, log(tmp_path))
+        return helps(without, (without + expert.utilities(features)) / 2, examples, held_out, 0, log(tmp_path))
 
     assert kept(rows)
     random = np.random.default_rng(0)

@@ -7,8 +7,10 @@ where a tie counts as one half. A performance is Bernoulli with ``quality = sigm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ BIAS_PENALTIES = (0.3, 1.0, 3.0, 10.0)
 _DENSE = 12
 #: Rows that are gathered at once: they stay in the cache.
 _ROWS = 8192
+#: Queries of a block.
+_QUERIES = 32768
 
 
 def logits(outcomes: Outcomes, utilities: Array, offsets: Array | None = None) -> Array:
@@ -87,77 +91,158 @@ class Factors:
 class Problem:
     """The log loss of outcomes over n queries and m models, with its gradient.
 
-    Only the queries that outcomes mention are kept, so that a fold costs no more than its share.
+    Only the queries that outcomes mention are kept, so that a fold costs no more than its share. Many queries are cut
+    into blocks, which threads share; their sums are added in the order of the blocks, whatever the number of threads.
+
+    Attributes:
+        weight: the summed weight of the outcomes.
     """
 
     def __init__(self, features: Any, parts: Sequence[Outcomes], models: int) -> None:
         """Keep features float64 (n, f), dense or sparse, and outcomes over these n queries."""
-        from scipy.sparse import csr_array
-
-        mentioned = np.unique(np.concatenate([part.query for part in parts]))
-        self.features = features if len(mentioned) == features.shape[0] else features[mentioned]
-        query = np.searchsorted(mentioned, np.concatenate([part.query for part in parts]))
-        first = np.concatenate([part.model[:, 0] for part in parts])
-        # A performance has one model: its second column is a model of utility zero.
-        second = np.concatenate(
-            [part.model[:, 1] if part.model.shape[1] == 2 else np.full(len(part), -1) for part in parts]
-        )
-        source = np.concatenate([part.source for part in parts])
-        self._target = np.concatenate([part.target for part in parts]).astype(np.float64)
-        self._weight = np.concatenate([part.weight for part in parts]).astype(np.float64)
-        paired = np.flatnonzero(second >= 0)
-        rows, columns = np.concatenate([query, query[paired]]), np.concatenate([first, second[paired]])
-        # Entries of the gradient with respect to the utilities: one for each model of each outcome.
-        order = np.lexsort((columns, rows))
-        self._outcome = np.concatenate([np.arange(len(query)), paired])[order]
-        self._sign = np.concatenate([np.ones(len(query)), -np.ones(len(paired))])[order]
-        self._columns = columns[order]
-        self._cell = np.concatenate([source, source[paired]])[order] * models + self._columns
-        starts = np.searchsorted(rows[order], np.arange(len(mentioned) + 1))
-        self._residuals = csr_array(
-            (self._sign.copy(), self._columns.astype(np.int32), starts.astype(np.int32)), (len(mentioned), models)
-        )
-        self._rows = rows[order]
-        self._flat = self._rows * models + self._columns
-        self._dense = len(mentioned) * models <= _DENSE * len(self._flat)
+        entries = _Entries.of(parts)
+        order = np.argsort(entries.query, kind="stable")
+        mentioned, starts = np.unique(entries.query[order], return_index=True)
+        starts = np.append(starts, len(order))
+        self._blocks: list[_Block] = []
+        for first in range(0, len(mentioned), _QUERIES):
+            rows = mentioned[first : first + _QUERIES]
+            part = entries.at(order[starts[first] : starts[first + len(rows)]])
+            whole = rows[-1] - rows[0] + 1 == len(rows)
+            seen = features[rows[0] : rows[-1] + 1] if whole else features[rows]
+            self._blocks.append(_Block(seen, replace(part, query=np.searchsorted(rows, part.query)), models))
+        self.weight = float(entries.weight.sum())
 
     def loss(self, bias: Array, offsets: Array, query_factors: Array | None, model_factors: Array) -> Any:
         """The summed log loss (nats), and its gradient with respect to each argument; None: factors that are zero."""
+        return self._sums(lambda block: block.loss(bias, offsets, query_factors, model_factors))
+
+    def mean_loss(self, factors: Factors) -> float:
+        """Weighted mean log loss (nats) of the outcomes, without a penalty; 0 where there are no outcomes."""
+        if not self._blocks:
+            return 0.0
+        (total,) = self._sums(lambda block: (block.plain_loss(factors),))
+        return float(total) / max(self.weight, 1e-12)
+
+    def at(self, ranking: Factors) -> Array:
+        """The gradient (f, m) with respect to the weight, at a global ranking."""
+        (gradient,) = self._sums(lambda block: (block.at(ranking),))
+        return np.asarray(gradient)
+
+    def _sums(self, of_block: Callable[[_Block], tuple[Any, ...]]) -> list[Any]:
+        """What each block gives, added up; None stays None."""
+        if len(self._blocks) == 1:
+            return list(of_block(self._blocks[0]))
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            found = list(threads.map(of_block, self._blocks))
+        return [None if values[0] is None else sum(values[1:], values[0]) for values in zip(*found, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """Outcomes of both kinds: a performance is a preference over a model of utility zero, number -1.
+
+    Attributes:
+        query: int64 (k,).
+        first: int64 (k,), a model.
+        second: int64 (k,), the other model, or -1.
+        source: int64 (k,).
+        target: float64 (k,).
+        weight: float64 (k,).
+    """
+
+    query: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+    second: npt.NDArray[np.int64]
+    source: npt.NDArray[np.int64]
+    target: Array
+    weight: Array
+
+    @classmethod
+    def of(cls, parts: Sequence[Outcomes]) -> _Entries:
+        return cls(
+            np.concatenate([part.query for part in parts]),
+            np.concatenate([part.model[:, 0] for part in parts]),
+            np.concatenate(
+                [part.model[:, 1] if part.model.shape[1] == 2 else np.full(len(part), -1) for part in parts]
+            ),
+            np.concatenate([part.source for part in parts]),
+            np.concatenate([part.target for part in parts]).astype(np.float64),
+            np.concatenate([part.weight for part in parts]).astype(np.float64),
+        )
+
+    def at(self, rows: npt.NDArray[np.int64]) -> _Entries:
+        return _Entries(**{name: values[rows] for name, values in vars(self).items()})
+
+
+class _Block:
+    """A part of the queries of a problem, with their outcomes."""
+
+    def __init__(self, features: Any, entries: _Entries, models: int) -> None:
+        from scipy.sparse import csr_array
+
+        self._features = features
+        self._target, self._weight = entries.target, entries.weight
+        count, queries = len(entries.query), features.shape[0]
+        paired = np.flatnonzero(entries.second >= 0)
+        rows = np.concatenate([entries.query, entries.query[paired]])
+        columns = np.concatenate([entries.first, entries.second[paired]])
+        # Entries of the gradient with respect to the utilities: one for each model of each outcome.
+        order = np.lexsort((columns, rows))
+        self._outcome = np.concatenate([np.arange(count), paired])[order]
+        self._sign = np.concatenate([np.ones(count), -np.ones(len(paired))])[order]
+        self._columns = columns[order]
+        self._cell = np.concatenate([entries.source, entries.source[paired]])[order] * models + self._columns
+        starts = np.searchsorted(rows[order], np.arange(queries + 1))
+        self._residuals = csr_array(
+            (self._sign.copy(), self._columns.astype(np.int32), starts.astype(np.int32)), (queries, models)
+        )
+        self._rows = rows[order]
+        self._flat = self._rows * models + self._columns
+        self._dense = queries * models <= _DENSE * len(self._flat)
+
+    def _logit(self, bias: Array, offsets: Array, seen: Array | None, model_factors: Array) -> Array:
+        """The logits (k,) of the outcomes, from what the query factors make of the queries (n, rank)."""
         picked = bias[self._columns] + offsets.ravel()[self._cell]
-        seen = None
-        if query_factors is not None:
-            seen = self.features @ query_factors
-            if self._dense:
-                picked += (seen @ model_factors.T).ravel()[self._flat]
-            else:
-                for first in range(0, len(picked), _ROWS):
-                    part = slice(first, first + _ROWS)
-                    picked[part] += np.einsum("kr,kr->k", seen[self._rows[part]], model_factors[self._columns[part]])
-        logit = np.bincount(self._outcome, weights=self._sign * picked, minlength=len(self._target))
+        if seen is not None and self._dense:
+            picked += (seen @ model_factors.T).ravel()[self._flat]
+        elif seen is not None:
+            for first in range(0, len(picked), _ROWS):
+                part = slice(first, first + _ROWS)
+                picked[part] += np.einsum("kr,kr->k", seen[self._rows[part]], model_factors[self._columns[part]])
+        return np.bincount(self._outcome, weights=self._sign * picked, minlength=len(self._target))
+
+    def _log_loss(self, logit: Array, small: Array) -> float:
+        return float(self._weight @ (np.log1p(small) + np.maximum(logit, 0) - self._target * logit))
+
+    def loss(self, bias: Array, offsets: Array, query_factors: Array | None, model_factors: Array) -> tuple[Any, ...]:
+        """As `Problem.loss`."""
+        seen = None if query_factors is None else self._features @ query_factors
+        logit = self._logit(bias, offsets, seen, model_factors)
         small = np.exp(-np.abs(logit))
-        loss = self._weight @ (np.log1p(small) + np.maximum(logit, 0) - self._target * logit)
         residual = self._weight * (np.where(logit >= 0, 1.0, small) / (1.0 + small) - self._target)
         entries = self._sign * residual[self._outcome]
         by_bias = np.bincount(self._columns, weights=entries, minlength=len(bias))
         by_offset = np.bincount(self._cell, weights=entries, minlength=offsets.size).reshape(offsets.shape)
         if seen is None:
-            return loss, by_bias, by_offset, None, None
+            return self._log_loss(logit, small), by_bias, by_offset, None, None
         self._residuals.data = entries
-        by_query = self.features.T @ (self._residuals @ model_factors)
-        return loss, by_bias, by_offset, by_query, self._residuals.T @ seen
+        by_query = self._features.T @ (self._residuals @ model_factors)
+        return self._log_loss(logit, small), by_bias, by_offset, by_query, self._residuals.T @ seen
 
-    def mean_loss(self, factors: Factors) -> float:
-        """Weighted mean log loss (nats) of the outcomes, without a penalty."""
-        total = self.loss(factors.bias, factors.offsets, factors.query_factors, factors.model_factors)[0]
-        return float(total) / max(float(self._weight.sum()), 1e-12)
+    def plain_loss(self, factors: Factors) -> float:
+        """The summed log loss (nats) of the outcomes."""
+        seen = self._features @ factors.query_factors
+        logit = self._logit(factors.bias, factors.offsets, seen, factors.model_factors)
+        return self._log_loss(logit, np.exp(-np.abs(logit)))
 
     def at(self, ranking: Factors) -> Array:
-        """The gradient (f, m) with respect to the weight, at a global ranking."""
-        picked = ranking.bias[self._columns] + ranking.offsets.ravel()[self._cell]
-        logit = np.bincount(self._outcome, weights=self._sign * picked, minlength=len(self._target))
-        residual = self._weight * (sigmoid(logit) - self._target)
+        """As `Problem.at`."""
+        residual = self._weight * (
+            sigmoid(self._logit(ranking.bias, ranking.offsets, None, ranking.model_factors)) - self._target
+        )
         self._residuals.data = self._sign * residual[self._outcome]
-        return np.asarray((self._residuals.T @ self.features).T)
+        return np.asarray((self._residuals.T @ self._features).T)
 
 
 def fit(

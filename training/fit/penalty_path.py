@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..examples import Examples, Outcomes
+from ..examples import Examples
 from ..log import TrainingLog
 from .factorization import Array, Factors, Problem, fit, path_start
-from .ranking import Ranking, mean_loss, primary_outcomes
+from .ranking import Ranking, primary_outcomes
 
 #: Each penalty is this factor times the one before.
 PATH_FACTOR = 0.8
@@ -84,7 +84,7 @@ def follow_path(
     models = len(examples.models)
     every = Problem(features, outcomes, models)
     training = [Problem(features, [part.of_queries(~fold) for part in outcomes], models) for fold in folds]
-    validation = [_HeldOut(features, primary_outcomes(examples, fold)) for fold in folds]
+    validation = [Problem(features, primary_outcomes(examples, fold), models) for fold in folds]
     weights = np.asarray([fold.weight for fold in validation]) + 1e-12
     rank = min(rank, len(examples.models), features.shape[1])
     start = Factors.start(features.shape[1], len(examples.models), rank, len(examples.sources), seed)
@@ -114,20 +114,6 @@ def follow_path(
             break
     log.advance(phase, done=True)
     return path
-
-
-class _HeldOut:
-    """Outcomes of a fold, and the features of their queries alone."""
-
-    def __init__(self, features: Array, outcomes: list[Outcomes]) -> None:
-        mentioned = np.unique(np.concatenate([part.query for part in outcomes]))
-        self._features = features[mentioned]
-        self._outcomes = [replace(part, query=np.searchsorted(mentioned, part.query)) for part in outcomes]
-        self.weight = sum(float(part.weight.sum()) for part in outcomes)
-
-    def mean_loss(self, factors: Factors) -> float:
-        """Weighted mean log loss (nats) of the outcomes."""
-        return mean_loss(self._outcomes, factors.utilities(self._features))
 
 
 def _unstick(current: Factors, start: Factors) -> Factors:

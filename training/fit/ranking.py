@@ -38,17 +38,17 @@ def fit_ranking(examples: Examples, folds: list[npt.NDArray[np.bool_]], log: Tra
     """
     check_held_out(examples, folds)
     outcomes = [part for part in (examples.preferences, examples.performances) if len(part)]
-    validation = [primary_outcomes(examples, fold) for fold in folds]
-    weights = np.asarray([sum(float(part.weight.sum()) for part in fold) for fold in validation]) + 1e-12
     models = len(examples.models)
     nothing = np.zeros((len(examples.queries), 1))
+    validation = [Problem(nothing, primary_outcomes(examples, fold), models) for fold in folds]
+    weights = np.asarray([fold.weight for fold in validation]) + 1e-12
     training = [Problem(nothing, [part.of_queries(~fold) for part in outcomes], models) for fold in folds]
     start = Factors.start(1, models, 1, len(examples.sources), 0)
     phase = log.phase("global ranking", len(BIAS_PENALTIES))
     fits: dict[float, tuple[float, list[Factors]]] = {}
     for bias_l2 in BIAS_PENALTIES:
         fitted = [fit(problem, start, l2=float("inf"), bias_l2=bias_l2) for problem in training]
-        held_out = [mean_loss(held, one.utilities(nothing)) for held, one in zip(validation, fitted, strict=True)]
+        held_out = [fold.mean_loss(one) for fold, one in zip(validation, fitted, strict=True)]
         fits[bias_l2] = (float(np.average(held_out, weights=weights)), fitted)
         log.step(phase="ranking", bias_l2=bias_l2, ranking_log_loss=fits[bias_l2][0])
         log.advance(phase)
@@ -57,9 +57,9 @@ def fit_ranking(examples: Examples, folds: list[npt.NDArray[np.bool_]], log: Tra
     return Ranking(overall, fits[bias_l2][1], bias_l2, fits[bias_l2][0])
 
 
-def mean_loss(outcomes: list[Outcomes], utilities: Array, offsets: Array | None = None) -> float:
-    """Weighted mean log loss (nats) of outcomes, from utilities (n, m) and offsets (sources, m)."""
-    total = sum(float(losses(part, utilities, offsets).sum()) for part in outcomes)
+def mean_loss(outcomes: list[Outcomes], utilities: Array) -> float:
+    """Weighted mean log loss (nats) of outcomes, from utilities (n, m)."""
+    total = sum(float(losses(part, utilities).sum()) for part in outcomes)
     return total / max(sum(float(part.weight.sum()) for part in outcomes), 1e-12)
 
 
