@@ -174,7 +174,7 @@ Default threshold: {manifest.threshold:.4f}.
 """
 
 
-def _encoder(training: dict[str, Any]) -> str:
+def _encoder(training: Mapping[str, Any]) -> str:
     """The encoder by its name, a static one also by its fingerprint."""
     name, fingerprint = training.get("config", {}).get("encoder", "?"), training.get("encoder_fingerprint")
     return f"Encoder {name}, fingerprint `{fingerprint[:16]}`." if fingerprint else f"Encoder {name}."
