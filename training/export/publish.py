@@ -106,6 +106,7 @@ print(router.route("Prove that the square root of 2 is irrational."))
 
 {training.get("records", "?")} records, {training.get("queries", "?")} distinct queries. Seed
 {training.get("config", {}).get("seed", "?")}. Data fingerprint `{training.get("data_fingerprint", "?")[:16]}`.
+{_encoder(training)}
 A score says nothing about queries unlike these. Where the novelty of a query exceeds {shown(manifest.novelty_bound)}
 `routelearn.FallbackRouter` decides by rules.
 
@@ -171,6 +172,12 @@ It learned from {training["records"]} answers to {training["queries"]} queries, 
 
 Default threshold: {manifest.threshold:.4f}.
 """
+
+
+def _encoder(training: Mapping[str, Any]) -> str:
+    """The encoder by its name, a static one also by its fingerprint."""
+    name, fingerprint = training.get("config", {}).get("encoder", "?"), training.get("encoder_fingerprint")
+    return f"Encoder {name}, fingerprint `{fingerprint[:16]}`." if fingerprint else f"Encoder {name}."
 
 
 def _guaranteed(manifest: Manifest) -> str:
