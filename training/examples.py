@@ -222,6 +222,12 @@ def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDAr
     return [fold == number for number in range(folds)]
 
 
+def primary_outcomes(examples: Examples, held_out: npt.NDArray[np.bool_]) -> list[Outcomes]:
+    """The primary source's outcomes of the queries that bool (n,) marks: they judge a fit that did not see them."""
+    parts = (examples.preferences, examples.performances)
+    return [part.of_queries(held_out).primary() for part in parts if len(part)]
+
+
 def enough_folds(examples: Examples, folds: list[npt.NDArray[np.bool_]]) -> list[npt.NDArray[np.bool_]]:
     """The first folds, up to `MOST_HELD_OUT` held-out outcomes of the primary source between them; at least one.
 

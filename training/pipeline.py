@@ -19,13 +19,13 @@ from ..routers.decision import Floats, Model
 from ..routers.errors import InputError
 from ..routers.threshold_table import threshold_table
 from .config import RouterConfig
-from .examples import Examples, data_fingerprint, enough_folds, examples_of, validation_folds
+from .examples import Examples, data_fingerprint, enough_folds, examples_of, primary_outcomes, validation_folds
 from .export.publish import Gate, publish
 from .fit.calibration import Calibration, calibrate
 from .fit.drift_reference import ReferenceSample, some_queries
 from .fit.factorization import Array, sigmoid
 from .fit.novelty import Vectors, novelty_bound
-from .fit.ranking import check_held_out, mean_loss, primary_outcomes
+from .fit.ranking import check_held_out, mean_loss
 from .log import TrainingLog, check_training_folder, training_folder
 from .summary import learned_little
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ..examples import Examples
 from ..log import TrainingLog
 from .factorization import Array, Factors, Problem, fit, path_start
-from .ranking import Ranking, primary_outcomes
+from .fold_problems import FoldProblems
+from .ranking import Ranking
 
 #: Each penalty is this factor times the one before.
 PATH_FACTOR = 0.8
@@ -80,30 +81,23 @@ def follow_path(
         patience: stop after so many penalties without a lower log loss.
         seed: of the start of the factors.
     """
-    outcomes = [part for part in (examples.preferences, examples.performances) if len(part)]
-    models = len(examples.models)
-    every = Problem(features, outcomes, models)
-    training = [Problem(features, [part.of_queries(~fold) for part in outcomes], models) for fold in folds]
-    validation = [Problem(features, primary_outcomes(examples, fold), models) for fold in folds]
-    weights = np.asarray([fold.weight for fold in validation]) + 1e-12
+    problems = FoldProblems(features, examples, folds)
     rank = min(rank, len(examples.models), features.shape[1])
     start = Factors.start(features.shape[1], len(examples.models), rank, len(examples.sources), seed)
     current = [replace(start, bias=one.bias, offsets=one.offsets) for one in ranking.folds]
     overall = replace(start, bias=ranking.overall.bias, offsets=ranking.overall.offsets)
-    path = PenaltyPath(features, every, overall, ranking.bias_l2)
-    largest = path_start(every, overall)
+    path = PenaltyPath(features, problems.every, overall, ranking.bias_l2)
+    largest = path_start(problems.every, overall)
     penalties = [l2] if l2 is not None else [largest * PATH_FACTOR**step for step in range(1, steps + 1)]
     phase = log.phase("factors", len(penalties))
     best, since = float("inf"), 0
     for penalty in penalties:
         current = [
             fit(problem, _unstick(one, start), l2=penalty, bias_l2=ranking.bias_l2, tolerance=_PATH_TOLERANCE)
-            for problem, one in zip(training, current, strict=True)
+            for problem, one in zip(problems.training, current, strict=True)
         ]
-        train = [problem.mean_loss(one) for problem, one in zip(training, current, strict=True)]
-        held_out = [fold.mean_loss(one) for fold, one in zip(validation, current, strict=True)]
-        loss = float(np.average(held_out, weights=weights))
-        log.step(phase="factors", l2=penalty, train_log_loss=float(np.mean(train)), validation_log_loss=loss)
+        train, loss = problems.training_loss(current), problems.held_out_loss(current)
+        log.step(phase="factors", l2=penalty, train_log_loss=train, validation_log_loss=loss)
         log.advance(phase)
         if loss < best - _LEAST_GAIN:
             best, since = loss, 0

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from ...routers.errors import InputError
 from ..examples import Examples, Outcomes
 from ..log import TrainingLog
-from .factorization import BIAS_PENALTIES, Array, Factors, Problem, fit, losses
+from .factorization import BIAS_PENALTIES, Array, Factors, fit, losses
+from .fold_problems import FoldProblems
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,18 @@ def fit_ranking(examples: Examples, folds: list[npt.NDArray[np.bool_]], log: Tra
         InputError: the folds hold out no outcome of the primary source.
     """
     check_held_out(examples, folds)
-    outcomes = [part for part in (examples.preferences, examples.performances) if len(part)]
-    models = len(examples.models)
     nothing = np.zeros((len(examples.queries), 1))
-    validation = [Problem(nothing, primary_outcomes(examples, fold), models) for fold in folds]
-    weights = np.asarray([fold.weight for fold in validation]) + 1e-12
-    training = [Problem(nothing, [part.of_queries(~fold) for part in outcomes], models) for fold in folds]
-    start = Factors.start(1, models, 1, len(examples.sources), 0)
+    problems = FoldProblems(nothing, examples, folds)
+    start = Factors.start(1, len(examples.models), 1, len(examples.sources), 0)
     phase = log.phase("global ranking", len(BIAS_PENALTIES))
     fits: dict[float, tuple[float, list[Factors]]] = {}
     for bias_l2 in BIAS_PENALTIES:
-        fitted = [fit(problem, start, l2=float("inf"), bias_l2=bias_l2) for problem in training]
-        held_out = [fold.mean_loss(one) for fold, one in zip(validation, fitted, strict=True)]
-        fits[bias_l2] = (float(np.average(held_out, weights=weights)), fitted)
+        fitted = [fit(problem, start, l2=float("inf"), bias_l2=bias_l2) for problem in problems.training]
+        fits[bias_l2] = problems.held_out_loss(fitted), fitted
         log.step(phase="ranking", bias_l2=bias_l2, ranking_log_loss=fits[bias_l2][0])
         log.advance(phase)
     bias_l2 = min(fits, key=lambda penalty: fits[penalty][0])
-    overall = fit(Problem(nothing, outcomes, models), start, l2=float("inf"), bias_l2=bias_l2)
+    overall = fit(problems.every, start, l2=float("inf"), bias_l2=bias_l2)
     return Ranking(overall, fits[bias_l2][1], bias_l2, fits[bias_l2][0])
 
 
@@ -61,12 +57,6 @@ def mean_loss(outcomes: list[Outcomes], utilities: Array) -> float:
     """Weighted mean log loss (nats) of outcomes, from utilities (n, m)."""
     total = sum(float(losses(part, utilities).sum()) for part in outcomes)
     return total / max(sum(float(part.weight.sum()) for part in outcomes), 1e-12)
-
-
-def primary_outcomes(examples: Examples, held_out: npt.NDArray[np.bool_]) -> list[Outcomes]:
-    """The primary source's outcomes of the queries that bool (n,) marks: they judge a fit that did not see them."""
-    parts = (examples.preferences, examples.performances)
-    return [part.of_queries(held_out).primary() for part in parts if len(part)]
 
 
 def check_held_out(examples: Examples, folds: list[npt.NDArray[np.bool_]]) -> None:

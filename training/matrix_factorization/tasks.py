@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..examples import Examples
+from ..examples import Examples, primary_outcomes
 from ..export.graph_builder import GraphBuilder
 from ..fit.calibration import calibrate
 from ..fit.factorization import Array, Factors, Problem
 from ..fit.minimise import minimise
-from ..fit.ranking import primary_outcomes
 from ..log import TrainingLog
 
 #: Fewest queries of a task; smaller tasks are left out.

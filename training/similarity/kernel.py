@@ -16,11 +16,11 @@ import numpy.typing as npt
 from ...routers.decision import Floats
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import PooledNodes
-from ..examples import Examples
+from ..examples import Examples, primary_outcomes
 from ..export.graph_builder import GraphBuilder
 from ..fit.calibration import Calibration
 from ..fit.factorization import Array, Factors, logits, sigmoid
-from ..fit.ranking import Ranking, mean_loss, primary_outcomes
+from ..fit.ranking import Ranking, mean_loss
 from ..log import TrainingLog
 from .index import IndexedNetwork, add_calibrated
 from .stored import KernelIndex
