@@ -95,9 +95,8 @@ class _Uncalibrated:
 
     def of_queries(self, kept: npt.NDArray[np.bool_]) -> _Uncalibrated:
         rows = kept[self.query]
-        return _Uncalibrated(
-            *(values[rows] for values in (self.query, self.logit, self.once, self.target, self.weight))
-        )
+        target, weight = self.target[rows], self.weight[rows]
+        return _Uncalibrated(self.query[rows], self.logit[rows], self.once[rows], target, weight)
 
     def losses(self, slope: float, intercept: float) -> Array:
         """Weighted log loss (nats) of each outcome."""
