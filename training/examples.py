@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,9 @@ from ..routers.query import Query
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+
+#: Prompts of one part of the text that the fingerprint is taken of.
+_PROMPTS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -222,8 +225,22 @@ def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDAr
 def data_fingerprint(examples: Examples) -> str:
     """The sha256 of all keys, tasks and outcomes, in order: it names the training data and reveals nothing."""
     named = [examples.tasks] if any(task is not None for task in examples.tasks) else []
-    digest = hashlib.sha256(json.dumps([examples.keys, examples.models, *named]).encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256()
+    # The JSON of [keys, models, tasks], a part at a time: as one text it would take as much memory as all prompts.
+    for text in _json_parts([examples.keys, examples.models, *named]):
+        digest.update(text.encode("utf-8", "surrogatepass"))
     for outcomes in (examples.preferences, examples.performances):
         for array in (outcomes.query, outcomes.model, outcomes.target, outcomes.weight, outcomes.source):
             digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _json_parts(lists: Sequence[Sequence[str | None]]) -> Iterator[str]:
+    """The text that `json.dumps` makes of lists of strings, in parts."""
+    for number, values in enumerate(lists):
+        yield "[[" if number == 0 else ", ["
+        for start in range(0, len(values), _PROMPTS_AT_ONCE):
+            yield ", " if start else ""
+            yield json.dumps(values[start : start + _PROMPTS_AT_ONCE])[1:-1]
+        yield "]"
+    yield "]"

@@ -84,8 +84,9 @@ def tokenize(queries: Sequence[Query], backend: TokenizerBackend, truncation: Tr
     ids, lengths = ids[first | last], np.minimum(lengths, truncation.max_tokens)
     if truncation.distinct:
         row = np.repeat(np.arange(len(lengths)), lengths)
-        pairs = np.unique(np.stack([row, ids]), axis=1)
-        return pairs[1].astype(np.int32), np.bincount(pairs[0], minlength=len(lengths)).astype(np.int64)
+        vocabulary = int(ids.max(initial=0)) + 1
+        row, ids = np.divmod(np.unique(row * vocabulary + ids), vocabulary)
+        return ids.astype(np.int32), np.bincount(row, minlength=len(lengths)).astype(np.int64)
     return ids, lengths
 
 
