@@ -16,7 +16,6 @@ from ..routers.errors import InputError
 from ..routers.query import Query
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 #: Prompts of one part of the text that the fingerprint is taken of.
 _PROMPTS_AT_ONCE = 10_000
@@ -32,15 +31,15 @@ class Outcomes:
     Attributes:
         query: int64 (k,), row of the query.
         model: int64 (k, 2) or (k, 1), numbers of the models.
-        target: float32 (k,) in [0, 1].
-        weight: float32 (k,), > 0.
+        target: float32 (k,) in [0, 1]; float64 where it is a mean.
+        weight: float32 (k,), > 0; float64 where it is a sum.
         source: int64 (k,), number of the record's source; 0 is the primary source, the one that the router is for.
     """
 
     query: Ints
     model: Ints
-    target: Floats
-    weight: Floats
+    target: npt.NDArray[np.floating]
+    weight: npt.NDArray[np.floating]
     source: Ints
 
     def __len__(self) -> int:
