@@ -138,7 +138,8 @@ def fit_kernel(
     parts = [np.sort(random.permutation(np.flatnonzero(fold))[:each]) for fold in folds]
     chosen = np.zeros(len(unit), np.bool_)
     chosen[np.concatenate(parts)] = True
-    validation = primary_outcomes(examples, chosen)
+    place = np.cumsum(chosen) - 1  # of a chosen query among the chosen ones
+    validation = [replace(part, query=place[part.query]) for part in primary_outcomes(examples, chosen)]
     phase = log.phase("kernel", len(folds) + len(BANDWIDTHS))
     per_fold: list[tuple[Evidence, list[tuple[Floats, Floats]]]] = []
     sizes = []
@@ -156,9 +157,9 @@ def fit_kernel(
     for number, bandwidth in enumerate(BANDWIDTHS):
         typical = float(np.median(np.concatenate([sums[number][1] for _, sums in per_fold]))) or 1e-6
         for share in PRIORS:
-            utilities = np.zeros((len(unit), len(examples.models)))
+            utilities = np.zeros((place[-1] + 1, len(examples.models)))
             for rows, (evidence, sums) in zip(parts, per_fold, strict=True):
-                utilities[rows[:, None], index.columns] = evidence.utilities(*sums[number], share * typical)
+                utilities[place[rows][:, None], index.columns] = evidence.utilities(*sums[number], share * typical)
             loss = mean_loss(validation, utilities)
             log.step(phase="kernel", bandwidth=bandwidth, prior=share * typical, validation_log_loss=loss)
             if loss < best_loss - 1e-6:
@@ -166,7 +167,9 @@ def fit_kernel(
                 best = KernelFit(bandwidth, share * typical * grown, chosen, utilities, loss)
         log.advance(phase)
     assert best is not None
-    return best
+    utilities = np.zeros((len(unit), len(examples.models)))
+    utilities[chosen] = best.utilities
+    return replace(best, utilities=utilities)
 
 
 def kernel_sums(
