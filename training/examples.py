@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,9 @@ from ..routers.errors import InputError
 from ..routers.query import Query
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+
+#: Prompts of one part of the text that the fingerprint is taken of.
+_PROMPTS_AT_ONCE = 10_000
 
 #: Held-out outcomes that are enough to choose settings, calibrate and take thresholds.
 MOST_HELD_OUT = 50_000
@@ -32,15 +34,15 @@ class Outcomes:
     Attributes:
         query: int64 (k,), row of the query.
         model: int64 (k, 2) or (k, 1), numbers of the models.
-        target: float32 (k,) in [0, 1].
-        weight: float32 (k,), > 0.
+        target: float32 (k,) in [0, 1]; float64 where it is a mean.
+        weight: float32 (k,), > 0; float64 where it is a sum.
         source: int64 (k,), number of the record's source; 0 is the primary source, the one that the router is for.
     """
 
     query: Ints
     model: Ints
-    target: Floats
-    weight: Floats
+    target: npt.NDArray[np.floating]
+    weight: npt.NDArray[np.floating]
     source: Ints
 
     def __len__(self) -> int:
@@ -244,8 +246,22 @@ def enough_folds(examples: Examples, folds: list[npt.NDArray[np.bool_]]) -> list
 def data_fingerprint(examples: Examples) -> str:
     """The sha256 of all keys, tasks and outcomes, in order: it names the training data and reveals nothing."""
     named = [examples.tasks] if any(task is not None for task in examples.tasks) else []
-    digest = hashlib.sha256(json.dumps([examples.keys, examples.models, *named]).encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256()
+    # The JSON of [keys, models, tasks], a part at a time: as one text it would take as much memory as all prompts.
+    for text in _json_parts([examples.keys, examples.models, *named]):
+        digest.update(text.encode("utf-8", "surrogatepass"))
     for outcomes in (examples.preferences, examples.performances):
         for array in (outcomes.query, outcomes.model, outcomes.target, outcomes.weight, outcomes.source):
             digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _json_parts(lists: Sequence[Sequence[str | None]]) -> Iterator[str]:
+    """The text that `json.dumps` makes of lists of strings, in parts."""
+    for number, values in enumerate(lists):
+        yield "[[" if number == 0 else ", ["
+        for start in range(0, len(values), _PROMPTS_AT_ONCE):
+            yield ", " if start else ""
+            yield json.dumps(values[start : start + _PROMPTS_AT_ONCE])[1:-1]
+        yield "]"
+    yield "]"

@@ -21,11 +21,11 @@ from ..routers.threshold_table import threshold_table
 from .config import RouterConfig
 from .examples import Examples, data_fingerprint, enough_folds, examples_of, primary_outcomes, validation_folds
 from .export.publish import Gate, publish
-from .fit.calibration import Calibration, calibrate
+from .fit.calibration import Calibration, calibrate, calibrated_loss
 from .fit.drift_reference import ReferenceSample, some_queries
 from .fit.factorization import Array, sigmoid
 from .fit.novelty import Vectors, novelty_bound
-from .fit.ranking import check_held_out, mean_loss
+from .fit.ranking import check_held_out
 from .log import TrainingLog, check_training_folder, training_folder
 from .summary import learned_little
 
@@ -208,15 +208,15 @@ def settle(
     names = [examples.models[i] for i in columns]
     strong, weak = _pair(names, config, bias[columns])
     link: Link = config.link or examples.link()
-    calibrated = calibration.slope * utilities + calibration.intercept
-    quality = sigmoid(centred(calibrated[held_out][:, columns], examples)).astype(np.float32)
+    calibrated = calibration.slope * utilities[np.flatnonzero(held_out)[:, None], columns] + calibration.intercept
+    quality = sigmoid(centred(calibrated, examples)).astype(np.float32)
     scores = win_rate(quality[:, names.index(strong)], quality[:, names.index(weak)], link)
     table = threshold_table(scores)
     weight = float(sum(part.weight.sum() for part in outcomes))
     metrics = {
         "held-out queries": int(held_out.sum()),
         "held-out outcomes": int(weight) if weight.is_integer() else weight,
-        "log loss": mean_loss(outcomes, calibrated),
+        "log loss": calibrated_loss(utilities, outcomes, calibration),
         "log loss of the global ranking": ranking_loss,
     }
     _warn_of_little_gain(metrics)

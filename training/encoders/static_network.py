@@ -18,6 +18,9 @@ from ..export.graph_builder import FLOAT, GraphBuilder
 from ..fit.drift_reference import Projection
 from .static import StaticEncoder, tokenize
 
+#: Queries that are encoded at once.
+_QUERIES_AT_ONCE = 16_384
+
 
 class StaticNetwork(ABC):
     """Token table and pooling, which every static router shares, in training, parity gate and export.
@@ -154,14 +157,19 @@ class EncodedQueries:
         truncation: how much of a query is read.
         epsilon: added to the variance of a query's vector over the dimensions.
         unit: float32 (n, d), unit vectors of the n queries.
-        features: float32 (n, d + 1), the unit vector and -log norm.
+        inverse: float32 (n, 1), inverse standard deviations of the sums of their token vectors.
     """
 
     encoder: StaticEncoder
     truncation: Truncation
     epsilon: float
     unit: Floats
-    features: Floats
+    inverse: Floats
+
+    @property
+    def features(self) -> Floats:
+        """The unit vectors and -log norm: float32 (n, d + 1)."""
+        return np.concatenate([self.unit, np.log(self.inverse)], axis=1)
 
 
 def encode_queries(
@@ -176,10 +184,17 @@ def encode_queries(
         epsilon: added to the variance of a query's vector over the dimensions. None takes a value that is too small to
             change any of these queries.
     """
-    total = table_sums(encoder.table, *tokenize(queries, encoder.backend(), truncation))
-    epsilon = epsilon_of(total) if epsilon is None else epsilon
-    unit, features = features_of(total, epsilon)
-    return EncodedQueries(encoder=encoder, truncation=truncation, epsilon=epsilon, unit=unit, features=features)
+    backend, table = encoder.backend(), encoder.table
+    blocks = [slice(start, start + _QUERIES_AT_ONCE) for start in range(0, len(queries), _QUERIES_AT_ONCE)]
+    vectors = np.empty((len(queries), encoder.dimensions), np.float32)
+    for rows in blocks:
+        vectors[rows] = table_sums(table, *tokenize(queries[rows], backend, truncation))
+    if epsilon is None:
+        epsilon = epsilon_of(vectors)
+    inverse = np.empty((len(queries), 1), np.float32)
+    for rows in blocks:  # in place, since the vectors are what takes the memory
+        vectors[rows], inverse[rows] = normalised(vectors[rows], epsilon)
+    return EncodedQueries(encoder=encoder, truncation=truncation, epsilon=epsilon, unit=vectors, inverse=inverse)
 
 
 def static_quality(network: StaticNetwork, encoder: StaticEncoder, truncation: Truncation) -> NetworkQuality:

@@ -30,6 +30,8 @@ COMPONENTS = 16
 QUERIES_PER_COMPONENT = 10
 #: Most queries that the graph scores for the reference. More would add little, since a window holds some hundreds.
 MOST_QUERIES = 4000
+#: Vectors that are read in float64 at once.
+_VECTORS_AT_ONCE = 65_536
 
 #: Weight (d, k) and offset (k,), float32: the sketch of vectors v (n, d) is ``v @ weight + offset``.
 Projection = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -40,12 +42,15 @@ def projection_of(vectors: npt.NDArray[np.floating]) -> Projection:
 
     The number of components is even.
     """
-    values = vectors.astype(np.float64)
-    n, d = values.shape
+    n, d = vectors.shape
     count = max(2, min(COMPONENTS, d, n // QUERIES_PER_COMPONENT) // 2 * 2)
-    mean = values.mean(axis=0)
-    centred = values - mean
-    variance, directions = np.linalg.eigh(centred.T @ centred / max(1, n - 1))
+    blocks = [slice(start, start + _VECTORS_AT_ONCE) for start in range(0, n, _VECTORS_AT_ONCE)]
+    mean = sum(vectors[rows].astype(np.float64).sum(axis=0) for rows in blocks) / n
+    squares = np.zeros((d, d))
+    for rows in blocks:
+        centred = vectors[rows].astype(np.float64) - mean
+        squares += centred.T @ centred
+    variance, directions = np.linalg.eigh(squares / max(1, n - 1))
     variance, directions = variance[::-1][:count], directions[:, ::-1][:, :count]
     # The sign of an eigenvector is arbitrary: make its largest entry positive.
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0, keepdims=True), axis=0)

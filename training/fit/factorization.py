@@ -210,7 +210,8 @@ class _Block:
             for first in range(0, len(picked), _ROWS):
                 part = slice(first, first + _ROWS)
                 picked[part] += np.einsum("kr,kr->k", seen[self._rows[part]], model_factors[self._columns[part]])
-        return np.bincount(self._outcome, weights=self._sign * picked, minlength=len(self._target))
+        logit = np.bincount(self._outcome, weights=self._sign * picked, minlength=len(self._target))
+        return logit.astype(np.float64)
 
     def _log_loss(self, logit: Array, small: Array) -> float:
         return float(self._weight @ (np.log1p(small) + np.maximum(logit, 0) - self._target * logit))

@@ -5,15 +5,16 @@ The path starts where all factors are zero, at the global ranking.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..examples import Examples
+from ..examples import Examples, primary_outcomes
 from ..log import TrainingLog
 from .factorization import Array, Factors, Problem, fit, path_start
-from .fold_problems import FoldProblems
 from .ranking import Ranking
 
 #: Each penalty is this factor times the one before.
@@ -81,7 +82,7 @@ def follow_path(
         patience: stop after so many penalties without a lower log loss.
         seed: of the start of the factors.
     """
-    problems = FoldProblems(features, examples, folds)
+    problems = _FoldProblems(features, examples, folds)
     rank = min(rank, len(examples.models), features.shape[1])
     start = Factors.start(features.shape[1], len(examples.models), rank, len(examples.sources), seed)
     current = [replace(start, bias=one.bias, offsets=one.offsets) for one in ranking.folds]
@@ -108,6 +109,32 @@ def follow_path(
             break
     log.advance(phase, done=True)
     return path
+
+
+class _FoldProblems:
+    """Outcomes over n queries, cut by validation folds.
+
+    Attributes:
+        every: the problem of all queries.
+        training: for each fold the problem without its queries.
+    """
+
+    def __init__(self, features: Any, examples: Examples, folds: Sequence[npt.NDArray[np.bool_]]) -> None:
+        """Cut outcomes by folds, bool (n,) each; features are float64 (n, f)."""
+        models = len(examples.models)
+        outcomes = [part for part in (examples.preferences, examples.performances) if len(part)]
+        self.every = Problem(features, outcomes, models)
+        self.training = [Problem(features, [part.of_queries(~fold) for part in outcomes], models) for fold in folds]
+        self._validation = [Problem(features, primary_outcomes(examples, fold), models) for fold in folds]
+
+    def training_loss(self, fits: Sequence[Factors]) -> float:
+        """Mean log loss (nats) of each fold's fit on its training outcomes."""
+        return float(np.mean([problem.mean_loss(one) for problem, one in zip(self.training, fits, strict=True)]))
+
+    def held_out_loss(self, fits: Sequence[Factors]) -> float:
+        """Weighted mean log loss (nats) of the held-out outcomes, each by the fit that did not see them."""
+        losses = [problem.mean_loss(one) for problem, one in zip(self._validation, fits, strict=True)]
+        return float(np.average(losses, weights=[problem.weight + 1e-12 for problem in self._validation]))
 
 
 def _unstick(current: Factors, start: Factors) -> Factors:

@@ -10,8 +10,10 @@ import numpy.typing as npt
 from ...routers.errors import InputError
 from ..examples import Examples, Outcomes
 from ..log import TrainingLog
-from .factorization import BIAS_PENALTIES, Array, Factors, fit, losses
-from .fold_problems import FoldProblems
+from .factorization import BIAS_PENALTIES, Array, Factors, Problem, fit, losses
+
+#: A fit stops where an iteration lowers the loss by a smaller share. These fits are small: they go on to the end.
+_TOLERANCE = 1e-14
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,72 @@ def fit_ranking(examples: Examples, folds: list[npt.NDArray[np.bool_]], log: Tra
         InputError: the folds hold out no outcome of the primary source.
     """
     check_held_out(examples, folds)
-    nothing = np.zeros((len(examples.queries), 1))
-    problems = FoldProblems(nothing, examples, folds)
-    start = Factors.start(1, len(examples.models), 1, len(examples.sources), 0)
+    models = len(examples.models)
+    outcomes = [_Summed.of(part, models) for part in (examples.preferences, examples.performances) if len(part)]
+    validation = [[part.where(fold, primary=True) for part in outcomes] for fold in folds]
+    weights = np.asarray([sum(float(part.weight.sum()) for part in fold) for fold in validation]) + 1e-12
+    nothing = np.zeros((1, 1))
+    training = [Problem(nothing, [part.where(~fold) for part in outcomes], models) for fold in folds]
+    start = Factors.start(1, models, 1, len(examples.sources), 0)
     phase = log.phase("global ranking", len(BIAS_PENALTIES))
     fits: dict[float, tuple[float, list[Factors]]] = {}
     for bias_l2 in BIAS_PENALTIES:
-        fitted = [fit(problem, start, l2=float("inf"), bias_l2=bias_l2) for problem in problems.training]
-        fits[bias_l2] = problems.held_out_loss(fitted), fitted
+        fitted = [fit(problem, start, l2=float("inf"), bias_l2=bias_l2, tolerance=_TOLERANCE) for problem in training]
+        held_out = [mean_loss(held, one.utilities(nothing)) for held, one in zip(validation, fitted, strict=True)]
+        fits[bias_l2] = (float(np.average(held_out, weights=weights)), fitted)
         log.step(phase="ranking", bias_l2=bias_l2, ranking_log_loss=fits[bias_l2][0])
         log.advance(phase)
     bias_l2 = min(fits, key=lambda penalty: fits[penalty][0])
-    overall = fit(problems.every, start, l2=float("inf"), bias_l2=bias_l2)
+    every = np.ones(len(examples.queries), np.bool_)
+    whole = Problem(nothing, [part.where(every) for part in outcomes], models)
+    overall = fit(whole, start, l2=float("inf"), bias_l2=bias_l2, tolerance=_TOLERANCE)
     return Ranking(overall, fits[bias_l2][1], bias_l2, fits[bias_l2][0])
+
+
+@dataclass(frozen=True)
+class _Summed:
+    """Outcomes whose loss is needed for utilities that are the same for every query.
+
+    Outcomes of the same source and models then count by their sums alone, which are few.
+
+    Attributes:
+        outcomes: k outcomes.
+        first: int64 (c,), one outcome of each kind, that is of each source and models.
+        kind: int64 (k,), the kind of each outcome.
+    """
+
+    outcomes: Outcomes
+    first: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, models: int) -> _Summed:
+        number = outcomes.source
+        for column in outcomes.model.T:
+            number = number * models + column
+        _, first, kind = np.unique(number, return_index=True, return_inverse=True)
+        return cls(outcomes, first, kind)
+
+    def where(self, kept: npt.NDArray[np.bool_], *, primary: bool = False) -> Outcomes:
+        """One outcome of each kind, for the queries that bool (n,) keeps; all stand at one query.
+
+        Args:
+            kept: bool (n,).
+            primary: leave out other sources than the primary one.
+        """
+        one = self.outcomes
+        weight = one.weight * kept[one.query].astype(np.float64)
+        weights = np.bincount(self.kind, weight, len(self.first)).astype(np.float64)
+        wins = np.bincount(self.kind, weight * one.target, len(self.first)).astype(np.float64)
+        there = (weights > 0) & ((one.source[self.first] == 0) | (not primary))
+        rows = self.first[there]
+        return Outcomes(
+            query=np.zeros(len(rows), np.int64),
+            model=one.model[rows],
+            target=wins[there] / weights[there],
+            weight=weights[there],
+            source=one.source[rows],
+        )
 
 
 def mean_loss(outcomes: list[Outcomes], utilities: Array) -> float:

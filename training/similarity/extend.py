@@ -290,7 +290,8 @@ def _kernel(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> 
 def _known_utilities(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> Array:
     """Utilities of the known models, float64 (k, known), for the queries of the new records, before these are added."""
     residual, amount = (stored.array(name) for name in ("residual", "amount"))
-    sums = kernel_sums(additions.encoded, additions.unit[: additions.stored_rows], residual, amount, index.bandwidth)
+    known = additions.unit[: additions.stored_rows]
+    sums = kernel_sums(additions.encoded, known, residual, amount, [index.bandwidth])[0]
     base = np.asarray(index.base, np.float64)
     return Evidence(base, residual, amount, index.of_quality).utilities(*sums, index.prior).astype(np.float64)
 

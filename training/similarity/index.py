@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,10 +16,32 @@ from ..fit.calibration import Calibration
 
 #: Most similarities that one run of the graph computes: some 16 MB.
 SIMILARITIES_PER_RUN = 4_000_000
+#: Most similarities, and most queries, that training computes at once: some 130 MB.
+_SIMILARITIES_AT_ONCE = 1 << 25
 _QUERIES_PER_REGION = 50
 #: Queries that are looked up in an index at once.
 _QUERIES_AT_ONCE = 512
 _MOST_REGIONS = 256
+
+
+@dataclass(frozen=True)
+class IndexRows:
+    """The training queries that an index keeps, and the models that it knows.
+
+    Attributes:
+        rows: int64 (k,), rows of the queries.
+        weight: float32 (k, 1), how many queries each stands for.
+        columns: the models, as columns of all models.
+    """
+
+    rows: npt.NDArray[np.int64]
+    weight: Floats
+    columns: list[int]
+
+    def without(self, held_out: npt.NDArray[np.bool_]) -> IndexRows:
+        """The index without the queries that bool (n,) marks."""
+        kept = ~held_out[self.rows]
+        return IndexRows(self.rows[kept], self.weight[kept], self.columns)
 
 
 class IndexedNetwork(StaticNetwork):
@@ -81,8 +105,7 @@ def places_in(index: Floats, unit: Floats) -> npt.NDArray[np.int64]:
     """
     whole, stored = _rounded(unit)[0].astype(np.int32), _rounded(index)[0].astype(np.int32)
     place = np.empty(len(unit), np.int64)
-    for start in range(0, len(unit), _QUERIES_AT_ONCE):
-        rows = slice(start, start + _QUERIES_AT_ONCE)
+    for rows in blocks(len(unit), len(index)):
         nearest = (unit[rows] @ index.T).argmax(axis=1)
         same = np.abs(stored[nearest] - whole[rows]).max(axis=1) <= 1
         place[rows] = np.where(same, nearest, -1)
@@ -95,6 +118,12 @@ def _rounded(unit: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     """Vectors (n, d) rounded to 8 bits, and their scales (n,)."""
     scale = np.maximum(np.abs(unit).max(axis=1), 1e-12) / np.float32(2 ** (BITS - 1) - 1)
     return np.rint(unit / scale[:, None]).astype(np.int8), scale
+
+
+def blocks(queries: int, size: int) -> list[slice]:
+    """Slices of a number of queries that are compared with an index of `size` rows at once."""
+    step = max(1, min(_QUERIES_AT_ONCE, _SIMILARITIES_AT_ONCE // max(1, size)))
+    return [slice(start, start + step) for start in range(0, queries, step)]
 
 
 def rows_per_run(size: int) -> int:

@@ -8,6 +8,7 @@ a locally weighted Bradley-Terry fit (Loader 1999, section 4) that starts from t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..fit.calibration import Calibration
 from ..fit.factorization import Array, Factors, logits, sigmoid
 from ..fit.ranking import Ranking, mean_loss
 from ..log import TrainingLog
-from .index import IndexedNetwork, add_calibrated
+from .index import IndexedNetwork, IndexRows, add_calibrated, blocks
 from .stored import KernelIndex
 
 #: Bandwidths that validation tries. With 16, the weight of a neighbour halves with every 0.043 of cosine.
@@ -31,8 +32,10 @@ BANDWIDTHS = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 PRIORS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 #: Most held-out queries that choose between them.
 VALIDATION_QUERIES = 4000
-_ROWS = 512
 _EDGE = 1e-3
+
+#: Kernel sums, (n, m): float32 where a fit or the graph computes them, float64 where the parity gate does.
+Sums = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,16 @@ class Evidence:
     amount: Floats
     of_quality: bool
 
-    def utilities(self, residual: Floats, amount: Floats, prior: float) -> Floats:
+    def of_index(self, columns: Sequence[int], weight: Floats) -> Evidence:
+        """The evidence on some models, weighted as the queries of an index are, by weights (n, 1)."""
+        return replace(
+            self,
+            base=self.base[columns],
+            residual=self.residual[:, columns] * weight,
+            amount=self.amount[:, columns] * weight,
+        )
+
+    def utilities(self, residual: Sums, amount: Sums, prior: float) -> Sums:
         """Utilities (n, m) from kernel sums (n, m) of residuals and amounts."""
         estimate = self.base.astype(np.float32) + residual / (amount + np.float32(prior))
         if not self.of_quality:
@@ -60,20 +72,25 @@ class Evidence:
         return np.asarray(np.log(within / (1 - within)), np.float32)
 
 
-def evidence_of(examples: Examples, ranking: Factors) -> Evidence:
-    """The evidence of every query of some examples, against a global ranking."""
+def evidence_of(examples: Examples, ranking: Factors, index: npt.NDArray[np.int64] | None = None) -> Evidence:
+    """The evidence of some queries of the examples against a global ranking, given their rows; None: of all queries."""
     of_quality = not len(examples.preferences)
-    shape = (len(examples.queries), len(examples.models))
+    queries = len(examples.queries)
+    rows = np.arange(queries) if index is None else index
+    place = np.full(queries, -1)
+    place[rows] = np.arange(len(rows))
+    shape = (len(rows), len(examples.models))
     residual, amount = np.zeros(shape), np.zeros(shape)
-    expected_utilities = np.broadcast_to(ranking.bias, shape)
-    for part in (examples.preferences, examples.performances):
+    expected_utilities = np.broadcast_to(ranking.bias, (queries, shape[1]))
+    for every in (examples.preferences, examples.performances):
+        part = every.of_queries(place >= 0)
         expected = sigmoid(logits(part, expected_utilities, ranking.offsets))
         surprise = part.weight * (part.target - expected)
         certainty = part.weight * (np.ones_like(expected) if of_quality else expected * (1 - expected))
         for column in range(part.model.shape[1]):
-            place = (part.query, part.model[:, column])
-            np.add.at(residual, place, surprise if column == 0 else -surprise)
-            np.add.at(amount, place, certainty)
+            cell = (place[part.query], part.model[:, column])
+            np.add.at(residual, cell, surprise if column == 0 else -surprise)
+            np.add.at(amount, cell, certainty)
     base = sigmoid(ranking.bias) if of_quality else ranking.bias
     return Evidence(base, residual.astype(np.float32), amount.astype(np.float32), of_quality)
 
@@ -101,6 +118,7 @@ def fit_kernel(
     examples: Examples,
     folds: list[npt.NDArray[np.bool_]],
     ranking: Ranking,
+    index: IndexRows,
     seed: int,
     log: TrainingLog,
 ) -> KernelFit:
@@ -111,35 +129,37 @@ def fit_kernel(
         examples: their outcomes.
         folds: bool (n,) each.
         ranking: where the residuals start.
+        index: the queries that the index of the router keeps, and the models that it knows.
         seed: of the sample of held-out queries.
         log: gets a line for every pair.
     """
     random = np.random.default_rng(seed)
     each = VALIDATION_QUERIES // len(folds)
-    parts = []
-    for fold in folds:
-        rows = np.flatnonzero(fold)
-        parts.append(np.sort(random.permutation(rows)[:each]))
+    parts = [np.sort(random.permutation(np.flatnonzero(fold))[:each]) for fold in folds]
     chosen = np.zeros(len(unit), np.bool_)
     chosen[np.concatenate(parts)] = True
-    validation = primary_outcomes(examples, chosen)
-    phase = log.phase("kernel", len(BANDWIDTHS))
+    place = np.cumsum(chosen) - 1  # of a chosen query among the chosen ones
+    validation = [replace(part, query=place[part.query]) for part in primary_outcomes(examples, chosen)]
+    phase = log.phase("kernel", len(folds) + len(BANDWIDTHS))
+    per_fold: list[tuple[Evidence, list[tuple[Floats, Floats]]]] = []
+    sizes = []
+    for rows, fold, one in zip(parts, folds, ranking.folds, strict=True):
+        others = index.without(fold)
+        evidence = evidence_of(examples, one, others.rows).of_index(index.columns, others.weight)
+        sums = kernel_sums(unit[rows], unit[others.rows], evidence.residual, evidence.amount, BANDWIDTHS)
+        per_fold.append((evidence, sums))
+        sizes.append(len(others.rows))
+        log.advance(phase)
+    # Each fold sees a part of the index. The evidence grows with the index, and so must the prior.
+    grown = float(np.mean([len(index.rows) / max(1, size) for size in sizes]))
     best: KernelFit | None = None
     best_loss = float("inf")
-    others = [np.flatnonzero(~fold) for fold in folds]
-    per_fold = [evidence_of(examples, one) for one in ranking.folds]
-    # Each fold sees a part of the index. The evidence grows with the index, and so must the prior.
-    grown = float(np.mean([len(unit) / max(1, len(index)) for index in others]))
-    for bandwidth in BANDWIDTHS:
-        sums = [
-            kernel_sums(unit[rows], unit[index], evidence.residual[index], evidence.amount[index], bandwidth)
-            for rows, index, evidence in zip(parts, others, per_fold, strict=True)
-        ]
-        typical = float(np.median(np.concatenate([amount for _, amount in sums]))) or 1e-6
+    for number, bandwidth in enumerate(BANDWIDTHS):
+        typical = float(np.median(np.concatenate([sums[number][1] for _, sums in per_fold]))) or 1e-6
         for share in PRIORS:
-            utilities = np.zeros((len(unit), len(examples.models)))
-            for rows, evidence, (residual, amount) in zip(parts, per_fold, sums, strict=True):
-                utilities[rows] = evidence.utilities(residual, amount, share * typical)
+            utilities = np.zeros((place[-1] + 1, len(examples.models)))
+            for rows, (evidence, sums) in zip(parts, per_fold, strict=True):
+                utilities[place[rows][:, None], index.columns] = evidence.utilities(*sums[number], share * typical)
             loss = mean_loss(validation, utilities)
             log.step(phase="kernel", bandwidth=bandwidth, prior=share * typical, validation_log_loss=loss)
             if loss < best_loss - 1e-6:
@@ -147,21 +167,33 @@ def fit_kernel(
                 best = KernelFit(bandwidth, share * typical * grown, chosen, utilities, loss)
         log.advance(phase)
     assert best is not None
-    return best
+    utilities = np.zeros((len(unit), len(examples.models)))
+    utilities[chosen] = best.utilities
+    return replace(best, utilities=utilities)
 
 
 def kernel_sums(
-    queries: Floats, index: Floats, residual: Floats, amount: Floats, bandwidth: float
-) -> tuple[Floats, Floats]:
-    """Kernel-weighted sums (k, m) of residual and amount (n, m) over an index (n, d), for unit vectors (k, d)."""
+    queries: Floats, index: Floats, residual: Floats, amount: Floats, bandwidths: Sequence[float]
+) -> list[tuple[Floats, Floats]]:
+    """Kernel-weighted sums (k, m) of residual and amount (n, m) over an index (n, d), for unit vectors (k, d).
+
+    The similarities, which cost most, are computed once for all bandwidths.
+
+    Returns:
+        For each bandwidth the sums of residuals and of amounts.
+    """
     models = residual.shape[1]
     both = np.concatenate([residual, amount], axis=1)
-    sums = np.empty((len(queries), 2 * models), np.float32)
-    for start in range(0, len(queries), _ROWS):
-        weight = queries[start : start + _ROWS] @ index.T
-        np.exp(np.float32(bandwidth) * (weight - 1), out=weight)
-        sums[start : start + _ROWS] = weight @ both
-    return sums[:, :models], sums[:, models:]
+    sums = np.empty((len(bandwidths), len(queries), 2 * models), np.float32)
+    for rows in blocks(len(queries), len(index)):
+        distance = queries[rows] @ index.T
+        distance -= 1
+        weight = np.empty_like(distance)
+        for number, bandwidth in enumerate(bandwidths):
+            np.multiply(np.float32(bandwidth), distance, out=weight)
+            np.exp(weight, out=weight)
+            sums[number, rows] = weight @ both
+    return [(one[:, :models], one[:, models:]) for one in sums]
 
 
 class KernelNetwork(IndexedNetwork):
@@ -199,15 +231,19 @@ class KernelNetwork(IndexedNetwork):
             rows: int64 (k,).
         """
         evidence = self.evidence
-        residual, amount = kernel_sums(unit[rows], unit, evidence.residual, evidence.amount, self.index.bandwidth)
+        bandwidths = [self.index.bandwidth]
+        residual, amount = kernel_sums(unit[rows], unit, evidence.residual, evidence.amount, bandwidths)[0]
         return self._quality(residual - evidence.residual[rows], amount - evidence.amount[rows])
 
     def quality(self, total: Floats) -> Floats:
         """Quality (n, m) of queries, from the sums of their token vectors (n, d)."""
-        weight = np.exp(self.index.bandwidth * (self.similarities(total).astype(np.float64) - 1))
-        return self._quality(weight @ self.evidence.residual, weight @ self.evidence.amount)
+        parts = [np.zeros((0, len(self.evidence.base)), np.float32)]
+        for rows in blocks(len(total), len(self.vector_scale)):
+            weight = np.exp(self.index.bandwidth * (self.similarities(total[rows]).astype(np.float64) - 1))
+            parts.append(self._quality(weight @ self.evidence.residual, weight @ self.evidence.amount))
+        return np.concatenate(parts)
 
-    def _quality(self, residual: npt.NDArray[np.floating], amount: npt.NDArray[np.floating]) -> Floats:
+    def _quality(self, residual: Sums, amount: Sums) -> Floats:
         """Quality (k, m) from kernel sums (k, m)."""
         utilities = self.evidence.utilities(residual, amount, self.index.prior)
         calibrated = self.calibration.slope * utilities + self.calibration.intercept

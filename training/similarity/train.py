@@ -8,7 +8,7 @@ preferences. No weights are fitted to the queries, so that records and models ca
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ...routers.base import win_rate
 from ...routers.decision import Floats, Model
 from ...routers.errors import InputError
 from ..encoders.static_network import EncodedQueries, encode_queries
+from ..examples import Examples, Outcomes
 from ..fit.drift_reference import projection_of
 from ..fit.factorization import Array
 from ..fit.novelty import centroids_of
@@ -27,7 +28,7 @@ from ..one_thread import one_thread
 from ..pipeline import Findings, Job, Plan, settle, start_job
 from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
 from .config import KINDS, SimilarityConfig
-from .index import rows_per_run, subsample
+from .index import IndexRows, rows_per_run, subsample
 from .kernel import KernelNetwork, evidence_of, fit_kernel
 from .stored import KernelIndex, RankingIndex
 from .weighted_ranking import (
@@ -137,66 +138,71 @@ def _scores_left_out(build: _Build, unit: Floats, primary: npt.NDArray[np.bool_]
 
 
 def _index_rows(
-    unit: Floats, answered: npt.NDArray[np.bool_], config: SimilarityConfig
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    """The queries that the index keeps, int64 (k,), and their weights (k, 1).
+    unit: Floats, answered: npt.NDArray[np.bool_], columns: list[int], config: SimilarityConfig
+) -> IndexRows:
+    """The queries that the index keeps.
 
     Args:
         unit: float32 (n, d), unit vectors.
-        answered: bool (n, m), whether a query says something of an exported model; a query that says nothing of any,
-            as one of another source may, is left out.
+        answered: bool (n, m), whether a query says something of a model; a query that says nothing of an exported
+            model, as one of another source may, is left out.
+        columns: the exported models.
         config: settings.
     """
-    known = np.flatnonzero(answered.any(axis=1))
-    rows, weight = subsample(unit[known], answered[known], config.index_size, config.seed)
-    return known[rows], weight[:, None]
+    exported = answered[:, columns]
+    known = np.flatnonzero(exported.any(axis=1))
+    rows, weight = subsample(unit[known], exported[known], config.index_size, config.seed)
+    return IndexRows(known[rows], weight[:, None], columns)
+
+
+def _answered(examples: Examples, *parts: Outcomes) -> npt.NDArray[np.bool_]:
+    """Whether each query has an outcome of each model: bool (n, m)."""
+    answered = np.zeros((len(examples.queries), len(examples.models)), np.bool_)
+    for part in parts:
+        answered[part.query[:, None], part.model] = True
+    return answered
 
 
 def _kernel(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking: Ranking) -> _Build:
-    fit = fit_kernel(encoded.unit, job.examples, job.folds, ranking, config.seed, job.log)
+    examples, unit = job.examples, encoded.unit
+    answered = _answered(examples, examples.preferences, examples.performances)
+    kept = _index_rows(unit, answered, examples.primary_models(), config)
+    tried = kept
+    if len(unit) <= config.index_size:  # what is known of the other models sets the priors, too
+        tried = IndexRows(np.arange(len(unit)), np.ones((len(unit), 1), np.float32), list(range(len(examples.models))))
+    fit = fit_kernel(unit, examples, job.folds, ranking, tried, config.seed, job.log)
     findings = settle(job, config, fit.utilities, fit.held_out, ranking.overall.bias, ranking.loss)
-    columns = findings.columns
-    evidence = evidence_of(job.examples, ranking.overall)
-    amount = evidence.amount[:, columns]
-    rows, scale = _index_rows(encoded.unit, amount > 0, config)
-    evidence = replace(
-        evidence,
-        base=evidence.base[columns],
-        residual=evidence.residual[rows][:, columns] * scale,
-        amount=amount[rows] * scale,
-    )
+    evidence = evidence_of(examples, ranking.overall, kept.rows).of_index(kept.columns, kept.weight)
     index = KernelIndex(
-        queries=len(rows),
+        queries=len(kept.rows),
         epsilon=encoded.epsilon,
         scale=encoded.encoder.scale,
         bandwidth=fit.bandwidth,
         prior=fit.prior,
         base=evidence.base.tolist(),
         of_quality=evidence.of_quality,
-        centre=not len(job.examples.performances),
+        centre=not len(examples.performances),
     )
-    network = KernelNetwork(encoded.encoder, encoded.unit[rows], evidence, index, findings.calibration)
-    return _Build(network=network, index=index, findings=findings, rows=rows)
+    network = KernelNetwork(encoded.encoder, unit[kept.rows], evidence, index, findings.calibration)
+    return _Build(network=network, index=index, findings=findings, rows=kept.rows)
 
 
 def _weighted_ranking(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking: Ranking) -> _Build:
-    battles, unit, models = job.examples.preferences, encoded.unit, len(job.examples.models)
+    battles, unit = job.examples.preferences, encoded.unit
     fit = _fit_ranking_of_tiers(job, config, unit, ranking)
     findings = settle(job, config, fit.utilities, fit.held_out, ranking.overall.bias, ranking.loss)
     tier = tiers_of(ranking.overall.bias, config.tiers)
-    answered = np.zeros((len(unit), models), np.bool_)
-    answered[np.repeat(battles.query, 2), battles.model.ravel()] = True
-    rows, scale = _index_rows(unit, answered, config)
-    counts = battle_counts(battles, len(unit), tier)[rows] * scale
+    kept = _index_rows(unit, _answered(job.examples, battles), list(range(len(job.examples.models))), config)
+    counts = battle_counts(battles, len(unit), tier)[kept.rows] * kept.weight
     index = RankingIndex(
-        queries=len(rows),
+        queries=len(kept.rows),
         epsilon=encoded.epsilon,
         scale=encoded.encoder.scale,
         tiers=tier[findings.columns].tolist(),
         steps=fit.steps,
     )
-    network = WeightedRankingNetwork(encoded.encoder, unit[rows], counts, index, findings.calibration)
-    return _Build(network=network, index=index, findings=findings, rows=rows)
+    network = WeightedRankingNetwork(encoded.encoder, unit[kept.rows], counts, index, findings.calibration)
+    return _Build(network=network, index=index, findings=findings, rows=kept.rows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from ..export.graph_builder import GraphBuilder
 from ..fit.calibration import Calibration
 from ..fit.factorization import Array, sigmoid
 from .config import TIERS
-from .index import IndexedNetwork, add_calibrated
+from .index import IndexedNetwork, add_calibrated, blocks
 from .stored import RankingIndex
 
 #: Steps of Newton's method from equal ratings. It converges quadratically: the last two steps change nothing (tested).
@@ -37,7 +37,6 @@ TOLERANCE = 1e-4
 MOST_STEPS = 80
 #: Ridge of the Newton matrix. It matters only for a tier without battles.
 _RIDGE = 1e-7
-_ROWS = 256
 #: The largest cosine of a query counts as at least this.
 LEAST_COSINE = 1e-6
 
@@ -113,12 +112,12 @@ def weighted_counts(queries: Floats, index: Floats, counts: Floats, own: npt.NDA
         own: int64 (k,), the row of the index that is the query itself and is left out; None: leave no row out.
     """
     parts = []
-    for start in range(0, len(queries), _ROWS):
-        similarity = queries[start : start + _ROWS] @ index.T
+    for rows in blocks(len(queries), len(index)):
+        similarity = queries[rows] @ index.T
         if own is None:
             weights = similarity_weights(similarity)
         else:
-            place = np.arange(len(similarity)), own[start : start + _ROWS]
+            place = np.arange(len(similarity)), own[rows]
             similarity[place] = -1.0  # so that it is not the largest cosine
             weights = similarity_weights(similarity)
             weights[place] = 0.0
@@ -179,7 +178,7 @@ class Start:
         inverse[:-1, :-1] = np.linalg.inv(curvature)
         return cls(rating[0], inverse)
 
-    def ratings(self, counts: Array, steps: int) -> Floats:
+    def ratings(self, counts: npt.NDArray[np.floating], steps: int) -> Floats:
         """Ratings (n, t + 1) as `tier_ratings` computes them, but by the chord method."""
         counts = counts / counts.sum(axis=(1, 2), keepdims=True)
         games = counts + counts.transpose(0, 2, 1)
