@@ -52,7 +52,7 @@ def test_examples_and_errors_of_docstrings_are_shown_as_such(site: Path) -> None
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "examples").glob("*.ipynb")))
 def test_a_notebook_is_a_page_with_its_plots(site: Path, name: str) -> None:
     page = (site / "examples" / f"{name}.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == (ROOT / "examples" / f"{name}.ipynb").read_text().count(
+    assert page.count('src="data:image/png;base64,') == (ROOT / "examples" / f"{name}.ipynb").read_text().count(
         '"image/png"'
     )
 
