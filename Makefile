@@ -1,12 +1,12 @@
 # make demo: from nothing to a trained router and a scored file. make test: the tests. make quick: those for a commit. make check: lint and types.
 PYTHON ?= python3.11
 BIN = .venv/bin
-EXTRAS = fast,data,excel,train,lora,availability,metrics,serve,ray,portable,minilm,dev
+EXTRAS = fast,data,excel,train,lora,availability,metrics,serve,ray,portable,minilm,docs,dev
 
 # A file at a time; the order is conftest's: files with slow tests first.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick check bench bench-peers clean
+.PHONY: demo test quick check docs notebooks bench bench-peers clean
 
 # Installed once; again when the dependencies change.
 .venv/installed: pyproject.toml constraints.txt
@@ -42,6 +42,14 @@ check: .venv/installed
 	  -p routelearn.policies -p routelearn.cascade -p routelearn.monitoring -p routelearn.data -p routelearn.service
 	$(BIN)/pyright
 
+# The site, into .site/; `make test` builds it too. Every warning is an error (with --quiet none would be).
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Runs the notebooks and writes their outputs into them.
+notebooks: .venv/installed
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False examples/*.ipynb
+
 # Some five hours on two cores; every script can be stopped and goes on.
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
@@ -65,4 +73,4 @@ bench-peers: .venv/installed
 	$(BIN)/python benchmarks/peers/packages.py
 
 clean:
-	rm -rf .venv .demo build dist *.egg-info
+	rm -rf .venv .demo .site build dist *.egg-info

@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 from ..routers.checks import check_number, check_seconds, check_whole
 from ..routers.errors import InputError, RoutelearnError, require
 
+#: What a breaker does with requests: lets them through, skips the model, or tries it with some.
 BreakerState = Literal["closed", "open", "half-open"]
 
 #: Errors that a bug in the caller's own code raises; they say nothing about the model.

@@ -88,6 +88,7 @@ class PerformanceRecord:
         return (self.model,)
 
 
+#: One row of evidence about models.
 Record = PreferenceRecord | PerformanceRecord
 
 

@@ -68,6 +68,7 @@ class SampleModel:
     skills: dict[str, float]
 
 
+#: The imaginary models of the sample, from the cheapest to the dearest.
 POOL: tuple[SampleModel, ...] = tuple(
     SampleModel(name, input_price, output_price, tokens, dict(zip(TOPICS, skills, strict=True)))
     for name, input_price, output_price, tokens, skills in (

@@ -14,6 +14,7 @@ from .errors import InputError
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
+#: What describes a request to policies and rules, such as {"tier": "pro", "use_case": "code"}.
 Context = Mapping[str, str]
 
 #: What made a decision. "default": neither the learned router nor a rule had a say, so the strong model answers.

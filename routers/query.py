@@ -16,6 +16,7 @@ from .messages import ASSISTANT, TOOL, USER, as_mapping, turn_of
 logger = logging.getLogger(__name__)
 
 Message = Mapping[str, Any]
+#: What is routed: a prompt, or a chat as a list of messages such as {"role": "user", "content": "..."}.
 Query = str | Sequence[Message]
 
 #: The longest text that a tokenizer gets, in characters per token of the budget. A token rarely spans more than 8
