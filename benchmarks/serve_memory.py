@@ -33,10 +33,17 @@ class Peak:
     def __init__(self, process: int) -> None:
         self.phase, self.most = "", dict[str, int]()
         self._process = psutil.Process(process)
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._ended.set()
+        self._thread.join()
 
     def _watch(self) -> None:
-        while True:
+        while not self._ended.wait(0.01):
             total = 0
             for one in [self._process, *self._process.children()]:
                 try:
@@ -44,7 +51,6 @@ class Peak:
                 except (psutil.NoSuchProcess, psutil.AccessDenied):  # a trial that has ended meanwhile
                     continue
             self.most[self.phase] = max(self.most.get(self.phase, 0), total)
-            time.sleep(0.01)
 
 
 def measure(bundle: Path) -> dict[str, float]:
@@ -65,6 +71,7 @@ def measure(bundle: Path) -> dict[str, float]:
             server.ask("/v1/reload", method="POST", token=ADMIN)
         peak.phase = "after reloads"
         time.sleep(1)
+        peak.end()
         return {phase: round(most / 1e6) for phase, most in peak.most.items() if phase}
 
 
