@@ -34,7 +34,7 @@ class Peak:
         self.phase, self.most = "", dict[str, int]()
         self._process = psutil.Process(process)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def end(self) -> None:
