@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ def serve_command(
     """
     for module in ("fastapi", "httptools", "uvicorn", "prometheus_client"):
         require(module, "serve")
+    _heed_signals()
     tokens = options.tokens(server.host)
     if options.watch is not None and not options.watch > 0:
         raise InputError(f"--watch is {options.watch}; expected a number of seconds above 0")
@@ -143,6 +145,17 @@ def serve_command(
         watch_s=options.watch,
     )
     run(app, listening, slot, server)
+
+
+def _heed_signals() -> None:
+    """Heed the signals of an operator until the service serves and has handlers of its own.
+
+    The kernel keeps SIGTERM from the first process of a container unless the process has a handler. SIGHUP asks for
+    the bundle that is being loaded, and would end the process.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def policy_by_context(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -39,6 +40,8 @@ def run(*arguments: object, stdin: str = "", cwd: Path | None = None) -> subproc
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))
         stack.callback(os.chdir, Path.cwd())
+        for number in (signal.SIGTERM, signal.SIGHUP):  # `serve` handles them before it refuses a bundle
+            stack.callback(signal.signal, number, signal.getsignal(number))
         os.chdir(cwd or Path.cwd())
         try:
             main()

@@ -34,11 +34,13 @@ class Server:
     """
 
     def __init__(self, router: str | Path, *options: str, **environment: str) -> None:
-        refuse_unless_slow("starts a server")
         command = [sys.executable, "-m", "routelearn", "serve", str(router), "--port", "0", *options]
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}, cwd=ROOT
-        )
+        self._start(command, {**os.environ, **environment}, ROOT)
+
+    def _start(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
+        """Start a command that serves, and wait until it does."""
+        refuse_unless_slow("starts a server")
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder)
         self.log: list[str] = []
         self._serving = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
