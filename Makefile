@@ -13,12 +13,13 @@ WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "no Python 3.10 or newer with venv was found; expected one as python3, or: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@echo "installing into .venv ..."
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(PIP) --upgrade pip
 
-# Python compiles each module when it is first imported, which takes less time than compiling all of them now.
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Python compiles each module when it is first imported, which takes less time than compiling all of them now. setuptools
+# warns of every editable install.
+INSTALL = PYTHONWARNINGS=ignore $(PIP) --no-compile --constraint constraints.txt --editable
 
 # .venv/typing holds this checkout under the name that it is imported by, and a .pth file names .venv/typing: type
 # checkers and editors cannot follow the import hook of an editable install.
@@ -29,12 +30,14 @@ endef
 
 # Installed once; again when the dependencies change. The demo needs a part of what the tests need.
 .venv/demo: pyproject.toml constraints.txt .venv/bin/python
-	$(INSTALL) '.[$(DEMO_EXTRAS)]'
+	@echo "installing $(DEMO_EXTRAS) into .venv"
+	@$(INSTALL) '.[$(DEMO_EXTRAS)]'
 	$(link)
 	@touch $@
 
 .venv/installed: pyproject.toml constraints.txt .venv/bin/python
-	$(INSTALL) '.[$(EXTRAS)]'
+	@echo "installing $(EXTRAS) into .venv"
+	@$(INSTALL) '.[$(EXTRAS)]'
 	$(link)
 	@touch .venv/demo $@
 

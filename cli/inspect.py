@@ -50,6 +50,7 @@ def inspect_command(options: InspectOptions) -> None:
         "size": ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in summary["bytes"].items()),
         "link": summary["link"],
         "calibration": summary["calibration"].get("method"),
+        "encoder": _encoder(training),
         "trained on": f"{training.get('records')} records, {training.get('queries')} queries",
         "novelty bound": summary["novelty_bound"],
         "guarantee": _guarantee(summary["guarantee"]),
@@ -67,6 +68,13 @@ def _decision(summary: dict[str, Any]) -> str:
     if summary["kind"] == VERIFIER:
         return f"confidence below {summary['threshold']:.4f} escalates"
     return f"{summary['strong']} over {summary['weak']}, threshold {summary['threshold']:.4f}"
+
+
+def _encoder(training: dict[str, Any]) -> str:
+    """The name of the encoder, and the hash that identifies a static one."""
+    settings, fingerprint = training.get("config"), training.get("encoder_fingerprint")
+    name = settings.get("encoder") if isinstance(settings, dict) else None
+    return f"{name}, {fingerprint}" if fingerprint else str(name)
 
 
 def _reference(summary: dict[str, Any]) -> str:

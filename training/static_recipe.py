@@ -38,7 +38,7 @@ def plan_static_training(
 
 
 def encoder_of(config: StaticRouterConfig) -> StaticEncoder:
-    """The static encoder that the settings name; distilling one takes some 20 seconds, and then it is in the cache.
+    """The static encoder that the settings name: the one that comes with routelearn, or one that is made and cached.
 
     Raises:
         InputError: there is no such encoder, or its vectors have another length than the settings say.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ..config import RecipeConfig, RouterConfig, flag, number, one_of, whole
+from ...routers.errors import InputError
+from ..config import PACKAGED_ENCODER, SHIPPED_ENCODER, RecipeConfig, RouterConfig, flag, number, one_of, whole
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Quantisation = Literal["none", "int8"]
@@ -24,6 +25,15 @@ class TransformerConfig(RecipeConfig):
 
     precision: Annotated[Precision, one_of("auto", "float32", "bfloat16", "float16")] = "auto"
     quantise: Annotated[Quantisation, one_of("none", "int8")] = "none"
+
+    def check_combinations(self) -> None:
+        """A table of token vectors is no transformer."""
+        super().check_combinations()
+        if self.encoder == SHIPPED_ENCODER:
+            raise InputError(
+                f"encoder is {SHIPPED_ENCODER!r}, a table of token vectors, which only the recipes mf and similarity "
+                f"read; expected a transformer: a folder, a hub id org/name, or {PACKAGED_ENCODER!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

