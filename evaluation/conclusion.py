@@ -32,8 +32,8 @@ def _sentence(report: Report, result: Result) -> str:
         return f"{strong} is no better than {weak} on these queries, so that no router can gain from {strong}."
     share = result.values[f"cpt{_GAP}"]
     line = (
-        f"{result.router} recovers {_GAP}% of what {strong} gains over {weak} when it sends {share:.0%} of the queries to "
-        f"{strong}, where a random choice sends {_GAP}%"
+        f"{result.router} recovers {_GAP}% of what {strong} gains over {weak} when it sends {share:.0%} of the queries "
+        f"to {strong}, where a random choice sends {_GAP}%"
     )
     verdicts = _verdicts(report, result)
     return f"{line}; it is {' and '.join(verdicts)}." if verdicts else f"{line}."
