@@ -15,15 +15,15 @@ git archive HEAD | tar --extract --directory "$work/source"
 "$work/tools/bin/python" -m build --outdir "$work/dist" "$work/source" > "$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
 "$work/tools/bin/python" -m twine check --strict "$work"/dist/*
 wheel=$(echo "$work"/dist/*.whl)
-du --human-readable "$work"/dist/*
+du -h "$work"/dist/*
 
 try() (
   mkdir "$2" && cd "$2"
   "$1" -m venv env
   env/bin/python -m pip install --quiet --disable-pip-version-check "$wheel[fast]"
-  small=$(du --summarize --megabytes env | cut -f1)
+  small=$(du -sm env | cut -f1)
   env/bin/python -m pip install --quiet --disable-pip-version-check "$wheel[fast,train]"
-  all=$(du --summarize --megabytes env | cut -f1)
+  all=$(du -sm env | cut -f1)
   env/bin/routelearn data sample sample --queries 1000
   SECONDS=0
   env/bin/routelearn train mf --data sample/performance.jsonl --pool sample/pool.json --strong sim-max --weak sim-small -o router
