@@ -150,18 +150,6 @@ def own_cache(shared: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def packaged_encoder(shared: Path, own_cache: None) -> None:
-    """The packaged MiniLM is distilled and in the cache; that takes 20 seconds, and `evaluate` needs it."""
-
-    def build(folder: Path) -> None:
-        from routelearn.training.encoders.static import static_encoder
-
-        static_encoder()
-
-    built_once(shared / "packaged" / "encoder", build)
-
-
-@pytest.fixture(scope="session")
 def sample() -> Sample:
     return generate_sample(1200, seed=3)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from packaging.metadata import Metadata
 
+from routelearn.training.encoders.static import static_encoder
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +40,8 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"routelearn"}
     assert {"routelearn/py.typed", "routelearn/routers/rules.toml", "routelearn/cli/main.py"} <= set(names)
+    encoder = {"table.npz", "tokenizer.json", "encoder.json", "README.md", "LICENSE"}
+    assert {f"routelearn/models/minilm-static/{name}" for name in encoder} <= set(names)
     assert not [name for name in names if "tests/" in name or "benchmarks/" in name]
 
 
@@ -76,6 +80,10 @@ def test_the_installed_wheel_routes_without_any_extra(wheel: Path, bundle: Path,
     )
     assert done.returncode == 0, done.stderr
     assert '"model": "sim-' in done.stdout
+    code = "from routelearn.training.encoders.static import static_encoder; print(static_encoder().fingerprint)"
+    python = [tmp_path / "env" / "bin" / "python", "-c", code]
+    encoder = subprocess.run(python, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert encoder.stdout.strip() == static_encoder().fingerprint, encoder.stderr
     missing = subprocess.run(
         [tmp_path / "env" / "bin" / "routelearn", "train", "mf", "--data", "x.parquet", "--out", "y"],
         capture_output=True,

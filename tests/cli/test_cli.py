@@ -85,7 +85,7 @@ def test_a_column_that_is_empty_at_first_keeps_its_type(bundle: Path, tmp_path: 
     assert not (tmp_path / "out2.parquet").exists()
 
 
-def test_leaked_prompts_can_be_left_out(bundle: Path, packaged_encoder: None, files: Path) -> None:
+def test_leaked_prompts_can_be_left_out(bundle: Path, files: Path) -> None:
     data = files / "performance.jsonl"
     done = run("evaluate", bundle, "--data", data, "--train", data, "--drop-leaks", "--bootstrap", 20)
     assert done.returncode == 0, done.stderr
@@ -202,7 +202,7 @@ def test_a_broken_bundle_fails_unless_a_fallback_is_asked_for(bundle: Path, tmp_
     assert "BundleCorruptError" in decision["reason"]
 
 
-def test_train_evaluate_inspect(files: Path, tiny_encoder: Path, packaged_encoder: None, tmp_path: Path) -> None:
+def test_train_evaluate_inspect(files: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     out = tmp_path / "router"
     (tmp_path / "mf.toml").write_text(f'encoder = "{tiny_encoder}"\npath_steps = 3\nweak = "sim-nano"\n')
     data = files / "performance.jsonl"
@@ -214,7 +214,9 @@ def test_train_evaluate_inspect(files: Path, tiny_encoder: Path, packaged_encode
     summary = json.loads(run("inspect", out, "--json").stdout)
     assert (summary["strong"], summary["weak"]) == ("sim-max", "sim-small")
     assert load(out).pool[1].output_price == 30.0
-    assert "matrix-factorization" in run("inspect", out).stdout
+    shown = run("inspect", out).stdout
+    assert "matrix-factorization" in shown
+    assert load(out).manifest.training["encoder_fingerprint"] in shown
     report = run(
         "evaluate",
         out,

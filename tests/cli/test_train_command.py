@@ -32,7 +32,7 @@ def train(recipe: str, files: Path, out: Path, *arguments: object) -> Result:
 
 
 def test_train_ends_with_the_pair_the_threshold_the_gain_and_the_next_command(
-    files: Path, tiny_encoder: Path, packaged_encoder: None, tmp_path: Path
+    files: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     result = train("mf", files, tmp_path / "router", *PAIR, "--encoder", tiny_encoder, "--path-steps", 3)
     assert result.exit_code == 0, result.output + repr(result.exception)

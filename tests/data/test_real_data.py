@@ -9,7 +9,6 @@ import onnxruntime
 import onnxruntime_extensions
 import pandas
 import pytest
-import torch
 
 from routelearn.data.parser import ReadOptions
 from routelearn.data.readers import read_records
@@ -17,18 +16,17 @@ from routelearn.data.splits import find_leaks, split_by_prompt
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.training.encoders.static import static_encoder
 from routelearn.training.export.portable import export_portable
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
+
+pytestmark = pytest.mark.slow
 
 STRONG, WEAK = "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"
 
 
 @pytest.fixture(scope="module")
-def mmlu(
-    real_data: Path, packaged_encoder: None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[LearnedRouter, list, Path]:
-    """A router trained on 10 % of RouteLLM's MMLU questions with the packaged MiniLM, and the other 90 %."""
+def mmlu(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LearnedRouter, list, Path]:
+    """A router trained on 10 % of RouteLLM's MMLU questions with the default encoder, and the other 90 %."""
     records = read_records(real_data / "routellm_eval" / "mmlu.parquet").records
     training, held_out = split_by_prompt(records, (0.1, 0.9), 0)
     out = tmp_path_factory.mktemp("mmlu") / "router"
@@ -68,12 +66,6 @@ def test_arena_prompts_are_unlike_mmlu_questions(mmlu: tuple[LearnedRouter, list
     at_home = [d.source for d in safe.route_batch([record.query for record in held_out[:4000:2]])]
     assert np.mean([source != "learned" for source in at_home]) < 0.05
     assert np.mean([source != "learned" for source in sources]) > 4 * np.mean([s != "learned" for s in at_home])
-
-
-def test_the_encoder_is_distilled_once(packaged_encoder: None) -> None:
-    first, second = static_encoder(), static_encoder()
-    assert first.fingerprint == second.fingerprint
-    assert torch.equal(torch.from_numpy(first.table), torch.from_numpy(second.table))
 
 
 def test_mmlu_splits_share_few_near_copies(real_data: Path) -> None:

@@ -30,7 +30,7 @@ def test_the_python_blocks_run(code: str, bundle: Path, bert_bundle: Path, tmp_p
     assert done.stdout.strip()
 
 
-def test_the_commands_run_in_order(bundle: Path, packaged_encoder: None, sample: Sample, tmp_path: Path) -> None:
+def test_the_commands_run_in_order(bundle: Path, sample: Sample, tmp_path: Path) -> None:
     """On the synthetic sample under the document's file names, with a loss that its size allows."""
     shutil.copytree(bundle, tmp_path / "router")
     fresh = generate_sample(800, seed=12)

@@ -46,7 +46,7 @@ def scored(table: dict[str, tuple[float, float]], **more: object) -> list[Record
 
 
 @pytest.fixture(scope="module")
-def report(router: LearnedRouter, packaged_encoder: None, sample: Sample, tested: list[PerformanceRecord]) -> Report:
+def report(router: LearnedRouter, sample: Sample, tested: list[PerformanceRecord]) -> Report:
     training = [record for record in sample.performances if record.split != "test"]
     return evaluate({"mf": router}, tested, training=training, prices=POOL, bootstrap=40)
 
@@ -149,7 +149,7 @@ def test_the_learned_baselines_beat_random_on_the_sample(report: Report) -> None
     assert report["k-means"].values["apgr"] > report["random"].values["apgr"]
 
 
-def test_baselines_over_preferences(packaged_encoder: None, sample: Sample) -> None:
+def test_baselines_over_preferences(sample: Sample) -> None:
     found = learned_baselines(sample.preferences, [model.name for model in POOL], "sim-max", "sim-small")
     for router in found.values():
         assert router.score(["Prove it."]).shape == (1,)

@@ -75,7 +75,7 @@ def test_a_recipe_on_a_transformer_refuses_it_and_names_one(config: type[BertCon
 
 @pytest.mark.parametrize("config", [MatrixFactorizationConfig, SimilarityConfig])
 def test_other_dimensions_need_an_encoder_that_is_distilled(config: type[MatrixFactorizationConfig]) -> None:
-    with pytest.raises(InputError, match="dimensions is 64.*expected 192, or an encoder that is distilled.*gt-all-"):
+    with pytest.raises(InputError, match=r"dimensions is 64.*expected 192, or an encoder that is distilled.*gt-all-"):
         config(dimensions=64)
     assert config(dimensions=64, encoder=PACKAGED_ENCODER).dimensions == 64
 

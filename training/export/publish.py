@@ -105,7 +105,8 @@ print(router.route("Prove that the square root of 2 is irrational."))
 ## Trained on
 
 {training.get("records", "?")} records, {training.get("queries", "?")} distinct queries. Seed
-{training.get("config", {}).get("seed", "?")}. Data fingerprint `{training.get("data_fingerprint", "?")[:16]}`.{_encoder(training)}
+{training.get("config", {}).get("seed", "?")}. Data fingerprint `{training.get("data_fingerprint", "?")[:16]}`.
+{_encoder(training)}
 A score says nothing about queries unlike these. Where the novelty of a query exceeds {shown(manifest.novelty_bound)}
 `routelearn.FallbackRouter` decides by rules.
 
@@ -173,12 +174,10 @@ Default threshold: {manifest.threshold:.4f}.
 """
 
 
-def _encoder(training: dict[str, Any]) -> str:
-    """The line on the static encoder; empty for routers on a transformer."""
-    if "encoder_fingerprint" not in training:
-        return ""
-    name = training.get("config", {}).get("encoder", "?")
-    return f"\nStatic encoder {name}, fingerprint `{training['encoder_fingerprint'][:16]}`."
+def _encoder(training: Mapping[str, Any]) -> str:
+    """The encoder by its name, a static one also by its fingerprint."""
+    name, fingerprint = training.get("config", {}).get("encoder", "?"), training.get("encoder_fingerprint")
+    return f"Encoder {name}, fingerprint `{fingerprint[:16]}`." if fingerprint else f"Encoder {name}."
 
 
 def _guaranteed(manifest: Manifest) -> str:
