@@ -12,7 +12,8 @@ from ..data.queries import read_queries
 from ..data.readers import parse_source
 from ..data.records import Record
 from ..routers.bundle import check_replaceable
-from ..routers.errors import DataError, InputError, require
+from ..routers.errors import DataError, InputError
+from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, Costs, LeakCheck, Reading, asked_and_got, check_report_folder, table_console
@@ -138,7 +139,7 @@ def calibrate_command(
 
     Example: routelearn calibrate router/ --data labels.parquet --train battles.parquet --max-quality-loss 0.02 -o new/
     """
-    require("torch", "train")
+    require_training()
     _refuse_without_effect(aim, bound, leaks, reading)
     target = options.target(overwrite)
     loaded = models.open(options.router)

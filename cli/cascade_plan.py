@@ -12,8 +12,9 @@ from rich.table import Table
 from ..cascade.verifier import load_verifier
 from ..data.records import Record
 from ..routers.decision import Model
-from ..routers.errors import InputError, require
+from ..routers.errors import InputError
 from ..routers.learned import load
+from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, POOL, LeakCheck, Reading, check_report_folder, table_console
@@ -80,7 +81,7 @@ def cascade_plan_command(options: CascadePlanOptions, reading: Reading, leaks: L
 
     Example: routelearn cascade-plan --verifier verifier/ --router router/ --data test.parquet --prices pool.json
     """
-    require("scipy", "train")
+    require_training()
     from ..evaluation.cascade_plan.plan import plan_cascade
     from ..evaluation.cascade_plan.report import HTML, JSON, write_plan
 

@@ -10,8 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..routers.base import Router
-from ..routers.errors import InputError, require
+from ..routers.errors import InputError
 from ..routers.learned import load
+from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, POOL, Costs, LeakCheck, Reading, check_report_folder, table_console
@@ -74,7 +75,8 @@ def evaluate_command(
 
     Example: routelearn evaluate router/ --data test.parquet --train battles.parquet -o report/
     """
-    require("scipy", "train")
+    require_training()
+    from ..evaluation.conclusion import conclusions
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report import HTML, JSON, write_report
 
@@ -112,6 +114,8 @@ def evaluate_command(
     if options.output is not None:
         write_report(report, options.output)
         console.print(f"wrote {options.output / 'report.html'} and {options.output / 'report.json'}", markup=False)
+    for line in conclusions(report):
+        table_console().print(line, highlight=False, soft_wrap=True)
 
 
 def _by_name(options: EvaluateOptions) -> dict[str, Router]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from ..routers.bundle import read_manifest
+from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
 from .options import DATA, OUTPUT, POOL, Reading
 from .outputs import Overwrite
 from .terminal import Console
-from .train import read_and_describe, require_training
+from .train import read_and_describe
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from ..data.parser import ReadOptions
 from ..data.readers import RecordSet, read_many
 from ..data.records import Record
 from ..routers.base import Router
-from ..routers.errors import require
 from ..routers.learned import load
 from ..training.bert.config import BertConfig
 from ..training.config import Config
 from ..training.frozen.config import FrozenConfig
+from ..training.libraries import require_training
 from ..training.matrix_factorization.config import MatrixFactorizationConfig
 from ..training.similarity.config import SimilarityConfig
 from ..training.verifier.config import VerifierConfig
@@ -98,11 +98,13 @@ class Recipe:
         folder: folder of the recipe in training/; its train.py has the functions `train_` and `check_` of that name.
         config: the settings.
         text: what `--help` says.
+        extra: the extra that brings the libraries of the recipe.
     """
 
     folder: str
     config: type[Config]
     text: str
+    extra: str = "train"
 
     def command(self) -> Callable[..., None]:
         """The command, with a flag for each setting."""
@@ -155,6 +157,7 @@ RECIPES = {
 
         Example: routelearn train frozen --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
         """,
+        extra="transformers",
     ),
     "bert": Recipe(
         "bert",
@@ -166,6 +169,7 @@ RECIPES = {
 
         Example: routelearn train bert --data battles.parquet --out router/ --strong gpt-4o --weak gpt-4o-mini
         """,
+        extra="transformers",
     ),
     "verifier": Recipe(
         "verifier",
@@ -178,6 +182,7 @@ RECIPES = {
 
         Example: routelearn train verifier --data answers.parquet --out verifier/ --answers gpt-4o-mini
         """,
+        extra="transformers",
     ),
 }
 
@@ -209,12 +214,6 @@ app = typer.Typer(
 )
 
 
-def require_training() -> None:
-    """Refuse to train without the libraries of the extra `train`, before anything is read."""
-    for module in ("torch", "onnxscript", "sklearn", "datasets"):
-        require(module, "train")
-
-
 def _train(
     recipe: Recipe, run: Run, typed: dict[str, Any], reading: Reading, overwrite: Overwrite, **more: Router | None
 ) -> None:
@@ -228,7 +227,7 @@ def _train(
         overwrite: whether a bundle that is there may be replaced.
         more: further arguments of the recipe's functions.
     """
-    require_training()
+    require_training(recipe.extra)
     overwrite.check(run.out)
     functions = import_module(f"..training.{recipe.folder}.train", __package__)
     check, train = (partial(getattr(functions, f"{verb}_{recipe.folder}"), **more) for verb in ("check", "train"))

@@ -223,7 +223,7 @@ def _parquet_folder(name: str, files: list[Path]) -> Table:
 
 
 def _hub(source: str) -> Table:
-    datasets: Any = require("datasets", "data")
+    datasets: Any = require("datasets", "hub")
     name, _, split = source.partition(":")
     try:
         stream = datasets.load_dataset(name, split=split or "train", streaming=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..training.fit.metrics import APGR_IN_WORDS
 from ..training.html_page import escaped, html_table, new_figure, page, svg, write_pages
+from .conclusion import conclusions
 from .pool import ORACLE, SINGLE_MODELS, PoolReport
 from .results import Report, Result
 
@@ -80,7 +81,7 @@ def html_page(report: Report) -> str:
 
 
 def _introduction(report: Report) -> list[str]:
-    """What was measured, what APGR is, and the notes."""
+    """What was measured, what APGR is, what it says of each router, and the notes."""
     parts = []
     if report.strong_quality is not None and report.weak_quality is not None:
         parts.append(
@@ -91,6 +92,7 @@ def _introduction(report: Report) -> list[str]:
         )
     if report.preferences:
         parts.append(f"<p>The log loss is measured on {report.preferences:,} preference records.</p>")
+    parts += [f"<p>{escaped(line)}</p>" for line in conclusions(report)]
     return [*parts, *(f"<p>Note: {escaped(note)}.</p>" for note in report.notes)]
 
 

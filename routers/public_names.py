@@ -11,16 +11,17 @@ if TYPE_CHECKING:
 
 #: The extra of routelearn that brings a module which a public name may need.
 EXTRA_OF = {
-    "torch": "train",
-    "transformers": "train",
+    "torch": "transformers",
+    "transformers": "transformers",
+    "onnxscript": "transformers",
     "sklearn": "train",
     "scipy": "train",
     "onnx": "train",
-    "onnxscript": "train",
-    "model2vec": "train",
+    "model2vec": "distill",
     "peft": "lora",
     "pyarrow": "data",
-    "datasets": "data",
+    "datasets": "hub",
+    "huggingface_hub": "hub",
     "ray": "ray",
     "pybreaker": "availability",
     "prometheus_client": "metrics",

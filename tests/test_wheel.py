@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 
 from routelearn.training.encoders.static import static_encoder
 
@@ -27,8 +29,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
+    # The source distribution first, and the wheel from it.
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(source)], check=True
+        [sys.executable, "-m", "build", "--outdir", str(out), str(source)], check=True, capture_output=True, cwd=out
     )
     return next(out.glob("*.whl"))
 
@@ -42,6 +45,27 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path) -> None:
     encoder = {"table.npz", "tokenizer.json", "encoder.json", "README.md", "LICENSE"}
     assert {f"routelearn/models/minilm-static/{name}" for name in encoder} <= set(names)
     assert not [name for name in names if "tests/" in name or "benchmarks/" in name]
+
+
+def test_the_source_distribution_holds_what_the_tests_need(wheel: Path) -> None:
+    (archive,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert set(tracked) - names <= {".gitignore"}
+
+
+def test_an_index_gets_links_a_licence_and_the_versions_of_python(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        found = Metadata.from_email(archive.read(name))  # validates
+    assert found.license_expression == "Apache-2.0"
+    assert found.project_urls is not None
+    assert {"Homepage", "Source", "Issues", "Changelog"} <= set(found.project_urls)
+    assert found.description is not None and found.description.startswith("# routelearn")
+    assert {"Operating System :: OS Independent", "Programming Language :: Python :: 3.10"} <= set(
+        found.classifiers or []
+    )
 
 
 def test_the_installed_wheel_routes_without_any_extra(wheel: Path, bundle: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from .encoders.static import StaticEncoder, static_encoder
 from .encoders.static_network import EncodedQueries, StaticNetwork, static_quality
 from .export.gate import parity_gate
 from .fit.novelty import held_out_novelty
+from .libraries import require_training
 from .pipeline import Findings, Job, Plan, finish, plan_training
 
 
@@ -31,6 +32,7 @@ def plan_static_training(
     most_folds: int | None = None,
 ) -> Plan:
     """Check a run as `plan_training` does; a static router reads each distinct token of a query once."""
+    require_training()
     truncation = Truncation(max_tokens=config.max_tokens, distinct=True)
     return plan_training(records, out, config, pool, kind=kind, truncation=truncation, most_folds=most_folds)
 

@@ -24,6 +24,7 @@ from .export.publish import Gate
 from .fit.drift_reference import projection_of
 from .fit.metrics import Array
 from .fit.novelty import centroids_of, held_out_novelty
+from .libraries import require_training
 from .pipeline import Findings, Job, Plan, finish, plan_training
 
 #: Training queries that the parity gate compares; a transformer takes some ten milliseconds for each.
@@ -40,6 +41,7 @@ def plan_transformer_training(
     most_folds: int,
 ) -> Plan:
     """Check a run as `plan_training` does; a transformer reads the start and the end of a long query."""
+    require_training("transformers")
     truncation = Truncation(
         max_tokens=config.max_tokens,
         last_tokens=round(config.max_tokens * config.last_share),

@@ -17,7 +17,6 @@ from torch import nn
 
 from ...data.records import Record
 from ...routers.decision import Model
-from ...routers.errors import require
 from ..encoders.finetune import (
     can_resume,
     check_resume,
@@ -89,7 +88,7 @@ def train_bert(
     Raises:
         InputError: see `check_bert`.
         ExportError: the exported graph does not reproduce the network, or int8 decides otherwise.
-        MissingExtraError: a library of the extra `train` or `lora` is missing.
+        MissingExtraError: a library of the extra `transformers` or `lora` is missing.
     """
     config = config or BertConfig()
     plan = _plan(records, out, config, pool)
@@ -110,7 +109,7 @@ def check_bert(
         InputError: the records teach nothing or are too few to hold any out, a model of the settings is in no record,
             `out` cannot be written or holds something else, the transformer cannot be loaded, it has fewer layers or
             fewer positions than the settings say, or the run to resume had other settings or other data.
-        MissingExtraError: a library of the extra `train` or `lora` is missing.
+        MissingExtraError: a library of the extra `transformers` or `lora` is missing.
     """
     config = config or BertConfig()
     plan = _plan(records, out, config, pool)
@@ -120,7 +119,6 @@ def check_bert(
 
 
 def _plan(records: Sequence[Record], out: str | Path, config: BertConfig, pool: Sequence[Model]) -> Plan:
-    require("accelerate", "train")
     return plan_transformer_training(records, out, config, pool, kind=KIND, most_folds=1)
 
 

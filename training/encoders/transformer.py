@@ -94,7 +94,7 @@ def load_transformer(
         InputError: the folder holds no model or no fast tokenizer, the architecture is unknown, or it has fewer layers.
         MissingExtraError: `lora_rank` is above 0 and peft is not installed.
     """
-    transformers: Any = require("transformers", "train")
+    transformers: Any = require("transformers", "transformers")
     folder = resolve_encoder(source)
     with quiet():
         try:

@@ -64,7 +64,7 @@ def train_frozen(
     Raises:
         InputError: see `check_frozen`.
         ExportError: the exported graph does not reproduce the network, or int8 decides otherwise.
-        MissingExtraError: a library of the extra `train` is missing.
+        MissingExtraError: a library of the extra `transformers` is missing.
     """
     config = config or FrozenConfig()
     job = start_job(_plan(records, out, config, pool), progress)
@@ -82,7 +82,7 @@ def check_frozen(
             `out` cannot be written or holds something else, the transformer cannot be loaded, it has fewer layers or
             fewer positions than the settings say, the file of vectors holds something else, or ``torchrun`` started
             several processes.
-        MissingExtraError: a library of the extra `train` is missing.
+        MissingExtraError: a library of the extra `transformers` is missing.
     """
     config = config or FrozenConfig()
     plan = _plan(records, out, config, pool)

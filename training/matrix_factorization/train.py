@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ...data.records import Record
 from ...routers.decision import Model
+from ...routers.errors import require
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import EncodedQueries, encode_queries
 from ..examples import Examples
@@ -88,6 +89,8 @@ def check_matrix_factorization(
 
 
 def _plan(records: Sequence[Record], out: str | Path, config: MatrixFactorizationConfig, pool: Sequence[Model]) -> Plan:
+    if config.finetune_epochs:
+        require("torch", "transformers")
     # A fine-tuned table has seen the queries of every fold but the one that stops the fine-tuning.
     most_folds = 1 if config.finetune_epochs else None
     return plan_static_training(records, out, config, pool, kind=KIND, most_folds=most_folds)

@@ -81,10 +81,10 @@ def train_verifier(
     Raises:
         InputError: see `check_verifier`.
         ExportError: the exported graph does not reproduce the network, or int8 escalates otherwise.
-        MissingExtraError: a library of the extra `train` or `lora` is missing.
+        MissingExtraError: a library of the extra `transformers` or `lora` is missing.
     """
     config = config or VerifierConfig()
-    require("accelerate", "train")
+    require("accelerate", "transformers")
     plan = plan_verifier(records, out, config, prior=prior, pool=pool)
     main = is_main_process()
     folder = training_folder(plan.out) / ("" if main else "other-processes")
@@ -109,10 +109,10 @@ def check_verifier(
         InputError: there is no response to learn from, too few answers to hold out, no response of a model of the
             settings, `out` cannot be written or holds something else, the transformer cannot be loaded, it has fewer
             positions than the settings say, or the run to resume had other settings or other data.
-        MissingExtraError: a library of the extra `train` or `lora` is missing.
+        MissingExtraError: a library of the extra `transformers` or `lora` is missing.
     """
     config = config or VerifierConfig()
-    require("accelerate", "train")
+    require("accelerate", "transformers")
     plan = plan_verifier(records, out, config, prior=prior, pool=pool)
     _load(config)
     check_resume(plan.out, config, _hashed(plan))
