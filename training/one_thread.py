@@ -13,7 +13,9 @@ def one_thread() -> Iterator[None]:
     A fit makes thousands of small products. Threads that wait for each other between them are slow, and many times
     slower where other processes want the cores. A sum in one thread also has the same last digit on every machine.
     """
-    import scipy.linalg  # noqa: F401  # its own copy of OpenBLAS must be there to be limited
+    # What has threads of its own must be there to be limited: scipy's copy of OpenBLAS, and OpenMP of scikit-learn.
+    import scipy.linalg  # noqa: F401
+    import sklearn.cluster  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
