@@ -211,6 +211,9 @@ app = typer.Typer(
 
 def require_training() -> None:
     """Refuse to train without the libraries of the extra `train`, before anything is read."""
+    # GNU OpenMP reads this when torch loads it. By default a thread that has nothing to do spins: beside other programs
+    # that took most of a training's CPU time (measured).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for module in ("torch", "onnxscript", "sklearn", "datasets"):
         require(module, "train")
 
@@ -245,7 +248,7 @@ def _train(
     if hasattr(configuration, "resume"):
         kept += "; with --resume the same command goes on from its last checkpoint, if it got to one"
     with on_interrupt(kept):
-        path = train(records, run.out, configuration, pool=prices, progress=main and console.is_terminal)
+        path = train(records, run.out, configuration, pool=prices, progress=main)
     if main:
         _say_end(console, path, run, configuration, records)
 

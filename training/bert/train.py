@@ -79,7 +79,7 @@ def train_bert(
         out: folder of the bundle; log, checkpoints and curve go to ``<out>.training/``.
         config: settings.
         pool: models with prices.
-        progress: show a progress bar on stderr.
+        progress: show the progress on stderr: a bar on a terminal, else a line every few seconds.
 
     Returns:
         The bundle's folder, for `routelearn.load`. The first process alone writes it; it is there when all return.
