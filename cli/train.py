@@ -304,7 +304,7 @@ def read_and_describe(console: Console, data: list[str], options: ReadOptions) -
     with console.status("reading"):
         sets = read_many(data, options)
     for records in sets:
-        console.print(_description(records), markup=False, highlight=False)
+        console.print(_description(records), markup=False, highlight=False, soft_wrap=True)
         say(console, columns_left_out(records))
         say(console, bad_rows(records.bad))
     return [record for records in sets for record in records.records]

@@ -52,7 +52,7 @@ def display(wanted: bool) -> Display:
     """A bar where stderr is a terminal that can move its cursor, else lines. Nothing where none is wanted."""
     if not wanted or sys.stderr is None:  # Windows programs without a console have no stderr
         return Nothing()
-    return Bar() if sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal else Lines(sys.stderr)
+    return Bar() if sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal else Lines(sys.stderr, LINE_EVERY)
 
 
 class Nothing:
@@ -99,7 +99,7 @@ class Bar:
 class Lines:
     """One every few seconds, also during a step that takes long. A run that ends before the first line writes none."""
 
-    def __init__(self, stream: TextIO, every: float = LINE_EVERY) -> None:
+    def __init__(self, stream: TextIO, every: float) -> None:
         """Write to a stream, with so many seconds between two lines."""
         self._stream = stream
         self._every = every

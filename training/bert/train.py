@@ -147,7 +147,10 @@ def _train(job: Job, config: BertConfig) -> Path:
 def _fit_head(network: Backbone, ids: Sequence[TokenIds], ranking: Ranking, job: Job, config: BertConfig) -> HeadFit:
     """Calibrate the fine-tuned heads on the held-out queries, and keep the heads of the exported models."""
     rows = some_rows(job.folds[0], NOVELTY_QUERIES, config.seed)
-    predicted, vectors = predict(network, [ids[row] for row in rows], chosen_precision(config.precision))
+    phase, precision = job.log.phase("vectors", len(rows), "query"), chosen_precision(config.precision)
+    predicted, vectors = predict(
+        network, [ids[row] for row in rows], precision, lambda count: job.log.advance(phase, count)
+    )
     utilities = torch.zeros(len(ids), predicted.shape[1], dtype=torch.float64)
     utilities[torch.from_numpy(rows)] = predicted.double()
     findings = settle(job, config, utilities, job.folds[0], ranking.overall.bias, ranking.loss)
