@@ -139,7 +139,7 @@ def convert(options: ConvertOptions, reading: Reading, overwrite: Overwrite) -> 
     overwrite.check(output)
     console = Console(stderr=True)
     records: list[Record] = []
-    for source in track(inputs, "reading", console=console):
+    for source in track(inputs, "reading", console=console, disable=not console.redraws):
         result = _read(source, reading.options())
         records += result.records
         say(console, columns_left_out(result))

@@ -93,7 +93,7 @@ def evaluate_command(
     if dropped:
         console.print(f"left out {dropped} prompts that stand in the training data")
     columns_of_bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns_of_bar, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(*columns_of_bar, console=console, disable=not console.redraws, transient=True) as progress:
         bar = progress.add_task("bootstrap", total=options.bootstrap)
         report = evaluate(
             routers,

@@ -212,7 +212,7 @@ def _progress(console: Console, total: int | None) -> tuple[Progress, Callable[[
         TimeElapsedColumn(),
         *([TimeRemainingColumn()] if total else []),
         console=console,
-        disable=not console.is_terminal,
+        disable=not console.redraws,
     )
     task = bar.add_task("score", total=total)
     return bar, lambda rows: bar.advance(task, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -34,9 +35,15 @@ class Console(RichConsole):
         """A text, a title or a cell of a table."""
         return super().render_str(shown(text), **options)
 
+    @property
+    def redraws(self) -> bool:
+        """Whether spinners and bars may be drawn: only on a real terminal, because FORCE_COLOR makes a log none."""
+        return self.is_terminal and not self.is_dumb_terminal and self.file.isatty()
+
     def status(self, status: RenderableType, **options: Any) -> Status:
-        """A line beside a spinner."""
-        return _Status(_as_text(status), console=self, **options)
+        """A line beside a spinner; nothing where it cannot be redrawn."""
+        console = self if self.redraws else RichConsole(file=io.StringIO(), quiet=True, force_terminal=False)
+        return _Status(_as_text(status), console=console, **options)
 
 
 class _Status(Status):

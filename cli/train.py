@@ -244,7 +244,7 @@ def _train(
     if hasattr(configuration, "resume"):
         kept += "; with --resume the same command goes on from its last checkpoint, if it got to one"
     with on_interrupt(kept):
-        path = train(records, run.out, configuration, pool=prices, progress=main and console.is_terminal)
+        path = train(records, run.out, configuration, pool=prices, progress=main)
     if main:
         _say_end(console, path, run, configuration, records)
 
@@ -300,7 +300,7 @@ def read_and_describe(console: Console, data: list[str], options: ReadOptions) -
     with console.status("reading"):
         sets = read_many(data, options)
     for records in sets:
-        console.print(_description(records), markup=False, highlight=False)
+        console.print(_description(records), markup=False, highlight=False, soft_wrap=True)
         say(console, columns_left_out(records))
         say(console, bad_rows(records.bad))
     return [record for records in sets for record in records.records]

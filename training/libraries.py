@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..routers.errors import require
 
 _STATIC = ("scipy", "sklearn", "onnx", "matplotlib")
@@ -18,5 +20,8 @@ def require_training(extra: str = "train") -> None:
     Raises:
         MissingExtraError: one of the libraries is not installed.
     """
+    # GNU OpenMP reads this when torch loads it. By default a thread that has nothing to do spins: beside other programs
+    # that took most of a training's CPU time (measured).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for module in LIBRARIES[extra]:
         require(module, extra)

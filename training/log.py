@@ -1,4 +1,4 @@
-"""The training log: metrics.jsonl, written step by step, a progress bar, and a curve at the end."""
+"""The training log: metrics.jsonl, written step by step, the progress on stderr, and a curve at the end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-
 from ..routers.errors import InputError, require
+from .progress import Phase, display
 
 logger = logging.getLogger(__name__)
 
@@ -50,39 +48,33 @@ class TrainingLog:
         resume = resume and file.is_file()
         self.steps: list[dict[str, Any]] = [json.loads(line) for line in file.open()] if resume else []
         self._file = file.open("a" if resume else "w", encoding="utf-8")
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=not show_progress,
-        )
+        self._display = display(show_progress)
 
     def __enter__(self) -> TrainingLog:
-        """Show the progress bar."""
-        self._progress.start()
+        """Show the progress."""
+        self._display.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the bar down and close the file."""
-        self._progress.stop()
+        """Show no more progress, and close the file."""
+        self._display.stop()
         self._file.close()
 
-    def phase(self, description: str, total: int | None = None) -> TaskID:
-        """Begin a phase of `total` steps; returns the number that `advance` takes."""
-        return self._progress.add_task(description, total=total)
+    def phase(self, description: str, total: int | None = None, unit: str = "step") -> Phase:
+        """Begin a phase of `total` steps, each of which is a `unit`; returns what `advance` takes."""
+        phase = Phase(description, total, unit)
+        self._display.show(phase)
+        return phase
 
-    def advance(self, phase: TaskID, count: int = 1, *, done: bool = False) -> None:
+    def advance(self, phase: Phase, count: int = 1, *, done: bool = False) -> None:
         """Count steps of a phase as done; with `done` the phase ends early."""
-        if not done:
-            self._progress.advance(phase, count)
-            return
-        completed = int(self._progress.tasks[phase].completed) or 1
-        self._progress.update(phase, total=completed, completed=completed)
+        if done:
+            phase.total = phase.done
+        else:
+            phase.done += count
+        self._display.show(phase)
 
     def step(self, **metrics: Any) -> None:
         """Write one line of metrics."""

@@ -147,7 +147,7 @@ def start_job(plan: Plan, progress: bool, log_folder: str | None = None, resume:
 
     Args:
         plan: the run.
-        progress: show a progress bar on stderr.
+        progress: show the progress on stderr: a bar on a terminal, else a line every few seconds.
         log_folder: a folder below the training folder for the log of a process that only helps.
         resume: go on with the log that is there.
     """

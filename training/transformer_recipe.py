@@ -106,6 +106,7 @@ def finish_transformer(
         network = quantised_network(network, ids)
     else:
         gate = parity_gate(by_torch, examples.queries, job.truncation, PARITY_TEXTS)
+    job.log.phase("export and check of the graph")
     return finish(
         job,
         config,

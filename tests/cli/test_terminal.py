@@ -49,8 +49,22 @@ def test_nothing_that_is_shown_is_obeyed(text: str) -> None:
     shown(text).encode()
 
 
-def test_lines_tables_and_spinners_show_names_as_they_are() -> None:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_nothing_is_redrawn_in_a_log_although_colours_are_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
     file = io.StringIO()
+    console = Console(file=file)
+    with console.status("reading") as status:
+        status.update("reading 100 rows")
+    assert not file.getvalue() and not console.redraws
+
+
+def test_lines_tables_and_spinners_show_names_as_they_are() -> None:
+    file = Terminal()
     console = Console(file=file, force_terminal=True, width=200, color_system=None)
     table = Table(title=NAMES[0], title_justify="left")
     table.add_column(MARKUP)
@@ -64,7 +78,7 @@ def test_lines_tables_and_spinners_show_names_as_they_are() -> None:
         bar.add_task("scoring", total=1)
     text = file.getvalue()
     assert text.count(MARKUP) >= 2 and "loud" in text
-    assert text.count("model \\x1b]0;owned\\x07\\x1b[2J") >= 3
+    assert text.count("model \\x1b]0;owned\\x07\\x1b[2J") >= 3 and "reading" in text
     assert "\x07" not in text and "\x1b]" not in text and "\u202e" not in text
 
 

@@ -80,7 +80,7 @@ def train_bert(
         out: folder of the bundle; log, checkpoints and curve go to ``<out>.training/``.
         config: settings.
         pool: models with prices.
-        progress: show a progress bar on stderr.
+        progress: show the progress on stderr: a bar on a terminal, else a line every few seconds.
 
     Returns:
         The bundle's folder, for `routelearn.load`. The first process alone writes it; it is there when all return.
@@ -147,7 +147,10 @@ def _train(job: Job, config: BertConfig) -> Path:
 def _fit_head(network: Backbone, ids: Sequence[TokenIds], ranking: Ranking, job: Job, config: BertConfig) -> HeadFit:
     """Calibrate the fine-tuned heads on the held-out queries, and keep the heads of the exported models."""
     rows = some_rows(job.folds[0], NOVELTY_QUERIES, config.seed)
-    predicted, vectors = predict(network, [ids[row] for row in rows], chosen_precision(config.precision))
+    phase, precision = job.log.phase("vectors", len(rows), "query"), chosen_precision(config.precision)
+    predicted, vectors = predict(
+        network, [ids[row] for row in rows], precision, lambda count: job.log.advance(phase, count)
+    )
     utilities = np.zeros((len(ids), predicted.shape[1]))
     utilities[rows] = predicted.numpy()
     findings = settle(job, config, utilities, job.folds[0], ranking.overall.bias, ranking.loss)

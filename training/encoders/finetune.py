@@ -85,7 +85,9 @@ def _probe(
     This is linear probing, then fine-tuning (Kumar et al. 2022). The fit is that of the matrix factorization.
     """
     rows = some_rows(folds[0], PROBE_QUERIES, config.seed)
-    vectors = predict(network, [ids[row] for row in rows], chosen_precision(config.precision))[1]
+    phase = log.phase("probe", len(rows), "query")
+    precision = chosen_precision(config.precision)
+    vectors = predict(network, [ids[row] for row in rows], precision, lambda count: log.advance(phase, count))[1]
     features = np.zeros((len(ids), network.head.in_features))
     features[rows] = vectors.numpy()
     kept = np.zeros(len(ids), np.bool_)

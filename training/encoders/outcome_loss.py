@@ -92,7 +92,7 @@ class OutcomeTrainer(transformers.Trainer):
 
 
 class LogCallback(transformers.TrainerCallback):
-    """Writes losses to the training log and moves its progress bar."""
+    """Writes losses to the training log, and tells it the progress."""
 
     def __init__(self, log: TrainingLog) -> None:
         self._log = log
@@ -100,13 +100,12 @@ class LogCallback(transformers.TrainerCallback):
         self._train_loss = float("nan")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Open the progress bar, at the step where a resumed run goes on."""
+        """Begin a phase, at the step where a resumed run goes on."""
         self._phase = self._log.phase("fine-tuning", state.max_steps)
-        for _step in range(state.global_step):
-            self._log.advance(self._phase)
+        self._log.advance(self._phase, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Move the progress bar by one step."""
+        """Count one step."""
         self._log.advance(self._phase)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -123,5 +122,5 @@ class LogCallback(transformers.TrainerCallback):
             )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Close the progress bar."""
+        """End the phase."""
         self._log.advance(self._phase, done=True)

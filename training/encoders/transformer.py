@@ -6,6 +6,7 @@ A `Backbone` is a transformer with its pooling and one linear head for every mod
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -95,8 +96,8 @@ def load_transformer(
         MissingExtraError: `lora_rank` is above 0 and peft is not installed.
     """
     transformers: Any = require("transformers", "transformers")
-    folder = resolve_encoder(source)
     with quiet():
+        folder = resolve_encoder(source)
         try:
             config = transformers.AutoConfig.from_pretrained(str(folder))
             # Attention weights are not dropped: their masks take a fifth of a step's time on a CPU (measured).
@@ -157,17 +158,19 @@ def merged(transformer: Any) -> nn.Module:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the loading report and the progress bars of `transformers` off the terminal."""
+    """Keep reports, warnings and progress bars of `transformers`, torch and the Hub's client off the terminal."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the Hub's client warns where its variable forbids to turn the bars on or off
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            logging.enable_progress_bar()
 
 
 def _is_causal(model: nn.Module) -> bool:

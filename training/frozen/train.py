@@ -56,7 +56,7 @@ def train_frozen(
         out: folder of the bundle; log and curve go to ``<out>.training/``.
         config: settings.
         pool: models with prices.
-        progress: show a progress bar on stderr.
+        progress: show the progress on stderr: a bar on a terminal, else a line every few seconds.
 
     Returns:
         The bundle's folder, for `routelearn.load`.
@@ -119,7 +119,7 @@ def _train(job: Job, config: FrozenConfig) -> Path:
 
 def _vectors(network: Backbone, ids: Sequence[TokenIds], job: Job, config: FrozenConfig) -> torch.Tensor:
     """Vectors of all training queries, float32 (n, d), from the file of vectors where it has them."""
-    phase = job.log.phase("vectors", len(ids))
+    phase = job.log.phase("vectors", len(ids), "query")
     precision = chosen_precision(config.precision)
 
     def compute(rows: Sequence[TokenIds]) -> torch.Tensor:

@@ -92,16 +92,6 @@ def export_verifier(network: nn.Module, names: Sequence[str], query_tokens: int)
     return export_onnx(network, inputs, ["quality"], hints)
 
 
-def confidence_by_torch(network: nn.Module, pairs: Pairs) -> Floats:
-    """Confidence (n,) by torch, one pair at a time: what the graph must reproduce, however it batches."""
-    with torch.no_grad():
-        rows = [
-            network(*padded([ids]), torch.from_numpy(features)[None])[0]
-            for ids, features in zip(pairs.ids, pairs.features, strict=True)
-        ]
-    return torch.cat(rows).numpy()
-
-
 def confidence_by_session(session: Session, pairs: Pairs) -> Floats:
     """Confidence by a loaded graph: float32 (n,)."""
     flat, lengths = joined(pairs.ids)

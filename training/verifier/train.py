@@ -41,7 +41,6 @@ from .job import VerifierJob, VerifierPlan, plan_verifier
 from .network import (
     VerifierNetwork,
     confidence_by_session,
-    confidence_by_torch,
     export_verifier,
     golden_pairs,
     quantised_verifier,
@@ -50,7 +49,7 @@ from .stacking import Stack, cross_fitted, escalation_table, fit_stack, measured
 
 #: Fewest held-out answers that the gate compares without other answers beside them.
 LEAST_GATE = 200
-#: Most pairs that the parity gate of a float graph compares.
+#: Most pairs that the parity gate of a float graph compares, in batches and alone.
 PARITY_PAIRS = 200
 
 
@@ -73,7 +72,7 @@ def train_verifier(
         prior: a router whose score of the query becomes a feature. It must not have been trained on these queries: a
             score that already knows the answer would be trusted too much.
         pool: models with prices.
-        progress: show a progress bar on stderr.
+        progress: show the progress on stderr: a bar on a terminal, else a line every few seconds.
 
     Returns:
         The bundle's folder, for `routelearn.load_verifier`.
@@ -130,7 +129,8 @@ def _load(config: VerifierConfig) -> tuple[nn.Module, Pooling, bytes, PairEncode
 
 
 def _train(job: VerifierJob) -> Path:
-    config, rows = job.config, job.rows
+    config = job.config
+    job.log.phase("loading the transformer")
     transformer, pooling, tokenizer_json, encoder = _load(config)
     ids = encoder.encode(job.examples.queries, [answer.answer for answer in job.answers])
     ranking = fit_ranking(job.examples, job.folds, job.log)
@@ -140,14 +140,10 @@ def _train(job: VerifierJob) -> Path:
     if not is_main_process():
         return job.out
     network.transformer = merged(network.transformer)
-    stack, confidence, metrics = _fit_stack(job, network, ids)
+    utilities = _utilities(job, network, ids, job.rows)
+    stack, confidence, metrics = _fit_stack(job, utilities)
     table = escalation_table(confidence)
-    # Held-out answers alone, where there are enough: the network is sure of answers that it was trained on, and int8
-    # changes no decision on these.
-    others = np.flatnonzero(~job.folds[0]) if len(rows) < LEAST_GATE else np.empty(0, np.int64)
-    compared = np.concatenate([rows, others])[:GATE_QUERIES].tolist()
-    exported = VerifierNetwork(network, stack).eval()
-    model, session, parity = _gated_graph(job, exported, ids, compared, table, tokenizer_json)
+    model, session, parity = _gated_graph(job, network, stack, utilities, ids, table, tokenizer_json)
     manifest = Manifest(
         kind=VERIFIER,
         pool=tuple(job.prices.get(name, Model(name)) for name in job.models),
@@ -176,13 +172,21 @@ def _train(job: VerifierJob) -> Path:
     return path
 
 
+def _utilities(
+    job: VerifierJob, network: Backbone, ids: Sequence[TokenIds], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """The network's utilities, float64 (r,), of the answers at these rows, computed in float32 as the graph does."""
+    phase = job.log.phase("judging held-out answers", len(rows), "answer")
+    predicted = predict(network, [ids[row] for row in rows], on_batch=lambda count: job.log.advance(phase, count))
+    return np.asarray(predicted[0][:, 0].double().numpy())
+
+
 def _fit_stack(
-    job: VerifierJob, network: Backbone, ids: Sequence[TokenIds]
+    job: VerifierJob, utilities: npt.NDArray[np.float64]
 ) -> tuple[Stack, npt.NDArray[np.float64], dict[str, Any]]:
     """Fit the last step on held-out answers: the stack, cross-fitted confidence (r,) of these answers, and metrics."""
     held = [job.answers[row] for row in job.rows]
     features = job.features(job.rows.tolist())
-    utilities = predict(network, [ids[row] for row in job.rows])[0][:, 0].double().numpy()
     good = np.asarray([answer.good for answer in held])
     weight = np.asarray([answer.weight for answer in held])
     stack = fit_stack(utilities, features, good, weight)
@@ -194,13 +198,17 @@ def _fit_stack(
 
 def _gated_graph(
     job: VerifierJob,
-    network: VerifierNetwork,
+    network: Backbone,
+    stack: Stack,
+    utilities: npt.NDArray[np.float64],
     ids: Sequence[TokenIds],
-    compared: Sequence[int],
     table: Sequence[tuple[float, float]],
     tokenizer_json: bytes,
 ) -> tuple[bytes, Session, dict[str, float]]:
-    """Export the network, in float32 or int8, and pass the gate on the answers at `compared`.
+    """Export network and stack, in float32 or int8, and pass the gate.
+
+    The graph must give the confidences that the thresholds were chosen from: those of the stack, from the network's
+    utilities (r,) of the held-out answers.
 
     Returns:
         The graph, the graph as a session, and what the gate measured.
@@ -208,18 +216,37 @@ def _gated_graph(
     Raises:
         ExportError: the graph does not reproduce the network, or int8 escalates otherwise.
     """
-    pairs = job.pairs(ids, compared)
-    exact = confidence_by_torch(network, pairs)
-    final: nn.Module = network
+    exported = VerifierNetwork(network, stack).eval()
+    final: nn.Module = exported
     if job.config.quantise == "int8":
-        final = quantised_verifier(network, job.pairs(ids, range(len(ids))[:CALIBRATION_QUERIES]))
+        job.log.phase("int8")
+        final = quantised_verifier(exported, job.pairs(ids, range(len(ids))[:CALIBRATION_QUERIES]))
+    job.log.phase("export")
     model = export_verifier(final, job.feature_names, job.config.query_tokens)
     session = Session(model, HuggingFaceBackend(tokenizer_json, False), job.config.max_tokens, threads=1)
+    job.log.phase("check of the graph")
     if job.config.quantise == "int8":
+        rows = job.rows[:GATE_QUERIES]
+        if len(job.rows) < LEAST_GATE:
+            # Held-out answers alone, where there are enough: the network is sure of answers that it was trained on,
+            # and int8 changes no decision on these.
+            others = np.flatnonzero(~job.folds[0])[: GATE_QUERIES - len(rows)]
+            utilities = np.concatenate([utilities, _utilities(job, network, ids, others)])
+            rows = np.concatenate([rows, others])
+        pairs = job.pairs(ids, rows.tolist())
+        exact = stack.confidence(utilities[: len(rows)], pairs.features).astype(np.float32)
         thresholds = [value for rate, value in table if 0 < rate < 1]
         return model, session, check_quantised(exact, confidence_by_session(session, pairs), thresholds, None)
-    parity = check_rows(exact[:PARITY_PAIRS], lambda rows: confidence_by_session(session, pairs.at(rows)))
-    return model, session, parity
+    chosen = _spread([len(ids[row]) for row in job.rows], PARITY_PAIRS)
+    pairs = job.pairs(ids, job.rows[chosen].tolist())
+    exact = stack.confidence(utilities[chosen], pairs.features).astype(np.float32)
+    return model, session, check_rows(exact, lambda rows: confidence_by_session(session, pairs.at(rows)))
+
+
+def _spread(lengths: Sequence[int], count: int) -> npt.NDArray[np.int64]:
+    """At most `count` rows out of all, from the shortest to the longest: a graph that is wrong may be so at one end."""
+    places = np.linspace(0, len(lengths) - 1, min(count, len(lengths))).round().astype(np.int64)
+    return np.argsort(lengths, kind="stable")[places]
 
 
 def _hashed(plan: VerifierPlan) -> Examples:
