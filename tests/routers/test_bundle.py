@@ -33,7 +33,7 @@ from routelearn.routers.errors import (
     InputError,
 )
 from routelearn.routers.learned import LearnedRouter, load
-from routelearn.training.encoders.static_network import OUTPUTS
+from routelearn.training.encoders.transformer_network import OUTPUTS
 from routelearn.training.matrix_factorization.train import train_matrix_factorization
 from routelearn.training.similarity.config import KINDS
 
