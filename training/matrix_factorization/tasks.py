@@ -26,7 +26,7 @@ MOST_QUERIES = 20_000
 #: Ridge penalties in nats: of the guess, on unit vectors, and of a task's utilities, like a prior of some 20 outcomes.
 GUESS_L2, OFFSET_L2 = 0.01, 4.0
 #: Most iterations of the guess. More lower its loss and not that of held-out queries (measured on MMLU and MMLU-Pro).
-GUESS_ITERATIONS = 40
+GUESS_ITERATIONS = 60
 #: Nats over all held-out outcomes: a smaller gain is within chance.
 LEAST_GAIN = 2.0
 #: Weight of the per-query utilities in the average with those of the tasks.
