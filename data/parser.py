@@ -13,7 +13,7 @@ from ..routers.query import json_list, parse_messages, split_answer
 from .columns import find_columns
 from .labels import CensoredPreference, number, one_hot_preference, score_of, tie_share_of, winner_preference
 from .queries import QUERY_COLUMNS, ReadQuery, query_columns, read_query
-from .records import PerformanceRecord, PreferenceRecord, Record
+from .records import LEAST_WEIGHT, MOST_WEIGHT, PerformanceRecord, PreferenceRecord, Record
 from .rows import Row, SourceOptions
 from .wide import WideColumns
 
@@ -147,7 +147,7 @@ class RecordParser:
         task = self._text(row, "task")
         try:
             weight = self._value(row, "weight")
-            weight = 1.0 if weight is None else number(weight, 1e-9, 1e9)
+            weight = 1.0 if weight is None else number(weight, LEAST_WEIGHT, MOST_WEIGHT)
         except InputError as error:
             raise fail("weight", error, "a number above 0") from error
         base = PerformanceRecord(query, "", 0, weight=weight, task=task, split=split)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..routers.errors import DataError, InputError
 from .labels import number
 from .parser import Kind, ReadOptions, RecordParser
-from .records import Record
+from .records import LEAST_WEIGHT, MOST_WEIGHT, Record
 from .rows import open_table, source_list
 
 
@@ -140,6 +140,6 @@ def parse_source(spec: str) -> tuple[str, float]:
     if match is None or Path(spec).exists():
         return spec, 1.0
     try:
-        return match[1], number(match[2], 1e-9, 1e9)
+        return match[1], number(match[2], LEAST_WEIGHT, MOST_WEIGHT)
     except InputError as error:
         raise InputError(f"{spec}: weight {error}") from error

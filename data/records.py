@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from ..routers.errors import InputError
 from ..routers.query import Query, prompt_key
 
+#: The weights that a record may have.
+LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class PreferenceRecord:
@@ -93,7 +96,7 @@ Record = PreferenceRecord | PerformanceRecord
 
 
 def check_records(records: object) -> None:
-    """Refuse what are no records, or records whose label is out of range.
+    """Refuse what are no records, or records whose label or weight is out of range.
 
     Raises:
         InputError: they are not; the message says what to write.
@@ -112,6 +115,11 @@ def check_records(records: object) -> None:
             raise InputError(f"record {number} is {record!r:.80}; expected a PerformanceRecord or a PreferenceRecord")
         if not isinstance(label, numbers.Real) or not 0 <= label <= 1:
             raise InputError(f"record {number} has the {name} {label!r:.80}; expected a number from 0 to 1")
+        if not isinstance(record.weight, numbers.Real) or not LEAST_WEIGHT <= record.weight <= MOST_WEIGHT:
+            raise InputError(
+                f"record {number} has the weight {record.weight!r:.80}; expected a number from {LEAST_WEIGHT:g} to "
+                f"{MOST_WEIGHT:g}"
+            )
 
 
 def record_key(record: Record) -> str:

@@ -53,4 +53,4 @@ def _verdicts(report: Report, result: Result) -> list[str]:
 def _verdict(other: str, low: float, high: float) -> str:
     if low > 0:
         return f"better than {other}"
-    return f"worse than {other}" if high < 0 else f"as good as {other}, as far as these queries can tell"
+    return f"worse than {other}" if high < 0 else f"not measurably different from {other} on these queries"

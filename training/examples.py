@@ -210,9 +210,11 @@ def validation_folds(examples: Examples, folds: int, seed: int) -> list[npt.NDAr
     are dealt into folds by the seed. Queries with the same prompt are in the same fold.
 
     Raises:
-        InputError: there are fewer than two distinct prompts for each fold.
+        InputError: every query is marked "val", or there are fewer than two distinct prompts for each fold.
     """
     marked = np.asarray([split == "val" for split in examples.splits])
+    if marked.all():
+        raise InputError("every record to learn from is marked 'val'; expected others beside them")
     if (marked & examples.primary_queries()).any():
         return [marked]
     keys = sorted(set(examples.keys))

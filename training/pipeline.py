@@ -211,10 +211,11 @@ def settle(
     calibrated = calibration.slope * utilities[np.flatnonzero(held_out)[:, None], columns] + calibration.intercept
     quality = sigmoid(centred(calibrated, examples)).astype(np.float32)
     scores = win_rate(quality[:, names.index(strong)], quality[:, names.index(weak)], link)
-    table = threshold_table(scores)
+    primary = examples.primary_queries()[held_out]
+    table = threshold_table(scores[primary])
     weight = float(sum(part.weight.sum() for part in outcomes))
     metrics = {
-        "held-out queries": int(held_out.sum()),
+        "held-out queries": int(primary.sum()),
         "held-out outcomes": int(weight) if weight.is_integer() else weight,
         "log loss": calibrated_loss(utilities, outcomes, calibration),
         "log loss of the global ranking": ranking_loss,

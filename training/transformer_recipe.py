@@ -100,12 +100,12 @@ def finish_transformer(
     held_out = (fold & examples.primary_queries())[fit.rows]
     projection = projection_of(vectors[held_out])
     network: nn.Module = TransformerNetwork(backbone, fit.head, centroids_of(vectors, config.seed), projection).eval()
-    by_torch = torch_quality(network, tokenizer_json, job.truncation)
+    by_network = torch_quality(network, tokenizer_json, job.truncation)
     if config.quantise == "int8":
-        gate = _int8_gate(by_torch, job, fit.findings)
+        gate = _int8_gate(by_network, job, fit.findings)
         network = quantised_network(network, ids)
     else:
-        gate = parity_gate(by_torch, examples.queries, job.truncation, PARITY_TEXTS)
+        gate = parity_gate(by_network, examples.queries, job.truncation, PARITY_TEXTS)
     job.log.phase("export and check of the graph")
     return finish(
         job,
@@ -121,13 +121,13 @@ def finish_transformer(
     )
 
 
-def _int8_gate(by_torch: NetworkQuality, job: Job, findings: Findings) -> Gate:
+def _int8_gate(by_network: NetworkQuality, job: Job, findings: Findings) -> Gate:
     """The gate of the int8 graph, on `GATE_QUERIES` training queries, held-out ones first."""
     examples, held_out = job.examples, job.folds[0]
     rows = np.concatenate([np.flatnonzero(held_out), np.flatnonzero(~held_out)])[:GATE_QUERIES]
     columns = [findings.columns[column] for column in findings.manifest.columns]
     strong, weak = (_scores_of(examples, column)[rows] for column in columns)
-    return decision_gate(by_torch, [examples.queries[row] for row in rows], job.truncation, (strong, weak))
+    return decision_gate(by_network, [examples.queries[row] for row in rows], job.truncation, (strong, weak))
 
 
 def _scores_of(examples: Examples, column: int) -> Array:

@@ -41,7 +41,7 @@ def test_the_sentence_says_how_many_strong_calls_a_router_saves() -> None:
     [
         ((0.01, 0.05), "better than kNN"),
         ((-0.05, -0.01), "worse than kNN"),
-        ((-0.02, 0.03), "as good as kNN, as far as these queries can tell"),
+        ((-0.02, 0.03), "not measurably different from kNN on these queries"),
     ],
 )
 def test_the_sentence_names_what_the_interval_beside_knn_allows(interval: tuple[float, float], verdict: str) -> None:
@@ -53,7 +53,7 @@ def test_the_sentence_names_what_the_interval_beside_knn_allows(interval: tuple[
 
 def test_a_router_that_is_no_better_than_chance_is_called_so() -> None:
     (line,) = conclusions(replace(REPORT, results=[replace(RESULT, intervals={"apgr": (0.45, 0.56)})]))
-    assert line.endswith("it is as good as a random choice, as far as these queries can tell.")
+    assert line.endswith("it is not measurably different from a random choice on these queries.")
 
 
 def test_without_a_gap_no_router_can_gain() -> None:

@@ -82,7 +82,7 @@ def test_blocks_add_up_to_the_whole_with_any_number_of_threads(monkeypatch: pyte
     blocks = Problem(features, parts, MODELS)
     found = []
     for threads in (1, 3):
-        monkeypatch.setattr(factorization.os, "cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr(factorization, "cpu_count", lambda threads=threads: threads)
         found.append(blocks.loss(*arguments))
     for one, other, all_at_once in zip(*found, whole.loss(*arguments), strict=True):
         assert np.array_equal(one, other)

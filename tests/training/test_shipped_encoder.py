@@ -123,3 +123,12 @@ def test_distilling_the_packaged_minilm_gives_it_again() -> None:
     difference = np.abs(distilled.table.astype(int) - shipped.table)
     assert difference.max() <= 2
     assert (difference > 0).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("garbage", "is no JSON"), ("[]", "holds a list; expected a JSON object")]
+)
+def test_an_encoder_whose_config_is_no_object_is_refused(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=words):
+        static_encoder(tmp_path)

@@ -160,7 +160,12 @@ def resolve_encoder(source: str | Path, extra: str = "transformers") -> Path:
 
 def _is_static(folder: Path) -> bool:
     """Whether a folder holds a model2vec model, that is a table called embeddings."""
-    config = json.loads((folder / "config.json").read_text())
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder / 'config.json'} is no JSON: {error}; expected the folder of an encoder") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{folder / 'config.json'} holds a {type(config).__name__}; expected a JSON object")
     if config.get("model_type") == "model2vec" or "StaticModel" in (config.get("architectures") or []):
         return True
     weights = folder / "model.safetensors"

@@ -41,12 +41,12 @@ _INSTEAD = "run again with resume and quantise 'none' (--resume --quantise none)
 
 
 def parity_gate(
-    by_torch: NetworkQuality, queries: Sequence[Query], truncation: Truncation, count: int = PARITY_TEXTS
+    by_network: NetworkQuality, queries: Sequence[Query], truncation: Truncation, count: int = PARITY_TEXTS
 ) -> Gate:
     """Make the gate of a float graph of a router.
 
     Args:
-        by_torch: texts to quality (n, m), computed by the network.
+        by_network: texts to quality (n, m), computed by the network.
         queries: training queries; the first `count` are compared, beside the golden queries.
         truncation: how much of a query is read.
         count: number of training queries to compare.
@@ -57,19 +57,19 @@ def parity_gate(
 
     def gate(session: Session, manifest: Manifest) -> Mapping[str, Any]:
         compared = texts_of([*GOLDEN_QUERIES, *queries[:count]], truncation)
-        measured = check_parity(by_torch, session, compared, manifest.link, manifest.columns)
+        measured = check_parity(by_network, session, compared, manifest.link, manifest.columns)
         return {**measured, "parity_texts": len(compared)}
 
     return gate
 
 
 def decision_gate(
-    by_torch: NetworkQuality, queries: Sequence[Query], truncation: Truncation, outcomes: tuple[Array, Array]
+    by_network: NetworkQuality, queries: Sequence[Query], truncation: Truncation, outcomes: tuple[Array, Array]
 ) -> Gate:
     """Make the gate of an int8 graph of a router.
 
     Args:
-        by_torch: texts to quality (n, m), computed by torch in float32.
+        by_network: texts to quality (n, m), computed by torch in float32.
         queries: n queries whose decisions are compared, held-out ones first.
         truncation: how much of a query is read.
         outcomes: scores of strong's and of weak's answers, (n,) each, NaN where unknown.
@@ -83,7 +83,7 @@ def decision_gate(
         strong, weak = manifest.columns
         exact, rounded = (
             win_rate(quality[:, strong], quality[:, weak], manifest.link)
-            for quality in (by_torch(texts), session.run(texts)[0]["quality"])
+            for quality in (by_network(texts), session.run(texts)[0]["quality"])
         )
         thresholds = [value for share, value in manifest.threshold_table if 0 < share < 1]
         return check_quantised(exact, rounded, thresholds, outcomes)
@@ -97,7 +97,7 @@ def texts_of(queries: Sequence[Query], truncation: Truncation) -> list[str]:
 
 
 def check_parity(
-    by_torch: NetworkQuality,
+    by_network: NetworkQuality,
     session: Session,
     texts: list[str],
     link: Link,
@@ -106,7 +106,7 @@ def check_parity(
     """Refuse a router's graph that does not reproduce the network, in qualities and in scores.
 
     Args:
-        by_torch: texts to quality (n, m), computed by the network.
+        by_network: texts to quality (n, m), computed by the network.
         session: the exported graph with its tokenizer.
         texts: n texts to compare.
         link: how a score follows from two qualities.
@@ -126,7 +126,7 @@ def check_parity(
     def run(rows: Sequence[int]) -> Floats:
         return with_score(session.run([texts[row] for row in rows])[0]["quality"])
 
-    return check_rows(with_score(by_torch(texts)), run)
+    return check_rows(with_score(by_network(texts)), run)
 
 
 def check_rows(expected: Floats, run: Callable[[Sequence[int]], Floats]) -> dict[str, float]:

@@ -7,7 +7,6 @@ where a tie counts as one half. A performance is Bernoulli with ``quality = sigm
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...routers.session import cpu_count
 from ..examples import Outcomes
 from .minimise import minimise
 
@@ -133,7 +133,7 @@ class Problem:
         """What each block gives, added up; None stays None."""
         if len(self._blocks) == 1:
             return list(of_block(self._blocks[0]))
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(cpu_count()) as threads:
             found = list(threads.map(of_block, self._blocks))
         return [None if values[0] is None else sum(values[1:], values[0]) for values in zip(*found, strict=True)]
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...routers.decision import Floats
+from ...routers.errors import InputError
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import PooledNodes
 from ..examples import Examples, primary_outcomes
@@ -33,6 +34,8 @@ PRIORS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 #: Most held-out queries that choose between them.
 VALIDATION_QUERIES = 4000
 _EDGE = 1e-3
+#: Largest sum of weights that float16 can store.
+MOST_EVIDENCE = float(np.finfo(np.float16).max)
 
 #: Kernel sums, (n, m): float32 where a fit or the graph computes them, float64 where the parity gate does.
 Sums = npt.NDArray[np.floating]
@@ -110,7 +113,6 @@ class KernelFit:
     prior: float
     held_out: npt.NDArray[np.bool_]
     utilities: Array
-    train_log_loss: float
 
 
 def fit_kernel(
@@ -135,7 +137,8 @@ def fit_kernel(
     """
     random = np.random.default_rng(seed)
     each = VALIDATION_QUERIES // len(folds)
-    parts = [np.sort(random.permutation(np.flatnonzero(fold))[:each]) for fold in folds]
+    primary = examples.primary_queries()
+    parts = [np.sort(random.permutation(np.flatnonzero(fold & primary))[:each]) for fold in folds]
     chosen = np.zeros(len(unit), np.bool_)
     chosen[np.concatenate(parts)] = True
     place = np.cumsum(chosen) - 1  # of a chosen query among the chosen ones
@@ -164,12 +167,27 @@ def fit_kernel(
             log.step(phase="kernel", bandwidth=bandwidth, prior=share * typical, validation_log_loss=loss)
             if loss < best_loss - 1e-6:
                 best_loss = loss
-                best = KernelFit(bandwidth, share * typical * grown, chosen, utilities, loss)
+                best = KernelFit(bandwidth, share * typical * grown, chosen, utilities)
         log.advance(phase)
     assert best is not None
     utilities = np.zeros((len(unit), len(examples.models)))
     utilities[chosen] = best.utilities
     return replace(best, utilities=utilities)
+
+
+def halved(values: Floats) -> Floats:
+    """Evidence rounded to float16, as it is stored.
+
+    Raises:
+        InputError: it is too large for float16.
+    """
+    largest = float(np.abs(values).max(initial=0))
+    if largest > MOST_EVIDENCE:
+        raise InputError(
+            f"the weights of one query's records of one model sum to {largest:,.0f}; expected at most "
+            f"{MOST_EVIDENCE:,.0f}: divide the weights of all records by the same number"
+        )
+    return values.astype(np.float16).astype(np.float32)
 
 
 def kernel_sums(
@@ -216,9 +234,7 @@ class KernelNetwork(IndexedNetwork):
             calibration: slope and intercept of the utilities.
         """
         super().__init__(encoder, index.epsilon, unit)
-        residual, amount = (
-            values.astype(np.float16).astype(np.float32) for values in (evidence.residual, evidence.amount)
-        )
+        residual, amount = (halved(values) for values in (evidence.residual, evidence.amount))
         self.evidence = replace(evidence, residual=residual, amount=amount)
         self.index = index
         self.calibration = calibration

@@ -226,11 +226,14 @@ def _fit_ranking_of_tiers(job: Job, config: SimilarityConfig, unit: Floats, rank
     held_out = np.zeros(len(unit), np.bool_)
     random = np.random.default_rng(config.seed)
     steps = 0
+    primary = job.examples.primary_queries()
     phase = job.log.phase("similarity-weighted ranking", len(job.folds))
     for fold, fold_ranking in zip(job.folds, ranking.folds, strict=True):
         tier = tiers_of(fold_ranking.bias, config.tiers)
         counts = battle_counts(battles, len(unit), tier)
-        rows = np.sort(random.permutation(np.flatnonzero(fold))[:_CALIBRATION_QUERIES])
+        rows = np.sort(random.permutation(np.flatnonzero(fold & primary))[:_CALIBRATION_QUERIES])
+        if not len(rows):
+            continue
         others = np.flatnonzero(~fold)
         matrices = weighted_counts(unit[rows], unit[others], counts[others])
         ratings = tier_ratings(matrices)
