@@ -9,7 +9,6 @@ import numpy as np
 
 from ..data.records import PerformanceRecord, Record
 from ..routers.base import Router
-from ..routers.bundle import Truncation
 from ..routers.decision import Floats, Model
 from ..routers.query import Query
 from ..training.config import SHIPPED_ENCODER
@@ -46,12 +45,9 @@ class _Table:
 
     def vectors_of(self, queries: Sequence[Query]) -> Floats:
         """Unit vectors (n, d): the vectors that static routers see."""
-        from ..training.encoders.static import tokenize
-        from ..training.encoders.static_network import table_sums
+        from ..training.encoders.static_network import unit_sums
 
-        tokens = tokenize(queries, self.encoder.backend(), Truncation(distinct=True))
-        total = table_sums(self.encoder.table, *tokens)
-        return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-9), np.float32)
+        return unit_sums(queries, self.encoder)
 
     def average(self, total: Floats, count: Floats) -> Floats:
         """Mean scores, where the model's overall mean counts as one more observation."""

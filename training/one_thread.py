@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..routers.errors import require
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:
@@ -12,10 +14,13 @@ def one_thread() -> Iterator[None]:
 
     A fit makes thousands of small products. Threads that wait for each other between them are slow, and many times
     slower where other processes want the cores. A sum in one thread also has the same last digit on every machine.
+
+    Raises:
+        MissingExtraError: scipy or scikit-learn is not installed.
     """
     # What has threads of its own must be there to be limited: scipy's copy of OpenBLAS, and OpenMP of scikit-learn.
-    import scipy.linalg  # noqa: F401
-    import sklearn.cluster  # noqa: F401
+    for module in ("scipy.linalg", "sklearn.cluster"):
+        require(module, "train")
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):

@@ -20,10 +20,9 @@ from routelearn.data.readers import read_records
 from routelearn.data.records import PreferenceRecord, Record
 from routelearn.data.splits import split_by_prompt
 from routelearn.evaluation.pair import Pairs, paired
-from routelearn.routers.bundle import Truncation
 from routelearn.routers.query import Query, turns
-from routelearn.training.encoders.static import StaticEncoder, tokenize
-from routelearn.training.encoders.static_network import table_sums
+from routelearn.training.encoders.static import StaticEncoder
+from routelearn.training.encoders.static_network import unit_sums
 
 Vectors = npt.NDArray[np.float32]
 
@@ -90,11 +89,7 @@ def embed(texts: Sequence[str], encoder: StaticEncoder) -> Vectors:
     """The vectors that all contestants see: normalised sums of static token vectors, float32 (n, d)."""
     if not texts:
         return np.empty((0, encoder.dimensions), np.float32)
-    total = table_sums(
-        encoder.table, *tokenize(list(texts), encoder.backend(), Truncation(max_tokens=512, distinct=True))
-    )
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    return np.asarray(total / np.maximum(length, 1e-12), np.float32)
+    return unit_sums(list(texts), encoder)
 
 
 def first_turn(query: Query) -> str:

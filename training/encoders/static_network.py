@@ -148,6 +148,12 @@ def table_sums(table: npt.NDArray[np.int8], ids: Ids, lengths: Lengths) -> Float
     return np.asarray(counts @ table.astype(np.float32))  # integers up to 2**24 are exact in float32
 
 
+def unit_sums(queries: Sequence[Query], encoder: StaticEncoder) -> Floats:
+    """Unit vectors of the sums of the queries' distinct tokens, float32 (n, d): what kNN and k-means compare."""
+    total = table_sums(encoder.table, *tokenize(queries, encoder.backend(), Truncation(distinct=True)))
+    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-9), np.float32)
+
+
 @dataclass(frozen=True)
 class EncodedQueries:
     """Queries as a static encoder reads them.

@@ -17,9 +17,7 @@ import numpy.typing as npt
 
 from ...routers.session import cpu_count
 from ..examples import Outcomes
-from .minimise import minimise
-
-Array = npt.NDArray[np.float64]
+from .minimise import Array, minimise
 
 #: Penalties on the deviations of the biases that validation tries. A penalty of 1 weighs as much as one record.
 BIAS_PENALTIES = (0.3, 1.0, 3.0, 10.0)

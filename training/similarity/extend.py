@@ -25,6 +25,7 @@ from ..fit.drift_reference import blended, projection_of
 from ..fit.factorization import Array, Factors, logits, losses, sigmoid
 from ..fit.minimise import minimise
 from ..fit.novelty import centroids_of, held_out_novelty
+from ..one_thread import one_thread
 from .index import places_in, subsample
 from .kernel import Evidence, KernelNetwork, evidence_of, kernel_sums
 from .stored import KernelIndex, RankingIndex, StoredRouter
@@ -39,6 +40,7 @@ _CALIBRATION_QUERIES = 2000
 _NOVELTY_SHARE = 0.2
 
 
+@one_thread()  # as when the bundle was trained
 def extend_similarity(
     bundle: str | Path, records: Sequence[Record], out: str | Path | None = None, *, pool: Sequence[Model] = ()
 ) -> Path:
