@@ -14,7 +14,7 @@ from .routers.decision import Model as Model
 from .routers.errors import InputError as InputError
 from .routers.errors import RoutelearnError as RoutelearnError
 from .routers.fallback import FallbackRouter as FallbackRouter
-from .routers.learned import load as load
+from .routers.loading import load as load
 from .routers.query import Query as Query
 from .routers.rules import RulesRouter as RulesRouter
 from .training.bert.train import train_bert as train_bert

@@ -28,7 +28,7 @@ from speed import prompts
 from tokenizers import Tokenizer
 
 from routelearn.data.scoring.engine import ROWS_PER_CHUNK
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 
 ROUNDS = 3
 KILLS = 10

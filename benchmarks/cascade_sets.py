@@ -14,7 +14,8 @@ from routelearn.data.readers import read_records
 from routelearn.data.records import Record
 from routelearn.data.splits import split_by_prompt
 from routelearn.routers.decision import Model
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 from routelearn.training.verifier.train import VerifierConfig, train_verifier

@@ -21,7 +21,8 @@ from routelearn.data.records import Record, record_key
 from routelearn.monitoring.alarms import DriftAlarm
 from routelearn.monitoring.drift import DriftMonitor
 from routelearn.monitoring.reference import reference_of
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 
 SHUFFLES = 200
 #: Queries of the arena before a shift: the window is full of them.

@@ -25,7 +25,7 @@ from routelearn.evaluation.thresholds.guarantee import LEAST_SAVED, lowest_cost_
 from routelearn.evaluation.thresholds.losses import losses_of
 from routelearn.evaluation.thresholds.p_values import METHODS, PValues
 from routelearn.routers.errors import InputError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.fit.metrics import Array
 
 SPLITS = 200

@@ -26,7 +26,7 @@ from routelearn.data.readers import read_records
 from routelearn.data.records import record_key
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.routers.decision import Model
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 

@@ -20,7 +20,8 @@ from common import OUT, STRONG, WEAK, bundle, cached, interval, routellm, say, w
 from routelearn.data.records import Record
 from routelearn.data.splits import split_by_prompt
 from routelearn.evaluation.evaluate import evaluate
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.training.bert.config import BertConfig
 from routelearn.training.bert.train import train_bert
 from routelearn.training.frozen.config import FrozenConfig

@@ -27,7 +27,7 @@ from routelearn.data.records import PreferenceRecord, Record, record_key
 from routelearn.data.splits import split_by_prompt
 from routelearn.evaluation.evaluate import evaluate, preference_losses
 from routelearn.routers.base import Router
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.bert.config import BertConfig
 from routelearn.training.bert.train import train_bert
 from routelearn.training.examples import examples_of, validation_folds

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 import routelearn
 from routelearn.data.readers import read_records
 from routelearn.data.sample import generate_sample
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.routers.session import cpu_count
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 

@@ -24,7 +24,8 @@ from speed import latency, prompts, rates
 from tokenizers import Tokenizer
 
 from routelearn.data.sample import generate_sample
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.routers.session import cpu_count
 from routelearn.routers.tokenizer import HuggingFaceBackend
 from routelearn.training.bert.config import BertConfig

@@ -19,7 +19,8 @@ from speed import rates
 
 from routelearn.data.records import Record, record_key
 from routelearn.routers.combined import TwoStageRouter
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.routers.query import Query
 from routelearn.training.fit.metrics import Curve, percentile_interval, resamples, routing_curve
 

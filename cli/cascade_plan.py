@@ -13,7 +13,7 @@ from ..cascade.verifier import load_verifier
 from ..data.records import Record
 from ..routers.decision import Model
 from ..routers.errors import InputError
-from ..routers.learned import load
+from ..routers.loading import load
 from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool

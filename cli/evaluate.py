@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..routers.base import Router
 from ..routers.errors import InputError
-from ..routers.learned import load
+from ..routers.loading import load
 from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..cascade.verifier import load_verifier
 from ..routers.bundle import VERIFIER
-from ..routers.learned import describe, load
+from ..routers.loading import describe, load
 from .flags import Flag, Options, with_flags
 from .terminal import Console
 

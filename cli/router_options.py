@@ -11,7 +11,8 @@ from ..policies.threshold import policy_of
 from ..routers.base import Policy, Router
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
-from ..routers.learned import LearnedRouter, load
+from ..routers.learned import LearnedRouter
+from ..routers.loading import load
 from ..routers.rules import RulesRouter, load_rules
 from .flags import Flag, Options
 from .options import DECISION, POOL

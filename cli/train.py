@@ -17,7 +17,7 @@ from ..data.parser import ReadOptions
 from ..data.readers import RecordSet, read_many
 from ..data.records import Record
 from ..routers.base import Router
-from ..routers.learned import load
+from ..routers.loading import load
 from ..training.bert.config import BertConfig
 from ..training.config import Config
 from ..training.frozen.config import FrozenConfig

@@ -23,8 +23,8 @@ from .errors import RoutelearnError as RoutelearnError
 from .fallback import FallbackRouter as FallbackRouter
 from .hub import HubRouter as HubRouter
 from .learned import LearnedRouter as LearnedRouter
-from .learned import describe as describe
-from .learned import load as load
+from .loading import describe as describe
+from .loading import load as load
 from .query import Query as Query
 from .rules import RulesRouter as RulesRouter
 from .rules import load_rules as load_rules

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .assessment import Assessment
 from .call_checks import check_contexts, check_policy, threshold_number
-from .decision import Context, Decision, Flags, Floats, Model
+from .decision import TRAINED, Context, Decision, Flags, Floats, Model
 from .errors import InputError
 from .query import Query, query_list
 
@@ -297,8 +297,8 @@ def check_router(router: object, name: str = "router", *, or_none: bool = False)
 
 
 def learned_rows(assessment: Assessment) -> list[int]:
-    """The numbers of the rows that the learned router answered, in rising order."""
-    return [row for row, source in enumerate(assessment.sources) if source == "learned"]
+    """The numbers of the rows that a trained router answered, in rising order."""
+    return [row for row, source in enumerate(assessment.sources) if source in TRAINED]
 
 
 class ThresholdPolicy(ABC):

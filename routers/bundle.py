@@ -27,15 +27,18 @@ from .manifest_check import MAX_OBJECTS, MAX_VALUES, check_fields
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .tokenizer import Ids, keep_ends
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "router.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 #: The files of a bundle, and the most bytes that each may have. A graph is one protobuf message: 2 GiB at most.
 MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 64 << 20, CARD: 16 << 20}
-#: The fields that version 1 lacks. (`Truncation.last_tokens`, which version 2 lacks, has a default.)
-_SINCE_2: dict[str, Any] = {"guarantee": None, "reference": None}
+#: The fields that older versions lack, by the version that brought them. (`Truncation.last_tokens`, which version 2
+#: lacks, has a default.)
+_SINCE: dict[int, dict[str, Any]] = {2: {"guarantee": None, "reference": None}, 4: {"general": None}}
+#: The kind of bundle whose models are placed when it is loaded.
+GENERAL = "general"
 #: The kind of bundle that judges answers; all other kinds are routers.
 VERIFIER = "verifier"
 
@@ -123,6 +126,7 @@ class Manifest:
         files: sha256 of every other file, by name.
         guarantee: a threshold whose quality loss is bounded (`routelearn calibrate`), or None.
         reference: the drift reference: how scores, novelties and vectors of held-out queries were spread, or None.
+        general: of a general router, the abilities of models and what else places them (routers/placement.py), or None.
         format_version: integer version of this format.
 
     Example:
@@ -148,6 +152,7 @@ class Manifest:
     files: Mapping[str, str] = field(default_factory=dict)
     guarantee: Mapping[str, Any] | None = None
     reference: Mapping[str, Any] | None = None
+    general: Mapping[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -200,8 +205,9 @@ class Manifest:
             raise BundleCorruptError(f"{where}/{MANIFEST} nests too deep; expected what an export writes") from error
         if digest != expected:
             raise BundleCorruptError(f"{where}/{MANIFEST} was changed after it was written (its sha256 does not match)")
-        if version == 1 and not set(_SINCE_2) & set(content):
-            content.update(_SINCE_2)
+        for since, added in _SINCE.items():
+            if version < since and not set(added) & set(content):
+                content.update(added)
         content["format_version"] = FORMAT_VERSION
         if set(content) != {item.name for item in fields(cls)}:
             raise BundleCorruptError(

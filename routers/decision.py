@@ -17,8 +17,11 @@ Flags = npt.NDArray[np.bool_]
 #: What describes a request to policies and rules, such as {"tier": "pro", "use_case": "code"}.
 Context = Mapping[str, str]
 
-#: What made a decision. "default": neither the learned router nor a rule had a say, so the strong model answers.
-Source = Literal["learned", "rules", "default"]
+#: What made a decision. "general": the router that ships with routelearn, which saw no label of this traffic.
+#: "default": neither a trained router nor a rule had a say, so the strong model answers.
+Source = Literal["learned", "general", "rules", "default"]
+#: The sources whose scores come from training.
+TRAINED: tuple[Source, ...] = ("learned", "general")
 
 #: The `Decision.cause` when the score was compared with the threshold and nothing else decided.
 THRESHOLD = "threshold"
@@ -68,7 +71,8 @@ class Decision:
         score: expected win rate of strong over weak, ties one half, in [0, 1].
         threshold: score at or above it goes to strong.
         candidates: every model of the pool: the chosen model first, then the others from the best quality down.
-        source: what decided: "learned" (the learned router), "rules", or "default" (no rule fired: the strong model).
+        source: what decided: "learned" (the learned router), "general" (the router that ships with routelearn),
+            "rules", or "default" (no rule fired: the strong model).
         reason: one readable sentence.
         truncated: the router did not read all of the query, because it is longer than the token budget.
         cause: one word for the kind of reason, to count decisions by: "threshold", or the word of the fallback,

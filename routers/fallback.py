@@ -145,7 +145,7 @@ class FallbackRouter(Router):
             return None
         if isinstance(learned, Router):
             return learned
-        from .learned import load
+        from .loading import load
 
         try:
             if isinstance(learned, Exception):

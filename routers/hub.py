@@ -9,7 +9,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from .bundle import MAX_BYTES, read_bundle, save_bundle
 from .errors import BundleMissingError
-from .learned import LearnedRouter, load
+from .learned import LearnedRouter
+from .loading import load
 
 
 class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["llm-routing"]):

@@ -20,6 +20,8 @@ from .query import turns
 MAX_TOKENS, MAX_CHARACTERS = 1 << 17, 1 << 22
 #: The most models, thresholds and golden queries.
 MAX_MODELS, MAX_THRESHOLDS, MAX_GOLDEN = 10_000, 10_000, 1_000
+#: The most items that describe the traffic of a general router.
+MAX_ITEMS = 10_000
 #: The most token ids of all golden queries together, and the most characters: every load runs them.
 MAX_GOLDEN_IDS, MAX_GOLDEN_CHARACTERS = 1 << 17, 1 << 20
 #: The most JSON objects and lists, and the most values.
@@ -62,6 +64,7 @@ def check_fields(content: Mapping[str, Any], *, verifier: bool) -> None:
             raise _wrong(f"files[{name!r}]", digest, "a sha256 of 64 hexadecimal digits")
     _check_guarantee(content["guarantee"])
     _check_reference(content["reference"])
+    _check_general(content["general"], content["kind"])
 
 
 def _check_json(content: Mapping[str, Any]) -> None:
@@ -190,6 +193,29 @@ def _check_reference(value: Any) -> None:
     if reference.get("novelty_bound") is not None:
         _number("reference.novelty_bound", reference["novelty_bound"], -_LARGEST, _LARGEST)
     _whole("reference.unfamiliar", reference.get("unfamiliar", 0), 0, int(_LARGEST))
+
+
+def _check_general(value: Any, kind: str) -> None:
+    if value is None and kind != "general":
+        return
+    general = _keys("general", value, {"abilities", "strong", "weak", "items"}, {"rating"})
+    abilities = _object("general.abilities", general["abilities"])
+    if len(abilities) > MAX_MODELS:
+        raise ValueError(f"general.abilities has {len(abilities):,} entries; expected at most {MAX_MODELS:,}")
+    for name, ability in [*abilities.items(), ("strong", general["strong"]), ("weak", general["weak"])]:
+        _number(f"ability of {name}", ability, -_LARGEST, _LARGEST)
+    items = _list("general.items", general["items"], MAX_ITEMS)
+    if not items:
+        raise _wrong("general.items", items, "one item or more")
+    for item in items:
+        pair = _list("general.items", item)
+        if len(pair) != 2:
+            raise _wrong("general.items", item, "pairs of a slope and an intercept")
+        _each_number("general.items", pair)
+    if general.get("rating") is not None:
+        rating = _keys("general.rating", general["rating"], {"points", "origin"}, set())
+        _number("general.rating.points", rating["points"], 1e-6, _LARGEST)
+        _number("general.rating.origin", rating["origin"], -_LARGEST, _LARGEST)
 
 
 def _wrong(name: str, value: Any, expected: str) -> ValueError:

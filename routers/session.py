@@ -2,7 +2,7 @@
 
 The inputs of a graph are ``input_ids`` and ``attention_mask``, both (n, length), in the integer types that the graph
 declares; a verifier also takes ``features`` (n, k), float32. The outputs are ``quality`` (n, models) and, if the bundle
-has them, ``novelty`` (n,) and ``vector`` (n, k).
+has them, ``novelty`` (n,), ``vector`` (n, k), and of a general router ``item`` (n, 2).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .tokenizer import Ids, Lengths, TokenizerBackend, encode, keep_ends
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
 #: The outputs that are read, and the number of their axes.
-AXES = {"quality": 2, "novelty": 1, "vector": 2}
+AXES = {"quality": 2, "novelty": 1, "vector": 2, "item": 2}
 T = TypeVar("T")
 R = TypeVar("R")
 

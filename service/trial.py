@@ -134,7 +134,7 @@ def _limit(path: str, timeout_s: float) -> None:
 
 
 def _load(path: str) -> Router:
-    from ..routers.learned import load
+    from ..routers.loading import load
 
     router = load(path)
     router.route_batch(GOLDEN_QUERIES)

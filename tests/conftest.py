@@ -33,7 +33,8 @@ from routelearn.data.records import PerformanceRecord
 from routelearn.data.sample import Sample, generate_sample
 from routelearn.data.sample_text import TOPICS
 from routelearn.routers.golden import GOLDEN_QUERIES
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; fixtures do it when they need them
     from routelearn.training.bert.config import BertConfig

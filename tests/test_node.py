@@ -13,7 +13,7 @@ import pytest
 
 from routelearn.data.sample import Sample
 from routelearn.routers.golden import GOLDEN_QUERIES
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 
 pytestmark = pytest.mark.slow
 

@@ -38,7 +38,7 @@ from peer_tasks import SETTINGS, Task, embed, make_task
 
 from routelearn.data.records import Record
 from routelearn.evaluation.pair import groups_of
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.encoders.static import StaticEncoder, static_encoder
 from routelearn.training.fit.metrics import bootstrap_interval, routing_curve
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization

@@ -26,7 +26,7 @@ from environments import VERSIONS, python_of, run_script
 from peer_tasks import embed, first_turn, known_battles
 
 from routelearn.data.records import PreferenceRecord
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.encoders.static import static_encoder
 from routelearn.training.examples import Outcomes
 from routelearn.training.fit.factorization import sigmoid

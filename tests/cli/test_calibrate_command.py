@@ -19,7 +19,8 @@ from routelearn.data.writers import write_records
 from routelearn.policies.threshold import GuaranteedThreshold, StrongShare
 from routelearn.routers.errors import InputError, LeakError
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 
 LOSS = 0.15
 

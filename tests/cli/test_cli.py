@@ -17,7 +17,7 @@ from routelearn.data.sample import write_sample
 from routelearn.data.splits import deduplicate
 from routelearn.routers.decision import Decision
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from helpers.killed import Forks
 
 from routelearn.data.sample import write_sample
 from routelearn.routers.errors import BundleError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 
 pytestmark = pytest.mark.slow
 

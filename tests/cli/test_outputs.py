@@ -19,7 +19,7 @@ from routelearn.data.sample import POOL, Sample
 from routelearn.data.scoring.folder import STATE
 from routelearn.data.writers import write_records
 from routelearn.routers.bundle import MANIFEST
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 
 
 @pytest.fixture(scope="module")

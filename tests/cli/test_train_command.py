@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from routelearn.cli.main import app
 from routelearn.data.sample import write_sample
 from routelearn.routers.errors import InputError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 
 PAIR = ("--strong", "sim-max", "--weak", "sim-small")
 

@@ -15,7 +15,8 @@ from routelearn.data.readers import read_records
 from routelearn.data.splits import find_leaks, split_by_prompt
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.training.export.portable import export_portable
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 

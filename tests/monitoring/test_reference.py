@@ -16,7 +16,8 @@ from routelearn.monitoring.reference import LEAST_REFERENCE, Moments, Reference,
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import LearnedRouter, describe, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import describe, load
 from routelearn.routers.rules import RulesRouter
 from routelearn.training.fit.drift_reference import blended, projection_of
 from routelearn.training.similarity.extend import extend_similarity

@@ -29,7 +29,8 @@ from routelearn.routers.checks import MAX_NAME
 from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.routers.rules import RulesRouter
 
 PLAIN = Decision("big", 0.7, 0.5, ("big", "small"), "learned", "score 0.7 is at or above threshold 0.5")

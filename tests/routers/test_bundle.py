@@ -32,7 +32,8 @@ from routelearn.routers.errors import (
     GoldenScoreError,
     InputError,
 )
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.training.encoders.transformer_network import OUTPUTS
 from routelearn.training.matrix_factorization.train import train_matrix_factorization
 from routelearn.training.similarity.config import KINDS

@@ -15,7 +15,7 @@ from routelearn.routers.base import Router
 from routelearn.routers.combined import AverageRouter
 from routelearn.routers.decision import Floats, Model
 from routelearn.routers.errors import InputError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.routers.query import Query
 
 

@@ -15,7 +15,8 @@ from routelearn.routers.combined import SECOND, TwoStageRouter
 from routelearn.routers.decision import Floats, Model
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.routers.query import Query
 from routelearn.routers.threshold_table import threshold_table
 

@@ -14,7 +14,8 @@ from routelearn.routers.combined import AverageRouter
 from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.routers.rules import RulesRouter
 
 CHAT = [

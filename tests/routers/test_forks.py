@@ -14,7 +14,7 @@ import pytest
 
 import routelearn
 from routelearn.routers.forks import new_lock
-from routelearn.routers.learned import TokenizerName
+from routelearn.routers.loading import TokenizerName
 from routelearn.service import Batcher, Lane
 
 pytestmark = pytest.mark.slow

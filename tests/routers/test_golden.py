@@ -16,7 +16,7 @@ from routelearn.routers.bundle import Golden, read_bundle, save_bundle
 from routelearn.routers.decision import Floats
 from routelearn.routers.errors import BundleCorruptError, GoldenScoreError, InferenceError
 from routelearn.routers.golden import GOLDEN_PAIRS, GOLDEN_QUERIES, check_golden, golden_ids_match
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.export.portable import export_portable
 
 EXPECTED = [[0.25, 0.5], [0.75, 1.0]]

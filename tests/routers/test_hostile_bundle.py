@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from routelearn.routers.bundle import MANIFEST, MAX_BYTES, MODEL, TOKENIZER, read_bundle, save_bundle
 from routelearn.routers.errors import BundleCorruptError, BundleError
 from routelearn.routers.graph_check import check_graph
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 
 SECRET = "root:x:0:0"
 

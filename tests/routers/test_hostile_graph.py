@@ -20,7 +20,7 @@ from routelearn import FallbackRouter
 from routelearn.routers.bundle import MODEL, read_bundle, save_bundle
 from routelearn.routers.errors import BundleCorruptError, BundleError
 from routelearn.routers.graph_check import MAX_NODES, check_graph
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "version-3"
 GRAPH = (BUNDLE / MODEL).read_bytes()

@@ -22,7 +22,7 @@ from routelearn.cascade.verifier import Verifier, load_verifier
 from routelearn.routers.bundle import MANIFEST, Manifest, read_manifest
 from routelearn.routers.errors import BundleCorruptError, BundleError, RoutelearnError
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import describe, load
+from routelearn.routers.loading import describe, load
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 MUTATIONS = int(os.environ.get("ROUTELEARN_MUTATIONS", "500"))

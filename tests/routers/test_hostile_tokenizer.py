@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from routelearn import FallbackRouter
 from routelearn.routers.bundle import TOKENIZER, read_bundle, save_bundle
 from routelearn.routers.errors import BundleCorruptError, BundleError, InferenceError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.routers.tokenizer import HuggingFaceBackend, Ids, Lengths, encode
 from routelearn.routers.tokenizer_check import check_tokenizer
 

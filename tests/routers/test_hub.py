@@ -16,7 +16,8 @@ from huggingface_hub import ModelCard
 
 from routelearn.routers.errors import BundleError, BundleMissingError
 from routelearn.routers.hub import HubRouter
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 
 QUERIES = ["Prove it step by step.", "Say hello to Ana."]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -19,7 +19,7 @@ import pytest
 from routelearn.routers import bundle_files
 from routelearn.routers.bundle import read_bundle, read_manifest, save_bundle
 from routelearn.routers.errors import BundleCorruptError, BundleMissingError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "version-3"
 MANIFEST, CONTENTS = read_bundle(BUNDLE)

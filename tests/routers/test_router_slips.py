@@ -17,7 +17,8 @@ from routelearn.routers.combined import AverageRouter, TwoStageRouter
 from routelearn.routers.decision import Model
 from routelearn.routers.errors import InputError
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.routers.rules import RulesRouter
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "version-3"

@@ -27,7 +27,7 @@ def files_written(home: Path, *command: str, **variables: str) -> list[str]:
     [
         ("-c", f"import routelearn; routelearn.load({str(BUNDLE)!r}).score(['hi'])"),
         ("-c", f"from routelearn.routers.fallback import FallbackRouter; FallbackRouter({str(BUNDLE)!r}).route('hi')"),
-        ("-c", f"import routelearn.routers.learned as m, onnxruntime; m.load({str(BUNDLE)!r})"),
+        ("-c", f"import routelearn.routers.loading as m, onnxruntime; m.load({str(BUNDLE)!r})"),
         ("-m", "routelearn", "route", str(BUNDLE), "hi"),
         ("-m", "routelearn.cli", "route", str(BUNDLE), "hi"),
     ],

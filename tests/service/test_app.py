@@ -9,7 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from routelearn.routers.fallback import FallbackRouter
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.service.http.app import create_app
 from routelearn.service.http.middleware import Tokens
 from routelearn.service.http.slot import RouterSlot

@@ -24,7 +24,7 @@ from routelearn.data.writers import write_records
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import ExportError, InputError, MissingExtraError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.bert.train import train_bert
 from routelearn.training.encoders import finetune
 from routelearn.training.encoders.outcome_loss import QueryDataset, collate

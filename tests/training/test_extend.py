@@ -11,7 +11,7 @@ import pytest
 from routelearn.data.records import PerformanceRecord, PreferenceRecord
 from routelearn.data.sample import Sample
 from routelearn.routers.bundle import read_manifest
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.similarity.extend import extend_similarity
 
 

@@ -19,7 +19,7 @@ from routelearn.data.sample import Sample
 from routelearn.evaluation.evaluate import evaluate
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import InputError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.frozen import train as frozen
 from routelearn.training.frozen.kernel_machine import KernelHead, LandmarkKernel
 from routelearn.training.frozen.train import train_frozen

@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 from routelearn.cli.main import main
 from routelearn.routers.errors import InputError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.export.portable import export_portable
 from routelearn.training.export.scripts import SENTENCES
 

@@ -10,7 +10,7 @@ import pytest
 
 from routelearn.data.records import PerformanceRecord, PreferenceRecord
 from routelearn.routers.errors import InputError
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.matrix_factorization.train import MatrixFactorizationConfig, train_matrix_factorization
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 

@@ -19,7 +19,8 @@ from routelearn.policies.threshold import StrongShare
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.decision import Model
 from routelearn.routers.errors import BundleCorruptError, InputError
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.training.examples import Outcomes
 from routelearn.training.similarity.config import SimilarityConfig
 from routelearn.training.similarity.extend import extend_similarity

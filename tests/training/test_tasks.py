@@ -13,7 +13,7 @@ import pytest
 
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
 from routelearn.data.sample_text import TOPICS
-from routelearn.routers.learned import load
+from routelearn.routers.loading import load
 from routelearn.training.examples import examples_of
 from routelearn.training.fit.factorization import sigmoid
 from routelearn.training.fit.metrics import auroc

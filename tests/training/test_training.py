@@ -14,7 +14,8 @@ from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
 from routelearn.data.sample import POOL, Sample
 from routelearn.evaluation.evaluate import evaluate, preference_losses
 from routelearn.routers.errors import ExportError, InputError
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.training.examples import Outcomes, examples_of, validation_folds
 from routelearn.training.export.gate import check_parity
 from routelearn.training.fit.calibration import calibrate

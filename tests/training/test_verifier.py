@@ -28,7 +28,8 @@ from routelearn.data.writers import write_records
 from routelearn.routers.bundle import Truncation, read_manifest
 from routelearn.routers.decision import Model
 from routelearn.routers.errors import BundleCorruptError, GoldenScoreError, InputError, LeakError
-from routelearn.routers.learned import LearnedRouter, load
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.routers.query import Query
 from routelearn.training.encoders import finetune as finetuning
 from routelearn.training.examples import Examples

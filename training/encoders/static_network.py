@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,8 @@ class StaticNetwork(ABC):
     halved: tuple[str, ...] = ()
     #: Whether the sketch reads the features (n, d + 1), or the unit vectors (n, d).
     sketches_features = False
+    #: Shapes of the outputs that the head adds to those of every router.
+    further_outputs: Mapping[str, Sequence[int | str]] = {}
 
     def __init__(self, encoder: StaticEncoder, epsilon: float) -> None:
         """Make a network over an encoder."""
@@ -73,7 +75,12 @@ class StaticNetwork(ABC):
         seen = pooled.features(graph) if self.sketches_features else pooled.unit
         names = graph.constant("projection", weight), graph.constant("projection_offset", offset)
         graph.node("Gemm", seen, *names, output="vector")
-        outputs = {"quality": ("batch", models), "novelty": ("batch",), "vector": ("batch", weight.shape[1])}
+        outputs: dict[str, Sequence[int | str]] = {
+            "quality": ("batch", models),
+            "novelty": ("batch",),
+            "vector": ("batch", weight.shape[1]),
+            **self.further_outputs,
+        }
         return graph.model(outputs, metadata)
 
 

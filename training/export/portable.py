@@ -16,7 +16,7 @@ from ...routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, 
 from ...routers.decision import Floats
 from ...routers.errors import InputError, require
 from ...routers.golden import check_golden
-from ...routers.learned import load
+from ...routers.loading import load
 from .scripts import SENTENCES
 from .tokenizer_nodes import OPERATORS, TokenizerNodes
 

@@ -27,16 +27,15 @@ from ..fit.factorization import Array, Factors
 from ..fit.novelty import centroids_of
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
+from ..fit.standard import LENGTH_SCALE, Standard
 from ..one_thread import one_thread
 from ..pipeline import Findings, Job, Plan, centred, settle, start_job
 from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
 from .config import MatrixFactorizationConfig
-from .network import MatrixFactorization, Standard
+from .network import MatrixFactorization
 from .tasks import SHARE, TaskExpert, fit_expert, helps
 
 KIND = "matrix-factorization"
-#: One standard deviation of log |v| becomes this much, beside the entries of a unit vector.
-LENGTH_SCALE = 0.3
 
 
 def train_matrix_factorization(

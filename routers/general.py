@@ -1,0 +1,179 @@
+"""The general router: it knows how hard a query is, and compares models by their abilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .assessment import Assessment
+from .base import Link, win_rate
+from .bundle import Manifest
+from .decision import Context, Decision, Floats, Model
+from .errors import InputError
+from .learned import LearnedRouter
+from .placement import Placement, place, quality_of
+from .query import Query, query_list
+from .session import Session
+from .threshold_table import threshold_table
+
+#: What a score needs of a graph's outputs.
+ITEM = ["item"]
+#: Share of the queries that the default threshold sends to strong.
+_STRONG_SHARE = 0.5
+
+
+class GeneralRouter(LearnedRouter):
+    """A router for any models: it predicts how hard a query is, and places the models by ability.
+
+    The quality of a model is ``sigmoid(slope(q) · ability + intercept(q))``, the item response model of
+    `training.general`. `load` makes one: ``load("general", strong="gpt-4o", weak="gpt-4o-mini")``.
+
+    Attributes:
+        placements: how each model of the pool was placed, in the order of `models`.
+
+    Example:
+        >>> import routelearn
+        >>> router = routelearn.load("general", strong="gpt-4o", weak="gpt-4o-mini")
+        >>> router.route("Prove that the square root of 2 is irrational.").source
+        'general'
+        >>> bool(router.difficulty(["Prove Fermat's last theorem."])[0] > router.difficulty(["Hi!"])[0])
+        True
+    """
+
+    def __init__(self, manifest: Manifest, session: Session, placements: Sequence[Placement]) -> None:
+        """Wrap a manifest, whose pool holds the placed models in their order, and a loaded session."""
+        super().__init__(manifest, session)
+        self.placements = tuple(placements)
+        self._abilities = np.array([placement.ability for placement in placements], np.float32)
+        strong, weak = self._pair
+        self._strong_ability, self._weak_ability = placements[strong].ability, placements[weak].ability
+        doubtful = [str(placements[i]) for i in self._pair if not placements[i].calibrated]
+        self._doubt = f"; {', '.join(doubtful)}, so the score is not calibrated" if doubtful else ""
+
+    def quality(self, queries: Sequence[Query]) -> Floats:
+        return np.asarray(quality_of(self.items(queries), self._abilities), np.float32)
+
+    def items(self, queries: Sequence[Query]) -> Floats:
+        """Slope and intercept of n queries: float32 (n, 2)."""
+        if type(queries) is not list:
+            queries = query_list(queries)
+        if len(queries) == 1:
+            return self._session.run_one(self._read(queries[0]).text, ITEM)[0][0]
+        return self._session.run(self._texts(queries)[0], ITEM)[0]["item"]
+
+    def difficulty(self, queries: Sequence[Query]) -> Floats:
+        """The difficulty of n queries, float32 (n,): a model of that ability succeeds with probability one half."""
+        items = self.items(queries)
+        return np.asarray(-items[:, 1] / np.maximum(items[:, 0], np.float32(1e-3)), np.float32)
+
+    def score(self, queries: Sequence[Query]) -> Floats:
+        """Predict the win rate of strong over weak; a single query takes the shortest path to the graph."""
+        if type(queries) is not list:
+            queries = query_list(queries)
+        if len(queries) != 1 or self.link != "difference":
+            return super(LearnedRouter, self).score(queries)
+        query = queries[0]
+        if type(query) is not str or len(query) > self._max_characters:
+            query = self._read(query).text
+        slope, intercept = self._session.run_one(query, ITEM)[0][0][0].tolist()
+        strong, weak = (slope * ability + intercept for ability in (self._strong_ability, self._weak_ability))
+        return np.array([0.5 + (_sigmoid(strong) - _sigmoid(weak)) / 2], np.float32)
+
+    def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        """Predict the qualities, with truncation, novelty and vectors; `Decision.source` is "general"."""
+        del contexts
+        if type(queries) is not list:
+            queries = query_list(queries)
+        if len(queries) == 1:
+            text, cut_characters = self._read(queries[0])
+            results, cut_tokens = self._session.run_one(text)
+            outputs = dict(zip(self._session.outputs, results, strict=True))
+            truncated = np.array([cut_characters or cut_tokens])
+        else:
+            texts, cut = self._texts(queries)
+            outputs, truncated = self._session.run(texts)
+            truncated[cut] = True
+        quality = np.asarray(quality_of(outputs["item"], self._abilities), np.float32)
+        sources = ["general"] * len(queries)
+        return Assessment(
+            quality,
+            truncated,
+            outputs.get("novelty"),
+            vectors=outputs.get("vector"),
+            sources=sources,  # type: ignore[arg-type]
+        )
+
+    def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
+        decisions = super().decide(assessment, threshold)
+        if not self._doubt:
+            return decisions
+        return [replace(one, reason=one.reason + self._doubt) if one.source == "general" else one for one in decisions]
+
+
+def placed_router(
+    manifest: Manifest,
+    session: Session,
+    *,
+    strong: str | None,
+    weak: str | None,
+    pool: Sequence[Model | str] | None,
+    ability: Mapping[str, float] | None,
+) -> GeneralRouter:
+    """The general router of a bundle for the models of the user.
+
+    Args:
+        manifest: of the bundle.
+        session: its graph.
+        strong: the strong model; None: the ablest of the pool.
+        weak: the weak model; None: the least able of the pool.
+        pool: the models, with prices if known; None: strong and weak alone.
+        ability: mean scores on the user's traffic, or arena ratings, of some of the models.
+
+    Raises:
+        InputError: as `place` raises it, or strong and weak are not two models.
+    """
+    general = manifest.general or {}
+    models = [Model(one) if isinstance(one, str) else one for one in pool or ()]
+    names = [model.name for model in models]
+    for role, name in (("strong", strong), ("weak", weak)):
+        wanted = role if name is None and pool is None else name
+        if wanted is not None and wanted not in names:
+            models.append(Model(wanted))
+            names.append(wanted)
+    if pool is None:
+        strong, weak = strong or "strong", weak or "weak"
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise InputError(f"the pool has the models {names}; expected two or more, with distinct names")
+    placements = place(general, names, strong, weak, ability or {})
+    ranked = sorted(placements, key=lambda one: one.ability)
+    strong = strong or next(one.name for one in reversed(ranked) if one.name != weak)
+    weak = weak or next(one.name for one in ranked if one.name != strong)
+    link: Link = manifest.link
+    items = np.asarray(general["items"], np.float64)
+    pair = np.array([next(one.ability for one in placements if one.name == name) for name in (strong, weak)])
+    quality = quality_of(items, pair).astype(np.float32)
+    table = threshold_table(win_rate(quality[:, 0], quality[:, 1], link))
+    threshold = next(value for share, value in table if share >= _STRONG_SHARE)
+    placed = replace(
+        manifest, pool=tuple(models), strong=strong, weak=weak, threshold=threshold, threshold_table=tuple(table)
+    )
+    return GeneralRouter(placed, session, placements)
+
+
+def _sigmoid(logit: float) -> float:
+    """``1 / (1 + exp(-logit))``, which does not overflow."""
+    if logit >= 0:
+        return 1 / (1 + math.exp(-logit))
+    small = math.exp(logit)
+    return small / (1 + small)
+
+
+def general_facts(manifest: Manifest) -> dict[str, Any]:
+    """What `inspect` shows of a general router: the number of models, the most able ones, and the tiers."""
+    general = manifest.general or {}
+    ranked = sorted(general["abilities"].items(), key=lambda pair: -pair[1])
+    return {"models": len(ranked), "ablest": ranked[:10], "strong": general["strong"], "weak": general["weak"]}

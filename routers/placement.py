@@ -1,0 +1,150 @@
+"""Places models on the ability scale of a general router, by a table, a benchmark score, a rating, or a tier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .abilities import canonical_name
+from .checks import check_number
+from .errors import InputError
+
+#: How a model was placed: by the table of the bundle, by labels (`routelearn adapt`), by its mean score on the user's
+#: traffic, by an arena rating, or only as the strong or the weak model.
+PlacedBy = Literal["table", "labels", "score", "rating", "tier"]
+
+Items = npt.NDArray[np.float64]
+
+#: Abilities beyond this are certain success or failure at every query.
+_FARTHEST = 60.0
+#: A number from here on is an arena rating; a number from 0 to 1 is a mean score.
+LEAST_RATING = 100.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model stands.
+
+    Attributes:
+        name: the name that the user gave.
+        ability: on the scale of the bundle.
+        by: how it was placed.
+    """
+
+    name: str
+    ability: float
+    by: PlacedBy
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the ability comes from outcomes of the model, so that qualities are probabilities."""
+        return self.by in {"table", "labels", "score"}
+
+    def __str__(self) -> str:
+        """In words, for the reason of a decision."""
+        words = {
+            "table": "by the table of abilities",
+            "labels": "by labels",
+            "score": "by its mean score",
+            "rating": "by its rating",
+            "tier": "only by its tier",
+        }
+        return f"{self.name} is placed {words[self.by]}"
+
+
+def quality_of(items: npt.NDArray[Any], abilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Quality (n, m) of models with abilities (m,) at items (n, 2), pairs of a slope and an intercept."""
+    logits = items[:, :1] * abilities + items[:, 1:]
+    small = np.exp(-np.abs(logits))
+    one = small.dtype.type(1)
+    return np.asarray(np.where(logits >= 0, one, small) / (one + small))
+
+
+def ability_at(items: Items, mean_quality: float) -> float:
+    """The ability at which the mean quality over items (n, 2) is the given one, by bisection.
+
+    Args:
+        items: slopes and intercepts of the traffic.
+        mean_quality: above 0 and below 1.
+    """
+    low, high = -_FARTHEST, _FARTHEST
+    for _ in range(60):
+        middle = (low + high) / 2
+        if quality_of(items, np.array([middle])).mean() < mean_quality:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def place(
+    general: Mapping[str, Any],
+    names: Sequence[str],
+    strong: str | None,
+    weak: str | None,
+    ability: Mapping[str, float],
+) -> list[Placement]:
+    """Place models.
+
+    Args:
+        general: the field of that name in the manifest.
+        names: the models.
+        strong: the strong model, if it is known which one it is.
+        weak: the weak model, if it is known which one it is.
+        ability: of some of the models, a mean score on the user's traffic from 0 to 1, or an arena rating.
+
+    Raises:
+        InputError: `ability` names another model or holds something else, or a model that is neither strong nor weak is
+            in no table and has no ability.
+    """
+    unknown = sorted(set(ability) - set(names))
+    if unknown:
+        raise InputError(f"ability names {unknown}; expected models among {list(names)}")
+    known = {name: _known(general, name, ability) for name in names}
+    gap = general["strong"] - general["weak"]
+    placements = []
+    for name in names:
+        found, other = known[name], None
+        if found is None and name == strong:
+            other = known.get(weak or "")
+            found = Placement(name, max(general["strong"], other.ability + gap if other else -np.inf), "tier")
+        elif found is None and name == weak:
+            other = known.get(strong or "")
+            found = Placement(name, min(general["weak"], other.ability - gap if other else np.inf), "tier")
+        if found is None:
+            raise InputError(
+                f"{name!r} is not in the table of abilities; expected ability={{{name!r}: its mean score on your "
+                f"queries, from 0 to 1, or its arena rating}}, or one of {_near(general, name)}"
+            )
+        placements.append(found)
+    return placements
+
+
+def _known(general: Mapping[str, Any], name: str, ability: Mapping[str, float]) -> Placement | None:
+    """The placement of a model that does not depend on its role; None: there is none."""
+    if name in ability:
+        value = ability[name]
+        check_number(f"ability[{name!r}]", value, "a mean score above 0 and below 1, or an arena rating")
+        if 0 < value < 1:
+            return Placement(name, ability_at(np.asarray(general["items"], np.float64), value), "score")
+        rating = general.get("rating")
+        if value < LEAST_RATING or rating is None:
+            kinds = "a mean score above 0 and below 1" + (", or an arena rating from 100" if rating else "")
+            raise InputError(f"ability[{name!r}] is {value}; expected {kinds}")
+        return Placement(name, (value - rating["origin"]) / rating["points"], "rating")
+    table = general["abilities"]
+    for key in (name, canonical_name(name)):
+        if key in table:
+            return Placement(name, table[key], "table")
+    return None
+
+
+def _near(general: Mapping[str, Any], name: str) -> list[str]:
+    """Some names of the table that look like the given one."""
+    from difflib import get_close_matches
+
+    return get_close_matches(canonical_name(name), list(general["abilities"]), n=5, cutoff=0.3)

@@ -1,0 +1,271 @@
+"""The general recipe: one router for all models, from the records of many sources."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.records import Record
+from ...routers.base import win_rate
+from ...routers.bundle import GENERAL, Manifest, Truncation
+from ...routers.decision import Model
+from ...routers.errors import InputError
+from ...routers.placement import quality_of
+from ...routers.threshold_table import threshold_table
+from ..encoders.static import static_encoder
+from ..encoders.static_network import encode_queries, static_quality
+from ..examples import Examples, data_fingerprint, examples_of
+from ..export.gate import parity_gate
+from ..export.publish import publish
+from ..fit.drift_reference import projection_of
+from ..fit.factorization import losses
+from ..fit.minimise import Array
+from ..fit.novelty import centroids_of, held_out_novelty, novelty_bound
+from ..fit.standard import LENGTH_SCALE, Standard
+from ..libraries import require_training
+from ..log import TrainingLog, training_folder
+from ..one_thread import one_thread
+from ..pipeline import trainable_records
+from .config import GeneralConfig
+from .item_response import ItemResponse, Penalties, fit_item_response, source_weights
+
+#: The items that stand for the traffic in the bundle.
+ITEMS = 256
+#: Share of the queries that are held out to measure the log loss.
+_HELD_OUT = 0.2
+#: Quantiles of the abilities of all models that stand for a strong and for a weak model of which nothing is known.
+STRONG_QUANTILE, WEAK_QUANTILE = 0.95, 0.5
+#: The model that arena leaderboards are anchored at, by its name in the table of abilities, and its rating.
+ANCHOR, ANCHOR_RATING = "mixtral-8x7b-v0.1", 1114.0
+
+
+@dataclass(frozen=True)
+class GeneralPlan:
+    """A run that was checked and has not begun.
+
+    Attributes:
+        examples: what to learn from.
+        out: folder of the bundle.
+        records_read: number of records before any was left out.
+        folds: bool (n,) of the queries that are held out to measure the log loss; one array.
+    """
+
+    examples: Examples
+    out: Path
+    records_read: int
+    folds: list[npt.NDArray[np.bool_]]
+
+
+def train_general(
+    records: Sequence[Record],
+    out: str | Path,
+    config: GeneralConfig | None = None,
+    *,
+    pool: Sequence[Model] = (),
+    progress: bool = False,
+) -> Path:
+    """Train a general router on the records of many sources, and export it.
+
+    Args:
+        records: preference and performance records; their `source` names the source, their models link the sources.
+        out: folder of the bundle; the log goes to ``<out>.training/``.
+        config: settings.
+        pool: has no effect, because models are placed when the router is loaded.
+        progress: show the progress on stderr.
+
+    Returns:
+        The bundle's folder, for `routelearn.load`.
+
+    Raises:
+        InputError: see `check_general`.
+        ExportError: the exported graph does not reproduce the network.
+    """
+    config = config or GeneralConfig()
+    plan = check_general(records, out, config, pool=pool)
+    with TrainingLog(training_folder(plan.out), show_progress=progress) as log, one_thread():
+        return _train(plan, config, log)
+
+
+def check_general(
+    records: Sequence[Record], out: str | Path, config: GeneralConfig | None = None, *, pool: Sequence[Model] = ()
+) -> GeneralPlan:
+    """Refuse whatever `train_general` refuses before it fits; writes nothing.
+
+    Raises:
+        InputError: there is nothing to learn from, a source in `traffic` is in no record or has preferences only, or
+            `out` cannot be written or holds something else.
+    """
+    require_training()
+    del pool
+    config = config or GeneralConfig()
+    examples = examples_of(trainable_records(records, Path(out)))
+    if not len(examples.performances):
+        raise InputError(
+            "there are preference records only; expected performance records, which tell how hard a query is"
+        )
+    graded = {examples.sources[i] for i in np.unique(examples.performances.source).tolist()}
+    missing = sorted(set(config.traffic or ()) - graded)
+    if missing:
+        raise InputError(
+            f"traffic names {missing}; expected sources with performance records, among {sorted(map(str, graded))}"
+        )
+    static_encoder(config.encoder)
+    held_out = np.zeros(len(examples.queries), np.bool_)
+    order = np.random.default_rng(config.seed).permutation(len(held_out))
+    held_out[order[: max(1, round(_HELD_OUT * len(order)))]] = True
+    return GeneralPlan(examples, Path(out), len(records), [held_out])
+
+
+def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
+    examples, truncation = plan.examples, Truncation(max_tokens=config.max_tokens, distinct=True)
+    encoded = encode_queries(examples.queries, static_encoder(config.encoder), truncation)
+    features = encoded.features.astype(np.float64)
+    standard = Standard.of(features, LENGTH_SCALE)
+    features = standard.apply(features)
+    metrics = _held_out_metrics(plan, config, features, log)
+    phase = log.phase("fit", 1)
+    fit = fit_examples(features, examples, config)
+    log.advance(phase, done=True)
+    items, shrink, level = traffic_items(fit, features, examples, config)
+    from .network import GeneralNetwork
+
+    # The level of the traffic is not known: it is integrated over, which flattens slope and intercept by one factor.
+    weight = shrink * np.stack([fit.slope, fit.intercept], axis=1)
+    bias = shrink * np.array([1.0, level])
+    general = general_field(fit, items, examples, shrink)
+    pair = np.array([general["strong"], general["weak"]])
+    network = GeneralNetwork(encoded.encoder, encoded.epsilon, *standard.fold(weight, bias), pair)
+    network.centroids = centroids_of(encoded.unit, config.seed)
+    project, offset = standard.fold(*projection_of(features))
+    network.projection = project.astype(np.float32), offset.astype(np.float32)
+    quality = quality_of(items, pair).astype(np.float32)
+    table = threshold_table(win_rate(quality[:, 0], quality[:, 1], "difference"))
+    log.step(phase="done", **metrics)
+    manifest = Manifest(
+        kind=GENERAL,
+        pool=(Model("strong"), Model("weak")),
+        strong="strong",
+        weak="weak",
+        link="difference",
+        truncation=truncation,
+        calibration={"method": "none"},
+        threshold=next(value for share, value in table if share >= 0.5),
+        threshold_table=tuple(table),
+        novelty_bound=novelty_bound(held_out_novelty(encoded.unit, plan.folds[0], config.seed)),
+        training=_training_facts(plan, config, encoded.encoder.fingerprint, metrics),
+        general=general,
+    )
+    by_network = static_quality(network, encoded.encoder, truncation)
+    return publish(
+        plan.out,
+        manifest,
+        model=network.export(),
+        tokenizer_json=encoded.encoder.tokenizer_json,
+        gate=parity_gate(by_network, examples.queries, truncation),
+        reference=lambda session, manifest: None,
+    )
+
+
+def fit_examples(
+    features: Array, examples: Examples, config: GeneralConfig, kept: npt.NDArray[np.bool_] | None = None
+) -> ItemResponse:
+    """Fit the model to the outcomes of the queries that bool (n,) keeps; None keeps all."""
+    performances, preferences = examples.performances, examples.preferences
+    if kept is not None:
+        performances, preferences = performances.of_queries(kept), preferences.of_queries(kept)
+    sources = len(examples.sources)
+    return fit_item_response(
+        features,
+        performances,
+        preferences,
+        source_weights([performances, preferences], sources, config.source_queries, config.preference_weight),
+        models=len(examples.models),
+        sources=sources,
+        penalties=Penalties(config.difficulty_l2, config.discrimination_l2, config.level_l2, config.ability_l2),
+    )
+
+
+def traffic_items(
+    fit: ItemResponse, features: Array, examples: Examples, config: GeneralConfig
+) -> tuple[Array, float, float]:
+    """What the traffic of a user looks like to the router, before the user has a label.
+
+    The level of the traffic is not known. It is taken to be normal, with the mean level of the sources of `traffic` and
+    the variance of the levels of all sources. The mean of a sigmoid over a normal logit is about a flatter sigmoid
+    (MacKay 1992, "The evidence framework applied to classification networks", equation 10).
+
+    Returns:
+        Items (k, 2) of queries of all sources in equal parts, the factor of slopes and intercepts, and the mean level.
+    """
+    graded = np.unique(examples.performances.source)
+    chosen = [i for i in graded.tolist() if config.traffic is None or examples.sources[i] in config.traffic]
+    level = float(fit.level[chosen].mean())
+    shrink = 1 / math.sqrt(1 + math.pi / 8 * float(fit.level[graded].var()))
+    random = np.random.default_rng(config.seed)
+    rows: list[int] = []
+    each = -(-ITEMS // len(examples.sources))
+    for source in range(len(examples.sources)):
+        parts = [part.query[part.source == source] for part in (examples.performances, examples.preferences)]
+        rows += random.permutation(np.unique(np.concatenate(parts)))[:each].tolist()
+    items = fit.items(features[rows])
+    items[:, 1] += level
+    return shrink * items, shrink, level
+
+
+def general_field(fit: ItemResponse, items: Array, examples: Examples, shrink: float) -> dict[str, Any]:
+    """The field `general` of the manifest: how models are placed."""
+    del shrink
+    strong, weak = np.quantile(fit.ability, [STRONG_QUANTILE, WEAK_QUANTILE]).tolist()
+    field: dict[str, Any] = {
+        "abilities": {name: round(value, 4) for name, value in zip(examples.models, fit.ability.tolist(), strict=True)},
+        "strong": round(strong, 4),
+        "weak": round(weak, 4),
+        "items": np.round(items, 5).tolist(),
+    }
+    judged = np.unique(examples.preferences.source)
+    if len(judged) and ANCHOR in field["abilities"]:
+        # An arena rating is 400 / ln 10 times a Bradley-Terry utility.
+        points = 400 / math.log(10) * float(fit.scale[judged].mean())
+        field["rating"] = {"points": points, "origin": ANCHOR_RATING - points * field["abilities"][ANCHOR]}
+    return field
+
+
+def _held_out_metrics(plan: GeneralPlan, config: GeneralConfig, features: Array, log: TrainingLog) -> dict[str, Any]:
+    """The log loss on held-out queries of known sources, beside one that knows models and sources alone."""
+    examples, held_out = plan.examples, plan.folds[0]
+    phase = log.phase("held-out queries", 2)
+    outcomes = examples.performances.of_queries(held_out)
+    found = {}
+    for name, columns in (("log loss", features), ("log loss without the query", features[:, :0])):
+        fit = fit_examples(columns, examples, config, ~held_out)
+        items = fit.items(columns)
+        utilities = items[:, :1] * fit.ability + items[:, 1:]
+        levels = np.repeat(fit.level[:, None], len(examples.models), axis=1)
+        found[name] = float(losses(outcomes, utilities, levels).sum() / outcomes.weight.sum())
+        log.advance(phase)
+    return {"held-out queries": int(held_out.sum()), "held-out outcomes": len(outcomes), **found}
+
+
+def _training_facts(
+    plan: GeneralPlan, config: GeneralConfig, encoder_fingerprint: str, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    examples = plan.examples
+    preferences, performances = len(examples.preferences), len(examples.performances)
+    return {
+        "config": asdict(config),
+        "data_fingerprint": data_fingerprint(examples),
+        "encoder_fingerprint": encoder_fingerprint,
+        "records": preferences + performances,
+        "preference_records": preferences,
+        "performance_records": performances,
+        "records_left_out": plan.records_read - preferences - performances,
+        "queries": len(examples.queries),
+        "sources": [str(source) for source in examples.sources],
+        "metrics": metrics,
+    }
