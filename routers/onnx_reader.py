@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 #: The most fields in all messages together (a name, a number, a message). This bounds the time of reading.
 MAX_FIELDS = 500_000
@@ -212,19 +213,23 @@ def integers(values: list[int | memoryview]) -> list[int]:
     return numbers
 
 
-def count_numbers(values: list[int | memoryview], bytes_each: int | None = None) -> int:
+def count_numbers(values: list[int | memoryview], bytes_each: int | None = None, int32: bool = False) -> int:
     """How many numbers a repeated field holds, packed or not.
 
     Args:
         values: the values of the field.
         bytes_each: the bytes of a number; None: the numbers are of varying length.
+        int32: refuse packed numbers of varying length that do not fit into 32 bits.
+
+    Raises:
+        ValueError: the packed numbers are not whole, not in their shortest form, or too large.
     """
     count = 0
     for value in values:
         if isinstance(value, int):
             count += 1
         elif bytes_each is None:
-            count += _count_varints(value)
+            count += _count_varints(value, int32)
         else:
             if len(value) % bytes_each:
                 raise ValueError("it ends in the middle of a number")
@@ -232,7 +237,7 @@ def count_numbers(values: list[int | memoryview], bytes_each: int | None = None)
     return count
 
 
-def _count_varints(data: memoryview) -> int:
+def _count_varints(data: memoryview, int32: bool) -> int:
     """Count packed varints, without a loop in Python: a tensor may hold millions."""
     if len(data) > MAX_PACKED:
         raise ValueError(f"it has {len(data):,} bytes of packed numbers; expected raw_data above {MAX_PACKED:,}")
@@ -246,7 +251,20 @@ def _count_varints(data: memoryview) -> int:
     last = raw[ends]
     if ((lengths > 1) & (last == 0)).any() or (lengths > 10).any() or ((lengths == 10) & (last > 1)).any():
         raise ValueError("it has a number that is not written in its shortest form")
+    if int32 and not _fit_32_bits(raw, ends, lengths):
+        raise ValueError("it has a packed number that does not fit into the 32 bits of its field")
     return len(ends)
+
+
+def _fit_32_bits(raw: npt.NDArray[np.uint8], ends: npt.NDArray[np.intp], lengths: npt.NDArray[np.intp]) -> bool:
+    """Whether varints in their shortest form are signed numbers of 32 bits; a negative one takes ten bytes."""
+    positive, negative = ends[lengths == 5], ends[lengths == 10]
+    return bool(
+        not ((lengths > 5) & (lengths < 10)).any()
+        and (raw[positive] <= 0b111).all()  # bits 28 to 30
+        and (raw[negative - 5] >= 0b1111_1000).all()  # bits 31 to 34 are set, as all above
+        and all((raw[negative - back] == 0xFF).all() for back in range(1, 5))
+    )
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:

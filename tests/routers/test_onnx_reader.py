@@ -238,6 +238,59 @@ def allocated(kind: int, count: int) -> int:
     return -(-count * (bits or helper.tensor_dtype_to_np_dtype(kind).itemsize * 8) // 8)
 
 
+INT32_MOST = (1 << 31) - 1
+
+
+def int32_tensor(*numbers: int) -> bytes:
+    """A model with a vector of packed int32 numbers."""
+    data = b"".join(varint(number % (1 << 64)) for number in numbers)
+    tensor = varint(1 << 3) + varint(len(numbers)) + varint(2 << 3) + varint(TensorProto.INT32) + field(5, data)
+    return field(8, b"") + field(7, field(5, tensor))
+
+
+@settings(max_examples=500)
+@given(st.lists(st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-(1 << 33), 1 << 33)), max_size=9))
+@example([INT32_MOST, -INT32_MOST - 1])
+@example([INT32_MOST + 1])
+@example([-INT32_MOST - 2])
+@example([(1 << 45) + (1 << 29)])  # too much for any machine here, but a shape where it is cut to 32 bits
+def test_packed_numbers_of_32_bits_pass_only_where_nothing_is_cut_off(numbers: list[int]) -> None:
+    data = int32_tensor(*numbers)
+    if all(-INT32_MOST - 1 <= number <= INT32_MOST for number in numbers):
+        check_small_vector(data, numbers)
+    else:
+        with pytest.raises(BundleCorruptError, match="32 bits"):
+            check_graph(data)
+
+
+def check_small_vector(data: bytes, numbers: list[int]) -> None:
+    """Numbers that are no shape of gigabytes pass, and the onnx library reads the same ones."""
+    try:
+        check_graph(data)
+    except BundleCorruptError as error:
+        assert "it holds the shape" in str(error)
+    assert list(onnx.ModelProto.FromString(data).graph.initializer[0].int32_data) == numbers
+
+
+@pytest.mark.parametrize(
+    ("tail", "why"),
+    [
+        (field(7, b"abc"), "middle of a number"),
+        (field(8, b"\x80"), "middle of a number"),
+        (field(8, b"\x80\0"), "shortest form"),
+        (field(8, b"\xff" * 9 + b"\x7f"), "shortest form"),
+        (varint(8 << 3) + b"\x01" + field(8, b"\x80"), "middle of a number"),
+    ],
+)
+def test_packed_numbers_of_an_attribute_are_checked(tail: bytes, why: str) -> None:
+    with pytest.raises(BundleCorruptError, match=why):
+        check_graph(attribute_with(tail))
+
+
+def test_whole_packed_numbers_of_an_attribute_pass() -> None:
+    assert check_agreement(attribute_with(field(7, b"abcd" * 2) + field(8, b"\x01\x80\x01")))
+
+
 @pytest.mark.parametrize("kind", sorted(onnx.AttributeProto.AttributeType.values()))
 def test_an_attribute_of_every_type_that_onnx_has_passes(kind: int) -> None:
     assert check_agreement(attribute_with(TYPE_TAG + varint(kind)))
