@@ -157,6 +157,10 @@ class _Check:
         name = _text(content, "name")
         if name not in BRANCHES and ("g" in content or "graphs" in content):
             raise ValueError(f"it has a graph in the attribute {name!r}; expected graphs only in {sorted(BRANCHES)}")
+        if "floats" in content:
+            count_numbers(content["floats"], 4)
+        if "ints" in content:
+            count_numbers(content["ints"])
         if name in _SHAPES:
             _check_shape([*content.get("i", ()), *content.get("ints", ())])
 
@@ -217,7 +221,11 @@ def _count(content: Content, field: str) -> int:
     values = content.get(field, [])
     if field == "raw_data":
         return sum(len(value) for value in values if isinstance(value, memoryview))
-    return len(values) if field == "string_data" else count_numbers(values, _BYTES_EACH.get(field))
+    return (
+        len(values)
+        if field == "string_data"
+        else count_numbers(values, _BYTES_EACH.get(field), int32=field == "int32_data")
+    )
 
 
 def _text(content: Content, field: str) -> str:

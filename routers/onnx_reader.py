@@ -3,8 +3,8 @@
 onnxruntime's reader drops the upper bits of a number that is too large, merges a message that stands twice, and keeps
 what it does not know. A reader that does one of these things otherwise can be shown another model than the one that
 runs. So this one refuses every message that two readers could understand differently: fields that onnx.proto does not
-have, fields of another wire type, a second value of a field that holds one, and numbers that are not written in their
-shortest form.
+have, fields of another wire type, a second value of a field that holds one, numbers that are not written in their
+shortest form, and values that an enum does not have (protobuf keeps such a value as an unknown field).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 #: The most fields in all messages together (a name, a number, a message). This bounds the time of reading.
 MAX_FIELDS = 500_000
@@ -24,7 +25,11 @@ MAX_MESSAGES = 36
 MAX_TEXT = MAX_PACKED = 4 << 20
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_NUMBERS = {"int32": _VARINT, "int64": _VARINT, "uint64": _VARINT, "float": _FIXED32, "double": _FIXED64}
+#: The enums of onnx.proto, each with its values.
+_ENUMS = {"AttributeType": range(15), "DataLocation": range(2)}
+_LIMITS = {"int32": range(-(1 << 31), 1 << 31), **_ENUMS}
+_VARINTS = dict.fromkeys(["int32", "int64", "uint64", *_ENUMS], _VARINT)
+_NUMBERS = {**_VARINTS, "float": _FIXED32, "double": _FIXED64}
 
 #: The messages of onnx.proto (ONNX 1.23): the number, the name and the type of each field. A star marks a repeated
 #: field, and an exclamation mark a field that is refused, with what it would bring.
@@ -46,12 +51,12 @@ _PROTO = {
     "10 device_configurations* !device configurations",
     "AttributeProto": "1 name string, 2 f float, 3 i int64, 4 s bytes, 5 t TensorProto, 6 g GraphProto, "
     "7 floats* float, 8 ints* int64, 9 strings* bytes, 10 tensors* TensorProto, 11 graphs* GraphProto, "
-    "13 doc_string string, 14 tp TypeProto, 15 type_protos* TypeProto, 20 type int32, "
+    "13 doc_string string, 14 tp TypeProto, 15 type_protos* TypeProto, 20 type AttributeType, "
     "21 ref_attr_name !attributes of a function, 22 sparse_tensor !sparse tensors, 23 sparse_tensors* !sparse tensors",
     "TensorProto": "1 dims* int64, 2 data_type int32, 3 segment !parts of tensors, 4 float_data* float, "
     "5 int32_data* int32, 6 string_data* bytes, 7 int64_data* int64, 8 name string, 9 raw_data bytes, "
     "10 double_data* double, 11 uint64_data* uint64, 12 doc_string string, 13 external_data* !data in another file, "
-    "14 data_location int32, 16 metadata_props* StringStringEntryProto",
+    "14 data_location DataLocation, 16 metadata_props* StringStringEntryProto",
     "TypeProto": "1 tensor_type TypeProto.Tensor, 4 sequence_type TypeProto.Wrapper, 5 map_type TypeProto.Map, "
     "6 denotation string, 8 sparse_tensor_type !sparse tensors, 9 optional_type TypeProto.Wrapper",
     "TypeProto.Tensor": "1 elem_type int32, 2 shape TensorShapeProto",
@@ -76,6 +81,7 @@ class Field(NamedTuple):
     type: str
     repeated: bool
     wire: int
+    limits: range | None  # the numbers that it can hold; None: all of 64 bits
 
 
 #: What one message holds: the values of each field by its name. A value is an integer, or the bytes of anything else.
@@ -90,7 +96,7 @@ def _fields_of(text: str) -> Iterator[tuple[int, Field]]:
         repeated = name.endswith("*")
         wires = {_NUMBERS.get(kind, _BYTES), _BYTES if repeated else _NUMBERS.get(kind, _BYTES)}
         for wire in wires:
-            yield int(number) << 3 | wire, Field(name.rstrip("*"), kind, repeated, wire)
+            yield int(number) << 3 | wire, Field(name.rstrip("*"), kind, repeated, wire, _LIMITS.get(kind))
 
 
 _SCHEMA: Mapping[str, Mapping[int, Field]] = {name: dict(_fields_of(text)) for name, text in _PROTO.items()}
@@ -148,8 +154,10 @@ class _Reader:
             value: int | memoryview
             if field.wire == _VARINT:
                 value, place = _varint(data, place)
-                if field.type == "int32":
-                    value = _int32(value)
+                if field.limits is not None:
+                    value = signed(value)
+                    if value not in field.limits:
+                        raise ValueError(_why_outside(name, field, value))
             else:
                 length = 8 if field.wire == _FIXED64 else 4
                 if field.wire == _BYTES:
@@ -173,18 +181,17 @@ def _why_refused(name: str, tag: int, field: Field | None) -> str:
     return f"a {name} has the field {tag >> 3} of wire type {tag & 7}, which onnx.proto does not have"
 
 
+def _why_outside(name: str, field: Field, value: int) -> str:
+    expected = "a number of 32 bits"
+    if field.type in _ENUMS:
+        expected = f"0 to {_ENUMS[field.type][-1]}, the values of {field.type} in onnx.proto"
+    return f"the field {field.name} of its {name} is {value}; expected {expected}"
+
+
 def _check_text(value: memoryview) -> None:
     if len(value) > MAX_TEXT:
         raise ValueError(f"it has a text of {len(value):,} bytes; expected at most {MAX_TEXT:,}")
     str(value, "utf-8")  # onnxruntime hands names to Python, which needs UTF-8
-
-
-def _int32(value: int) -> int:
-    """A 32-bit number; one that another reader would cut to 32 bits is refused."""
-    number = signed(value)
-    if not -(1 << 31) <= number < 1 << 31:
-        raise ValueError(f"it has the number {number} where 32 bits are expected")
-    return number
 
 
 def signed(value: int) -> int:
@@ -206,19 +213,23 @@ def integers(values: list[int | memoryview]) -> list[int]:
     return numbers
 
 
-def count_numbers(values: list[int | memoryview], bytes_each: int | None = None) -> int:
+def count_numbers(values: list[int | memoryview], bytes_each: int | None = None, int32: bool = False) -> int:
     """How many numbers a repeated field holds, packed or not.
 
     Args:
         values: the values of the field.
         bytes_each: the bytes of a number; None: the numbers are of varying length.
+        int32: refuse packed numbers of varying length that do not fit into 32 bits.
+
+    Raises:
+        ValueError: the packed numbers are not whole, not in their shortest form, or too large.
     """
     count = 0
     for value in values:
         if isinstance(value, int):
             count += 1
         elif bytes_each is None:
-            count += _count_varints(value)
+            count += _count_varints(value, int32)
         else:
             if len(value) % bytes_each:
                 raise ValueError("it ends in the middle of a number")
@@ -226,7 +237,7 @@ def count_numbers(values: list[int | memoryview], bytes_each: int | None = None)
     return count
 
 
-def _count_varints(data: memoryview) -> int:
+def _count_varints(data: memoryview, int32: bool) -> int:
     """Count packed varints, without a loop in Python: a tensor may hold millions."""
     if len(data) > MAX_PACKED:
         raise ValueError(f"it has {len(data):,} bytes of packed numbers; expected raw_data above {MAX_PACKED:,}")
@@ -240,7 +251,20 @@ def _count_varints(data: memoryview) -> int:
     last = raw[ends]
     if ((lengths > 1) & (last == 0)).any() or (lengths > 10).any() or ((lengths == 10) & (last > 1)).any():
         raise ValueError("it has a number that is not written in its shortest form")
+    if int32 and not _fit_32_bits(raw, ends, lengths):
+        raise ValueError("it has a packed number that does not fit into the 32 bits of its field")
     return len(ends)
+
+
+def _fit_32_bits(raw: npt.NDArray[np.uint8], ends: npt.NDArray[np.intp], lengths: npt.NDArray[np.intp]) -> bool:
+    """Whether varints in their shortest form are signed numbers of 32 bits; a negative one takes ten bytes."""
+    positive, negative = ends[lengths == 5], ends[lengths == 10]
+    return bool(
+        not ((lengths > 5) & (lengths < 10)).any()
+        and (raw[positive] <= 0b111).all()  # bits 28 to 30
+        and (raw[negative - 5] >= 0b1111_1000).all()  # bits 31 to 34 are set, as all above
+        and all((raw[negative - back] == 0xFF).all() for back in range(1, 5))
+    )
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:

@@ -9,13 +9,13 @@ import onnx
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from routelearn.routers.errors import BundleCorruptError
 from routelearn.routers.graph_check import GraphContent, check_graph
-from routelearn.routers.onnx_reader import _SCHEMA
+from routelearn.routers.onnx_reader import _ENUMS, _SCHEMA
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 MODELS = [(BUNDLES / name / "model.onnx").read_bytes() for name in ("version-2", "version-3-similarity")]
@@ -99,8 +99,14 @@ changes = st.lists(
 )
 
 
+#: Behind this place lies the type of an attribute.
+TYPE_TAG = varint(20 << 3)
+TYPE_AT = SMALL.index(TYPE_TAG) + len(TYPE_TAG)
+
+
 @settings(max_examples=1000)
 @given(changes)
+@example([(TYPE_AT, 1, b"\x0f")])
 def test_both_readers_see_the_same_after_any_change_of_bytes(edits: list[tuple[int, int, bytes]]) -> None:
     data = SMALL
     for place, cut, new in edits:
@@ -141,6 +147,10 @@ def test_the_reader_knows_every_field_of_the_onnx_library() -> None:
                 assert theirs.name == "opaque_type", f"{name}.{theirs.name}"
                 continue
             assert (one.name, one.repeated) == (theirs.name, theirs.is_repeated), f"{name}.{theirs.name}"
+            assert (one.type in _ENUMS) == (theirs.type == FieldDescriptor.TYPE_ENUM), f"{name}.{theirs.name}"
+            if one.type in _ENUMS:
+                assert one.type == theirs.enum_type.name
+                assert list(_ENUMS[one.type]) == sorted(theirs.enum_type.values_by_number)
             if theirs.type == FieldDescriptor.TYPE_MESSAGE and not one.type.startswith("!"):
                 compare(theirs.message_type)
 
@@ -152,6 +162,12 @@ def external(location: str = "/etc/passwd") -> TensorProto:
     tensor = TensorProto(name="s", data_type=TensorProto.UINT8, dims=[8], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value=location)
     return tensor
+
+
+def attribute_with(tail: bytes) -> bytes:
+    """A model whose node has an attribute that ends with these bytes."""
+    node = field(4, b"Relu") + field(5, field(1, b"a") + tail)
+    return field(8, b"") + field(7, field(1, node))
 
 
 def tensor_with(tail: bytes) -> bytes:
@@ -171,7 +187,14 @@ def tensor_with(tail: bytes) -> bytes:
         (SMALL + field(99, b""), "field 99"),
         (SMALL + b"\x3b\x3c", "wire type 3"),
         (SMALL + b"\x08" + b"\xff" * 9 + b"\x7f", "shortest form"),
-        (tensor_with(varint(14 << 3) + varint((1 << 32) + 1)), "32 bits"),
+        (tensor_with(varint(5 << 3) + varint((1 << 32) + 1)), "int32_data of its TensorProto is 4294967297.*32 bits"),
+        (
+            tensor_with(varint(14 << 3) + varint((1 << 32) + 1)),
+            "data_location of its TensorProto is 4294967297.*0 to 1",
+        ),
+        (tensor_with(varint(14 << 3) + b"\x02"), "data_location of its TensorProto is 2; expected 0 to 1"),
+        (attribute_with(TYPE_TAG + b"\x0f"), "type of its AttributeProto is 15; expected 0 to 14"),
+        (attribute_with(TYPE_TAG + varint((1 << 64) - 1)), "type of its AttributeProto is -1; expected 0 to 14"),
         (tensor_with(varint(14 << 3) + b"\x01"), "another file"),
         (tensor_with(field(13, b"")), "another file"),
         (tensor_with(field(3, b"")), "parts of tensors"),
@@ -213,6 +236,64 @@ def allocated(kind: int, count: int) -> int:
         return 32 * count
     bits = {**dict.fromkeys([21, 22, 23], 4), **dict.fromkeys([25, 26], 2)}.get(kind)
     return -(-count * (bits or helper.tensor_dtype_to_np_dtype(kind).itemsize * 8) // 8)
+
+
+INT32_MOST = (1 << 31) - 1
+
+
+def int32_tensor(*numbers: int) -> bytes:
+    """A model with a vector of packed int32 numbers."""
+    data = b"".join(varint(number % (1 << 64)) for number in numbers)
+    tensor = varint(1 << 3) + varint(len(numbers)) + varint(2 << 3) + varint(TensorProto.INT32) + field(5, data)
+    return field(8, b"") + field(7, field(5, tensor))
+
+
+@settings(max_examples=500)
+@given(st.lists(st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-(1 << 33), 1 << 33)), max_size=9))
+@example([INT32_MOST, -INT32_MOST - 1])
+@example([INT32_MOST + 1])
+@example([-INT32_MOST - 2])
+@example([(1 << 45) + (1 << 29)])  # too much for any machine here, but a shape where it is cut to 32 bits
+def test_packed_numbers_of_32_bits_pass_only_where_nothing_is_cut_off(numbers: list[int]) -> None:
+    data = int32_tensor(*numbers)
+    if all(-INT32_MOST - 1 <= number <= INT32_MOST for number in numbers):
+        check_small_vector(data, numbers)
+    else:
+        with pytest.raises(BundleCorruptError, match="32 bits"):
+            check_graph(data)
+
+
+def check_small_vector(data: bytes, numbers: list[int]) -> None:
+    """Numbers that are no shape of gigabytes pass, and the onnx library reads the same ones."""
+    try:
+        check_graph(data)
+    except BundleCorruptError as error:
+        assert "it holds the shape" in str(error)
+    assert list(onnx.ModelProto.FromString(data).graph.initializer[0].int32_data) == numbers
+
+
+@pytest.mark.parametrize(
+    ("tail", "why"),
+    [
+        (field(7, b"abc"), "middle of a number"),
+        (field(8, b"\x80"), "middle of a number"),
+        (field(8, b"\x80\0"), "shortest form"),
+        (field(8, b"\xff" * 9 + b"\x7f"), "shortest form"),
+        (varint(8 << 3) + b"\x01" + field(8, b"\x80"), "middle of a number"),
+    ],
+)
+def test_packed_numbers_of_an_attribute_are_checked(tail: bytes, why: str) -> None:
+    with pytest.raises(BundleCorruptError, match=why):
+        check_graph(attribute_with(tail))
+
+
+def test_whole_packed_numbers_of_an_attribute_pass() -> None:
+    assert check_agreement(attribute_with(field(7, b"abcd" * 2) + field(8, b"\x01\x80\x01")))
+
+
+@pytest.mark.parametrize("kind", sorted(onnx.AttributeProto.AttributeType.values()))
+def test_an_attribute_of_every_type_that_onnx_has_passes(kind: int) -> None:
+    assert check_agreement(attribute_with(TYPE_TAG + varint(kind)))
 
 
 def test_the_onnx_library_reads_what_is_refused_here() -> None:
