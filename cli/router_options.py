@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from ..policies.threshold import policy_of
 from ..routers.base import Policy, Router
+from ..routers.bundle import GENERAL, read_manifest
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import LearnedRouter
 from ..routers.loading import load
 from ..routers.rules import RulesRouter, load_rules
+from ..routers.shipped import shipped_or_path
 from .flags import Flag, Options
 from .options import DECISION, POOL
 
@@ -26,8 +28,8 @@ class RulesModels(Options):
     """The models and the rules of the router "rules", which has no bundle that names them.
 
     Attributes:
-        strong: The strong model, if the router is "rules". A bundle names its own.
-        weak: The weak model, if the router is "rules". A bundle names its own.
+        strong: The strong model, if the router is "rules" or "general". Another bundle names its own.
+        weak: The weak model, if the router is "rules" or "general". Another bundle names its own.
         rules: TOML file of rules, if the router is "rules". The default is the built-in rules.
     """
 
@@ -45,10 +47,12 @@ class RulesModels(Options):
         """
         if router == RULES:
             return open_rules(self.strong, self.weak, self.rules)
-        given = [f"--{name}" for name in ("strong", "weak", "rules") if getattr(self, name) is not None]
+        general = is_general(router)
+        names = ("rules",) if general else ("strong", "weak", "rules")
+        given = [f"--{name}" for name in names if getattr(self, name) is not None]
         if given:
             raise InputError(f"{', '.join(given)}: no effect on the bundle {router}; expected the router {RULES!r}")
-        return load(router)
+        return load(router, strong=self.strong, weak=self.weak) if general else load(router)
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,11 @@ class RouterChoice(Options):
     """A router, the two models that it decides between, and what answers when it cannot.
 
     Attributes:
-        router: Folder of a bundle, or the word "rules".
+        router: Folder of a bundle, the word "general" (the router that comes with routelearn), or the word "rules".
         strong: The strong model. Without it: the bundle's. Needed for "rules" and for --fallback.
         weak: The weak model. Without it: the bundle's. Needed for "rules" and for --fallback.
+        ability: For a general router, how able a model is: MODEL=VALUE, where the value is its mean score on queries
+            like yours (0.85), or its arena rating (1250). Can be repeated. Without it the table of the bundle says.
         rules: TOML file of rules. They decide when the router cannot. The default is the built-in rules.
         fallback: Let rules decide when the bundle does not load, instead of failing.
     """
@@ -96,6 +102,7 @@ class RouterChoice(Options):
     router: Annotated[str, Flag(is_argument=True)]
     strong: Annotated[str | None, Flag(panel=POOL)] = None
     weak: Annotated[str | None, Flag(panel=POOL)] = None
+    ability: Annotated[list[str] | None, Flag(panel=POOL, metavar="MODEL=VALUE")] = None
     rules: Path | None = None
     fallback: bool = False
 
@@ -125,7 +132,7 @@ class RouterChoice(Options):
         learned: Router | Exception
         try:
             check()
-            learned = load(self.router, threads=threads)
+            learned = self._load(threads)
         except Exception as error:
             if not self.fallback:
                 raise
@@ -134,6 +141,36 @@ class RouterChoice(Options):
         if router.unavailable and not self.fallback:
             raise InputError(f"{router.unavailable}; give --fallback to let rules decide instead")
         return router
+
+    def _load(self, threads: int | None) -> LearnedRouter:
+        """The bundle; a general router gets the models that were named."""
+        ability = abilities_of(self.ability) if self.ability else None
+        if is_general(self.router):
+            return load(self.router, strong=self.strong, weak=self.weak, ability=ability, threads=threads)
+        return load(self.router, ability=ability, threads=threads)
+
+
+def is_general(router: str) -> bool:
+    """Whether a bundle is a general router, whose models are given when it is loaded."""
+    return read_manifest(shipped_or_path(router)).kind == GENERAL
+
+
+def abilities_of(values: Sequence[str]) -> dict[str, float]:
+    """The abilities that MODEL=VALUE pairs give.
+
+    Raises:
+        InputError: a pair has another form.
+    """
+    abilities = {}
+    for value in values:
+        name, _, number = value.rpartition("=")
+        try:
+            abilities[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise InputError(f"--ability is {value!r}; expected MODEL=VALUE, such as gpt-4o=0.85 or gpt-4o=1250")
+    return abilities
 
 
 def open_rules(strong: str | None, weak: str | None, rules: Path | None) -> RulesRouter:

@@ -23,6 +23,7 @@ from ..data.scoring.parts import ROWS_PER_PART, expand, is_parquet, parquet_part
 from ..data.scoring.parts import parquet_chunks as read
 from ..data.scoring.selection import BatchOptions, prepare
 from ..routers.base import Policy, Router, ThresholdPolicy
+from ..routers.decision import TRAINED
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
 from ..routers.learned import manifest_of
@@ -260,7 +261,7 @@ def _report_share(
         "These queries are unlike those that the threshold was chosen on; to choose it on these, type:", soft_wrap=True
     )
     console.print(shlex.join(command), soft_wrap=True, highlight=False)
-    by_rules = result.rows - result.sources.get("learned", 0)
+    by_rules = result.rows - sum(result.sources.get(source, 0) for source in TRAINED)
     if by_rules > FAR_SHARE * result.rows:
         console.print(f"({by_rules:,} of the rows were answered by rules: no threshold changes those.)")
 

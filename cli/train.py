@@ -21,6 +21,7 @@ from ..routers.loading import load
 from ..training.bert.config import BertConfig
 from ..training.config import Config
 from ..training.frozen.config import FrozenConfig
+from ..training.general.config import GeneralConfig
 from ..training.libraries import require_training
 from ..training.matrix_factorization.config import MatrixFactorizationConfig
 from ..training.similarity.config import SimilarityConfig
@@ -33,6 +34,7 @@ from .reading import bad_rows, columns_left_out, say
 from .terminal import Console, on_interrupt
 
 if TYPE_CHECKING:
+    from ..training.general.train import GeneralPlan
     from ..training.pipeline import Plan
     from ..training.verifier.job import VerifierPlan
 
@@ -171,6 +173,17 @@ RECIPES = {
         """,
         extra="transformers",
     ),
+    "general": Recipe(
+        "general",
+        GeneralConfig,
+        """Train a router for any models, from the records of many sources and many models.
+
+        The router that comes with routelearn was trained by this command, so most users do not need it; try
+        routelearn route general "..." first. The records of a file are one source, unless a column names the source.
+
+        Example: routelearn train general --data exams.parquet --data chats.parquet --out router/
+        """,
+    ),
     "verifier": Recipe(
         "verifier",
         VerifierConfig,
@@ -249,8 +262,9 @@ def _train(
         _say_end(console, path, run, configuration, records)
 
 
-def _preview(plan: Plan | VerifierPlan) -> str:
+def _preview(plan: Plan | VerifierPlan | GeneralPlan) -> str:
     """What a planned run would learn from."""
+    from ..training.general.train import GeneralPlan
     from ..training.pipeline import Plan
 
     examples = plan.examples
@@ -258,6 +272,11 @@ def _preview(plan: Plan | VerifierPlan) -> str:
     if isinstance(plan, Plan):
         models = ", ".join(examples.models)
         return f"{len(examples.queries):,} queries to learn from, {held_out:,} of them held out; models {models}"
+    if isinstance(plan, GeneralPlan):
+        return (
+            f"{len(examples.queries):,} queries of {len(examples.sources)} sources to learn from, {held_out:,} of them "
+            f"held out to measure; {len(examples.models)} models"
+        )
     models = ", ".join(sorted({answer.model for answer in plan.answers}))
     good = sum(answer.good for answer in plan.answers) / len(plan.answers)
     return (
@@ -267,7 +286,7 @@ def _preview(plan: Plan | VerifierPlan) -> str:
 
 
 def _say_end(console: Console, path: Path, run: Run, configuration: Any, records: list[Record]) -> None:
-    from ..routers.bundle import read_manifest
+    from ..routers.bundle import GENERAL, read_manifest
     from ..training.summary import no_better, summary
 
     manifest = read_manifest(path)
@@ -280,7 +299,7 @@ def _say_end(console: Console, path: Path, run: Run, configuration: Any, records
         run.out,
         data=run.data,
         has_test_rows=any(record.split == "test" for record in records),
-        named_pair=configuration.strong is not None and configuration.weak is not None,
+        named_pair=manifest.kind == GENERAL or (configuration.strong is not None and configuration.weak is not None),
     )
     useless = no_better(manifest)
     for line in [*lines, *([useless] if useless else [])]:

@@ -14,7 +14,7 @@ import numpy as np
 from ..routers.assessment import Assessment
 from ..routers.base import Router, check_router
 from ..routers.checks import OTHER, as_number, clean_name, usable
-from ..routers.decision import THRESHOLD, Decision, Source
+from ..routers.decision import THRESHOLD, TRAINED, Decision, Source
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackCause
 from ..routers.forks import new_lock
@@ -217,7 +217,7 @@ class RouteMonitor:
         """
         score = as_number(decision.score)
         scored = 0 <= score <= 1
-        fallback = decision.cause in FALLBACKS or (self._learned and decision.source != "learned")
+        fallback = decision.cause in FALLBACKS or (self._learned and decision.source not in TRAINED)
         latency = None if latency_s is None else as_number(latency_s)
         with self._lock:
             totals = self._totals

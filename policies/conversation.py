@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from ..routers.checks import as_number, check_number, check_seconds, check_whole
-from ..routers.decision import THRESHOLD, Decision, Model, Source
+from ..routers.decision import THRESHOLD, TRAINED, Decision, Model, Source
 from ..routers.errors import InputError
 from ..routers.forks import new_lock
 from .composed import EXPLORE
@@ -267,10 +267,10 @@ def _why_kept(session: _Session, decision: Decision, margin: float, utility: Map
     kept, score = session.model, decision.score
     if margin == 0 or kept not in decision.candidates:
         return None
-    fallback = decision.source != "learned"
+    fallback = decision.source not in TRAINED
     if fallback and (decision.source == "default" or score >= decision.threshold):
         return None
-    if fallback and session.source == "learned":
+    if fallback and session.source in TRAINED:
         stays = True
         why = (
             f"rules chose {decision.model}, and rules may only move this session to strong, because the router began it"

@@ -21,6 +21,7 @@ from .errors import LeakError as LeakError
 from .errors import MissingExtraError as MissingExtraError
 from .errors import RoutelearnError as RoutelearnError
 from .fallback import FallbackRouter as FallbackRouter
+from .general import GeneralRouter as GeneralRouter
 from .hub import HubRouter as HubRouter
 from .learned import LearnedRouter as LearnedRouter
 from .loading import describe as describe

@@ -5,25 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from .assessment import Assessment
-from .base import Link, win_rate
 from .bundle import Manifest
 from .decision import Context, Decision, Floats, Model
 from .errors import InputError
 from .learned import LearnedRouter
-from .placement import Placement, place, quality_of
+from .placement import Placement, pair_thresholds, place, quality_of
 from .query import Query, query_list
 from .session import Session
-from .threshold_table import threshold_table
 
 #: What a score needs of a graph's outputs.
 ITEM = ["item"]
-#: Share of the queries that the default threshold sends to strong.
-_STRONG_SHARE = 0.5
 
 
 class GeneralRouter(LearnedRouter):
@@ -152,14 +147,10 @@ def placed_router(
     ranked = sorted(placements, key=lambda one: one.ability)
     strong = strong or next(one.name for one in reversed(ranked) if one.name != weak)
     weak = weak or next(one.name for one in ranked if one.name != strong)
-    link: Link = manifest.link
     items = np.asarray(general["items"], np.float64)
     pair = np.array([next(one.ability for one in placements if one.name == name) for name in (strong, weak)])
-    quality = quality_of(items, pair).astype(np.float32)
-    table = threshold_table(win_rate(quality[:, 0], quality[:, 1], link))
-    threshold = next(value for share, value in table if share >= _STRONG_SHARE)
     placed = replace(
-        manifest, pool=tuple(models), strong=strong, weak=weak, threshold=threshold, threshold_table=tuple(table)
+        manifest, pool=tuple(models), strong=strong, weak=weak, **pair_thresholds(items, pair, manifest.link)
     )
     return GeneralRouter(placed, session, placements)
 
@@ -170,10 +161,3 @@ def _sigmoid(logit: float) -> float:
         return 1 / (1 + math.exp(-logit))
     small = math.exp(logit)
     return small / (1 + small)
-
-
-def general_facts(manifest: Manifest) -> dict[str, Any]:
-    """What `inspect` shows of a general router: the number of models, the most able ones, and the tiers."""
-    general = manifest.general or {}
-    ranked = sorted(general["abilities"].items(), key=lambda pair: -pair[1])
-    return {"models": len(ranked), "ablest": ranked[:10], "strong": general["strong"], "weak": general["weak"]}

@@ -82,14 +82,18 @@ def load(
     )
     if manifest.kind == GENERAL:
         return placed_router(manifest, session, strong=strong, weak=weak, pool=pool, ability=ability)
-    models = {"strong": strong, "weak": weak, "pool": pool, "ability": ability}
+    _refuse_models(path, manifest, {"strong": strong, "weak": weak, "pool": pool, "ability": ability})
+    return router
+
+
+def _refuse_models(path: str | Path, manifest: Manifest, models: Mapping[str, Any]) -> None:
+    """Refuse models that are given for a router that has models of its own (InputError)."""
     given = [name for name, value in models.items() if value is not None]
     if given:
         raise InputError(
             f"{', '.join(given)}: no effect on {path}, which is a {manifest.kind} router with models of its own, "
             f"{[model.name for model in manifest.pool]}; expected a general router, such as 'general'"
         )
-    return router
 
 
 def _session(

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .abilities import canonical_name
+from .base import Link, win_rate
 from .checks import check_number
 from .errors import InputError
+from .threshold_table import threshold_table
 
 #: How a model was placed: by the table of the bundle, by labels (`routelearn adapt`), by its mean score on the user's
 #: traffic, by an arena rating, or only as the strong or the weak model.
@@ -20,7 +22,9 @@ PlacedBy = Literal["table", "labels", "score", "rating", "tier"]
 Items = npt.NDArray[np.float64]
 
 #: Abilities beyond this are certain success or failure at every query.
-_FARTHEST = 60.0
+_FARTHEST = 1e4
+#: Share of the queries that the default threshold sends to strong.
+STRONG_SHARE = 0.5
 #: A number from here on is an arena rating; a number from 0 to 1 is a mean score.
 LEAST_RATING = 100.0
 
@@ -72,13 +76,32 @@ def ability_at(items: Items, mean_quality: float) -> float:
         mean_quality: above 0 and below 1.
     """
     low, high = -_FARTHEST, _FARTHEST
-    for _ in range(60):
+    for _ in range(100):
         middle = (low + high) / 2
         if quality_of(items, np.array([middle])).mean() < mean_quality:
             low = middle
         else:
             high = middle
     return (low + high) / 2
+
+
+def pair_thresholds(items: Items, abilities: npt.NDArray[np.float64], link: Link) -> dict[str, Any]:
+    """Threshold and threshold table of a strong and a weak model, from the traffic that the bundle describes.
+
+    Args:
+        items: float64 (k, 2).
+        abilities: float64 (2,), of strong and weak.
+        link: how a win rate follows from two qualities.
+
+    Returns:
+        The fields `threshold` and `threshold_table` of a manifest.
+    """
+    quality = quality_of(items, abilities).astype(np.float32)
+    table = threshold_table(win_rate(quality[:, 0], quality[:, 1], link))
+    return {
+        "threshold": next(value for share, value in table if share >= STRONG_SHARE),
+        "threshold_table": tuple(table),
+    }
 
 
 def place(

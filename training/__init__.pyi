@@ -5,6 +5,9 @@ from .export.portable import export_portable as export_portable
 from .frozen.config import FrozenConfig as FrozenConfig
 from .frozen.train import check_frozen as check_frozen
 from .frozen.train import train_frozen as train_frozen
+from .general.config import GeneralConfig as GeneralConfig
+from .general.train import check_general as check_general
+from .general.train import train_general as train_general
 from .matrix_factorization.config import MatrixFactorizationConfig as MatrixFactorizationConfig
 from .matrix_factorization.train import check_matrix_factorization as check_matrix_factorization
 from .matrix_factorization.train import train_matrix_factorization as train_matrix_factorization

@@ -117,7 +117,8 @@ OLD_BUNDLES = ROOT / "tests" / "bundles"
 
 
 @pytest.mark.parametrize(
-    ("name", "version"), [("version-1", 1), ("version-2", 2), ("version-3", 3), ("version-3-similarity", 3)]
+    ("name", "version"),
+    [("version-1", 1), ("version-2", 2), ("version-3", 3), ("version-3-similarity", 3), ("version-4", 4)],
 )
 def test_a_bundle_of_each_format_version_scores_as_recorded_and_is_saved_as_todays(
     tmp_path: Path, name: str, version: int

@@ -59,6 +59,7 @@ ROUTERS = [
     pytest.param(name, marks=pytest.mark.slow) if "bert" in name or BUNDLES.get(name) in TRANSFORMERS else name
     for name in [
         *BUNDLES,
+        "general",
         "rules",
         "mf-one-thread",
         "mf-tokenizers",
@@ -76,6 +77,7 @@ ROUTERS = [
 def any_router(request: pytest.FixtureRequest, router: LearnedRouter, bundle: object) -> Router:
     makers = {
         **{name: lambda fixture=fixture: load(request.getfixturevalue(fixture)) for name, fixture in BUNDLES.items()},
+        "general": lambda: load("general", pool=["gpt-4o", "llama-3.1-8b", "gpt-4o-mini"]),
         "rules": lambda: RulesRouter("sim-max", "sim-small"),
         "mf-one-thread": lambda: load(str(bundle), threads=1),
         "mf-tokenizers": lambda: load(str(bundle), tokenizer="tokenizers"),
@@ -177,7 +179,7 @@ def test_win_rates_of_a_pair_sum_to_one(any_router: Router, texts: list[str]) ->
 
 
 def test_an_unknown_model_is_an_input_error_that_lists_the_pool(any_router: Router) -> None:
-    with pytest.raises(InputError, match="sim-max"):
+    with pytest.raises(InputError, match=any_router.strong):
         any_router.win_rate(["x"], "no-such-model", any_router.weak)
 
 

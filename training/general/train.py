@@ -12,12 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.records import Record
-from ...routers.base import win_rate
 from ...routers.bundle import GENERAL, Manifest, Truncation
 from ...routers.decision import Model
 from ...routers.errors import InputError
-from ...routers.placement import quality_of
-from ...routers.threshold_table import threshold_table
+from ...routers.placement import pair_thresholds
 from ..encoders.static import static_encoder
 from ..encoders.static_network import encode_queries, static_quality
 from ..examples import Examples, data_fingerprint, examples_of
@@ -34,6 +32,7 @@ from ..one_thread import one_thread
 from ..pipeline import trainable_records
 from .config import GeneralConfig
 from .item_response import ItemResponse, Penalties, fit_item_response, source_weights
+from .network import GeneralNetwork
 
 #: The items that stand for the traffic in the bundle.
 ITEMS = 256
@@ -133,19 +132,15 @@ def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
     fit = fit_examples(features, examples, config)
     log.advance(phase, done=True)
     items, shrink, level = traffic_items(fit, features, examples, config)
-    from .network import GeneralNetwork
-
     # The level of the traffic is not known: it is integrated over, which flattens slope and intercept by one factor.
     weight = shrink * np.stack([fit.slope, fit.intercept], axis=1)
     bias = shrink * np.array([1.0, level])
-    general = general_field(fit, items, examples, shrink)
+    general = general_field(fit, items, examples)
     pair = np.array([general["strong"], general["weak"]])
     network = GeneralNetwork(encoded.encoder, encoded.epsilon, *standard.fold(weight, bias), pair)
     network.centroids = centroids_of(encoded.unit, config.seed)
     project, offset = standard.fold(*projection_of(features))
     network.projection = project.astype(np.float32), offset.astype(np.float32)
-    quality = quality_of(items, pair).astype(np.float32)
-    table = threshold_table(win_rate(quality[:, 0], quality[:, 1], "difference"))
     log.step(phase="done", **metrics)
     manifest = Manifest(
         kind=GENERAL,
@@ -155,11 +150,10 @@ def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
         link="difference",
         truncation=truncation,
         calibration={"method": "none"},
-        threshold=next(value for share, value in table if share >= 0.5),
-        threshold_table=tuple(table),
         novelty_bound=novelty_bound(held_out_novelty(encoded.unit, plan.folds[0], config.seed)),
         training=_training_facts(plan, config, encoded.encoder.fingerprint, metrics),
         general=general,
+        **pair_thresholds(items, pair, "difference"),
     )
     by_network = static_quality(network, encoded.encoder, truncation)
     return publish(
@@ -218,9 +212,8 @@ def traffic_items(
     return shrink * items, shrink, level
 
 
-def general_field(fit: ItemResponse, items: Array, examples: Examples, shrink: float) -> dict[str, Any]:
+def general_field(fit: ItemResponse, items: Array, examples: Examples) -> dict[str, Any]:
     """The field `general` of the manifest: how models are placed."""
-    del shrink
     strong, weak = np.quantile(fit.ability, [STRONG_QUANTILE, WEAK_QUANTILE]).tolist()
     field: dict[str, Any] = {
         "abilities": {name: round(value, 4) for name, value in zip(examples.models, fit.ability.tolist(), strict=True)},
@@ -242,7 +235,7 @@ def _held_out_metrics(plan: GeneralPlan, config: GeneralConfig, features: Array,
     phase = log.phase("held-out queries", 2)
     outcomes = examples.performances.of_queries(held_out)
     found = {}
-    for name, columns in (("log loss", features), ("log loss without the query", features[:, :0])):
+    for name, columns in (("log loss", features), ("log loss of the global ranking", features[:, :0])):
         fit = fit_examples(columns, examples, config, ~held_out)
         items = fit.items(columns)
         utilities = items[:, :1] * fit.ability + items[:, 1:]
