@@ -1,0 +1,273 @@
+"""The general router on data that it was not trained on: sources left out one at a time, and RouteLLM's sets.
+
+Run: ROUTELEARN_DATA=FOLDER python benchmarks/general.py
+
+Every figure comes from the recipe of models/general, trained without the source that it is measured on, without sources
+that share prompts with it, and without near copies of its prompts. Ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas
+from common import DATA, cached, interval, routellm, say, write_section
+from general_sources import SOURCES, read_sources, shipped_sources
+from ship_general import SETTINGS
+
+from routelearn.data.near_copies import near_copies
+from routelearn.routers.abilities import canonical_name
+from routelearn.routers.bundle import Truncation
+from routelearn.routers.placement import ability_at, quality_of
+from routelearn.training.encoders.static import static_encoder
+from routelearn.training.encoders.static_network import encode_queries
+from routelearn.training.examples import Examples, examples_of
+from routelearn.training.fit.metrics import bootstrap_interval, routing_curve
+from routelearn.training.fit.minimise import Array
+from routelearn.training.fit.standard import LENGTH_SCALE, Standard
+from routelearn.training.general.config import GeneralConfig
+from routelearn.training.general.item_response import ItemResponse
+from routelearn.training.general.train import STRONG_QUANTILE, WEAK_QUANTILE, fit_examples, traffic_items
+from routelearn.training.one_thread import one_thread
+
+#: A source is tested on all of its prompts; the pooled test has so many of each.
+POOLED = 150
+#: Sources of strong_vs_weak_targets.parquet that have one model only.
+ONE_MODEL = {"justeval_gpt35_absolute"}
+#: How the two models of a test are placed.
+PLACED = ("tier", "table", "score")
+
+
+@dataclass
+class Test:
+    """Prompts with the mean score of the strong models and of the weak models of a source.
+
+    Attributes:
+        name: name of the source.
+        prompts: n prompts.
+        strong: float64 (n,).
+        weak: float64 (n,).
+        models: names of the strong models and of the weak models.
+        left_out: sources that are not trained on.
+    """
+
+    name: str
+    prompts: list[str]
+    strong: Array
+    weak: Array
+    models: tuple[list[str], list[str]]
+    left_out: set[str]
+
+
+def source_tests() -> list[Test]:
+    """One test for each source with enough prompts; preferences count as scores around one half."""
+    table = pandas.read_parquet(DATA / "general" / "strong_vs_weak_targets.parquet")
+    tiers = pandas.read_csv(DATA / "general" / "model_tiers.csv")
+    shared = {source.name: set(source.shared) for source in SOURCES}
+    tests = []
+    for name, rows in table[table["prompt"].map(lambda prompt: isinstance(prompt, str))].groupby("dataset"):
+        gap = rows["gap"].fillna(2 * rows["p_strong_wins"] + rows["p_tie"] - 1)
+        strong, weak = rows["strong_mean"].fillna(0.5 + gap / 2), rows["weak_mean"].fillna(0.5 - gap / 2)
+        kept = (strong + weak).notna().to_numpy()
+        if kept.sum() < POOLED or name in ONE_MODEL:
+            continue
+        of_source = tiers[tiers["dataset"] == name]
+        models = tuple(of_source[of_source["tier"] == tier]["model"].tolist() for tier in ("strong", "weak"))
+        tests.append(
+            Test(
+                str(name),
+                rows["prompt"][kept].tolist(),
+                strong[kept].to_numpy(np.float64),
+                weak[kept].to_numpy(np.float64),
+                (models[0], models[1]),
+                {str(name)} | shared.get(str(name), set()),
+            )
+        )
+    return tests
+
+
+def routellm_tests() -> list[Test]:
+    """RouteLLM's three sets, GPT-4 over Mixtral."""
+    tests = []
+    for name, left_out in (("mt_bench", set()), ("mmlu", {"mmlu"}), ("gsm8k", {"zeroeval_gsm8k"})):
+        scores: dict[str, dict[str, list[float]]] = {}
+        for record in routellm(name):
+            prompt = record.query if isinstance(record.query, str) else str(record.query[0].get("content"))
+            scores.setdefault(prompt, {}).setdefault(record.models[0], []).append(record.score)  # type: ignore[union-attr]
+        strong = np.array([np.mean(by_model["gpt-4-1106-preview"]) for by_model in scores.values()])
+        weak = np.array([np.mean(by_model["mixtral-8x7b-instruct-v0.1"]) for by_model in scores.values()])
+        models = (["gpt-4-1106-preview"], ["mixtral-8x7b-instruct-v0.1"])
+        tests.append(Test(name, list(scores), strong, weak, models, set(left_out)))
+    return tests
+
+
+class Trainer:
+    """The records of all shipped sources, encoded once; fits the recipe without some of them."""
+
+    def __init__(self, config: GeneralConfig) -> None:
+        """Read and encode."""
+        self.config = config
+        self.examples: Examples = examples_of(read_sources(DATA, shipped_sources()))
+        self.encoder = static_encoder(config.encoder)
+        self.truncation = Truncation(max_tokens=config.max_tokens, distinct=True)
+        plain = encode_queries(self.examples.queries, self.encoder, self.truncation).features.astype(np.float64)
+        self.standard = Standard.of(plain, LENGTH_SCALE)
+        self.features = self.standard.apply(plain)
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """The training prompts."""
+        return [str(query) for query in self.examples.queries]
+
+    def items(self, test: Test) -> tuple[ItemResponse, Array, int]:
+        """The fit without a test's sources and near copies, the test's items, and how many copies."""
+        kept = np.ones(len(self.prompts), np.bool_)
+        kept[[left for left, _, _ in near_copies(self.prompts, test.prompts)]] = False
+        examples = without_sources(self.examples, test.left_out)
+        fit = fit_examples(self.features, examples, self.config, kept)
+        _, shrink, level = traffic_items(fit, self.features, examples, self.config)
+        encoded = encode_queries(test.prompts, self.encoder, self.truncation)
+        found = fit.items(self.standard.apply(encoded.features.astype(np.float64)))
+        found[:, 1] += level
+        return fit, shrink * found, int((~kept).sum())
+
+
+def without_sources(examples: Examples, names: set[str]) -> Examples:
+    """The examples without the outcomes of some sources."""
+    numbers = [i for i, source in enumerate(examples.sources) if source in names]
+    parts = [part._rows(~np.isin(part.source, numbers)) for part in (examples.performances, examples.preferences)]
+    return replace(examples, performances=parts[0], preferences=parts[1])
+
+
+def measure(trainer: Trainer, test: Test) -> dict[str, object]:
+    """Scores of a test's prompts, placed in each way, and its outcomes."""
+    say(f"general: {test.name}, {len(test.prompts):,} prompts")
+    with one_thread():
+        fit, items, copies = trainer.items(test)
+    examples = without_sources(trainer.examples, test.left_out)
+    seen = np.unique(np.concatenate([examples.performances.model.ravel(), examples.preferences.model.ravel()]))
+    place = {name: i for i, name in enumerate(examples.models)}
+    typical = np.quantile(fit.ability[seen], [STRONG_QUANTILE, WEAK_QUANTILE])
+    scores = {}
+    for way in PLACED:
+        qualities = []
+        for side, truth in enumerate((test.strong, test.weak)):
+            known = [place[name] for name in map(canonical_name, test.models[side]) if place.get(name, -1) in set(seen)]
+            abilities = fit.ability[known] if way == "table" and known else typical[side : side + 1]
+            if way == "score":
+                abilities = np.array([ability_at(items, float(np.clip(truth.mean(), 0.01, 0.99)))])
+            qualities.append(quality_of(items, abilities).mean(axis=1))
+        scores[way] = (qualities[0] - qualities[1]).tolist()
+    return {
+        "name": test.name,
+        "copies": copies,
+        "scores": scores,
+        "length": [float(len(prompt)) for prompt in test.prompts],
+        "strong": test.strong.tolist(),
+        "weak": test.weak.tolist(),
+    }
+
+
+def apgr(score: Sequence[float], strong: Sequence[float], weak: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """APGR with its 95 % interval over prompts."""
+    arrays = [np.asarray(values, np.float64) for values in (score, strong, weak)]
+
+    def statistic(rows: npt.NDArray[np.int64]) -> float:
+        return routing_curve(arrays[0][rows], arrays[1][rows], arrays[2][rows]).apgr
+
+    rows = np.arange(len(arrays[0]))
+    return statistic(rows), bootstrap_interval(statistic, rows)
+
+
+def cell(values: tuple[float, tuple[float, float]]) -> str:
+    """As text."""
+    return f"{values[0]:.3f} ({interval(values[1])})"
+
+
+def source_lines(rows: list[dict[str, object]]) -> list[str]:
+    """The table of sources that were left out, and the pooled test."""
+    columns: dict[str, Callable[[dict[str, object]], object]] = {
+        way: lambda row, way=way: row["scores"][way]  # type: ignore[index, misc]
+        for way in PLACED
+    }
+    columns["length"] = lambda row: row["length"]
+    text = ["| source | prompts | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
+    pooled: dict[str, list[float]] = {name: [] for name in [*columns, "strong", "weak"]}
+    for row in rows:
+        strong, weak = np.asarray(row["strong"]), np.asarray(row["weak"])
+        chosen = np.random.default_rng(0).permutation(len(strong))[:POOLED]
+        cells = []
+        for name, of in columns.items():
+            score = np.asarray(of(row), np.float64)
+            pooled[name] += score[chosen].tolist()
+            cells.append(cell(apgr(score.tolist(), strong.tolist(), weak.tolist())))
+        pooled["strong"] += strong[chosen].tolist()
+        pooled["weak"] += weak[chosen].tolist()
+        text.append(f"| {row['name']} | {len(strong):,} | " + " | ".join(cells) + " |")
+    cells = [cell(apgr(pooled[name], pooled["strong"], pooled["weak"])) for name in columns]
+    text.append(f"| **pooled**, {POOLED} of each | {len(pooled['strong']):,} | " + " | ".join(cells) + " |")
+    return text
+
+
+def routellm_lines(rows: list[dict[str, object]]) -> list[str]:
+    """The table of RouteLLM's sets."""
+    text = [
+        "| set | questions | near copies left out | APGR, tier | APGR, table | APGR, score "
+        "| strong calls for 99 % of GPT-4's score, table |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        strong, weak = np.asarray(row["strong"]), np.asarray(row["weak"])
+        by_way = {way: np.asarray(row["scores"][way]) for way in PLACED}  # type: ignore[index]
+
+        def calls(
+            rows: npt.NDArray[np.int64], by_way: dict[str, Array] = by_way, s: Array = strong, w: Array = weak
+        ) -> float:
+            return routing_curve(by_way["table"][rows], s[rows], w[rows]).share_for(0.99 * float(s[rows].mean()))
+
+        order = np.arange(len(strong))
+        cells = [cell(apgr(by_way[way].tolist(), strong.tolist(), weak.tolist())) for way in PLACED]
+        cells.append(cell((calls(order), bootstrap_interval(calls, order))))
+        text.append(f"| {row['name']} | {len(strong):,} | {row['copies']} | " + " | ".join(cells) + " |")
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    trainer: list[Trainer] = []
+
+    def measured(test: Test) -> dict[str, object]:
+        def compute() -> dict[str, object]:
+            if not trainer:
+                trainer.append(Trainer(SETTINGS))
+            return measure(trainer[0], test)
+
+        found: dict[str, object] = cached(f"general/{test.name}", compute)
+        return found
+
+    text = [
+        "APGR with its 95 % bootstrap interval over prompts; .5 is random. The columns say how the two models are "
+        "placed: as a typical strong and a typical weak model (tier), by the table of abilities, learned from the "
+        "other sources (table), or by the mean scores of the two models on the test (score), which takes labels or a "
+        "published figure. "
+        "length: longer prompts go to strong.",
+        "",
+        "### Each source left out of the training",
+        "",
+        *source_lines([measured(test) for test in source_tests()]),
+        "",
+        "### RouteLLM's sets, GPT-4 over Mixtral; none of their questions was trained on",
+        "",
+        *routellm_lines([measured(test) for test in routellm_tests()]),
+    ]
+    write_section("The general router", "python benchmarks/general.py", text)
+
+
+if __name__ == "__main__":
+    main()
