@@ -50,7 +50,7 @@ export class Router {
   static async load(folder) {
     const manifest = JSON.parse(await readFile(join(folder, "router.json"), "utf8"));
     const version = manifest.format_version;
-    if (version > 3) throw new Error(`format_version is ${version}; expected at most 3`);
+    if (version > 4) throw new Error(`format_version is ${version}; expected at most 4`);
     const files = {};
     for (const name of ["model.onnx", "tokenizer.json"]) {
       files[name] = await readFile(join(folder, name));
