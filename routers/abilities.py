@@ -33,14 +33,18 @@ def canonical_name(name: str) -> str:
         >>> canonical_name("meta-llama/Meta-Llama-3-8B-Instruct"), canonical_name("openai/gpt-4o-2024-08-06")
         ('llama-3-8b', 'gpt-4o')
     """
+    previous = None
+    while name != previous:  # what one step takes away can lay open what another takes away
+        previous, name = name, _shorter(name)
+    return name
+
+
+def _shorter(name: str) -> str:
     short = name.strip().lower().rsplit("/", 1)[-1].split("@")[0].replace("_", "-").replace(" ", "-")
     if short in ALIASES:
         return ALIASES[short]
-    if short.startswith(("gpt-3.5", "gpt-4-", "gpt-4")) and not short.startswith("gpt-4o"):
+    if short.startswith(("gpt-3.5", "gpt-4")) and not short.startswith("gpt-4o"):
         return short  # versions of these differ, and their numbers are their names
-    short = _DATE.sub("", short)
-    previous = ""
-    while short != previous:
-        previous, short = short, _TUNED.sub("", _PACKING.sub("", short))
+    short = _TUNED.sub("", _PACKING.sub("", _DATE.sub("", short)))
     short = short.removeprefix("meta-").removeprefix("urial=inst-1k-")
     return re.sub(r"^llama-(v3p1|3-1)-", "llama-3.1-", short)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from routelearn.routers.abilities import canonical_name
@@ -130,6 +130,8 @@ def test_an_ability_is_found_for_every_mean_score(items: list[tuple[float, float
 
 
 @given(st.text(max_size=40))
+@example("0\x1f@")
+@example("-it\x1f/A-chat-2024-01-01-fp8")
 def test_a_canonical_name_is_its_own_canonical_name(name: str) -> None:
     once = canonical_name(name)
     assert canonical_name(once) == once
