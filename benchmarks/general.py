@@ -124,8 +124,8 @@ class Trainer:
         """The training prompts."""
         return [str(query) for query in self.examples.queries]
 
-    def items(self, test: Test) -> tuple[ItemResponse, Array, int]:
-        """The fit without a test's sources and near copies, the test's items, and how many copies."""
+    def items(self, test: Test) -> tuple[Examples, ItemResponse, Array, int]:
+        """The examples without a test's sources, the fit to them without near copies, the test's items, the copies."""
         kept = np.ones(len(self.prompts), np.bool_)
         kept[[left for left, _, _ in near_copies(self.prompts, test.prompts)]] = False
         examples = without_sources(self.examples, test.left_out)
@@ -134,13 +134,13 @@ class Trainer:
         encoded = encode_queries(test.prompts, self.encoder, self.truncation)
         found = fit.items(self.standard.apply(encoded.features.astype(np.float64)))
         found[:, 1] += level
-        return fit, shrink * found, int((~kept).sum())
+        return examples, fit, shrink * found, int((~kept).sum())
 
 
 def without_sources(examples: Examples, names: set[str]) -> Examples:
     """The examples without the outcomes of some sources."""
     numbers = [i for i, source in enumerate(examples.sources) if source in names]
-    parts = [part._rows(~np.isin(part.source, numbers)) for part in (examples.performances, examples.preferences)]
+    parts = [part.rows(~np.isin(part.source, numbers)) for part in (examples.performances, examples.preferences)]
     return replace(examples, performances=parts[0], preferences=parts[1])
 
 
@@ -148,8 +148,7 @@ def measure(trainer: Trainer, test: Test) -> dict[str, object]:
     """Scores of a test's prompts, placed in each way, and its outcomes."""
     say(f"general: {test.name}, {len(test.prompts):,} prompts")
     with one_thread():
-        fit, items, copies = trainer.items(test)
-    examples = without_sources(trainer.examples, test.left_out)
+        examples, fit, items, copies = trainer.items(test)
     seen = np.unique(np.concatenate([examples.performances.model.ravel(), examples.preferences.model.ravel()]))
     place = {name: i for i, name in enumerate(examples.models)}
     typical = np.quantile(fit.ability[seen], [STRONG_QUANTILE, WEAK_QUANTILE])

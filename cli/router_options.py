@@ -9,13 +9,12 @@ from typing import Annotated, ClassVar
 
 from ..policies.threshold import policy_of
 from ..routers.base import Policy, Router
-from ..routers.bundle import GENERAL, read_manifest
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
+from ..routers.general import GeneralRouter
 from ..routers.learned import LearnedRouter
-from ..routers.loading import load
+from ..routers.loading import load, refuse_models
 from ..routers.rules import RulesRouter, load_rules
-from ..routers.shipped import shipped_or_path
 from .flags import Flag, Options
 from .options import DECISION, POOL
 
@@ -47,12 +46,14 @@ class RulesModels(Options):
         """
         if router == RULES:
             return open_rules(self.strong, self.weak, self.rules)
-        general = is_general(router)
-        names = ("rules",) if general else ("strong", "weak", "rules")
+        learned = load(router)
+        names = ("rules",) if isinstance(learned, GeneralRouter) else ("strong", "weak", "rules")
         given = [f"--{name}" for name in names if getattr(self, name) is not None]
         if given:
             raise InputError(f"{', '.join(given)}: no effect on the bundle {router}; expected the router {RULES!r}")
-        return load(router, strong=self.strong, weak=self.weak) if general else load(router)
+        if isinstance(learned, GeneralRouter):
+            return learned.placed(strong=self.strong, weak=self.weak)
+        return learned
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,11 @@ class RouterChoice(Options):
     def _load(self, threads: int | None) -> LearnedRouter:
         """The bundle; a general router gets the models that were named."""
         ability = abilities_of(self.ability) if self.ability else None
-        if is_general(self.router):
-            return load(self.router, strong=self.strong, weak=self.weak, ability=ability, threads=threads)
-        return load(self.router, ability=ability, threads=threads)
-
-
-def is_general(router: str) -> bool:
-    """Whether a bundle is a general router, whose models are given when it is loaded."""
-    return read_manifest(shipped_or_path(router)).kind == GENERAL
+        learned = load(self.router, threads=threads)
+        if isinstance(learned, GeneralRouter):
+            return learned.placed(strong=self.strong, weak=self.weak, ability=ability)
+        refuse_models(self.router, learned.manifest, {"ability": ability})
+        return learned
 
 
 def abilities_of(values: Sequence[str]) -> dict[str, float]:

@@ -45,6 +45,12 @@ def win_rate(quality_a: Floats, quality_b: Floats, link: Link) -> Floats:
     return np.asarray(won / (won + lost), np.float32)
 
 
+def sigmoid(logit: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``1 / (1 + exp(-logit))``, which does not overflow."""
+    small = np.exp(-np.abs(logit))
+    return np.asarray(np.where(logit >= 0, 1.0, small) / (1.0 + small))
+
+
 class Router(ABC):
     """Scores queries and chooses a model for each.
 

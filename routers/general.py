@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from .assessment import Assessment
+from .base import win_rate
 from .bundle import Manifest
-from .decision import Context, Decision, Floats, Model
+from .decision import Decision, Flags, Floats, Model
 from .errors import InputError
 from .learned import LearnedRouter
 from .placement import Placement, pair_thresholds, place, quality_of
-from .query import Query, query_list
-from .session import Session
+from .query import Query
+from .session import Outputs, Session
 
 #: What a score needs of a graph's outputs.
 ITEM = ["item"]
@@ -50,57 +52,36 @@ class GeneralRouter(LearnedRouter):
         self._doubt = f"; {', '.join(doubtful)}, so the score is not calibrated" if doubtful else ""
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        return np.asarray(quality_of(self.items(queries), self._abilities), np.float32)
+        return self._quality_at(self.items(queries))
 
     def items(self, queries: Sequence[Query]) -> Floats:
         """Slope and intercept of n queries: float32 (n, 2)."""
-        if type(queries) is not list:
-            queries = query_list(queries)
-        if len(queries) == 1:
-            return self._session.run_one(self._read(queries[0]).text, ITEM)[0][0]
-        return self._session.run(self._texts(queries)[0], ITEM)[0]["item"]
+        return self._output(queries, ITEM)
 
     def difficulty(self, queries: Sequence[Query]) -> Floats:
         """The difficulty of n queries, float32 (n,): a model of that ability succeeds with probability one half."""
         items = self.items(queries)
         return np.asarray(-items[:, 1] / np.maximum(items[:, 0], np.float32(1e-3)), np.float32)
 
-    def score(self, queries: Sequence[Query]) -> Floats:
-        """Predict the win rate of strong over weak; a single query takes the shortest path to the graph."""
-        if type(queries) is not list:
-            queries = query_list(queries)
-        if len(queries) != 1 or self.link != "difference":
-            return super(LearnedRouter, self).score(queries)
-        query = queries[0]
-        if type(query) is not str or len(query) > self._max_characters:
-            query = self._read(query).text
-        slope, intercept = self._session.run_one(query, ITEM)[0][0][0].tolist()
-        strong, weak = (slope * ability + intercept for ability in (self._strong_ability, self._weak_ability))
-        return np.array([0.5 + (_sigmoid(strong) - _sigmoid(weak)) / 2], np.float32)
+    def placed(
+        self, *, strong: str | None = None, weak: str | None = None, ability: Mapping[str, float] | None = None
+    ) -> GeneralRouter:
+        """The same router for another strong and weak model; the arguments are those of `load`."""
+        return placed_router(self.manifest, self._session, strong=strong, weak=weak, pool=None, ability=ability)
 
-    def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
-        """Predict the qualities, with truncation, novelty and vectors; `Decision.source` is "general"."""
-        del contexts
-        if type(queries) is not list:
-            queries = query_list(queries)
-        if len(queries) == 1:
-            text, cut_characters = self._read(queries[0])
-            results, cut_tokens = self._session.run_one(text)
-            outputs = dict(zip(self._session.outputs, results, strict=True))
-            truncated = np.array([cut_characters or cut_tokens])
-        else:
-            texts, cut = self._texts(queries)
-            outputs, truncated = self._session.run(texts)
-            truncated[cut] = True
-        quality = np.asarray(quality_of(outputs["item"], self._abilities), np.float32)
-        sources = ["general"] * len(queries)
-        return Assessment(
-            quality,
-            truncated,
-            outputs.get("novelty"),
-            vectors=outputs.get("vector"),
-            sources=sources,  # type: ignore[arg-type]
-        )
+    def _quality_at(self, items: Floats) -> Floats:
+        """Quality (n, m) at items (n, 2)."""
+        return np.asarray(quality_of(items, self._abilities), np.float32)
+
+    def _score_one(self, text: str) -> Any:
+        slope, intercept = self._session.run_one(text, ITEM)[0][0][0].tolist()
+        strong: Any = np.float32(_sigmoid(slope * self._strong_ability + intercept))
+        weak: Any = np.float32(_sigmoid(slope * self._weak_ability + intercept))
+        return win_rate(strong, weak, self.link)
+
+    def _assessment(self, outputs: Outputs, truncated: Flags) -> Assessment:
+        placed = {**outputs, "quality": self._quality_at(outputs["item"])}
+        return replace(super()._assessment(placed, truncated), sources=["general"] * len(truncated))
 
     def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
         decisions = super().decide(assessment, threshold)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from .assessment import Assessment
 from .base import Link, Router, win_rate
 from .bundle import Manifest
-from .decision import Context, Floats
+from .decision import Context, Flags, Floats
 from .query import Query, query_list
-from .session import Session
+from .session import Outputs, Session
 
 #: What a score needs of a graph's outputs.
 QUALITY = ["quality"]
@@ -57,12 +57,16 @@ class LearnedRouter(Router):
         return self._session.backend.name
 
     def quality(self, queries: Sequence[Query]) -> Floats:
+        return self._output(queries, QUALITY)
+
+    def _output(self, queries: Sequence[Query], name: list[str]) -> Floats:
+        """One output of the graph for n queries, by its name in a list."""
         if type(queries) is not list:
             queries = query_list(queries)
         if len(queries) == 1:  # the hot path of a service
             text, _ = self._read(queries[0])
-            return self._session.run_one(text, QUALITY)[0][0]
-        return self._session.run(self._texts(queries)[0], QUALITY)[0]["quality"]
+            return self._session.run_one(text, name)[0][0]
+        return self._session.run(self._texts(queries)[0], name)[0][name[0]]
 
     def score(self, queries: Sequence[Query]) -> Floats:
         """Predict the win rate of strong over weak; a single query takes the shortest path to the graph."""
@@ -73,9 +77,13 @@ class LearnedRouter(Router):
         query = queries[0]
         if type(query) is not str or len(query) > self._max_characters:
             query = self._read(query).text
-        quality = self._session.run_one(query, QUALITY)[0][0][0]
+        return np.array([self._score_one(query)], np.float32)
+
+    def _score_one(self, text: str) -> Any:
+        """The score of one text."""
+        quality = self._session.run_one(text, QUALITY)[0][0][0]
         strong, weak = self._pair
-        return np.array([win_rate(quality[strong], quality[weak], self.link)], np.float32)
+        return win_rate(quality[strong], quality[weak], self.link)
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         """Predict the qualities, with truncation, and with novelty and vectors if the bundle measures them."""
@@ -85,13 +93,17 @@ class LearnedRouter(Router):
         if len(queries) == 1:
             text, cut_characters = self._read(queries[0])
             results, cut_tokens = self._session.run_one(text)
-            found = dict(zip(self._session.outputs, results, strict=True))
-            truncated_row = np.array([cut_characters or cut_tokens])
-            return Assessment(found["quality"], truncated_row, found.get("novelty"), vectors=found.get("vector"))
-        texts, cut = self._texts(queries)
-        outputs, truncated_rows = self._session.run(texts)
-        truncated_rows[cut] = True
-        return Assessment(outputs["quality"], truncated_rows, outputs.get("novelty"), vectors=outputs.get("vector"))
+            outputs = dict(zip(self._session.outputs, results, strict=True))
+            truncated = np.array([cut_characters or cut_tokens])
+        else:
+            texts, cut = self._texts(queries)
+            outputs, truncated = self._session.run(texts)
+            truncated[cut] = True
+        return self._assessment(outputs, truncated)
+
+    def _assessment(self, outputs: Outputs, truncated: Flags) -> Assessment:
+        """The assessment of n queries from all outputs of the graph."""
+        return Assessment(outputs["quality"], truncated, outputs.get("novelty"), vectors=outputs.get("vector"))
 
     def _texts(self, queries: Sequence[Query]) -> tuple[list[str], list[int]]:
         """The texts that the graph reads, and the rows of those that exceeded the budget of characters."""

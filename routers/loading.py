@@ -82,12 +82,16 @@ def load(
     )
     if manifest.kind == GENERAL:
         return placed_router(manifest, session, strong=strong, weak=weak, pool=pool, ability=ability)
-    _refuse_models(path, manifest, {"strong": strong, "weak": weak, "pool": pool, "ability": ability})
+    refuse_models(path, manifest, {"strong": strong, "weak": weak, "pool": pool, "ability": ability})
     return router
 
 
-def _refuse_models(path: str | Path, manifest: Manifest, models: Mapping[str, Any]) -> None:
-    """Refuse models that are given for a router that has models of its own (InputError)."""
+def refuse_models(path: str | Path, manifest: Manifest, models: Mapping[str, Any]) -> None:
+    """Refuse models that are given for a router that has models of its own; those that are None are not given.
+
+    Raises:
+        InputError: one is given.
+    """
     given = [name for name, value in models.items() if value is not None]
     if given:
         raise InputError(

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .abilities import canonical_name
-from .base import Link, win_rate
+from .base import Link, sigmoid, win_rate
 from .checks import check_number
 from .errors import InputError
 from .threshold_table import threshold_table
 
-#: How a model was placed: by the table of the bundle, by labels (`routelearn adapt`), by its mean score on the user's
-#: traffic, by an arena rating, or only as the strong or the weak model.
-PlacedBy = Literal["table", "labels", "score", "rating", "tier"]
+#: How a model was placed: by the table of the bundle, by its mean score on the user's traffic, by an arena rating, or
+#: only as the strong or the weak model.
+PlacedBy = Literal["table", "score", "rating", "tier"]
 
 Items = npt.NDArray[np.float64]
 
@@ -46,13 +46,12 @@ class Placement:
     @property
     def calibrated(self) -> bool:
         """Whether the ability comes from outcomes of the model, so that qualities are probabilities."""
-        return self.by in {"table", "labels", "score"}
+        return self.by in {"table", "score"}
 
     def __str__(self) -> str:
         """In words, for the reason of a decision."""
         words = {
             "table": "by the table of abilities",
-            "labels": "by labels",
             "score": "by its mean score",
             "rating": "by its rating",
             "tier": "only by its tier",
@@ -62,10 +61,7 @@ class Placement:
 
 def quality_of(items: npt.NDArray[Any], abilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Quality (n, m) of models with abilities (m,) at items (n, 2), pairs of a slope and an intercept."""
-    logits = items[:, :1] * abilities + items[:, 1:]
-    small = np.exp(-np.abs(logits))
-    one = small.dtype.type(1)
-    return np.asarray(np.where(logits >= 0, one, small) / (one + small))
+    return sigmoid(items[:, :1] * abilities + items[:, 1:])
 
 
 def ability_at(items: Items, mean_quality: float) -> float:
@@ -131,7 +127,7 @@ def place(
     gap = general["strong"] - general["weak"]
     placements = []
     for name in names:
-        found, other = known[name], None
+        found = known[name]
         if found is None and name == strong:
             other = known.get(weak or "")
             found = Placement(name, max(general["strong"], other.ability + gap if other else -np.inf), "tier")

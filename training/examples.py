@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,13 +52,14 @@ class Outcomes:
     def of_queries(self, kept: npt.NDArray[np.bool_]) -> Outcomes:
         """The outcomes of the queries that bool (n,) keeps; queries keep their numbers."""
         rows = kept[self.query]
-        return self._rows(rows)
+        return self.rows(rows)
 
     def primary(self) -> Outcomes:
         """The outcomes of the primary source."""
-        return self._rows(self.source == 0)
+        return self.rows(self.source == 0)
 
-    def _rows(self, rows: npt.NDArray[np.bool_]) -> Outcomes:
+    def rows(self, rows: npt.NDArray[np.bool_]) -> Outcomes:
+        """The outcomes that bool (k,) keeps."""
         return Outcomes(
             query=self.query[rows],
             model=self.model[rows],
@@ -243,6 +245,25 @@ def enough_folds(examples: Examples, folds: list[npt.NDArray[np.bool_]]) -> list
     ]
     before = np.cumsum([0, *held_out[:-1]])
     return [fold for fold, so_far in zip(folds, before.tolist(), strict=True) if so_far < MOST_HELD_OUT]
+
+
+def record_facts(examples: Examples, records_read: int) -> dict[str, Any]:
+    """What a manifest says of the records of a training.
+
+    Args:
+        examples: what was learned from.
+        records_read: number of records before any was left out.
+    """
+    preferences, performances = len(examples.preferences), len(examples.performances)
+    return {
+        "data_fingerprint": data_fingerprint(examples),
+        "records": preferences + performances,
+        "preference_records": preferences,
+        "performance_records": performances,
+        "records_left_out": records_read - preferences - performances,
+        "queries": len(examples.queries),
+        "sources": [str(source) for source in examples.sources],
+    }
 
 
 def data_fingerprint(examples: Examples) -> str:

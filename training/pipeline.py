@@ -13,17 +13,17 @@ import numpy.typing as npt
 
 from ..data.records import Record, check_records
 from ..policies.threshold import StrongShare
-from ..routers.base import Link, win_rate
+from ..routers.base import Link, sigmoid, win_rate
 from ..routers.bundle import Manifest, Truncation, check_replaceable
 from ..routers.decision import Floats, Model
 from ..routers.errors import InputError
 from ..routers.threshold_table import threshold_table
 from .config import RouterConfig
-from .examples import Examples, data_fingerprint, enough_folds, examples_of, primary_outcomes, validation_folds
+from .examples import Examples, enough_folds, examples_of, primary_outcomes, record_facts, validation_folds
 from .export.publish import Gate, publish
 from .fit.calibration import Calibration, calibrate, calibrated_loss
 from .fit.drift_reference import ReferenceSample, some_queries
-from .fit.factorization import Array, sigmoid
+from .fit.factorization import Array
 from .fit.novelty import Vectors, novelty_bound
 from .fit.ranking import check_held_out
 from .log import TrainingLog, check_training_folder, training_folder
@@ -306,17 +306,9 @@ def finish(
 
 def _training_facts(job: Job, config: RouterConfig, manifest: Manifest) -> dict[str, Any]:
     """The manifest's account of the training: settings as they were used, counts, and metrics."""
-    examples = job.examples
-    preferences, performances = len(examples.preferences), len(examples.performances)
     return {
         "config": {**asdict(config), "strong": manifest.strong, "weak": manifest.weak, "link": manifest.link},
-        "data_fingerprint": data_fingerprint(examples),
-        "records": preferences + performances,
-        "preference_records": preferences,
-        "performance_records": performances,
-        "records_left_out": job.records_read - preferences - performances,
-        "queries": len(examples.queries),
-        "sources": [str(source) for source in examples.sources],
+        **record_facts(job.examples, job.records_read),
         **manifest.training,
     }
 

@@ -26,10 +26,10 @@ from environments import VERSIONS, python_of, run_script
 from peer_tasks import embed, first_turn, known_battles
 
 from routelearn.data.records import PreferenceRecord
+from routelearn.routers.base import sigmoid
 from routelearn.routers.loading import load
 from routelearn.training.encoders.static import static_encoder
 from routelearn.training.examples import Outcomes
-from routelearn.training.fit.factorization import sigmoid
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity, weighted_counts
 from routelearn.training.similarity.weighted_ranking import battle_counts, tier_ratings
 

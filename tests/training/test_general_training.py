@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
+from routelearn.routers.base import sigmoid
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import InputError
 from routelearn.routers.general import GeneralRouter
 from routelearn.routers.loading import load
 from routelearn.training.examples import Outcomes
-from routelearn.training.fit.factorization import sigmoid
 from routelearn.training.general.config import GeneralConfig
 from routelearn.training.general.item_response import Penalties, _Loss, fit_item_response, source_weights
 from routelearn.training.general.train import check_general, train_general
@@ -42,7 +42,7 @@ def problem() -> tuple[np.ndarray, Outcomes, Outcomes]:
 def test_the_gradient_is_that_of_the_loss(problem: tuple[np.ndarray, Outcomes, Outcomes]) -> None:
     features, performances, preferences = problem
     weights = source_weights([performances, preferences], 2, 100, 3.0)
-    loss = _Loss(features, performances, preferences, weights, 5, 2)
+    loss = _Loss(features, list(zip([performances, preferences], weights, strict=True)), 5, 2)
     random = np.random.default_rng(1)
     sizes = {"ability": 5, "mean": 1, "slope": 3, "intercept": 3, "level": 2, "log_scale": 2}
     point = {name: 0.3 * random.standard_normal(size) for name, size in sizes.items()}
@@ -59,8 +59,7 @@ def test_abilities_and_difficulties_are_recovered(problem: tuple[np.ndarray, Out
     features, performances, preferences = problem
     fit = fit_item_response(
         features,
-        performances,
-        preferences,
+        [performances, preferences],
         source_weights([performances, preferences], 2, 400, 1.0),
         models=5,
         sources=2,

@@ -13,9 +13,9 @@ import pytest
 
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
 from routelearn.data.sample_text import TOPICS
+from routelearn.routers.base import sigmoid
 from routelearn.routers.loading import load
 from routelearn.training.examples import examples_of
-from routelearn.training.fit.factorization import sigmoid
 from routelearn.training.fit.metrics import auroc
 from routelearn.training.fit.ranking import fit_ranking
 from routelearn.training.log import TrainingLog

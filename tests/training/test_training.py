@@ -13,13 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record
 from routelearn.data.sample import POOL, Sample
 from routelearn.evaluation.evaluate import evaluate, preference_losses
+from routelearn.routers.base import sigmoid
 from routelearn.routers.errors import ExportError, InputError
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.loading import load
 from routelearn.training.examples import Outcomes, examples_of, validation_folds
 from routelearn.training.export.gate import check_parity
 from routelearn.training.fit.calibration import calibrate
-from routelearn.training.fit.factorization import Factors, Problem, fit, sigmoid
+from routelearn.training.fit.factorization import Factors, Problem, fit
 from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
 from routelearn.training.matrix_factorization.train import check_matrix_factorization, train_matrix_factorization
 

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ...routers.base import sigmoid
 from ..examples import Ints, Outcomes
-from .factorization import Array, logits, sigmoid
+from .factorization import Array, logits
 from .minimise import minimise
 
 Method = Literal["none", "temperature", "platt"]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...routers.base import sigmoid
 from ...routers.session import cpu_count
 from ..examples import Outcomes
 from .minimise import Array, minimise
@@ -41,12 +42,6 @@ def losses(outcomes: Outcomes, utilities: Array, offsets: Array | None = None) -
     """Weighted log loss (nats) of each outcome: (k,)."""
     logit = logits(outcomes, utilities, offsets)
     return np.asarray(outcomes.weight * (np.logaddexp(0.0, logit) - outcomes.target * logit), np.float64)
-
-
-def sigmoid(logit: npt.NDArray[Any]) -> Array:
-    """``1 / (1 + exp(-logit))``, which does not overflow."""
-    small = np.exp(-np.abs(logit))
-    return np.where(logit >= 0, 1.0, small) / (1.0 + small)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...routers.base import sigmoid
 from ..examples import Outcomes
-from ..fit.factorization import sigmoid
 from ..fit.minimise import Array, minimise
 
 #: Penalty on the logarithm of a judge's scale.
@@ -97,8 +97,7 @@ def source_weights(
 
 def fit_item_response(
     features: Array,
-    performances: Outcomes,
-    preferences: Outcomes,
+    parts: Sequence[Outcomes],
     weights: Sequence[Array],
     *,
     models: int,
@@ -109,14 +108,13 @@ def fit_item_response(
 
     Args:
         features: float64 (n, f), of the queries.
-        performances: outcomes over the n queries.
-        preferences: outcomes over the n queries.
-        weights: of the performances and of the preferences, as `source_weights` gives them.
+        parts: performances and preferences over the n queries.
+        weights: of the outcomes of each part, as `source_weights` gives them.
         models: the number m of models.
         sources: the number of sources.
         penalties: L2 penalties.
     """
-    loss = _Loss(features, performances, preferences, weights, models, sources)
+    loss = _Loss(features, list(zip(parts, weights, strict=True)), models, sources)
     shapes = {"ability": models, "mean": 1, "slope": features.shape[1], "intercept": features.shape[1]}
     shapes |= {"level": sources, "log_scale": sources}
     strength = {
@@ -153,17 +151,9 @@ def fit_item_response(
 class _Loss:
     """The weighted log loss (nats) of all outcomes, with its gradient."""
 
-    def __init__(
-        self,
-        features: Array,
-        performances: Outcomes,
-        preferences: Outcomes,
-        weights: Sequence[Array],
-        models: int,
-        sources: int,
-    ) -> None:
+    def __init__(self, features: Array, parts: list[tuple[Outcomes, Array]], models: int, sources: int) -> None:
         self._x = features
-        self._parts = list(zip((performances, preferences), weights, strict=True))
+        self._parts = parts
         self._models, self._sources = models, sources
 
     def at(self, point: dict[str, Array]) -> tuple[float, dict[str, Array]]:

@@ -16,9 +16,9 @@ from ...routers.bundle import GENERAL, Manifest, Truncation
 from ...routers.decision import Model
 from ...routers.errors import InputError
 from ...routers.placement import pair_thresholds
-from ..encoders.static import static_encoder
+from ..encoders.static import StaticEncoder, static_encoder
 from ..encoders.static_network import encode_queries, static_quality
-from ..examples import Examples, data_fingerprint, examples_of
+from ..examples import Examples, examples_of, record_facts
 from ..export.gate import parity_gate
 from ..export.publish import publish
 from ..fit.drift_reference import projection_of
@@ -53,12 +53,14 @@ class GeneralPlan:
         out: folder of the bundle.
         records_read: number of records before any was left out.
         folds: bool (n,) of the queries that are held out to measure the log loss; one array.
+        encoder: the static encoder.
     """
 
     examples: Examples
     out: Path
     records_read: int
     folds: list[npt.NDArray[np.bool_]]
+    encoder: StaticEncoder
 
 
 def train_general(
@@ -114,23 +116,22 @@ def check_general(
         raise InputError(
             f"traffic names {missing}; expected sources with performance records, among {sorted(map(str, graded))}"
         )
-    static_encoder(config.encoder)
     held_out = np.zeros(len(examples.queries), np.bool_)
     order = np.random.default_rng(config.seed).permutation(len(held_out))
     held_out[order[: max(1, round(_HELD_OUT * len(order)))]] = True
-    return GeneralPlan(examples, Path(out), len(records), [held_out])
+    return GeneralPlan(examples, Path(out), len(records), [held_out], static_encoder(config.encoder))
 
 
 def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
     examples, truncation = plan.examples, Truncation(max_tokens=config.max_tokens, distinct=True)
-    encoded = encode_queries(examples.queries, static_encoder(config.encoder), truncation)
+    encoded = encode_queries(examples.queries, plan.encoder, truncation)
     features = encoded.features.astype(np.float64)
     standard = Standard.of(features, LENGTH_SCALE)
     features = standard.apply(features)
     metrics = _held_out_metrics(plan, config, features, log)
     phase = log.phase("fit", 1)
     fit = fit_examples(features, examples, config)
-    log.advance(phase, done=True)
+    log.advance(phase)
     items, shrink, level = traffic_items(fit, features, examples, config)
     # The level of the traffic is not known: it is integrated over, which flattens slope and intercept by one factor.
     weight = shrink * np.stack([fit.slope, fit.intercept], axis=1)
@@ -151,7 +152,12 @@ def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
         truncation=truncation,
         calibration={"method": "none"},
         novelty_bound=novelty_bound(held_out_novelty(encoded.unit, plan.folds[0], config.seed)),
-        training=_training_facts(plan, config, encoded.encoder.fingerprint, metrics),
+        training={
+            "config": asdict(config),
+            "encoder_fingerprint": encoded.encoder.fingerprint,
+            "metrics": metrics,
+            **record_facts(examples, plan.records_read),
+        },
         general=general,
         **pair_thresholds(items, pair, "difference"),
     )
@@ -170,15 +176,14 @@ def fit_examples(
     features: Array, examples: Examples, config: GeneralConfig, kept: npt.NDArray[np.bool_] | None = None
 ) -> ItemResponse:
     """Fit the model to the outcomes of the queries that bool (n,) keeps; None keeps all."""
-    performances, preferences = examples.performances, examples.preferences
+    parts = [examples.performances, examples.preferences]
     if kept is not None:
-        performances, preferences = performances.of_queries(kept), preferences.of_queries(kept)
+        parts = [part.of_queries(kept) for part in parts]
     sources = len(examples.sources)
     return fit_item_response(
         features,
-        performances,
-        preferences,
-        source_weights([performances, preferences], sources, config.source_queries, config.preference_weight),
+        parts,
+        source_weights(parts, sources, config.source_queries, config.preference_weight),
         models=len(examples.models),
         sources=sources,
         penalties=Penalties(config.difficulty_l2, config.discrimination_l2, config.level_l2, config.ability_l2),
@@ -243,22 +248,3 @@ def _held_out_metrics(plan: GeneralPlan, config: GeneralConfig, features: Array,
         found[name] = float(losses(outcomes, utilities, levels).sum() / outcomes.weight.sum())
         log.advance(phase)
     return {"held-out queries": int(held_out.sum()), "held-out outcomes": len(outcomes), **found}
-
-
-def _training_facts(
-    plan: GeneralPlan, config: GeneralConfig, encoder_fingerprint: str, metrics: dict[str, Any]
-) -> dict[str, Any]:
-    examples = plan.examples
-    preferences, performances = len(examples.preferences), len(examples.performances)
-    return {
-        "config": asdict(config),
-        "data_fingerprint": data_fingerprint(examples),
-        "encoder_fingerprint": encoder_fingerprint,
-        "records": preferences + performances,
-        "preference_records": preferences,
-        "performance_records": performances,
-        "records_left_out": plan.records_read - preferences - performances,
-        "queries": len(examples.queries),
-        "sources": [str(source) for source in examples.sources],
-        "metrics": metrics,
-    }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...routers.base import sigmoid
 from ...routers.decision import Floats
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import PooledNodes, StaticNetwork, features_of
 from ..export.graph_builder import GraphBuilder
-from ..fit.factorization import Array, sigmoid
+from ..fit.factorization import Array
 from .tasks import TaskExpert
 
 

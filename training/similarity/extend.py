@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ...data.records import Record
 from ...monitoring.reference import LEAST_REFERENCE, Moments, Reference
 from ...policies.threshold import StrongShare
+from ...routers.base import sigmoid
 from ...routers.decision import Floats, Model
 from ...routers.errors import InputError
 from ...routers.threshold_table import threshold_table
@@ -22,7 +23,7 @@ from ..examples import Examples, data_fingerprint, examples_of
 from ..export.gate import parity_gate
 from ..export.publish import publish
 from ..fit.drift_reference import blended, projection_of
-from ..fit.factorization import Array, Factors, logits, losses, sigmoid
+from ..fit.factorization import Array, Factors, logits, losses
 from ..fit.minimise import minimise
 from ..fit.novelty import centroids_of, held_out_novelty
 from ..one_thread import one_thread

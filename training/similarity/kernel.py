@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from ...routers.base import sigmoid
 from ...routers.decision import Floats
 from ...routers.errors import InputError
 from ..encoders.static import StaticEncoder
@@ -21,7 +22,7 @@ from ..encoders.static_network import PooledNodes
 from ..examples import Examples, primary_outcomes
 from ..export.graph_builder import GraphBuilder
 from ..fit.calibration import Calibration
-from ..fit.factorization import Array, Factors, logits, sigmoid
+from ..fit.factorization import Array, Factors, logits
 from ..fit.ranking import Ranking, mean_loss
 from ..log import TrainingLog
 from .index import IndexedNetwork, IndexRows, add_calibrated, blocks

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...routers.base import sigmoid
 from ...routers.decision import Floats
 from ...routers.errors import ExportError
 from ..encoders.static import StaticEncoder
@@ -25,7 +26,7 @@ from ..encoders.static_network import PooledNodes
 from ..examples import Outcomes
 from ..export.graph_builder import GraphBuilder
 from ..fit.calibration import Calibration
-from ..fit.factorization import Array, sigmoid
+from ..fit.factorization import Array
 from .config import TIERS
 from .index import IndexedNetwork, add_calibrated, blocks
 from .stored import RankingIndex
