@@ -93,7 +93,7 @@ class Words:
                 return True
             sought += self.several
         if times == 1:
-            return any([part in spaced for part in sought])
+            return any(part in spaced for part in sought)
         return sum(map(self.single.__contains__, query.words)) + sum(map(spaced.count, sought)) >= times
 
 
@@ -120,7 +120,7 @@ class Rule:
     non_latin_share: float | None = None
     tier: str | None = None
 
-    def fires(self, query: Examined) -> bool:
+    def fires(self, query: Examined) -> bool:  # noqa: PLR0911 - one return for each condition
         """Test the condition on a query."""
         if self.words is not None:
             return self.words.occur(query, self.min_matches)
@@ -228,7 +228,7 @@ class RulesRouter(Router):
         >>> from routelearn import RulesRouter
         >>> router = RulesRouter("gpt-4o", "gpt-4o-mini")
         >>> [name for name, weight in router.explain("Hello!")]
-        ['short', 'greeting']
+        ['very_short', 'short', 'greeting']
     """
 
     def __init__(
