@@ -72,7 +72,7 @@ class Words:
     def __init__(self, phrases: Sequence[str]) -> None:
         found = [_sought(phrase) for phrase in phrases]
         whole = [one for one in found if one[0] == one[-1] == " "]
-        self.openings = tuple(found)
+        self.openings = tuple(f" {one.lstrip()}" for one in found)
         self.single = frozenset(one.strip() for one in whole if one.count(" ") == 2)
         self.several = tuple(one for one in whole if one.count(" ") > 2)
         #: Words without which no whole word or phrase occurs: most queries need no further search.
