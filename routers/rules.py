@@ -32,8 +32,84 @@ EXAMINED_CHARACTERS = 8_000
 #: The score when no rule fires: high enough for strong at every threshold up to 1.
 UNKNOWN_SCORE = 1.0
 
+#: A word: letters and digits, with the signs at its end that name languages (c++, c#).
+_WORD = re.compile(r"\w+[+#]*")
+#: Scripts that put no space between words, or put endings right behind them (Korean).
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 _LETTER = re.compile(r"[^\W\d_]")
 _NON_LATIN = re.compile(r"[^\W\d_a-zA-Z\u00aa-\u024f\u1e00-\u1eff]")
+
+
+class Examined:
+    """What the rules read of one conversation.
+
+    Attributes:
+        text: the text that is examined.
+        ascii: whether the text has ASCII characters only.
+        words: its words in lower case, in order.
+        spaced: a space, then the words with one space behind each, so that " step by step " is found in it.
+        length: characters of the conversation.
+        n_turns: user turns.
+        context: the request's context.
+    """
+
+    __slots__ = ("ascii", "context", "length", "n_turns", "spaced", "text", "words")
+
+    def __init__(self, text: str, length: int, n_turns: int, context: Context) -> None:
+        self.text, self.length, self.n_turns, self.context = text, length, n_turns, context
+        self.ascii = text.isascii()
+        self.words = _WORD.findall(text.lower())
+        self.spaced = f" {' '.join(self.words)} "
+
+
+class Words:
+    """The words and phrases of a rule, in the forms in which they are sought.
+
+    A phrase matches whole words; "diagnos*" matches every word that begins so. A phrase in a script without spaces
+    between words matches anywhere.
+    """
+
+    def __init__(self, phrases: Sequence[str]) -> None:
+        found = [_sought(phrase) for phrase in phrases]
+        whole = [one for one in found if one[0] == one[-1] == " "]
+        self.openings = tuple(f" {one.lstrip()}" for one in found)
+        self.single = frozenset(one.strip() for one in whole if one.count(" ") == 2)
+        several = [one for one in whole if one.count(" ") > 2]
+        #: The phrases by their first words: a phrase is sought only where its first word occurs.
+        self.several = {
+            one.split()[0]: [other for other in several if other.split()[0] == one.split()[0]] for one in several
+        }
+        self.first = self.single.union(self.several)
+        self.parts = tuple(one for one in found if one not in whole)
+        self.ascii_parts = tuple(one for one in self.parts if one.isascii())
+
+    def open(self, query: Examined) -> bool:
+        """Whether the query opens with one of the phrases."""
+        return query.spaced.startswith(self.openings)
+
+    def occur(self, query: Examined, times: int) -> bool:
+        """Whether the phrases occur in the query so many times."""
+        spaced = query.spaced
+        sought = list(self.ascii_parts if query.ascii else self.parts)
+        for word in self.first.intersection(query.words):
+            if word in self.single:
+                if times == 1:
+                    return True
+                sought.append(f" {word} ")
+            sought += self.several.get(word, ())
+        if times == 1:
+            for part in sought:  # noqa: SIM110 - any() with a generator takes twice as long
+                if part in spaced:
+                    return True
+            return False
+        return bool(sought) and sum(map(spaced.count, sought)) >= times
+
+
+def _sought(phrase: str) -> str:
+    words = " ".join(_WORD.findall(phrase.lower()))
+    if _UNSPACED.search(phrase):
+        return words
+    return f" {words}" if phrase.endswith("*") else f" {words} "
 
 
 @dataclass(frozen=True)
@@ -43,6 +119,8 @@ class Rule:
     name: str
     weight: float
     pattern: re.Pattern[str] | None = None
+    words: Words | None = None
+    opening: Words | None = None
     min_matches: int = 1
     min_characters: int | None = None
     max_characters: int | None = None
@@ -50,19 +128,27 @@ class Rule:
     non_latin_share: float | None = None
     tier: str | None = None
 
-    def fires(self, text: str, length: int, n_turns: int, context: Context) -> bool:
-        """Test the condition on a conversation's text, length in characters, number of user turns and context."""
+    def fires(self, query: Examined) -> bool:  # noqa: PLR0911 - one return for each condition
+        """Test the condition on a query."""
+        if self.words is not None:
+            return self.words.occur(query, self.min_matches)
+        if self.opening is not None:
+            return self.opening.open(query)
         if self.pattern is not None:
-            matches = self.pattern.finditer(text)
+            matches = self.pattern.finditer(query.text)
             return all(next(matches, None) is not None for _ in range(self.min_matches))
-        if self.min_characters is not None or self.max_characters is not None:
-            return max(1, self.min_characters or 0) <= length <= (self.max_characters or length)
+        if self.min_characters is not None:
+            return query.length >= max(1, self.min_characters)
+        if self.max_characters is not None:
+            return 1 <= query.length <= self.max_characters
         if self.min_turns is not None:
-            return n_turns >= self.min_turns
+            return query.n_turns >= self.min_turns
         if self.non_latin_share is not None:
-            foreign = len(_NON_LATIN.findall(text))
-            return foreign > 0 and foreign >= self.non_latin_share * len(_LETTER.findall(text))
-        return context.get("tier") == self.tier
+            if query.ascii:
+                return False
+            foreign = len(_NON_LATIN.findall(query.text))
+            return foreign > 0 and foreign >= self.non_latin_share * len(_LETTER.findall(query.text))
+        return query.context.get("tier") == self.tier
 
 
 @dataclass(frozen=True)
@@ -98,8 +184,8 @@ def load_rules(path: str | Path = DEFAULT_RULES) -> RuleSet:
 
 
 def _rule(path: str | Path, name: str, settings: Any) -> Rule:
-    conditions = {"pattern", "min_characters", "max_characters", "min_turns", "non_latin_share", "tier"}
     known = {item.name for item in fields(Rule)} - {"name"}
+    conditions = known - {"weight", "min_matches"}
     if not isinstance(settings, Mapping) or not set(settings) <= known or "weight" not in settings:
         raise InputError(f"{path}, rule {name}: expected a weight and one condition of {sorted(conditions)}")
     if len(conditions & set(settings)) != 1:
@@ -116,6 +202,14 @@ def _rule(path: str | Path, name: str, settings: Any) -> Rule:
                 raise InputError(
                     f"{path}, rule {name}: pattern {value!r} is not valid ({error}); expected a regular expression"
                 ) from error
+        elif key in {"words", "opening"}:
+            if (
+                not isinstance(value, list)
+                or not value
+                or not all(isinstance(x, str) and _WORD.search(x) for x in value)
+            ):
+                raise InputError(f"{path}, rule {name}: {key} is {value!r:.80}; expected a list of words and phrases")
+            values[key] = Words(value)
         elif key == "tier":
             if not isinstance(value, str):
                 raise InputError(f"{path}, rule {name}: tier is {value!r}; expected text")
@@ -142,7 +236,7 @@ class RulesRouter(Router):
         >>> from routelearn import RulesRouter
         >>> router = RulesRouter("gpt-4o", "gpt-4o-mini")
         >>> [name for name, weight in router.explain("Hello!")]
-        ['short', 'greeting']
+        ['very_short', 'short', 'greeting']
     """
 
     def __init__(
@@ -183,8 +277,8 @@ class RulesRouter(Router):
             said = turns(query)
             length = sum(map(len, said))
             n_turns = sum(role in USER for role, _ in messages_of(query))
-        about = context or {}
-        return [(rule.name, rule.weight) for rule in self.rules.rules if rule.fires(text, length, n_turns, about)]
+        examined = Examined(text, length, n_turns, context or {})
+        return [(rule.name, rule.weight) for rule in self.rules.rules if rule.fires(examined)]
 
     @property
     def learned(self) -> Router | None:
@@ -192,7 +286,14 @@ class RulesRouter(Router):
         return None
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        return self.assess(queries).quality
+        fired = [self.explain(query) for query in query_list(queries)]
+        return _quality(np.array([self._score(one) for one in fired], np.float32))
+
+    def _score(self, fired: Sequence[tuple[str, float]]) -> float:
+        if not fired:
+            return UNKNOWN_SCORE
+        logit = self.rules.bias + sum(weight for _, weight in fired)
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
 
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         if type(queries) is not list:
@@ -204,14 +305,12 @@ class RulesRouter(Router):
         causes: list[str] = []
         for row, query in enumerate(queries):
             fired = self.explain(query, contexts[row] if contexts else None)
+            scores[row] = self._score(fired)
             if not fired:
-                scores[row] = UNKNOWN_SCORE
                 sources.append("default")
                 causes.append("default")
                 reasons.append("no rule fired: the strong model")
             else:
-                logit = self.rules.bias + sum(weight for _, weight in fired)
-                scores[row] = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
                 sources.append("rules")
                 causes.append("rules")
                 reasons.append(
@@ -220,10 +319,16 @@ class RulesRouter(Router):
                     + f"; score {scores[row]:.2f}"
                 )
             truncated[row] = _length(query) > EXAMINED_CHARACTERS
-        # Invert the link: score = 1/2 + (quality[strong] - quality[weak]) / 2.
-        quality = np.stack([np.minimum(1, 2 * scores), np.minimum(1, 2 - 2 * scores)], axis=1)
-        return Assessment(quality.astype(np.float32), truncated, sources=sources, reasons=reasons, causes=causes)
+        return Assessment(_quality(scores), truncated, sources=sources, reasons=reasons, causes=causes)
 
 
 def _length(query: Query) -> int:
     return len(query) if isinstance(query, str) else sum(map(len, turns(query)))
+
+
+def _quality(scores: Floats) -> Floats:
+    """Invert the link: score = 1/2 + (quality[strong] - quality[weak]) / 2."""
+    quality = np.empty((len(scores), 2), np.float32)
+    np.minimum(1, 2 * scores, out=quality[:, 0])
+    np.minimum(1, 2 - 2 * scores, out=quality[:, 1])
+    return quality
