@@ -141,7 +141,7 @@ class RulesRouter(Router):
     Example:
         >>> from routelearn import RulesRouter
         >>> router = RulesRouter("gpt-4o", "gpt-4o-mini")
-        >>> [name for name, weight in router.explain("Hello!")]
+        >>> [name for name, weight in router.fired("Hello!")]
         ['short', 'greeting']
     """
 
@@ -174,7 +174,7 @@ class RulesRouter(Router):
         """Make a router from a TOML file of rules; raises what `load_rules` raises."""
         return cls(strong, weak, rules=load_rules(path))
 
-    def explain(self, query: Query, context: Context | None = None) -> list[tuple[str, float]]:
+    def fired(self, query: Query, context: Context | None = None) -> list[tuple[str, float]]:
         """List the rules that fire for a query with their weights, in the order of the file."""
         text, _ = query_text(query, EXAMINED_CHARACTERS)
         if isinstance(query, str):
@@ -203,7 +203,7 @@ class RulesRouter(Router):
         reasons: list[str] = []
         causes: list[str] = []
         for row, query in enumerate(queries):
-            fired = self.explain(query, contexts[row] if contexts else None)
+            fired = self.fired(query, contexts[row] if contexts else None)
             if not fired:
                 scores[row] = UNKNOWN_SCORE
                 sources.append("default")

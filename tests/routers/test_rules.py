@@ -26,7 +26,7 @@ FIRES = {
 
 @pytest.mark.parametrize("rule", FIRES)
 def test_a_rule_fires_on_what_it_is_for(rule: str) -> None:
-    assert rule in dict(RulesRouter().explain(FIRES[rule]))
+    assert rule in dict(RulesRouter().fired(FIRES[rule]))
 
 
 def test_nothing_fires_means_strong_and_the_source_says_default() -> None:
@@ -60,7 +60,7 @@ def test_a_follow_up_inherits_the_conversation() -> None:
         {"role": "assistant", "content": "Shall I?"},
         {"role": "user", "content": "yes"},
     ]
-    assert "reasoning" in dict(RulesRouter().explain(chat))
+    assert "reasoning" in dict(RulesRouter().fired(chat))
 
 
 def test_a_user_can_edit_the_rules(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_user_can_edit_the_rules(tmp_path: Path) -> None:
     path.write_text("bias = -1\nthreshold = 0.9\n[rules.turtles]\nweight = 5\npattern = 'turtle'\n")
     router = RulesRouter.from_toml(path, "big", "small")
     assert router.route("Turtles!").model == "big"
-    assert router.explain("turtle") == [("turtles", 5)]
+    assert router.fired("turtle") == [("turtles", 5)]
     assert router.threshold == 0.9
 
 

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import routelearn
+from routelearn import FallbackRouter, RulesRouter
+from routelearn.cli.main import main
+from routelearn.policies.threshold import policy_of
+from routelearn.routers import explain
+
+
+def test_the_explanation_of_a_learned_router_holds_its_decision_and_qualities(
+    router: routelearn.LearnedRouter,
+) -> None:
+    query = "Prove it step by step."
+    found = explain(router, query)
+    assert found.decision == router.route(query)
+    assert list(found.quality) == list(router.models)
+    assert "reasoning" in dict(found.rules)
+    assert "which did not decide: " in str(found)
+    assert not found.abilities
+
+
+def test_an_explanation_follows_the_policy() -> None:
+    router = RulesRouter("big", "small")
+    assert explain(router, "Turtles.", policy=policy_of(0.0, None, False)).decision.threshold == 0.0
+
+
+def test_an_explanation_follows_the_context() -> None:
+    found = explain(RulesRouter("big", "small"), "Turtles.", context={"tier": "premium"})
+    assert found.decision.model == "big"
+
+
+def test_where_rules_decide_the_words_name_them_and_claim_no_quality() -> None:
+    found = explain(FallbackRouter(None, strong="big", weak="small"), "Hello there!")
+    assert not found.quality
+    assert "greeting" in dict(found.rules)
+    assert "Rules that fire: short -0.9, greeting -1.5." in str(found)
+    assert "Expected quality" not in str(found)
+
+
+def test_an_explanation_is_plain_data_for_json() -> None:
+    found = explain(RulesRouter("big", "small"), "Hello there!").as_dict()
+    assert json.loads(json.dumps(found))["decision"]["model"] == "small"
+
+
+def test_the_command_prints_the_explanation_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["routelearn", "route", "rules", "Hello there!", "--explain"])
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code in {None, 0}
+    assert capsys.readouterr().out == f"{explain(RulesRouter(), 'Hello there!')}\n"
