@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import routelearn
@@ -9,6 +12,12 @@ from routelearn import FallbackRouter, RulesRouter
 from routelearn.cli.main import main
 from routelearn.policies.threshold import policy_of
 from routelearn.routers import explain
+from routelearn.routers.assessment import Assessment
+from routelearn.routers.base import Router
+from routelearn.routers.decision import Context, Floats, Model
+from routelearn.routers.general import GeneralRouter
+from routelearn.routers.placement import Placement
+from routelearn.routers.query import Query
 
 
 def test_the_explanation_of_a_learned_router_holds_its_decision_and_qualities(
@@ -55,3 +64,28 @@ def test_the_command_prints_the_explanation_in_words(
     except SystemExit as end:
         assert end.code in {None, 0}
     assert capsys.readouterr().out == f"{explain(RulesRouter(), 'Hello there!')}\n"
+
+
+class TwoItems(GeneralRouter):
+    """A general router without a graph: every query has difficulty 1, its traffic has the difficulties 0 and 2."""
+
+    def __init__(self) -> None:
+        Router.__init__(self, [Model("big"), Model("small")], "big", "small")
+        self.placements = (Placement("big", 2.0, "table"), Placement("small", 0.0, "tier"))
+        self.manifest = SimpleNamespace(general={"items": [[1.0, 0.0], [1.0, -2.0]]})  # type: ignore[assignment]
+        self._abilities = np.array([2.0, 0.0], np.float32)
+        self._doubt = ""
+
+    def items(self, queries: Sequence[Query]) -> Floats:
+        return np.array([[1.0, -1.0]] * len(queries), np.float32)
+
+    def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
+        return Router.assess(self, queries, contexts)
+
+
+def test_a_general_router_explains_difficulty_its_rank_and_the_placements() -> None:
+    found = explain(TwoItems(), "Turtles.")
+    assert (found.difficulty, found.harder_than) == (1.0, 0.5)
+    assert found.abilities == {"big": 2.0, "small": 0.0}
+    assert "The difficulty is 1.00: harder than 50% of the queries" in str(found)
+    assert "small is placed only by its tier" in str(found)
