@@ -58,7 +58,7 @@ Moments = tuple[Array, Array]
 
 def indicators(router: RulesRouter, prompts: Iterable[str]) -> Array:
     """Which rules fire, (n prompts, n rules of HAND)."""
-    fired = [{name for name, _ in router.explain(prompt)} for prompt in prompts]
+    fired = [{name for name, _ in router.fired(prompt)} for prompt in prompts]
     return np.array([[float(name in one) for name in HAND] for one in fired])
 
 

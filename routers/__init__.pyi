@@ -20,6 +20,8 @@ from .errors import InputError as InputError
 from .errors import LeakError as LeakError
 from .errors import MissingExtraError as MissingExtraError
 from .errors import RoutelearnError as RoutelearnError
+from .explanation import Explanation as Explanation
+from .explanation import explain as explain
 from .fallback import FallbackRouter as FallbackRouter
 from .general import GeneralRouter as GeneralRouter
 from .hub import HubRouter as HubRouter

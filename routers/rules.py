@@ -235,7 +235,7 @@ class RulesRouter(Router):
     Example:
         >>> from routelearn import RulesRouter
         >>> router = RulesRouter("gpt-4o", "gpt-4o-mini")
-        >>> [name for name, weight in router.explain("Hello!")]
+        >>> [name for name, weight in router.fired("Hello!")]
         ['very_short', 'short', 'greeting']
     """
 
@@ -268,7 +268,7 @@ class RulesRouter(Router):
         """Make a router from a TOML file of rules; raises what `load_rules` raises."""
         return cls(strong, weak, rules=load_rules(path))
 
-    def explain(self, query: Query, context: Context | None = None) -> list[tuple[str, float]]:
+    def fired(self, query: Query, context: Context | None = None) -> list[tuple[str, float]]:
         """List the rules that fire for a query with their weights, in the order of the file."""
         text, _ = query_text(query, EXAMINED_CHARACTERS)
         if isinstance(query, str):
@@ -286,7 +286,7 @@ class RulesRouter(Router):
         return None
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        fired = [self.explain(query) for query in query_list(queries)]
+        fired = [self.fired(query) for query in query_list(queries)]
         return _quality(np.array([self._score(one) for one in fired], np.float32))
 
     def _score(self, fired: Sequence[tuple[str, float]]) -> float:
@@ -304,7 +304,7 @@ class RulesRouter(Router):
         reasons: list[str] = []
         causes: list[str] = []
         for row, query in enumerate(queries):
-            fired = self.explain(query, contexts[row] if contexts else None)
+            fired = self.fired(query, contexts[row] if contexts else None)
             scores[row] = self._score(fired)
             if not fired:
                 sources.append("default")

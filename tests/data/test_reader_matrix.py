@@ -57,7 +57,7 @@ TEXTS = [
 
 def packed(data: bytes, compression: str) -> bytes:
     if compression == ".gz":
-        return gzip.compress(data)
+        return gzip.compress(data, mtime=0)
     return pyarrow.compress(data, codec="zstd", asbytes=True) if compression else data
 
 
@@ -141,7 +141,7 @@ def write(path: Path, text: str | bytes) -> Path:
         ("t.jsonl", '{"messages": "' + "[" * 100_000 + '", "model": "m", "score": 1}\n', 1, "not JSON"),
         ("t.jsonl", "[\n" + '{"prompt": "q", "model": "m", "score": 1}\n]\n', 1, ".json file"),
         ("t.json", '{"prompt": ', None, "not JSON"),
-        ("t.csv.gz", gzip.compress(b"prompt,model,score\nq,m,1\n" * 99)[:-12], None, "whole"),
+        ("t.csv.gz", gzip.compress(b"prompt,model,score\nq,m,1\n" * 99, mtime=0)[:-12], None, "whole"),
         ("t.csv", "prompt,a,b\nq,35,81\n", 1, "divide the scores by 100, or give --score-scale 100"),
         ("t.jsonl", '{"prompt": "q", "model": "m", "score": 81}\n', 1, "--score-scale 100"),
         ("t.parquet", b"PAR1", None, "a parquet file"),
@@ -222,7 +222,7 @@ def test_columns_that_come_late_are_kept(tmp_path: Path) -> None:
         (b'[{"prompt": "a"},\n{"prompt": "b"}]', {}, ["a", "b"]),
         (b"[INST] a\nb\n", {}, ["[INST] a", "b"]),
         (b"id;prompt\n1;a\n", {"format": "csv"}, ["a"]),
-        (gzip.compress(b'{"prompt": "a"}\n'), {}, ["a"]),
+        (gzip.compress(b'{"prompt": "a"}\n', mtime=0), {}, ["a"]),
         ("ß\n".encode("cp1252"), {"encoding": "cp1252"}, ["ß"]),
         (b"id,prompt\n1,a\n", {}, None),
     ],

@@ -52,12 +52,12 @@ OTHER_LANGUAGES = [
 
 @pytest.mark.parametrize("rule", FIRES)
 def test_a_rule_fires_on_what_it_is_for(rule: str) -> None:
-    assert rule in dict(RulesRouter().explain(FIRES[rule]))
+    assert rule in dict(RulesRouter().fired(FIRES[rule]))
 
 
 @pytest.mark.parametrize(("rule", "query"), OTHER_LANGUAGES)
 def test_rules_know_words_of_other_languages(rule: str, query: str) -> None:
-    assert rule in dict(RulesRouter().explain(query))
+    assert rule in dict(RulesRouter().fired(query))
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_words_match_whole_words_and_phrases(tmp_path: Path, condition: str, fir
     path = tmp_path / "mine.toml"
     path.write_text(f"[rules.a]\nweight = 1\n{condition}\n", encoding="utf-8")
     router = RulesRouter.from_toml(path)
-    assert router.explain(fires) == [("a", 1)]
-    assert router.explain(silent) == []
+    assert router.fired(fires) == [("a", 1)]
+    assert router.fired(silent) == []
 
 
 def test_nothing_fires_means_strong_and_the_source_says_default() -> None:
@@ -129,7 +129,7 @@ def test_a_follow_up_inherits_the_conversation() -> None:
         {"role": "assistant", "content": "Shall I?"},
         {"role": "user", "content": "yes"},
     ]
-    assert "reasoning" in dict(RulesRouter().explain(chat))
+    assert "reasoning" in dict(RulesRouter().fired(chat))
 
 
 def test_a_user_can_edit_the_rules(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_user_can_edit_the_rules(tmp_path: Path) -> None:
     path.write_text("bias = -1\nthreshold = 0.9\n[rules.turtles]\nweight = 5\npattern = 'turtle'\n")
     router = RulesRouter.from_toml(path, "big", "small")
     assert router.route("Turtles!").model == "big"
-    assert router.explain("turtle") == [("turtles", 5)]
+    assert router.fired("turtle") == [("turtles", 5)]
     assert router.threshold == 0.9
 
 
