@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..routers.errors import BundleError, InputError, MissingExtraError, RoutelearnError
+from .adapt import adapt_command
 from .calibrate import calibrate_command
 from .cascade_plan import cascade_plan_command
 from .data import app as data_app
@@ -43,6 +44,7 @@ _COMMANDS: list[tuple[str, dict[str, Any]]] = [
         {
             "data": data_app,
             "train": train_app,
+            "adapt": adapt_command,
             "extend": extend_command,
             "inspect": inspect_command,
             "export": export_command,

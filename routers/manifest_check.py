@@ -22,6 +22,8 @@ MAX_TOKENS, MAX_CHARACTERS = 1 << 17, 1 << 22
 MAX_MODELS, MAX_THRESHOLDS, MAX_GOLDEN = 10_000, 10_000, 1_000
 #: The most items that describe the traffic of a general router.
 MAX_ITEMS = 10_000
+#: The most dimensions, and directions, of its background.
+MAX_DIRECTIONS = 4_096
 #: The most token ids of all golden queries together, and the most characters: every load runs them.
 MAX_GOLDEN_IDS, MAX_GOLDEN_CHARACTERS = 1 << 17, 1 << 20
 #: The most JSON objects and lists, and the most values.
@@ -198,7 +200,7 @@ def _check_reference(value: Any) -> None:
 def _check_general(value: Any, kind: str) -> None:
     if value is None and kind != "general":
         return
-    general = _keys("general", value, {"abilities", "strong", "weak", "items"}, {"rating"})
+    general = _keys("general", value, {"abilities", "strong", "weak", "items"}, {"rating", "background"})
     abilities = _object("general.abilities", general["abilities"])
     if len(abilities) > MAX_MODELS:
         raise ValueError(f"general.abilities has {len(abilities):,} entries; expected at most {MAX_MODELS:,}")
@@ -216,6 +218,19 @@ def _check_general(value: Any, kind: str) -> None:
         rating = _keys("general.rating", general["rating"], {"points", "origin"}, set())
         _number("general.rating.points", rating["points"], 1e-6, _LARGEST)
         _number("general.rating.origin", rating["origin"], -_LARGEST, _LARGEST)
+    if general.get("background") is not None:
+        _check_background(general["background"])
+
+
+def _check_background(value: Any) -> None:
+    background = _keys("general.background", value, {"mean", "directions", "variances", "rest"}, set())
+    directions = _list("general.background.directions", background["directions"], MAX_DIRECTIONS)
+    for values in (background["mean"], background["variances"], *directions):
+        _each_number("general.background", _list("general.background", values, MAX_DIRECTIONS))
+    lengths = {len(values) for values in (background["mean"], *directions)}
+    if len(lengths) != 1 or len(background["variances"]) != len(directions):
+        raise _wrong("general.background", value, "a variance for each direction, and directions as long as the mean")
+    _number("general.background.rest", background["rest"], 0, _LARGEST)
 
 
 def _wrong(name: str, value: Any, expected: str) -> ValueError:

@@ -1,3 +1,4 @@
+from .adaptation import adapt as adapt
 from .bert.config import BertConfig as BertConfig
 from .bert.train import check_bert as check_bert
 from .bert.train import train_bert as train_bert

@@ -19,6 +19,7 @@ from ..routers.decision import Floats, Model
 from ..routers.errors import InputError
 from ..routers.threshold_table import threshold_table
 from .config import RouterConfig
+from .encoders.general_part import GeneralPart
 from .examples import Examples, enough_folds, examples_of, primary_outcomes, record_facts, validation_folds
 from .export.publish import Gate, publish
 from .fit.calibration import Calibration, calibrate, calibrated_loss
@@ -26,6 +27,7 @@ from .fit.drift_reference import ReferenceSample, some_queries
 from .fit.factorization import Array
 from .fit.novelty import Vectors, novelty_bound
 from .fit.ranking import check_held_out
+from .general.prior import GeneralGuess
 from .log import TrainingLog, check_training_folder, training_folder
 from .summary import learned_little
 
@@ -164,12 +166,14 @@ class Findings:
         calibration: to be folded into the graph.
         scores: float32, scores of the held-out queries, in their order.
         manifest: the manifest of the bundle as far as it is known: `finish` fills in the rest.
+        general: what a general router adds to the exported models; None: nothing.
     """
 
     columns: list[int]
     calibration: Calibration
     scores: Floats
     manifest: Manifest
+    general: GeneralPart | None = None
 
     @property
     def strong(self) -> str:
@@ -189,6 +193,7 @@ def settle(
     held_out: npt.NDArray[np.bool_],
     bias: Array,
     ranking_loss: float,
+    general: GeneralGuess | None = None,
 ) -> Findings:
     """Calibrate, choose the pair and the thresholds, and measure, all on queries that the fit did not see.
 
@@ -199,6 +204,7 @@ def settle(
         held_out: bool (n,).
         bias: (m,), query-independent utilities, which rank the models.
         ranking_loss: held-out log loss (nats) of the global ranking.
+        general: what a general router expects of the queries; None: it does not take part.
     """
     examples = job.examples
     outcomes = primary_outcomes(examples, held_out)
@@ -210,6 +216,9 @@ def settle(
     link: Link = config.link or examples.link()
     calibrated = calibration.slope * utilities[np.flatnonzero(held_out)[:, None], columns] + calibration.intercept
     quality = sigmoid(centred(calibrated, examples)).astype(np.float32)
+    loss, part = calibrated_loss(utilities, outcomes, calibration), None
+    if general is not None:
+        part, quality, loss = general.blended(quality, np.flatnonzero(held_out), columns, outcomes)
     scores = win_rate(quality[:, names.index(strong)], quality[:, names.index(weak)], link)
     primary = examples.primary_queries()[held_out]
     table = threshold_table(scores[primary])
@@ -217,7 +226,7 @@ def settle(
     metrics = {
         "held-out queries": int(primary.sum()),
         "held-out outcomes": int(weight) if weight.is_integer() else weight,
-        "log loss": calibrated_loss(utilities, outcomes, calibration),
+        "log loss": loss,
         "log loss of the global ranking": ranking_loss,
     }
     _warn_of_little_gain(metrics)
@@ -232,9 +241,9 @@ def settle(
         calibration=asdict(calibration),
         threshold=StrongShare(config.strong_share).threshold_in(table),
         threshold_table=tuple(table),
-        training={"metrics": metrics},
+        training={"metrics": metrics, **({} if general is None or part is None else general.facts(part, columns))},
     )
-    return Findings(columns=columns, calibration=calibration, scores=scores, manifest=manifest)
+    return Findings(columns=columns, calibration=calibration, scores=scores, manifest=manifest, general=part)
 
 
 def _warn_of_little_gain(metrics: dict[str, Any]) -> None:

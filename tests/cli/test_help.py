@@ -58,7 +58,7 @@ def test_these_are_the_commands() -> None:
     assert [" ".join(path) for path in LEAVES] == [
         "data validate", "data sample", "data convert",
         "train mf", "train similarity", "train frozen", "train bert", "train general", "train verifier",
-        "extend", "inspect", "export", "evaluate", "calibrate", "cascade-plan", "route", "score", "serve",
+        "adapt", "extend", "inspect", "export", "evaluate", "calibrate", "cascade-plan", "route", "score", "serve",
     ]  # fmt: skip
 
 

@@ -39,6 +39,8 @@ OUT_OF_RANGE: dict[str, Any] = {
     "weak": 3,
     "models": [],
     "encoder": "",
+    "general": "",
+    "few_labels": 1,
     "folds": 1,
     "max_tokens": 7,
     "seed": -1,

@@ -117,7 +117,7 @@ def test_an_expert_is_kept_only_where_it_helps_on_held_out_queries(tmp_path: Pat
     def kept(labelled: list[PerformanceRecord]) -> bool:
         expert = fit_expert(features, examples_of(labelled), ~held_out, ranking, seed=0)
         assert isinstance(expert, TaskExpert)
-        return helps(without, (without + expert.utilities(features)) / 2, examples, held_out, 0, log(tmp_path))
+        return helps(without, (without + expert.utilities(features)) / 2, examples, held_out, 0, log(tmp_path), "tasks")
 
     assert kept(rows)
     random = np.random.default_rng(0)

@@ -276,7 +276,7 @@ def test_a_setting_out_of_range_is_named(settings: dict[str, object]) -> None:
 def test_the_log_and_the_curve_are_written(bundle: Path) -> None:
     folder = bundle.with_name(bundle.name + ".training")
     steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert {step["phase"] for step in steps} == {"ranking", "factors", "tasks", "done"}
+    assert {step["phase"] for step in steps} == {"ranking", "factors", "path alone", "tasks", "done"}
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -16,6 +16,7 @@ from ...routers.tokenizer import Ids, Lengths, encode
 from ..export.gate import NetworkQuality
 from ..export.graph_builder import FLOAT, GraphBuilder
 from ..fit.drift_reference import Projection
+from .general_part import GeneralPart
 from .static import StaticEncoder, tokenize
 
 #: Queries that are encoded at once.
@@ -33,6 +34,7 @@ class StaticNetwork(ABC):
             empty query.
         centroids: float32 (c, d), of the training queries; the novelty of a query is its distance from the nearest.
         projection: the sketch that drift is measured on.
+        general: what a general router adds to the quality of the head; None: nothing.
     """
 
     #: Names of the arrays that are stored as float16.
@@ -48,14 +50,23 @@ class StaticNetwork(ABC):
         self.epsilon = epsilon
         self.centroids: Floats = np.zeros((1, encoder.dimensions), np.float32)
         self.projection: Projection = (np.zeros((encoder.dimensions, 1), np.float32), np.zeros(1, np.float32))
+        self.general: GeneralPart | None = None
 
     @abstractmethod
     def quality(self, total: Floats) -> Floats:
-        """Quality (n, m) of queries, from the sums of their token vectors (n, d)."""
+        """Quality (n, m) of queries by the head, from the sums of their token vectors (n, d)."""
 
     @abstractmethod
-    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes) -> int:
-        """Add the nodes that compute the output ``quality``; return the number of models."""
+    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes, output: str) -> int:
+        """Add the nodes that compute the quality by the head, under that name; return the number of models."""
+
+    def whole_quality(self, total: Floats) -> Floats:
+        """Quality (n, m) of queries by the head and by the general router, as the graph gives it."""
+        own = self.quality(total)
+        if self.general is None:
+            return own
+        unit, features = features_of(total, self.epsilon)
+        return self.general.blended(own, features, unit)
 
     def sketch(self, vectors: Floats) -> Floats:
         """The few numbers (n, k) that drift is measured on, from the vectors (n, d) that the head reads."""
@@ -65,7 +76,9 @@ class StaticNetwork(ABC):
         """The network as an ONNX model with the outputs ``quality``, ``novelty`` and ``vector``."""
         graph = GraphBuilder()
         pooled = add_pooling(graph, self.table, self.epsilon)
-        models = self.add_quality(graph, pooled)
+        models = self.add_quality(graph, pooled, "quality" if self.general is None else "own_quality")
+        if self.general is not None:
+            self.general.add_blended(graph, "own_quality", pooled.features(graph), pooled.unit)
         one = graph.constant("one", np.ones(1, np.float32))
         # One product and one reduction, because each node of the graph costs a single query time.
         centroids = graph.constant("centroids", self.centroids.T)
@@ -184,6 +197,10 @@ class EncodedQueries:
         """The unit vectors and -log norm: float32 (n, d + 1)."""
         return np.concatenate([self.unit, np.log(self.inverse)], axis=1)
 
+    def features_at(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """The features of some queries, by their rows: float32 (k, d + 1)."""
+        return np.concatenate([self.unit[rows], np.log(self.inverse[rows])], axis=1)
+
 
 def encode_queries(
     queries: Sequence[Query], encoder: StaticEncoder, truncation: Truncation, epsilon: float | None = None
@@ -218,6 +235,6 @@ def static_quality(network: StaticNetwork, encoder: StaticEncoder, truncation: T
         kept = [np.unique(truncation.kept(encode(backend, [text])[0])) for text in texts]
         lengths = np.asarray([len(ids) for ids in kept], np.int64)
         total = table_sums(network.table, np.concatenate(kept) if kept else np.zeros(0, np.int32), lengths)
-        return network.quality(total)
+        return network.whole_quality(total)
 
     return quality

@@ -91,8 +91,15 @@ class Problem:
         weight: the summed weight of the outcomes.
     """
 
-    def __init__(self, features: Any, parts: Sequence[Outcomes], models: int) -> None:
-        """Keep features float64 (n, f), dense or sparse, and outcomes over these n queries."""
+    def __init__(self, features: Any, parts: Sequence[Outcomes], models: int, base: Array | None = None) -> None:
+        """Keep the outcomes with the features of their queries.
+
+        Args:
+            features: float64 (n, f), dense or sparse.
+            parts: outcomes over these n queries.
+            models: the number m of models.
+            base: float64 (n, m), utilities that stay as they are and are added to those that are fitted; None: zero.
+        """
         entries = _Entries.of(parts)
         order = np.argsort(entries.query, kind="stable")
         mentioned, starts = np.unique(entries.query[order], return_index=True)
@@ -103,7 +110,8 @@ class Problem:
             part = entries.at(order[starts[first] : starts[first + len(rows)]])
             whole = rows[-1] - rows[0] + 1 == len(rows)
             seen = features[rows[0] : rows[-1] + 1] if whole else features[rows]
-            self._blocks.append(_Block(seen, replace(part, query=np.searchsorted(rows, part.query)), models))
+            fixed = None if base is None else base[rows]
+            self._blocks.append(_Block(seen, replace(part, query=np.searchsorted(rows, part.query)), models, fixed))
         self.weight = float(entries.weight.sum())
 
     def loss(self, bias: Array, offsets: Array, query_factors: Array | None, model_factors: Array) -> Any:
@@ -171,7 +179,7 @@ class _Entries:
 class _Block:
     """A part of the queries of a problem, with their outcomes."""
 
-    def __init__(self, features: Any, entries: _Entries, models: int) -> None:
+    def __init__(self, features: Any, entries: _Entries, models: int, base: Array | None) -> None:
         from scipy.sparse import csr_array
 
         self._features = features
@@ -193,10 +201,11 @@ class _Block:
         self._rows = rows[order]
         self._flat = self._rows * models + self._columns
         self._dense = queries * models <= _DENSE * len(self._flat)
+        self._base = 0.0 if base is None else base.ravel()[self._flat]
 
     def _logit(self, bias: Array, offsets: Array, seen: Array | None, model_factors: Array) -> Array:
         """The logits (k,) of the outcomes, from what the query factors make of the queries (n, rank)."""
-        picked = bias[self._columns] + offsets.ravel()[self._cell]
+        picked = bias[self._columns] + offsets.ravel()[self._cell] + self._base
         if seen is not None and self._dense:
             picked += (seen @ model_factors.T).ravel()[self._flat]
         elif seen is not None:

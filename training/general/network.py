@@ -37,10 +37,10 @@ class GeneralNetwork(StaticNetwork):
         items = features_of(total, self.epsilon)[1] @ self.weight + self.bias
         return np.asarray(quality_of(items, self.abilities), np.float32)
 
-    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes) -> int:
-        """Add the nodes that compute the outputs ``item`` and ``quality``; return the number of models."""
+    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes, output: str) -> int:
+        """Add the nodes that compute ``item`` and the quality, under that name; return the number of models."""
         names = graph.constant("weight", self.weight), graph.constant("bias", self.bias)
         item = graph.node("Gemm", pooled.features(graph), *names, output="item")
         abilities = np.stack([self.abilities, np.ones_like(self.abilities)])
-        graph.node("Sigmoid", graph.node("MatMul", item, graph.constant("abilities", abilities)), output="quality")
+        graph.node("Sigmoid", graph.node("MatMul", item, graph.constant("abilities", abilities)), output=output)
         return len(self.abilities)

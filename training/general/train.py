@@ -31,6 +31,7 @@ from ..log import TrainingLog, training_folder
 from ..one_thread import one_thread
 from ..pipeline import trainable_records
 from .config import GeneralConfig
+from .familiarity import Background, background_rows
 from .item_response import ItemResponse, Penalties, fit_item_response, source_weights
 from .network import GeneralNetwork
 
@@ -137,6 +138,8 @@ def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
     weight = shrink * np.stack([fit.slope, fit.intercept], axis=1)
     bias = shrink * np.array([1.0, level])
     general = general_field(fit, items, examples)
+    rows = background_rows(queries_of_sources(examples), config.seed)
+    general["background"] = Background.of(encoded.unit[rows]).to_dict()
     pair = np.array([general["strong"], general["weak"]])
     network = GeneralNetwork(encoded.encoder, encoded.epsilon, *standard.fold(weight, bias), pair)
     network.centroids = centroids_of(encoded.unit, config.seed)
@@ -209,12 +212,20 @@ def traffic_items(
     random = np.random.default_rng(config.seed)
     rows: list[int] = []
     each = -(-ITEMS // len(examples.sources))
-    for source in range(len(examples.sources)):
-        parts = [part.query[part.source == source] for part in (examples.performances, examples.preferences)]
-        rows += random.permutation(np.unique(np.concatenate(parts)))[:each].tolist()
+    for queries in queries_of_sources(examples):
+        rows += random.permutation(queries)[:each].tolist()
     items = fit.items(features[rows])
     items[:, 1] += level
     return shrink * items, shrink, level
+
+
+def queries_of_sources(examples: Examples) -> list[npt.NDArray[np.int64]]:
+    """The rows of the queries of each source."""
+    parts = (examples.performances, examples.preferences)
+    return [
+        np.unique(np.concatenate([part.query[part.source == source] for part in parts]))
+        for source in range(len(examples.sources))
+    ]
 
 
 def general_field(fit: ItemResponse, items: Array, examples: Examples) -> dict[str, Any]:

@@ -40,12 +40,12 @@ class MatrixFactorization(StaticNetwork):
             utilities = utilities + self.expert.utilities(features)
         return sigmoid(utilities).astype(np.float32)
 
-    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes) -> int:
-        """Add the nodes that compute the output ``quality``; return the number of models."""
+    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes, output: str) -> int:
+        """Add the nodes that compute the quality, under that name; return the number of models."""
         features = pooled.features(graph)
         names = graph.constant("weight", self.weight), graph.constant("bias", self.bias)
         utilities = graph.node("Gemm", features, *names)
         if self.expert is not None:
             utilities = graph.node("Add", utilities, self.expert.add_utilities(graph, features))
-        graph.node("Sigmoid", utilities, output="quality")
+        graph.node("Sigmoid", utilities, output=output)
         return len(self.bias)

@@ -149,16 +149,17 @@ def fit_expert(
 
 
 def helps(
-    fitted: Array,
-    pooled: Array,
+    usual: Array,
+    other: Array,
     examples: Examples,
     held_out: npt.NDArray[np.bool_],
     seed: int,
     log: TrainingLog,
+    phase: str,
 ) -> bool:
-    """Whether utilities (n, m) pooled with those of the tasks predict held-out outcomes better; both are calibrated."""
+    """Whether other utilities (n, m) predict held-out outcomes clearly better than the usual ones; both calibrated."""
     outcomes = primary_outcomes(examples, held_out)
-    losses = [min(calibrate(one, outcomes, seed).log_loss.values()) for one in (fitted, pooled)]
+    losses = [min(calibrate(one, outcomes, seed).log_loss.values()) for one in (usual, other)]
     gain = (losses[0] - losses[1]) * sum(float(part.weight.sum()) for part in outcomes)
-    log.step(phase="tasks", log_loss_without=losses[0], log_loss_with=losses[1], kept=gain > LEAST_GAIN)
+    log.step(phase=phase, log_loss_without=losses[0], log_loss_with=losses[1], kept=gain > LEAST_GAIN)
     return gain > LEAST_GAIN

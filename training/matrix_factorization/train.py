@@ -18,20 +18,22 @@ import numpy.typing as npt
 
 from ...data.records import Record
 from ...routers.decision import Model
-from ...routers.errors import require
+from ...routers.errors import InputError, require
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import EncodedQueries, encode_queries
 from ..examples import Examples
 from ..fit.drift_reference import projection_of
-from ..fit.factorization import Array, Factors
-from ..fit.novelty import centroids_of
+from ..fit.factorization import Array
+from ..fit.novelty import centroids_of, held_out_novelty
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
 from ..fit.standard import LENGTH_SCALE, Standard
+from ..general.prior import GeneralGuess, GeneralPrior
 from ..one_thread import one_thread
 from ..pipeline import Findings, Job, Plan, centred, settle, start_job
 from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
-from .config import MatrixFactorizationConfig
+from .config import GENERAL_ROUTER, NO_ROUTER, MatrixFactorizationConfig
+from .few_labels import fit_weights, share_of_path
 from .network import MatrixFactorization
 from .tasks import SHARE, TaskExpert, fit_expert, helps
 
@@ -83,7 +85,7 @@ def check_matrix_factorization(
     """
     config = config or MatrixFactorizationConfig()
     plan = _plan(records, out, config, pool)
-    encoder_of(config)
+    _prior(config, encoder_of(config).fingerprint)
     return plan
 
 
@@ -105,10 +107,11 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
     ranking = fit_ranking(examples, folds, job.log)
     fit = _fit(job, config, features, ranking)
     held_out = np.logical_or.reduce(folds)
-    findings = settle(job, config, fit.utilities, held_out, fit.factors.bias, ranking.loss)
+    guess = _guess(config, encoded, examples, folds)
+    findings = settle(job, config, fit.utilities, held_out, fit.bias, ranking.loss, guess)
     job.log.curve("l2", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
     network = _network(encoded, fit, standard, findings, examples)
-    network.centroids = centroids_of(encoded.unit, config.seed)
+    network.centroids, network.general = centroids_of(encoded.unit, config.seed), findings.general
     primary = examples.primary_queries() if unfitted is None else examples.primary_queries() & unfitted
     weight, offset = standard.fold(*projection_of(features[primary]))
     network.projection = weight.astype(np.float32), offset.astype(np.float32)
@@ -118,6 +121,7 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
         findings,
         network,
         encoded,
+        novelties=held_out_novelty(encoded.unit, folds[0], config.seed),
         unfitted=unfitted,
         l2=fit.l2,
     )
@@ -135,19 +139,48 @@ def _encoder(job: Job, config: MatrixFactorizationConfig) -> StaticEncoder:
     )
 
 
+def _guess(
+    config: MatrixFactorizationConfig, encoded: EncodedQueries, examples: Examples, folds: list[npt.NDArray[np.bool_]]
+) -> GeneralGuess | None:
+    """What the general router of the settings expects; None: there is none, or it reads by another encoder."""
+    prior = _prior(config, encoded.encoder.fingerprint)
+    return None if prior is None else prior.guess(encoded, folds, examples, config.strong)
+
+
+def _prior(config: MatrixFactorizationConfig, fingerprint: str) -> GeneralPrior | None:
+    """The general router of the settings; None: there is none, or the default one reads by another encoder.
+
+    Raises:
+        InputError: a router that was asked for is no general router, or reads by another encoder.
+    """
+    if config.general == NO_ROUTER or config.finetune_epochs:
+        return None
+    prior = GeneralPrior.read(config.general)
+    if prior.fingerprint == fingerprint:
+        return prior
+    if config.general == GENERAL_ROUTER:
+        return None
+    raise InputError(
+        f"general is {config.general!r}, which reads queries by another encoder than {config.encoder!r}; expected a "
+        f"general router that was trained with this encoder, or {NO_ROUTER!r}"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Fit:
-    """Factors fitted to all queries, beside an expert on tasks where that helps.
+    """Utilities linear in the features, beside an expert on tasks where that helps.
 
     Attributes:
-        factors: the factors.
+        weight: (d + 1, m), on standardised features.
+        bias: (m,).
         l2: the penalty that validation chose.
         utilities: float64 (n, m), what fits without each query's fold predict for the query.
         expert: the expert on tasks; None where tasks do not help.
-        share: weight of the factors' utilities beside those of the expert.
+        share: weight of the linear utilities beside those of the expert.
     """
 
-    factors: Factors
+    weight: Array
+    bias: Array
     l2: float
     utilities: Array
     expert: TaskExpert | None
@@ -169,15 +202,33 @@ def _fit(job: Job, config: MatrixFactorizationConfig, features: Array, ranking: 
         seed=config.seed,
     )
     utilities, expert, share = path.held_out, None, 1.0
-    factors = path.fit_all()
+    factors, held_out = path.fit_all(), np.logical_or.reduce(folds)
+    weight, bias = factors.weight, factors.bias
+    of_path = share_of_path(int(examples.primary_queries().sum())) if config.few_labels else 1.0
+    if of_path < 1:
+        prior, weights = _by_prior(features, examples, folds, ranking)
+        pooled = of_path * utilities + (1 - of_path) * prior
+        if not helps(pooled, utilities, examples, held_out, config.seed, job.log, "path alone"):
+            utilities = pooled
+            weight = of_path * weight + (1 - of_path) * weights
+            bias = of_path * bias + (1 - of_path) * ranking.overall.bias
     by_task = _utilities_by_task(features, examples, folds, ranking, config.seed) if config.tasks else None
     if by_task is not None:
-        held_out = np.logical_or.reduce(folds)
         pooled = SHARE * utilities + (1 - SHARE) * by_task
-        if helps(utilities, pooled, examples, held_out, config.seed, job.log):
+        if helps(utilities, pooled, examples, held_out, config.seed, job.log, "tasks"):
             utilities, share = pooled, SHARE
             expert = fit_expert(features, examples, np.ones(len(held_out), np.bool_), ranking.overall, config.seed)
-    return _Fit(factors=factors, l2=path.l2, utilities=utilities, expert=expert, share=share)
+    return _Fit(weight=weight, bias=bias, l2=path.l2, utilities=utilities, expert=expert, share=share)
+
+
+def _by_prior(
+    features: Array, examples: Examples, folds: list[npt.NDArray[np.bool_]], ranking: Ranking
+) -> tuple[Array, Array]:
+    """Utilities (n, m) of each fold under the fixed prior, fitted without it, and the weights (d + 1, m) of all."""
+    utilities = np.zeros((len(features), len(examples.models)))
+    for fold, fold_ranking in zip(folds, ranking.folds, strict=True):
+        utilities[fold] = features[fold] @ fit_weights(features, examples, ~fold, fold_ranking) + fold_ranking.bias
+    return utilities, fit_weights(features, examples, np.ones(len(features), np.bool_), ranking.overall)
 
 
 def _network(
@@ -186,9 +237,7 @@ def _network(
     """The network with calibration and standardisation folded into its weights, for the exported models alone."""
     calibration, columns = findings.calibration, findings.columns
     slope = fit.share * calibration.slope
-    weight, bias = standard.fold(
-        slope * fit.factors.weight[:, columns], slope * fit.factors.bias[columns] + calibration.intercept
-    )
+    weight, bias = standard.fold(slope * fit.weight[:, columns], slope * fit.bias[columns] + calibration.intercept)
     expert = None
     if fit.expert is not None:
         worth = (1 - fit.share) * calibration.slope * fit.expert.worth[:, columns]

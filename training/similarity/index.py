@@ -88,14 +88,14 @@ class IndexedNetwork(StaticNetwork):
         return graph.node("Mul", scaled, graph.node("Mul", graph.node("Unsqueeze", step, last), length))
 
 
-def add_calibrated(graph: GraphBuilder, utilities: str, calibration: Calibration, centre: bool) -> None:
-    """Add the nodes that compute the output ``quality`` from utilities, centred over the models where asked."""
+def add_calibrated(graph: GraphBuilder, utilities: str, calibration: Calibration, centre: bool, output: str) -> None:
+    """Add the nodes that compute the quality from utilities, centred over the models where asked."""
     scaled = graph.node("Mul", utilities, graph.scalar("slope", calibration.slope))
     if centre:
         scaled = graph.node("Sub", scaled, graph.node("ReduceMean", scaled, graph.axes(1), keepdims=1))
     else:
         scaled = graph.node("Add", scaled, graph.scalar("intercept", calibration.intercept))
-    graph.node("Sigmoid", scaled, output="quality")
+    graph.node("Sigmoid", scaled, output=output)
 
 
 def places_in(index: Floats, unit: Floats) -> npt.NDArray[np.int64]:

@@ -268,8 +268,8 @@ class KernelNetwork(IndexedNetwork):
             calibrated = calibrated - calibrated.mean(axis=1, keepdims=True)
         return sigmoid(calibrated).astype(np.float32)
 
-    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes) -> int:
-        """Add the nodes that compute the output ``quality``; return the number of models."""
+    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes, output: str) -> int:
+        """Add the nodes that compute the quality, under that name; return the number of models."""
         evidence = self.evidence
         scale = graph.scalar("bandwidth", self.index.bandwidth)
         exponent = graph.node(
@@ -285,5 +285,5 @@ class KernelNetwork(IndexedNetwork):
             utilities = graph.node(
                 "Log", graph.node("Div", within, graph.node("Sub", graph.scalar("unity", 1.0), within))
             )
-        add_calibrated(graph, utilities, self.calibration, self.index.centre)
+        add_calibrated(graph, utilities, self.calibration, self.index.centre, output)
         return len(evidence.base)

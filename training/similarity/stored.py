@@ -121,6 +121,11 @@ class StoredRouter:
                 f"{bundle} is a {manifest.kind} router; expected a similarity router: only a similarity "
                 "router can be extended"
             )
+        if "placed" in manifest.training:
+            raise InputError(
+                f"{bundle} has models that adapt placed, {list(manifest.training['placed'])}; expected the bundle that "
+                "it was made from: extend that one, then adapt it"
+            )
         training, arrays = manifest.training, stored_arrays(contents[MODEL])
         kind: type[Index] = KernelIndex if manifest.kind == KINDS["kernel"] else RankingIndex
         index = kind.from_dict(training["index"])

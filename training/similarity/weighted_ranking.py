@@ -265,8 +265,8 @@ class WeightedRankingNetwork(IndexedNetwork):
         utilities = self.calibration.slope * ratings[:, self.index.tiers]
         return sigmoid(utilities - utilities.mean(axis=1, keepdims=True)).astype(np.float32)
 
-    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes) -> int:
-        """Add the nodes that compute the output ``quality``; return the number of models."""
+    def add_quality(self, graph: GraphBuilder, pooled: PooledNodes, output: str) -> int:
+        """Add the nodes that compute the quality, under that name; return the number of models."""
         similarity = self.add_similarities(graph, pooled)
         largest = graph.node("ReduceMax", similarity, graph.axes(1), keepdims=1)
         bounded = graph.node("Max", largest, graph.scalar("least_cosine", LEAST_COSINE))
@@ -276,5 +276,5 @@ class WeightedRankingNetwork(IndexedNetwork):
         counts = graph.node("MatMul", weight, graph.constant("counts", self.counts, half=True))
         ratings = self.start.add_ratings(graph, counts, self.index.steps)
         tier = graph.constant("tier", np.asarray(self.index.tiers, np.int64))
-        add_calibrated(graph, graph.node("Gather", ratings, tier, axis=1), self.calibration, centre=True)
+        add_calibrated(graph, graph.node("Gather", ratings, tier, axis=1), self.calibration, True, output)
         return len(self.index.tiers)

@@ -1,0 +1,220 @@
+"""Place new models in a router that is there already, from a few labels and without training it again.
+
+What a router knows of a query is in the qualities of its models. The utility (logit) of a new model is taken to be
+linear in theirs,
+
+    u_new(q) = bias + sum over models m of weight[m] · u_m(q),
+
+where a prior holds the weights near the mean of the pool, so that a few labels are enough: they mostly tell the bias,
+how much better or worse the model is. More labels tell which models it resembles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.records import Record
+from ..routers.base import sigmoid
+from ..routers.bundle import GENERAL, MODEL, TOKENIZER, VERIFIER, Manifest, check_replaceable, read_bundle
+from ..routers.decision import Floats, Model
+from ..routers.errors import InputError, require
+from ..routers.loading import load
+from .examples import Examples, Outcomes, examples_of
+from .export.gate import NetworkQuality, parity_gate
+from .export.publish import publish
+from .fit.factorization import Array, logits, losses
+from .fit.minimise import minimise
+from .one_thread import one_thread
+
+#: Penalties: of the weights' distance from the mean of the pool, and of the bias.
+WEIGHT_L2, BIAS_L2 = 10.0, 0.1
+#: Qualities are kept this far from 0 and 1, where their logits are finite.
+_EDGE = 1e-6
+
+
+@one_thread()
+def place_new_models(
+    bundle: str | Path, records: Sequence[Record], out: str | Path, *, pool: Sequence[Model] = ()
+) -> Path:
+    """Add models to a router of any kind, from the records that mention them.
+
+    The qualities of the models that it has stay as they are, and so do the pair, the thresholds, a guarantee and the
+    drift reference.
+
+    Args:
+        bundle: a router with models of its own.
+        records: performances of the new models, or preferences between them and others. Records that mention no new
+            model have no effect; those marked "test" are left out.
+        out: the folder of the new bundle.
+        pool: new models with prices.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: it is a general router or a verifier, no record mentions a new model, or `out` holds something else.
+        BundleError: the bundle cannot be trusted.
+    """
+    manifest, contents = read_bundle(bundle)
+    if manifest.kind in {GENERAL, VERIFIER}:
+        raise InputError(f"{bundle} is a {manifest.kind}; expected a router with models of its own")
+    check_replaceable(Path(out))
+    labels = _labels(manifest, records)
+    router = load(bundle)
+    fit = _fit(_logits(router.quality(labels.examples.queries)), labels)
+    prices = {model.name: model for model in pool}
+
+    def by_router(texts: list[str]) -> Floats:
+        known = router.quality(texts)
+        return np.concatenate([known, fit.quality(known)], axis=1)
+
+    placed = {name: int(count) for name, count in zip(labels.new, labels.counts(), strict=True)}
+    return publish(
+        out,
+        replace(
+            manifest,
+            pool=(*manifest.pool, *(prices.get(name, Model(name)) for name in labels.new)),
+            training={**manifest.training, "placed": {**manifest.training.get("placed", {}), **placed}},
+        ),
+        model=with_models(contents[MODEL], fit.weight, fit.bias),
+        tokenizer_json=contents[TOKENIZER],
+        gate=parity_gate(_of_bundle(by_router), labels.examples.queries, manifest.truncation),
+        reference=lambda *_: None if manifest.reference is None else dict(manifest.reference),
+    )
+
+
+def _of_bundle(quality: NetworkQuality) -> NetworkQuality:
+    """As it is: the router and its copy run the same graph, text by text."""
+    return lambda texts: np.concatenate([quality([text]) for text in texts])
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The outcomes of new models.
+
+    Attributes:
+        examples: of the records that mention a new model; its models are those of the pool, then the new ones.
+        new: names of the new models.
+    """
+
+    examples: Examples
+    new: list[str]
+
+    @property
+    def parts(self) -> list[Outcomes]:
+        """Outcomes of both kinds."""
+        return [part for part in (self.examples.performances, self.examples.preferences) if len(part)]
+
+    def counts(self) -> Array:
+        """The number of outcomes of each new model."""
+        columns = np.concatenate([part.model.ravel() for part in self.parts])
+        return np.bincount(columns, minlength=len(self.examples.models))[-len(self.new) :].astype(np.float64)
+
+
+def _labels(manifest: Manifest, records: Sequence[Record]) -> _Labels:
+    known = [model.name for model in manifest.pool]
+    usable = [record for record in records if record.split != "test"]
+    new = sorted({name for record in usable for name in record.models}.difference(known))
+    if not new:
+        raise InputError(
+            f"the records name no model that the router lacks; expected records of another model than {known}"
+        )
+    kept = [record for record in usable if set(record.models) & set(new)]
+    examples = examples_of(kept, informative=False)
+    names = (*known, *new)
+    column = np.array([names.index(name) for name in examples.models])
+    parts = {
+        name: replace(part, model=column[part.model])
+        for name, part in (("performances", examples.performances), ("preferences", examples.preferences))
+        if len(part)
+    }
+    return _Labels(replace(examples, models=names, **parts), new)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Attributes: weight (m, k) and bias (k,) of k new models over the utilities of m models."""
+
+    weight: Array
+    bias: Array
+
+    def quality(self, known: Floats) -> Floats:
+        """Quality (n, k) of the new models, from the qualities (n, m) of the pool."""
+        return np.asarray(sigmoid(_logits(known) @ self.weight + self.bias), np.float32)
+
+
+def _fit(known: Array, labels: _Labels) -> _Fit:
+    """Fit weights and biases to the outcomes by penalised maximum likelihood, from utilities (n, m) of the pool."""
+    models, count = known.shape[1], len(labels.new)
+    shape = (models + 1, count)
+    mean = np.full((models, count), 1 / models)
+
+    def loss_and_gradient(point: Array) -> tuple[float, Array]:
+        weight, bias = np.split(point.reshape(shape), [-1])
+        utilities = np.concatenate([known, known @ (mean + weight) + bias], axis=1)
+        total = WEIGHT_L2 / 2 * np.square(weight).sum() + BIAS_L2 / 2 * np.square(bias).sum()
+        gradient = np.concatenate([WEIGHT_L2 * weight, BIAS_L2 * bias])
+        for part in labels.parts:
+            total += losses(part, utilities).sum()
+            residual = part.weight * (sigmoid(logits(part, utilities)) - part.target)
+            for side, sign in zip(part.model.T, (1.0, -1.0), strict=False):
+                by_query = np.zeros(utilities.shape)
+                np.add.at(by_query, (part.query, side), sign * residual)
+                gradient += np.concatenate([known.T @ by_query[:, models:], by_query[:, models:].sum(0, keepdims=True)])
+        return float(total), gradient.ravel()
+
+    weight, bias = np.split(minimise(loss_and_gradient, np.zeros(shape).ravel(), 200).reshape(shape), [-1])
+    return _Fit(mean + weight, bias[0])
+
+
+def _logits(quality: Floats) -> Array:
+    within = np.clip(quality.astype(np.float64), _EDGE, 1 - _EDGE)
+    return np.asarray(np.log(within / (1 - within)))
+
+
+def with_models(model: bytes, weight: Array, bias: Array) -> bytes:
+    """The graph of a router with further columns of the output ``quality``.
+
+    Args:
+        model: a graph with the output ``quality`` (n, m).
+        weight: (m, k), from the logits of the qualities.
+        bias: (k,).
+    """
+    onnx: Any = require("onnx", "train")
+    loaded = onnx.load_from_string(model)
+    graph = loaded.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    prefix = next(f"placed_{number}_" for number in range(len(taken) + 1) if f"placed_{number}_known" not in taken)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [f"{prefix}known" if name == "quality" else name for name in names]
+    constants = {
+        "least": np.float32(_EDGE),
+        "most": np.float32(1 - _EDGE),
+        "one": np.float32(1),
+        "weight": weight.astype(np.float32),
+        "bias": bias.astype(np.float32),
+    }
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(value), prefix + name) for name, value in constants.items()
+    )
+    steps = [
+        ("Clip", ["known", "least", "most"], "within"),
+        ("Sub", ["one", "within"], "rest"),
+        ("Div", ["within", "rest"], "odds"),
+        ("Log", ["odds"], "logits"),
+        ("Gemm", ["logits", "weight", "bias"], "utilities"),
+        ("Sigmoid", ["utilities"], "new"),
+    ]
+    for operator, inputs, output in steps:
+        graph.node.append(onnx.helper.make_node(operator, [prefix + name for name in inputs], [prefix + output]))
+    graph.node.append(onnx.helper.make_node("Concat", [f"{prefix}known", f"{prefix}new"], ["quality"], axis=1))
+    for output in graph.output:
+        if output.name == "quality":
+            output.type.tensor_type.shape.dim[1].dim_value += len(bias)
+    return bytes(loaded.SerializeToString(deterministic=True))
