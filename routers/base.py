@@ -303,8 +303,16 @@ def check_router(router: object, name: str = "router", *, or_none: bool = False)
 
 
 def learned_rows(assessment: Assessment) -> list[int]:
-    """The numbers of the rows that a trained router answered, in rising order."""
-    return [row for row, source in enumerate(assessment.sources) if source in TRAINED]
+    """The numbers of the rows that the trained router itself answered, in rising order.
+
+    A row with a threshold of its own is the answer of another router in its place (see `FallbackRouter`), whose scores
+    and qualities are on another scale.
+    """
+    rows = [row for row, source in enumerate(assessment.sources) if source in TRAINED]
+    if assessment.thresholds is None:
+        return rows
+    foreign = (~np.isnan(assessment.thresholds)).tolist()
+    return [row for row in rows if not foreign[row]]
 
 
 class ThresholdPolicy(ABC):
