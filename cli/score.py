@@ -254,6 +254,8 @@ def _report_share(
     if abs(got - asked) <= FAR_SHARE or choice.router == RULES:
         return
     command = ["routelearn", "calibrate", choice.router]
+    if isinstance(router.learned, GeneralRouter):
+        command += ["--strong", router.strong, "--weak", router.weak]
     for source in options.sources:
         command += ["--data", "QUERIES" if source == STANDARD else source]
     for pair in reading.columns or ():

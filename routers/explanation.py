@@ -31,7 +31,7 @@ class Explanation:
         harder_than: the share of the queries that the general router learned from that are less difficult, 0 to 1.
         abilities: the ability of each model on the same scale; empty: no general router decided.
         placed: how each of these models was placed, in words.
-        novelty: distance from the training queries of the learned router, or where there is none, of the general router;
+        novelty: distance from the training queries of the learned router, or where there is none, of the general one;
             None: not measured.
         novelty_bound: a larger novelty means a query unlike the training queries; None: not measured.
         rules: the rules that the query fires, with their weights; a positive weight speaks for strong. Their names say

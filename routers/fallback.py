@@ -99,12 +99,7 @@ class FallbackRouter(Router):
         self.unavailable: str | None = None
         self._unavailable_cause: FallbackCause = "no-router"
         router = self._load(learned)
-        if router is None and (strong is None or weak is None):
-            raise InputError(
-                f"{self.unavailable}; give the names of the strong and the weak model, so that something can answer"
-            ) from (self.load_error)
-        strong = strong or (router.strong if router else "")
-        weak = weak or (router.weak if router else "")
+        strong, weak = self._names(router, strong, weak)
         router = _placed(router, strong, weak)
         pool = self._complete_pool(router, strong, weak)
         link: Link = router.link if router else "difference"
@@ -125,6 +120,7 @@ class FallbackRouter(Router):
         self.novelty_bound = router.novelty_bound if router and novelty_bound is None else novelty_bound
         if self._learned is not None:
             self.guarantee, self.reference = self._learned.guarantee, self._learned.reference
+            self.doubt = self._learned.doubt
         self._timeout_s = timeout_s
         self._start_workers()
         renew_in_child(self, FallbackRouter._start_workers)
@@ -134,6 +130,17 @@ class FallbackRouter(Router):
         self._worker = ThreadPoolExecutor(WORKERS, thread_name_prefix="routelearn") if self._timeout_s else None
         self._stuck: set[Future[Assessment]] = set()
         self._lock = threading.Lock()
+
+    def _names(self, router: Router | None, strong: str | None, weak: str | None) -> tuple[str, str]:
+        """The names of the strong and the weak model; those of the router where none are given."""
+        if router is not None:
+            return strong or router.strong, weak or router.weak
+        if strong is None or weak is None:
+            raise InputError(
+                f"{self.unavailable}; give the names of the strong and the weak model, so that something else can "
+                "answer"
+            ) from self.load_error
+        return strong, weak
 
     def _complete_pool(self, router: Router | None, strong: str, weak: str) -> list[Model]:
         """The router's pool with strong and weak added where it lacks them; then the router does not answer."""

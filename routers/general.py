@@ -12,7 +12,7 @@ import numpy as np
 from .assessment import Assessment
 from .base import win_rate
 from .bundle import Manifest
-from .decision import Decision, Flags, Floats, Model
+from .decision import Flags, Floats, Model
 from .errors import InputError
 from .learned import LearnedRouter
 from .placement import Placement, pair_thresholds, place, quality_of
@@ -21,6 +21,8 @@ from .session import Outputs, Session
 
 #: What a score needs of a graph's outputs.
 ITEM = ["item"]
+#: Names of the models that a general router compares where none are given.
+TIERS = ("strong", "weak")
 
 
 class GeneralRouter(LearnedRouter):
@@ -49,7 +51,7 @@ class GeneralRouter(LearnedRouter):
         strong, weak = self._pair
         self._strong_ability, self._weak_ability = placements[strong].ability, placements[weak].ability
         doubtful = [str(placements[i]) for i in self._pair if not placements[i].calibrated]
-        self._doubt = f"; {', '.join(doubtful)}, so the score is not calibrated" if doubtful else ""
+        self.doubt = f"; {', '.join(doubtful)}, so the score is not calibrated" if doubtful else ""
 
     def quality(self, queries: Sequence[Query]) -> Floats:
         return self._quality_at(self.items(queries))
@@ -99,12 +101,6 @@ class GeneralRouter(LearnedRouter):
     def _assessment(self, outputs: Outputs, truncated: Flags) -> Assessment:
         placed = {**outputs, "quality": self._quality_at(outputs["item"])}
         return replace(super()._assessment(placed, truncated), sources=["general"] * len(truncated))
-
-    def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
-        decisions = super().decide(assessment, threshold)
-        if not self._doubt:
-            return decisions
-        return [replace(one, reason=one.reason + self._doubt) if one.source == "general" else one for one in decisions]
 
 
 def placed_router(
