@@ -155,7 +155,7 @@ class StandIn:
             like = like & (found.novelty <= general.novelty_bound)
             for place in np.flatnonzero(~like).tolist():
                 reasons[asked[place]] += (
-                    f"; unlike those of the general router (novelty {found.novelty[place]:.2f} > "
+                    f"; unlike the queries that the general router learned from (novelty {found.novelty[place]:.2f} > "
                     f"{general.novelty_bound:.2f})"
                 )
         places = np.flatnonzero(like).tolist()
