@@ -47,7 +47,7 @@ class FallbackRouter(Router):
     Scores of different routers are not comparable, so a row that the general router or rules answer is compared with
     the threshold of that router. Models that it does not know have quality 0 in the row: all but strong and weak.
 
-    The general router is loaded when it is first needed (some 0.2 s, once a process): at construction when there is no
+    The general router is loaded when it is first needed (some 0.2 s and 40 MB, once a process): at construction when there is no
     learned router, or a time limit that loading would exceed; else at the first query that needs it.
 
     Attributes:

@@ -35,7 +35,7 @@ _LATE = frozenset({"busy", "timeout"})
 
 @lru_cache(maxsize=1)
 def shipped_general() -> GeneralRouter:
-    """The general router that comes with routelearn, loaded once a process (some 0.2 s and 25 MB).
+    """The general router that comes with routelearn, loaded once a process (some 0.2 s and 40 MB).
 
     Raises:
         BundleError: it is not there, or is not what was shipped.
