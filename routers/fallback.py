@@ -47,8 +47,8 @@ class FallbackRouter(Router):
     Scores of different routers are not comparable, so a row that the general router or rules answer is compared with
     the threshold of that router. Models that it does not know have quality 0 in the row: all but strong and weak.
 
-    The general router is loaded when it is first needed (some 0.2 s and 40 MB, once a process): at construction when there is no
-    learned router, or a time limit that loading would exceed; else at the first query that needs it.
+    The general router is loaded once a process (some 0.2 s and 40 MB): at construction when there is no learned
+    router, or a time limit that loading would exceed; else at the first query that needs it.
 
     Attributes:
         rules: the rule-based router.
@@ -262,7 +262,8 @@ class FallbackRouter(Router):
         cause: FallbackCause,
     ) -> Assessment:
         """The stand-in's assessment of all of n queries, for one and the same reason."""
-        return self._stand_in.assess(queries, contexts, [why] * len(queries), [cause] * len(queries))
+        causes: list[FallbackCause] = [cause] * len(queries)
+        return self._stand_in.assess(queries, contexts, [why] * len(queries), causes)
 
 
 class _TooSlowError(Exception):
