@@ -233,6 +233,14 @@ def test_a_general_router_is_placed_for_another_pair_and_keeps_what_is_known_of_
     assert FallbackRouter(mine).learned is mine
 
 
+def test_a_pool_stays_the_pool_of_a_general_router_that_is_placed_for_another_pair() -> None:
+    pool = [Model(STRONG, 2.5, 10.0), Model("llama-3.1-8b"), Model(WEAK)]
+    placed = general(pool=pool).placed(strong=STRONG, weak=WEAK)
+    assert placed.pool == tuple(pool)
+    assert (placed.strong, placed.weak) == (STRONG, WEAK)
+    assert placed.threshold == pytest.approx(general(strong=STRONG, weak=WEAK).threshold)
+
+
 def test_a_general_router_of_ones_own_stands_in_with_its_abilities() -> None:
     mine = general(strong=STRONG, weak=WEAK, ability={STRONG: 0.99, WEAK: 0.05})
     router = FallbackRouter(None, strong=STRONG, weak=WEAK, general=mine)
