@@ -13,6 +13,7 @@ from ..data.readers import parse_source
 from ..data.records import Record
 from ..routers.bundle import check_replaceable
 from ..routers.errors import DataError, InputError
+from ..routers.shipped import shipped_or_path
 from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool
@@ -80,7 +81,8 @@ class CalibrateOptions(Options):
     """What to read and to write.
 
     Attributes:
-        router: Folder of a router's bundle, or the word "rules".
+        router: Folder of a router's bundle, the word "general" (the router that comes with routelearn), or the word
+            "rules".
         data: Files or hub ids of your queries. With --max-quality-loss they must be records with scores or preferences.
             Can be repeated.
         output: Folder of the bundle to write.
@@ -110,6 +112,11 @@ class CalibrateOptions(Options):
             )
         if self.output is not None and self.write:
             raise InputError("--output and --write were both given; expected one of them, not both")
+        if self.write and shipped_or_path(self.router) != self.router:
+            raise InputError(
+                f"--write: {self.router!r} comes with routelearn and is not replaced; expected --output FOLDER, for a "
+                "bundle of your own"
+            )
         target = Path(self.router) if self.write else self.output
         from ..evaluation.thresholds.report import HTML, JSON
 
@@ -219,7 +226,8 @@ def _write(
         line = f"threshold = {float(calibrated.threshold)!r}"
         console.print(f"to use this threshold, write this into your file of rules: {line}", soft_wrap=True)
     elif target is None:
-        console.print("no bundle was written; to write one, give --output FOLDER or --write")
+        shipped = shipped_or_path(router) != router
+        console.print(f"no bundle was written; to write one, give --output FOLDER{'' if shipped else ' or --write'}")
     else:
         save_calibrated(router, target, calibrated)
         console.print(f"wrote {target}: threshold {calibrated.threshold:.4f}", markup=False, highlight=False)

@@ -13,6 +13,7 @@ from ..cascade.verifier import load_verifier
 from ..data.records import Record
 from ..routers.decision import Model
 from ..routers.errors import InputError
+from ..routers.general import GeneralRouter
 from ..routers.loading import load
 from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
@@ -33,7 +34,8 @@ class CascadePlanOptions(Options):
 
     Attributes:
         verifier: Folder of the verifier's bundle.
-        router: Folder of a router's bundle, to compare the cascade with routing and with both together.
+        router: Folder of a router's bundle, or the word "general", to compare the cascade with routing and with both
+            together.
         target: Quality to reach, as a share of the strong model's mean score: above 0 and at most 1.
         joint: Escalate when the strong model is expected to improve the answer, instead of by the verifier's confidence
             alone. Needs --router.
@@ -91,10 +93,13 @@ def cascade_plan_command(options: CascadePlanOptions, reading: Reading, leaks: L
     console = Console(stderr=True)
     router = load(options.router) if options.router else None
     verifier = load_verifier(options.verifier)
-    strong = options.strong or (router.strong if router else verifier.manifest.strong)
-    weak = options.weak or verifier.manifest.weak or (router.weak if router else "")
+    named = None if isinstance(router, GeneralRouter) else router  # a general router takes any names
+    strong = options.strong or (named.strong if named else verifier.manifest.strong)
+    weak = options.weak or verifier.manifest.weak or (named.weak if named else "")
     if not strong or not weak:
         raise InputError("neither verifier nor router names a strong and a weak model; give --strong and --weak")
+    if isinstance(router, GeneralRouter):
+        router = router.placed(strong=strong, weak=weak)
     with console.status("reading"):
         records, notes = _records(options, reading, leaks, console)
     priced = {model.name: model for model in read_pool(options.prices)}

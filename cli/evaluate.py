@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ..routers.base import Router
 from ..routers.errors import InputError
+from ..routers.general import GeneralRouter
 from ..routers.loading import load
 from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
@@ -41,10 +42,11 @@ class EvaluateOptions(Options):
     """What to measure.
 
     Attributes:
-        routers: Folders of the bundles to compare, or the word "rules".
+        routers: Folders of the bundles to compare, the word "general" (the router that comes with routelearn), or the
+            word "rules".
         data: Files or hub ids of test records. Can be repeated.
-        strong: The strong model. The default is the strong model of the first bundle.
-        weak: The weak model. The default is the weak model of the first bundle.
+        strong: The strong model. The default is the strong model of the first bundle that names one.
+        weak: The weak model. The default is the weak model of the first bundle that names one.
         rules: TOML file of rules for the router "rules". The default is the built-in rules.
         first_turn: Route each chat by its first user turn, and count the scores of all its turns, as is usual for
             MT-Bench.
@@ -127,10 +129,17 @@ def _by_name(options: EvaluateOptions) -> dict[str, Router]:
     routers: dict[str, Router] = {}
     for name, path in zip(names, bundles, strict=True):
         routers[name if names.count(name) == 1 and name != RULES else path] = load(path)
+    first = next((router for router in routers.values() if not isinstance(router, GeneralRouter)), None)
+    strong = options.strong or (first.strong if first else None)
+    weak = options.weak or (first.weak if first else None)
+    for name, router in routers.items():
+        if isinstance(router, GeneralRouter):
+            routers[name] = router.placed(strong=strong, weak=weak)
     if RULES in options.routers:
-        first = next(iter(routers.values()), None)
-        strong, weak = (first.strong, first.weak) if first is not None else (None, None)
-        routers[RULES] = open_rules(options.strong or strong, options.weak or weak, options.rules)
+        general = next(iter(routers.values()), None)
+        if general is not None:
+            strong, weak = general.strong, general.weak
+        routers[RULES] = open_rules(strong, weak, options.rules)
     return routers
 
 

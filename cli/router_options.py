@@ -94,8 +94,11 @@ class RouterChoice(Options):
         weak: The weak model. Without it: the bundle's. Needed for "rules" and for --fallback.
         ability: For a general router, how able a model is: MODEL=VALUE, where the value is its mean score on queries
             like yours (0.85), or its arena rating (1250). Can be repeated. Without it the table of the bundle says.
-        rules: TOML file of rules. They decide when the router cannot. The default is the built-in rules.
-        fallback: Let rules decide when the bundle does not load, instead of failing.
+        rules: TOML file of rules. They decide where no router can. The default is the built-in rules.
+        fallback: When the bundle does not load, let the router that comes with routelearn decide, and rules where that
+            cannot, instead of failing.
+        no_general: Let rules alone decide where the router cannot. By default the router that comes with routelearn
+            ("general") decides before them, save for queries unlike those that it learned from.
     """
 
     HEADING: ClassVar[str] = DECISION
@@ -106,6 +109,7 @@ class RouterChoice(Options):
     ability: Annotated[list[str] | None, Flag(panel=POOL, metavar="MODEL=VALUE")] = None
     rules: Path | None = None
     fallback: bool = False
+    no_general: bool = False
 
     def open(
         self,
@@ -138,9 +142,17 @@ class RouterChoice(Options):
             if not self.fallback:
                 raise
             learned = error
-        router = FallbackRouter(learned, strong=self.strong, weak=self.weak, rules=rules, timeout_s=timeout_s)
+        router = FallbackRouter(
+            learned,
+            strong=self.strong,
+            weak=self.weak,
+            rules=rules,
+            general=not self.no_general,
+            timeout_s=timeout_s,
+        )
         if router.unavailable and not self.fallback:
-            raise InputError(f"{router.unavailable}; give --fallback to let rules decide instead")
+            instead = "rules" if self.no_general else "the general router and rules"
+            raise InputError(f"{router.unavailable}; give --fallback to let {instead} decide instead")
         return router
 
     def _load(self, threads: int | None) -> LearnedRouter:

@@ -23,9 +23,9 @@ from ..data.scoring.parts import ROWS_PER_PART, expand, is_parquet, parquet_part
 from ..data.scoring.parts import parquet_chunks as read
 from ..data.scoring.selection import BatchOptions, prepare
 from ..routers.base import Policy, Router, ThresholdPolicy
-from ..routers.decision import TRAINED
 from ..routers.errors import InputError
 from ..routers.fallback import FallbackRouter
+from ..routers.general import GeneralRouter
 from ..routers.learned import manifest_of
 from .flags import Flag, Options, with_flags
 from .options import OUTPUT, QueryReading, asked_and_got
@@ -191,9 +191,11 @@ def _is_folder(output: str) -> bool:
 
 
 def _identity(router: Router, rules: Path | None) -> str:
-    """Text that differs between routers that decide differently: the bundle, the two models, the rules."""
+    """Text that differs between routers that decide differently: the bundles, the two models, the rules."""
     manifest = manifest_of(router)
     words = [RULES if manifest is None else manifest.digest(), router.strong, router.weak]
+    if isinstance(router, FallbackRouter) and router.general is not None:
+        words.append(router.general.manifest.digest())
     return " ".join([*words, *([hashlib.sha256(rules.read_bytes()).hexdigest()] if rules else [])])
 
 
@@ -252,6 +254,8 @@ def _report_share(
     if abs(got - asked) <= FAR_SHARE or choice.router == RULES:
         return
     command = ["routelearn", "calibrate", choice.router]
+    if isinstance(router.learned, GeneralRouter):
+        command += ["--strong", router.strong, "--weak", router.weak]
     for source in options.sources:
         command += ["--data", "QUERIES" if source == STANDARD else source]
     for pair in reading.columns or ():
@@ -261,9 +265,12 @@ def _report_share(
         "These queries are unlike those that the threshold was chosen on; to choose it on these, type:", soft_wrap=True
     )
     console.print(shlex.join(command), soft_wrap=True, highlight=False)
-    by_rules = result.rows - sum(result.sources.get(source, 0) for source in TRAINED)
-    if by_rules > FAR_SHARE * result.rows:
-        console.print(f"({by_rules:,} of the rows were answered by rules: no threshold changes those.)")
+    own = "general" if isinstance(router.learned, GeneralRouter) else "learned"
+    others = {source: count for source, count in sorted(result.sources.items()) if source != own}
+    if sum(others.values()) > FAR_SHARE * result.rows:
+        console.print(
+            f"({sum(others.values()):,} of the rows were answered by {', '.join(others)}: no threshold changes those.)"
+        )
 
 
 def _estimate(router: Router, sources: list[str], options: BatchOptions) -> str:

@@ -16,10 +16,10 @@ from ..routers.base import Router, check_router
 from ..routers.checks import OTHER, as_number, clean_name, usable
 from ..routers.decision import THRESHOLD, TRAINED, Decision, Source
 from ..routers.errors import InputError
-from ..routers.fallback import FallbackCause
 from ..routers.forks import new_lock
 from ..routers.query import Query
 from ..routers.rules import RulesRouter
+from ..routers.stand_in import FALLBACK_CAUSES
 from .alarms import OnAlarm
 from .calibration_drift import CalibrationMonitor, CalibrationStatus
 from .drift import DriftMonitor, DriftStatus
@@ -35,7 +35,7 @@ ROUTE_BOUNDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2
 #: Upper bounds of the bins of the score. A score on a bound is in the bin below it, as Prometheus counts.
 SCORE_BOUNDS = tuple(place / 20 for place in range(1, 21))
 #: Causes of a decision that was not the router's: those of `FallbackRouter`, and "closed" of a service that stops.
-FALLBACKS = frozenset((*get_args(FallbackCause), "closed"))
+FALLBACKS = FALLBACK_CAUSES | {"closed"}
 _SOURCES = frozenset(get_args(Source))
 _CAUSES = FALLBACKS | {THRESHOLD}
 #: Number of combinations of model, source and cause that have counts of their own.

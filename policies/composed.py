@@ -83,7 +83,7 @@ class ByContext(Policy):
 class TopK(Policy):
     """Takes the decisions of another policy, and names the first k candidates as targets.
 
-    Where rules answered, only strong and weak are targets, because rules know nothing about other models.
+    Where something else answered in the router's place, only strong and weak are targets: it may know no others.
 
     Attributes:
         k: the number of models to ask.
@@ -138,8 +138,8 @@ class Explore(Policy):
     ``1 - epsilon + epsilon / k`` for the policy's own choice, ``epsilon / k`` for another candidate, and
     ``1 - epsilon`` for a choice of the policy that is not a candidate. A log with propensities tells the value of any
     other policy by inverse propensity weighting (Horvitz and Thompson 1952): the mean of
-    ``outcome * [policy chooses model] / propensity``. Rows that rules answered are not explored; their propensity
-    is 1. Threads may share one.
+    ``outcome * [policy chooses model] / propensity``. Rows that another router answered in this one's place are not
+    explored; their propensity is 1. Threads may share one.
 
     Example:
         >>> import routelearn

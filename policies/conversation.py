@@ -14,10 +14,13 @@ from ..routers.checks import as_number, check_number, check_seconds, check_whole
 from ..routers.decision import THRESHOLD, TRAINED, Decision, Model, Source
 from ..routers.errors import InputError
 from ..routers.forks import new_lock
+from ..routers.stand_in import FALLBACK_CAUSES
 from .composed import EXPLORE
 
 #: The `Decision.cause` when the session kept its model, and when it could not because its model is down.
 KEPT, DIVERTED = "kept", "diverted"
+#: Causes of decisions that compared the score with the threshold: the router's, or of the one that stands in for it.
+_BY_SCORE = FALLBACK_CAUSES | {THRESHOLD, EXPLORE}
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class Conversations:
     the decision was made by                   the session switches when
     ========================================== =========================================================
     the threshold, or exploration around it    score >= threshold + margin, or score < threshold - margin
+    the general router, in a router's place    the same, with the general router's score and threshold
     another policy, and utilities are given    (utility[new] - utility[kept]) / 2 > margin
     another policy, and no utilities are given the score has moved by more than margin since the choice
     rules or default, and it is for strong     always, because strong is the safe choice
@@ -275,7 +279,7 @@ def _why_kept(session: _Session, decision: Decision, margin: float, utility: Map
         why = (
             f"rules chose {decision.model}, and rules may only move this session to strong, because the router began it"
         )
-    elif fallback or decision.cause in {THRESHOLD, EXPLORE}:
+    elif fallback or decision.cause in _BY_SCORE:
         stays = -margin <= score - decision.threshold < margin
         why = f"score {score:.4f} is within {margin:.4g} of threshold {decision.threshold:.4f}"
     elif utility is not None and kept in utility and decision.model in utility:

@@ -1,7 +1,7 @@
 """Policies that are one threshold on the score: given as a value, as a strong share, or by a guarantee.
 
-A row that rules answered keeps the decision of the rules under every policy, because the scores of rules are not
-calibrated.
+A row that the general router or rules answered in the place of a learned router keeps their decision under every
+policy, because their scores are on another scale.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class GuaranteedThreshold(ThresholdPolicy):
     """The guaranteed threshold that `routelearn calibrate --max-quality-loss` wrote into the bundle.
 
     The guarantee holds for queries exchangeable with the calibration queries, and for the rows that the learned
-    router decides. It says nothing about rows that rules decide.
+    router decides. It says nothing about other rows.
 
     Attributes:
         max_quality_loss: the largest loss that is acceptable; None: accept the loss that the bundle guarantees.

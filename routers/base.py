@@ -69,6 +69,7 @@ class Router(ABC):
         novelty_bound: a query with a larger novelty is unlike the training queries; None: not measured.
         guarantee: the guaranteed threshold of the router's bundle, see docs/bundle.md; None: there is none.
         reference: what stable traffic looks like, as the bundle holds it, see `monitoring.reference`; None: not known.
+        doubt: what the reasons of decisions by the threshold end with, when the scores are not calibrated; else empty.
 
     Example:
         >>> import numpy as np
@@ -87,6 +88,7 @@ class Router(ABC):
     novelty_bound: float | None = None
     guarantee: Mapping[str, Any] | None = None
     reference: Mapping[str, Any] | None = None
+    doubt: str = ""
 
     def __init__(
         self,
@@ -239,7 +241,7 @@ class Router(ABC):
             reason = assessment.reasons[row]
             if not reason:
                 side = "at or above" if to_strong[row] else "below"
-                reason = f"score {score:.4f} is {side} threshold {limits[row]:.4f}"
+                reason = f"score {score:.4f} is {side} threshold {limits[row]:.4f}{self.doubt}"
             decisions.append(
                 Decision(
                     model=self.models[chosen],
@@ -303,8 +305,16 @@ def check_router(router: object, name: str = "router", *, or_none: bool = False)
 
 
 def learned_rows(assessment: Assessment) -> list[int]:
-    """The numbers of the rows that a trained router answered, in rising order."""
-    return [row for row, source in enumerate(assessment.sources) if source in TRAINED]
+    """The numbers of the rows that the trained router itself answered, in rising order.
+
+    A row with a threshold of its own is the answer of another router in its place (see `FallbackRouter`), whose scores
+    and qualities are on another scale.
+    """
+    rows = [row for row, source in enumerate(assessment.sources) if source in TRAINED]
+    if assessment.thresholds is None:
+        return rows
+    foreign = (~np.isnan(assessment.thresholds)).tolist()
+    return [row for row in rows if not foreign[row]]
 
 
 class ThresholdPolicy(ABC):

@@ -25,6 +25,7 @@ from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, 
 from .json_size import check_size
 from .manifest_check import MAX_OBJECTS, MAX_VALUES, check_fields
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
+from .shipped import shipped_or_path
 from .tokenizer import Ids, keep_ends
 
 FORMAT_VERSION = 4
@@ -247,7 +248,7 @@ def read_manifest(path: str | Path, *, follow_links: bool = False) -> Manifest:
         BundleMissingError: there is no such folder, or no router.json in it.
         BundleVersionError, BundleCorruptError: as `Manifest.from_json` raises them.
     """
-    return read_whole(Path(path), lambda folder: _read_manifest(folder, follow_links))
+    return read_whole(Path(shipped_or_path(path)), lambda folder: _read_manifest(folder, follow_links))
 
 
 def _read_manifest(folder: Path, follow_links: bool) -> Manifest:
@@ -262,7 +263,7 @@ def read_bundle(path: str | Path, *, follow_links: bool = False) -> tuple[Manife
     A bundle that is replaced meanwhile (by `save_bundle`) is read whole: the older one or the newer one.
 
     Args:
-        path: the folder.
+        path: the folder, or the name of a bundle that comes with routelearn.
         follow_links: the files may be symbolic links, as in the Hub's cache. Use it only where no stranger can make
             links.
 
@@ -270,7 +271,7 @@ def read_bundle(path: str | Path, *, follow_links: bool = False) -> tuple[Manife
         BundleMissingError: the folder or a file is missing.
         BundleVersionError, BundleCorruptError: as `Manifest.from_json` raises them; or a hash differs.
     """
-    return read_whole(Path(path), lambda folder: _read_bundle(folder, follow_links))
+    return read_whole(Path(shipped_or_path(path)), lambda folder: _read_bundle(folder, follow_links))
 
 
 def _read_bundle(folder: Path, follow_links: bool) -> tuple[Manifest, dict[str, bytes]]:

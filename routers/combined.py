@@ -152,7 +152,9 @@ class TwoStageRouter(Router):
         some = [contexts[row] for row in near] if contexts else None
         second = self.second.assess([queries[row] for row in near], some)
         second = replace(second, quality=second.quality[:, self._columns])
-        answered = learned_rows(second)  # where rules answered for the second router, the first one's score stands
+        answered = learned_rows(
+            second
+        )  # where something else answered for the second router, the first one's score stands
         second, rows = second.rows(answered), near[answered].tolist()
         rescored = self.scores_of(second).tolist()
         second.causes = [SECOND] * len(rows)
@@ -164,7 +166,7 @@ class TwoStageRouter(Router):
         return assessment.replaced(rows, second)
 
     def _close(self, assessment: Assessment, scores: Floats, threshold: float) -> npt.NDArray[np.int64]:
-        """List the rows in the band. Rows with a threshold of their own (rules decided them) stay as they are."""
+        """List the rows in the band. Rows with a threshold of their own (another router's) stay as they are."""
         inside = np.abs(scores - threshold) <= self.band(threshold)
         if assessment.thresholds is not None:
             inside &= np.isnan(assessment.thresholds)
@@ -237,8 +239,8 @@ class AverageRouter(Router):
     def assess(self, queries: Sequence[Query], contexts: Sequence[Context] | None = None) -> Assessment:
         """See `Router.assess`.
 
-        A query is truncated where one of the routers does not read all of it. A row that one of them answers by rules
-        is that router's row: qualities of rules are on no calibrated scale, so they are not averaged.
+        A query is truncated where one of the routers does not read all of it. A row that something else answers in the
+        place of one of them is that router's row: such qualities are on another scale, so they are not averaged.
         """
         queries = query_list(queries)
         parts = [
@@ -251,9 +253,10 @@ class AverageRouter(Router):
         truncated = np.logical_or.reduce([part.truncated for part in parts])
         result = replace(parts[0], quality=average, truncated=truncated)
         for part in parts:
-            ruled = [row for row, source in enumerate(part.sources) if source != "learned"]
-            if ruled:
-                result = result.replaced(ruled, part.rows(ruled))
+            own = set(learned_rows(part))
+            others = [row for row in range(len(queries)) if row not in own]
+            if others:
+                result = result.replaced(others, part.rows(others))
         return result
 
     def _weighted_sum(self, qualities: Sequence[Floats]) -> Floats:

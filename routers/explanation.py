@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from .assessment import Assessment
 from .base import Policy, Router
 from .decision import Context, Decision
 from .fallback import FallbackRouter
 from .general import GeneralRouter
-from .loading import load
 from .query import Query
 from .rules import RulesRouter
 from .shipped import shipped_names
+from .stand_in import shipped_general
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class Explanation:
         difficulty: on the ability scale of the general router: a model of that ability succeeds with probability one
             half; None: no general router is at hand.
         harder_than: the share of the queries that the general router learned from that are less difficult, 0 to 1.
-        abilities: the ability of each model on the same scale; empty: the router is no general one.
+        abilities: the ability of each model on the same scale; empty: no general router decided.
         placed: how each of these models was placed, in words.
-        novelty: distance from the training queries; None: not measured.
+        novelty: distance from the training queries of the learned router, or where there is none, of the general one;
+            None: not measured.
         novelty_bound: a larger novelty means a query unlike the training queries; None: not measured.
         rules: the rules that the query fires, with their weights; a positive weight speaks for strong. Their names say
             what kind of query it is. They decide only where the decision's source says so.
@@ -101,21 +102,24 @@ def explain(router: Router, query: Query, context: Context | None = None, policy
     """
     decision = router.route(query, policy, context)
     assessment = router.assess([query], None if context is None else [context])
-    learned = router.learned
-    by_rules = decision.source in {"rules", "default"}
-    quality = {} if by_rules else dict(zip(router.models, assessment.quality[0].tolist(), strict=True))
-    general = learned if isinstance(learned, GeneralRouter) else _shipped_general()
+    general = _general_of(router)
     difficulty, harder_than = (None, None) if general is None else _difficulty(general, query)
-    placements = learned.placements if isinstance(learned, GeneralRouter) else ()
+    by_rules, by_general = decision.source in {"rules", "default"}, decision.source == "general"
+    # A general router in a learned router's place knows the two models alone.
+    known = general.models if by_general and general is not None else router.models
+    values = dict(zip(router.models, assessment.quality[0].tolist(), strict=True))
+    shown = by_general or isinstance(router.learned, GeneralRouter)
+    placements = general.placements if shown and general is not None else ()
+    novelty, novelty_bound = _novelty(router, assessment, query)
     return Explanation(
         decision=decision,
-        quality=quality,
+        quality={} if by_rules else {name: value for name, value in values.items() if name in known},
         difficulty=difficulty,
         harder_than=harder_than,
         abilities={one.name: float(one.ability) for one in placements},
         placed=tuple(str(one) for one in placements),
-        novelty=None if assessment.novelty is None else float(assessment.novelty[0]),
-        novelty_bound=router.novelty_bound,
+        novelty=novelty,
+        novelty_bound=novelty_bound,
         rules=tuple(_rules_of(router).fired(query, context)),
     )
 
@@ -128,13 +132,20 @@ def _difficulty(general: GeneralRouter, query: Query) -> tuple[float, float]:
     return value, float((known < value).mean())
 
 
-@lru_cache(maxsize=1)
-def _shipped_general() -> GeneralRouter | None:
-    """The general router that comes with routelearn; None: there is none."""
-    if "general" not in shipped_names():
-        return None
-    router = load("general")
-    return router if isinstance(router, GeneralRouter) else None
+def _general_of(router: Router) -> GeneralRouter | None:
+    """The general router that answers, or would answer in the router's place; else the shipped one, if there is one."""
+    if isinstance(router.learned, GeneralRouter):
+        return router.learned
+    general = router.general if isinstance(router, FallbackRouter) else None
+    return shipped_general() if general is None and "general" in shipped_names() else general
+
+
+def _novelty(router: Router, assessment: Assessment, query: Query) -> tuple[float | None, float | None]:
+    """Novelty and bound of a query: those of the learned router, or where there is none, of the general router."""
+    if router.learned is None and isinstance(router, FallbackRouter) and router.general is not None:
+        router = router.general
+        assessment = router.assess([query])
+    return None if assessment.novelty is None else float(assessment.novelty[0]), router.novelty_bound
 
 
 def _rules_of(router: Router) -> RulesRouter:

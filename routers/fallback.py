@@ -1,4 +1,4 @@
-"""The router that is safe to embed: the learned router decides, and rules decide when it cannot be trusted."""
+"""The router that is safe to embed: the learned router decides, and others decide when it cannot be trusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,25 +23,32 @@ from .errors import InputError
 from .forks import renew_in_child
 from .query import Query, query_list
 from .rules import RulesRouter
+from .stand_in import FallbackCause, StandIn
+
+if TYPE_CHECKING:
+    from .general import GeneralRouter
 
 logger = logging.getLogger(__name__)
-
-#: The `Decision.cause` when rules decide instead of the learned router.
-FallbackCause = Literal["no-router", "load-failed", "unknown-model", "busy", "timeout", "error", "invalid", "novel"]
 
 #: Number of threads that run the learned router under a time limit.
 WORKERS = 8
 
 
 class FallbackRouter(Router):
-    """A learned router that is safe to embed: it always answers, and it says when rules answered.
+    """A learned router that is safe to embed: it always answers, and it says when something else answered.
 
-    Rules answer when there is no bundle, the bundle does not load, the bundle does not know one of the two models,
-    the learned router raises or is too slow, its qualities are not numbers from 0 to 1, or the query is unlike the
-    training queries. When no rule fires, the strong model answers.
+    The learned router does not answer when there is no bundle, the bundle does not load, the bundle does not know one
+    of the two models, the learned router raises or is too slow, its qualities are not numbers from 0 to 1, or the query
+    is unlike the training queries. Then the general router answers, which comes with routelearn and needs no labels;
+    where the query is unlike those that it learned from as well, rules answer; and where no rule fires, the strong
+    model. Rules also answer when the learned router is too slow, because then no time is left, and whenever something
+    is wrong with the general router. A learned router that is a general router itself has no other in its place.
 
-    The scores of rules are not calibrated, so the rows that rules answer are compared with the rules' own threshold.
-    Models other than strong and weak have quality 0 in these rows, because rules know nothing about them.
+    Scores of different routers are not comparable, so a row that the general router or rules answer is compared with
+    the threshold of that router. Models that it does not know have quality 0 in the row: all but strong and weak.
+
+    The general router is loaded once a process (some 0.2 s and 40 MB): at construction when there is no learned
+    router, or a time limit that loading would exceed; else at the first query that needs it.
 
     Attributes:
         rules: the rule-based router.
@@ -54,6 +61,8 @@ class FallbackRouter(Router):
         'learned'
         >>> safe = FallbackRouter("no-such-folder/", strong="gpt-4o", weak="gpt-4o-mini")
         >>> safe.route("What is 2 + 2?").source
+        'general'
+        >>> FallbackRouter(None, strong="gpt-4o", weak="gpt-4o-mini", general=False).route("What is 2 + 2?").source
         'rules'
     """
 
@@ -64,39 +73,34 @@ class FallbackRouter(Router):
         strong: str | None = None,
         weak: str | None = None,
         rules: RulesRouter | None = None,
+        general: GeneralRouter | str | Path | bool = True,
         timeout_s: float | None = None,
         novelty_bound: float | None = None,
     ) -> None:
         """Take a loaded router, or load a bundle; a bundle that does not load is not an error.
 
         Args:
-            learned: a router, the path of a bundle, the error that loading one raised, or None for rules alone.
+            learned: a router, the path of a bundle or the name of a shipped one, the error that loading one raised, or
+                None for no learned router. A general router is placed for strong and weak.
             strong: the strong model; None: the learned router's strong model.
             weak: the weak model; None: the learned router's weak model.
             rules: the rule-based router; None: the default rules.
-            timeout_s: the longest time that a batch may take, in seconds; None: no limit.
-            novelty_bound: a query with a larger novelty is unfamiliar, and rules answer; None: the bundle's bound.
+            general: what answers before rules do. True: the general router that comes with routelearn; False: none; or
+                a general router or the path of its bundle. It is placed for strong and weak.
+            timeout_s: the longest time that a batch of the learned router may take, in seconds; None: no limit.
+            novelty_bound: a query with a larger novelty is unfamiliar to the learned router; None: the bundle's bound.
 
         Raises:
-            InputError: strong and weak are not given and no learned router names them, or timeout_s is not above 0.
+            InputError: strong and weak are not given and no learned router names them, timeout_s is not above 0, or
+                another argument is not as described.
         """
-        check_seconds("timeout_s", timeout_s)
-        if novelty_bound is not None:
-            check_number("novelty_bound", novelty_bound, "a number, or None")
-        if learned is not None and not isinstance(learned, (Router, str, os.PathLike, Exception)):
-            raise InputError(f"learned is {learned!r:.80}; expected a router, the path of a bundle, or None")
-        if rules is not None and not isinstance(rules, RulesRouter):
-            raise InputError(f"rules is {rules!r:.80}; expected RulesRouter(strong, weak), or None")
+        _check(learned, rules, general, timeout_s, novelty_bound)
         self.load_error: Exception | None = None
         self.unavailable: str | None = None
         self._unavailable_cause: FallbackCause = "no-router"
         router = self._load(learned)
-        if router is None and (strong is None or weak is None):
-            raise InputError(
-                f"{self.unavailable}; give the names of the strong and the weak model, so that rules can answer"
-            ) from (self.load_error)
-        strong = strong or (router.strong if router else "")
-        weak = weak or (router.weak if router else "")
+        strong, weak = self._names(router, strong, weak)
+        router = _placed(router, strong, weak)
         pool = self._complete_pool(router, strong, weak)
         link: Link = router.link if router else "difference"
         same_pair = router is not None and (strong, weak) == (router.strong, router.weak)
@@ -110,9 +114,13 @@ class FallbackRouter(Router):
         )
         self._learned = None if self.unavailable else router
         self.rules = RulesRouter(strong, weak, rules=rules.rules if rules else None)
+        self._stand_in = StandIn(self.models, link, self.rules, general, self._learned)
+        if self._learned is None or timeout_s is not None:
+            self._stand_in.general()
         self.novelty_bound = router.novelty_bound if router and novelty_bound is None else novelty_bound
         if self._learned is not None:
             self.guarantee, self.reference = self._learned.guarantee, self._learned.reference
+            self.doubt = self._learned.doubt
         self._timeout_s = timeout_s
         self._start_workers()
         renew_in_child(self, FallbackRouter._start_workers)
@@ -123,8 +131,19 @@ class FallbackRouter(Router):
         self._stuck: set[Future[Assessment]] = set()
         self._lock = threading.Lock()
 
+    def _names(self, router: Router | None, strong: str | None, weak: str | None) -> tuple[str, str]:
+        """The names of the strong and the weak model; those of the router where none are given."""
+        if router is not None:
+            return strong or router.strong, weak or router.weak
+        if strong is None or weak is None:
+            raise InputError(
+                f"{self.unavailable}; give the names of the strong and the weak model, so that something else can "
+                "answer"
+            ) from self.load_error
+        return strong, weak
+
     def _complete_pool(self, router: Router | None, strong: str, weak: str) -> list[Model]:
-        """The router's pool with strong and weak added where it lacks them; then rules answer, and this says why."""
+        """The router's pool with strong and weak added where it lacks them; then the router does not answer."""
         pool: list[Model] = list(router.pool) if router else []
         for name in (strong, weak):
             if all(model.name != name for model in pool):
@@ -136,8 +155,13 @@ class FallbackRouter(Router):
 
     @property
     def learned(self) -> Router | None:
-        """The learned router; None: rules answer everything."""
+        """The learned router; None: there is none, and the general router and rules answer everything."""
         return None if self._learned is None else self._learned.learned
+
+    @property
+    def general(self) -> GeneralRouter | None:
+        """The general router that answers in the learned router's place, loaded at first use; None: rules do."""
+        return self._stand_in.general()
 
     def _load(self, learned: Router | str | Path | Exception | None) -> Router | None:
         if learned is None:
@@ -152,7 +176,7 @@ class FallbackRouter(Router):
                 raise learned
             return load(learned)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a bundle, a service must answer
-            logger.warning("the learned router does not load, rules answer: %s", error)
+            logger.warning("the learned router does not load; the general router or rules answer: %s", error)
             self.load_error = error
             self.unavailable = f"the learned router does not load ({type(error).__name__}: {error})"
             self._unavailable_cause = "load-failed"
@@ -165,17 +189,17 @@ class FallbackRouter(Router):
         if type(queries) is not list:
             queries = query_list(queries)
         if self._learned is None:
-            return self._by_rules(queries, contexts, self.unavailable or "", self._unavailable_cause)
+            return self._instead(queries, contexts, self.unavailable or "", self._unavailable_cause)
         try:
             assessment = self._assess_in_time(self._learned, queries, contexts)
             return self._replace_doubtful(assessment, queries, contexts)
         except InputError:  # the caller's mistake, which rules would meet as well
             raise
         except _TooSlowError as error:
-            return self._by_rules(queries, contexts, str(error), error.cause)
+            return self._instead(queries, contexts, str(error), error.cause)
         except Exception as error:  # noqa: BLE001 - an inference error must not fail the request
-            log_error(logger, "the learned router failed, rules answer", error, logging.WARNING)
-            return self._by_rules(queries, contexts, f"the learned router failed ({type(error).__name__})", "error")
+            log_error(logger, "the learned router failed; the general router or rules answer", error, logging.WARNING)
+            return self._instead(queries, contexts, f"the learned router failed ({type(error).__name__})", "error")
 
     def _assess_in_time(
         self, learned: Router, queries: Sequence[Query], contexts: Sequence[Context] | None
@@ -204,7 +228,7 @@ class FallbackRouter(Router):
         quality = assessment.quality
         if quality.shape != (len(queries), len(self.models)):
             why_all = f"the learned router gave an array of shape {quality.shape}"
-            return self._by_rules(queries, contexts, why_all, "invalid")
+            return self._instead(queries, contexts, why_all, "invalid")
         sane = np.isfinite(quality) & (quality >= 0) & (quality <= 1)
         invalid: Flags = np.logical_not(np.logical_and.reduce(sane, axis=1))
         doubtful = invalid
@@ -224,32 +248,22 @@ class FallbackRouter(Router):
                 why.append(
                     f"unlike the training queries (novelty {assessment.novelty[row]:.2f} > {self.novelty_bound:.2f})"
                 )
-        ruled = self._by_rules(
+        answers = self._stand_in.assess(
             [queries[row] for row in rows], [contexts[row] for row in rows] if contexts else None, why, causes
         )
         # The learned router's own flags stay: it read the query, whoever decides.
-        return assessment.replaced(rows, replace(ruled, truncated=assessment.truncated[rows]))
+        return assessment.replaced(rows, replace(answers, truncated=assessment.truncated[rows]))
 
-    def _by_rules(
+    def _instead(
         self,
         queries: Sequence[Query],
         contexts: Sequence[Context] | None,
-        why: str | Sequence[str],
-        cause: FallbackCause | Sequence[FallbackCause],
+        why: str,
+        cause: FallbackCause,
     ) -> Assessment:
-        ruled = self.rules.assess(queries, contexts)
-        scores = 0.5 + (ruled.quality[:, 0] - ruled.quality[:, 1]) / 2
-        strong, weak = self.index(self.strong), self.index(self.weak)
-        quality = np.zeros((len(queries), len(self.models)), np.float32)
-        if self.link == "difference":
-            quality[:, strong], quality[:, weak] = ruled.quality[:, 0], ruled.quality[:, 1]
-        else:  # the qualities whose logits differ by the logit of the score
-            odds = np.sqrt((1 - scores) / np.maximum(scores, 1e-12))
-            quality[:, strong], quality[:, weak] = 1 / (1 + odds), odds / (1 + odds)
-        reasons = [f"{why if isinstance(why, str) else why[row]}; {reason}" for row, reason in enumerate(ruled.reasons)]
-        thresholds = np.full(len(queries), self.rules.threshold)
-        causes: list[str] = [cause] * len(queries) if isinstance(cause, str) else list(cause)
-        return replace(ruled, quality=quality, reasons=reasons, thresholds=thresholds, causes=causes)
+        """The stand-in's assessment of all of n queries, for one and the same reason."""
+        causes: list[FallbackCause] = [cause] * len(queries)
+        return self._stand_in.assess(queries, contexts, [why] * len(queries), causes)
 
 
 class _TooSlowError(Exception):
@@ -258,3 +272,29 @@ class _TooSlowError(Exception):
     def __init__(self, message: str, cause: FallbackCause) -> None:
         super().__init__(message)
         self.cause: FallbackCause = cause
+
+
+def _check(learned: object, rules: object, general: object, timeout_s: float | None, bound: float | None) -> None:
+    """Refuse arguments that are not as described."""
+    check_seconds("timeout_s", timeout_s)
+    if bound is not None:
+        check_number("novelty_bound", bound, "a number, or None")
+    if learned is not None and not isinstance(learned, (Router, str, os.PathLike, Exception)):
+        raise InputError(f"learned is {learned!r:.80}; expected a router, the path of a bundle, or None")
+    if rules is not None and not isinstance(rules, RulesRouter):
+        raise InputError(f"rules is {rules!r:.80}; expected RulesRouter(strong, weak), or None")
+    if isinstance(general, (bool, str, os.PathLike)):
+        return
+    from .general import GeneralRouter
+
+    if not isinstance(general, GeneralRouter):
+        raise InputError(f"general is {general!r:.80}; expected True, False, a general router, or the path of one")
+
+
+def _placed(router: Router | None, strong: str, weak: str) -> Router | None:
+    """The same router; a general router for another pair is placed for this one."""
+    if router is None or (router.strong, router.weak) == (strong, weak):
+        return router
+    from .general import GeneralRouter
+
+    return router.placed(strong=strong, weak=weak) if isinstance(router, GeneralRouter) else router

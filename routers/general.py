@@ -12,7 +12,7 @@ import numpy as np
 from .assessment import Assessment
 from .base import win_rate
 from .bundle import Manifest
-from .decision import Decision, Flags, Floats, Model
+from .decision import Flags, Floats, Model
 from .errors import InputError
 from .learned import LearnedRouter
 from .placement import Placement, pair_thresholds, place, quality_of
@@ -21,6 +21,8 @@ from .session import Outputs, Session
 
 #: What a score needs of a graph's outputs.
 ITEM = ["item"]
+#: Names of the models that a general router compares where none are given.
+TIERS = ("strong", "weak")
 
 
 class GeneralRouter(LearnedRouter):
@@ -49,7 +51,7 @@ class GeneralRouter(LearnedRouter):
         strong, weak = self._pair
         self._strong_ability, self._weak_ability = placements[strong].ability, placements[weak].ability
         doubtful = [str(placements[i]) for i in self._pair if not placements[i].calibrated]
-        self._doubt = f"; {', '.join(doubtful)}, so the score is not calibrated" if doubtful else ""
+        self.doubt = f"; {', '.join(doubtful)}, so the score is not calibrated" if doubtful else ""
 
     def quality(self, queries: Sequence[Query]) -> Floats:
         return self._quality_at(self.items(queries))
@@ -66,8 +68,25 @@ class GeneralRouter(LearnedRouter):
     def placed(
         self, *, strong: str | None = None, weak: str | None = None, ability: Mapping[str, float] | None = None
     ) -> GeneralRouter:
-        """The same router for another strong and weak model; the arguments are those of `load`."""
-        return placed_router(self.manifest, self._session, strong=strong, weak=weak, pool=None, ability=ability)
+        """The same router for another strong and weak model.
+
+        Models stay where they were placed, save by their tier alone. A pool of more than two models stays the pool.
+
+        Args:
+            strong: the strong model; None: the same as now.
+            weak: the weak model; None: the same as now.
+            ability: as for `load`.
+
+        Raises:
+            InputError: an ability is not as `load` expects it, or strong and weak are not two models.
+        """
+        strong, weak = strong or self.strong, weak or self.weak
+        kept = {one.name: one for one in self.placements if one.by != "tier"}
+        others = set(kept) if len(self.pool) > 2 else set()
+        pool = [model for model in self.pool if model.name in {*others, strong, weak}]
+        return placed_router(
+            self.manifest, self._session, strong=strong, weak=weak, pool=pool, ability=ability, kept=kept
+        )
 
     def _quality_at(self, items: Floats) -> Floats:
         """Quality (n, m) at items (n, 2)."""
@@ -83,12 +102,6 @@ class GeneralRouter(LearnedRouter):
         placed = {**outputs, "quality": self._quality_at(outputs["item"])}
         return replace(super()._assessment(placed, truncated), sources=["general"] * len(truncated))
 
-    def decide(self, assessment: Assessment, threshold: float) -> list[Decision]:
-        decisions = super().decide(assessment, threshold)
-        if not self._doubt:
-            return decisions
-        return [replace(one, reason=one.reason + self._doubt) if one.source == "general" else one for one in decisions]
-
 
 def placed_router(
     manifest: Manifest,
@@ -98,41 +111,48 @@ def placed_router(
     weak: str | None,
     pool: Sequence[Model | str] | None,
     ability: Mapping[str, float] | None,
+    kept: Mapping[str, Placement] | None = None,
 ) -> GeneralRouter:
     """The general router of a bundle for the models of the user.
 
     Args:
         manifest: of the bundle.
         session: its graph.
-        strong: the strong model; None: the ablest of the pool.
-        weak: the weak model; None: the least able of the pool.
+        strong: the strong model; None: the ablest of the pool, or without a pool the bundle's.
+        weak: the weak model; None: the least able of the pool, or without a pool the bundle's.
         pool: the models, with prices if known; None: strong and weak alone.
         ability: mean scores on the user's traffic, or arena ratings, of some of the models.
+        kept: where models without such an ability were placed earlier; None: nowhere.
+
+    The thresholds of the bundle hold for the bundle's own pair; those of another pair follow from the traffic that the
+    bundle describes.
 
     Raises:
         InputError: as `place` raises it, or strong and weak are not two models.
     """
     general = manifest.general or {}
-    models = [Model(one) if isinstance(one, str) else one for one in pool or ()]
-    names = [model.name for model in models]
-    for role, name in (("strong", strong), ("weak", weak)):
-        wanted = role if name is None and pool is None else name
-        if wanted is not None and wanted not in names:
-            models.append(Model(wanted))
-            names.append(wanted)
     if pool is None:
-        strong, weak = strong or "strong", weak or "weak"
+        strong, weak = strong or manifest.strong, weak or manifest.weak
+        priced = {model.name: model for model in manifest.pool}
+        pool = [priced.get(name, Model(name)) for name in (strong, weak)]
+    models = [Model(one) if isinstance(one, str) else one for one in pool]
+    names = [model.name for model in models]
+    for name in (strong, weak):
+        if name is not None and name not in names:
+            models.append(Model(name))
+            names.append(name)
     if len(names) < 2 or len(set(names)) != len(names):
         raise InputError(f"the pool has the models {names}; expected two or more, with distinct names")
-    placements = place(general, names, strong, weak, ability or {})
+    placements = place(general, names, strong, weak, ability or {}, kept or {})
     ranked = sorted(placements, key=lambda one: one.ability)
     strong = strong or next(one.name for one in reversed(ranked) if one.name != weak)
     weak = weak or next(one.name for one in ranked if one.name != strong)
     items = np.asarray(general["items"], np.float64)
     pair = np.array([next(one.ability for one in placements if one.name == name) for name in (strong, weak)])
-    placed = replace(
-        manifest, pool=tuple(models), strong=strong, weak=weak, **pair_thresholds(items, pair, manifest.link)
-    )
+    placed = replace(manifest, pool=tuple(models), strong=strong, weak=weak)
+    if (strong, weak) != (manifest.strong, manifest.weak) or {strong, weak} & set(ability or ()):
+        thresholds = pair_thresholds(items, pair, manifest.link)
+        placed = replace(placed, guarantee=None, reference=None, **thresholds)
     return GeneralRouter(placed, session, placements)
 
 

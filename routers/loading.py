@@ -18,7 +18,6 @@ from .general import placed_router
 from .golden import check_golden, golden_ids_match
 from .learned import LearnedRouter
 from .session import Session
-from .shipped import shipped_or_path
 from .tokenizer import HuggingFaceBackend, TokenizerBackend, TokieBackend, encode
 from .tokenizer_check import check_tokenizer
 
@@ -44,8 +43,8 @@ def load(
 
     Args:
         path: a bundle folder, or the name of a router that comes with routelearn, such as "general".
-        strong: the strong model, for a general router alone; None: the ablest model of the pool.
-        weak: the weak model, for a general router alone; None: the least able model of the pool.
+        strong: the strong model, for a general router alone; None: the ablest of the pool, or else the bundle's.
+        weak: the weak model, for a general router alone; None: the least able of the pool, or else the bundle's.
         pool: the models, with prices if known, for a general router alone; None: strong and weak.
         ability: for a general router alone, of some models the mean score on queries like yours, above 0 and below 1,
             or an arena rating. The others are placed by the table of the bundle, or by being strong or weak.
@@ -67,7 +66,6 @@ def load(
         check_whole("threads", threads, 1)
     if tokenizer not in get_args(TokenizerName):
         raise InputError(f"tokenizer is {tokenizer!r:.80}; expected one of {list(get_args(TokenizerName))}")
-    path = shipped_or_path(path)
     manifest, contents = read_bundle(path, follow_links=follow_links)
     if manifest.kind == VERIFIER:
         raise InputError(f"{path} is a verifier, not a router; load it with routelearn.load_verifier")
@@ -150,7 +148,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         BundleError: see `read_bundle`.
         InputError: its reference is none.
     """
-    manifest, contents = read_bundle(shipped_or_path(path))
+    manifest, contents = read_bundle(path)
     sizes = {name: len(data) for name, data in contents.items()}
     return {
         "path": str(path),

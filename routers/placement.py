@@ -106,6 +106,7 @@ def place(
     strong: str | None,
     weak: str | None,
     ability: Mapping[str, float],
+    kept: Mapping[str, Placement],
 ) -> list[Placement]:
     """Place models.
 
@@ -115,6 +116,7 @@ def place(
         strong: the strong model, if it is known which one it is.
         weak: the weak model, if it is known which one it is.
         ability: of some of the models, a mean score on the user's traffic from 0 to 1, or an arena rating.
+        kept: where some of the other models were placed earlier, which holds.
 
     Raises:
         InputError: `ability` names another model or holds something else, or a model that is neither strong nor weak is
@@ -123,7 +125,9 @@ def place(
     unknown = sorted(set(ability) - set(names))
     if unknown:
         raise InputError(f"ability names {unknown}; expected models among {list(names)}")
-    known = {name: _known(general, name, ability) for name in names}
+    known = {
+        name: kept[name] if name in kept and name not in ability else _known(general, name, ability) for name in names
+    }
     gap = general["strong"] - general["weak"]
     placements = []
     for name in names:

@@ -14,9 +14,10 @@ from ...data.records import Record, check_records
 from ...policies.cost import check_prices, priced, query_costs, threshold_within
 from ...policies.threshold import StrongShare
 from ...routers.base import Router
-from ...routers.bundle import CARD, read_bundle, save_bundle
+from ...routers.bundle import CARD, GENERAL, read_bundle, save_bundle
 from ...routers.decision import Model
 from ...routers.errors import InputError
+from ...routers.loading import load
 from ...routers.query import Query, query_list
 from ...routers.threshold_table import share_threshold, threshold_table
 from ...training.export.publish import model_card
@@ -169,10 +170,11 @@ def _guaranteed(
 def save_calibrated(source: str | Path, out: str | Path, calibration: ThresholdCalibration) -> Path:
     """Write a router's bundle with a new default threshold.
 
-    The graph stays the same, byte by byte; the manifest and the model card are written anew.
+    The graph stays the same, byte by byte; the manifest and the model card are written anew. The bundle of a general
+    router becomes that of the pair that was calibrated: it loads for this pair unless other models are named.
 
     Args:
-        source: the router's bundle.
+        source: the router's bundle, or the name of a shipped one.
         out: where to write the bundle; may be the same folder.
         calibration: the new threshold.
 
@@ -184,6 +186,8 @@ def save_calibrated(source: str | Path, out: str | Path, calibration: ThresholdC
         BundleError: the source is damaged or was changed after its export.
     """
     manifest, contents = read_bundle(source)
+    if manifest.kind == GENERAL:
+        manifest = load(source, strong=calibration.report.strong, weak=calibration.report.weak).manifest
     table = manifest.threshold_table if calibration.threshold_table is None else calibration.threshold_table
     guarantee = manifest.guarantee if calibration.guarantee is None else calibration.guarantee
     manifest = replace(manifest, threshold=calibration.threshold, threshold_table=tuple(table), guarantee=guarantee)

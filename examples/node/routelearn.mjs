@@ -51,6 +51,10 @@ export class Router {
     const manifest = JSON.parse(await readFile(join(folder, "router.json"), "utf8"));
     const version = manifest.format_version;
     if (version > 4) throw new Error(`format_version is ${version}; expected at most 4`);
+    const { general, strong, weak } = manifest;
+    if (general && !(strong === "strong" && weak === "weak")) {
+      throw new Error(`a general router for ${strong} and ${weak}, whose abilities this reader does not use`);
+    }
     const files = {};
     for (const name of ["model.onnx", "tokenizer.json"]) {
       files[name] = await readFile(join(folder, name));

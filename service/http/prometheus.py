@@ -43,8 +43,8 @@ class _SlotCollector:
         )
         yield GaugeMetricFamily(
             "routelearn_learned",
-            "1 while the learned router decides, 0 while rules decide.",
-            float(active.answers == "learned"),
+            "1 while the bundle decides, 0 while the general router or rules stand in for it.",
+            float(active.manifest is not None),
         )
         yield InfoMetricFamily("routelearn_bundle", "The router in service.", {"digest": active.digest or ""})
 

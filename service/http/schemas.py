@@ -168,7 +168,7 @@ class OutcomesRequest(TypedDict):
 SCORING_REQUEST: TypeAdapter[ScoringRequest] = TypeAdapter(ScoringRequest)
 OUTCOMES_REQUEST: TypeAdapter[OutcomesRequest] = TypeAdapter(OutcomesRequest)
 
-_BUNDLE = Field(description="Digest of the bundle that decided; null: rules decided, without a bundle.")
+_BUNDLE = Field(description="Digest of the bundle that decided; null: there is no bundle.")
 
 
 class ScoreReply(TypedDict):
@@ -176,7 +176,7 @@ class ScoreReply(TypedDict):
 
     scores: Annotated[list[float], Field(description="Expected win rate of the strong model over weak, in [0, 1].")]
     models: Annotated[list[str], Field(description="The chosen models.")]
-    sources: Annotated[list[Source], Field(description="What decided: the learned router, rules, or the safe default.")]
+    sources: Annotated[list[Source], Field(description="What decided: learned, general, rules, or the safe default.")]
     bundle: Annotated[str | None, _BUNDLE]
 
 
@@ -203,7 +203,7 @@ class HealthReply(TypedDict):
     """The process answers; `answers` says what decides queries."""
 
     status: Annotated[str, Field(description="Always ok.")]
-    answers: Annotated[Source, Field(description="learned, or rules when there is no usable bundle.")]
+    answers: Annotated[Source, Field(description="learned; without a usable bundle general, or else rules.")]
 
 
 class RouterReply(TypedDict):
@@ -211,8 +211,8 @@ class RouterReply(TypedDict):
 
     kind: Annotated[str, Field(description="Kind of the router, such as matrix_factorization or rules.")]
     path: Annotated[str, Field(description="Where the router is loaded from.")]
-    answers: Annotated[Source, Field(description="What decides queries: learned, or rules.")]
-    unavailable: Annotated[str | None, Field(description="Why rules decide instead of the bundle; null: they do not.")]
+    answers: Annotated[Source, Field(description="What decides queries: learned, general, or rules.")]
+    unavailable: Annotated[str | None, Field(description="Why the bundle does not decide; null: it does.")]
     bundle: Annotated[
         str | None, Field(description="sha256 of the bundle's manifest, which holds the hashes of its files.")
     ]

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from ...cascade.threads import in_thread
 from ...routers.base import Policy, Router, ThresholdPolicy
-from ...routers.bundle import Manifest
+from ...routers.bundle import GENERAL, Manifest
 from ...routers.decision import Source
 from ...routers.errors import BundleError, RoutelearnError
 from ...routers.fallback import FallbackRouter
+from ...routers.general import GeneralRouter
 from ...routers.golden import GOLDEN_QUERIES
 from ...routers.learned import manifest_of
 from .schemas import RouterReply
@@ -32,7 +33,7 @@ class ActiveRouter:
 
     Attributes:
         router: decides the queries.
-        digest: sha256 of the bundle's manifest, which holds the hashes of its files; None: rules, without a bundle.
+        digest: sha256 of the bundle's manifest, which holds the hashes of its files; None: there is no bundle.
         loaded_at: when the router was loaded, UTC.
 
     Example:
@@ -48,13 +49,15 @@ class ActiveRouter:
 
     @property
     def manifest(self) -> Manifest | None:
-        """The manifest of the bundle; None: rules, without a bundle."""
+        """The manifest of the bundle; None: there is no bundle."""
         return manifest_of(self.router)
 
     @property
     def answers(self) -> Source:
-        """What decides queries: the learned router, or rules."""
-        return "rules" if self.manifest is None else "learned"
+        """What decides queries: the learned router, the general router, or rules."""
+        if self.manifest is not None:
+            return "general" if self.manifest.kind == GENERAL else "learned"
+        return "rules" if _stands_in(self.router) is None else "general"
 
 
 class ReloadRunningError(RoutelearnError):
@@ -140,7 +143,7 @@ class RouterSlot:
     def _reload(self) -> ActiveRouter:
         self._signature = signature(self.path)
         active = self._open_active()
-        if active.answers == "rules" and self.current.answers == "learned":
+        if active.manifest is None and self.current.manifest is not None:
             raise BundleError(_unavailable(active.router) or "the bundle does not load")
         if self.on_reload is not None:
             self.on_reload(active.router)
@@ -158,6 +161,7 @@ class RouterSlot:
     def _open_active(self) -> ActiveRouter:
         router = self._open()
         router.route_batch(GOLDEN_QUERIES, self.policy)  # raises if the policy does not fit the router
+        _stands_in(router)  # loads it now, so that no request waits for it
         manifest = manifest_of(router)
         return ActiveRouter(router, None if manifest is None else manifest.digest())
 
@@ -167,11 +171,12 @@ class RouterSlot:
         router, manifest = active.router, active.manifest
         threshold = router.threshold
         if manifest is None:
-            threshold = router.rules.threshold if isinstance(router, FallbackRouter) else router.threshold
+            rules = router.rules if isinstance(router, FallbackRouter) else router
+            threshold = (_stands_in(router) or rules).threshold
         elif isinstance(self.policy, ThresholdPolicy):
             threshold = self.policy.threshold_of(router)
         return {
-            "kind": "rules" if manifest is None else manifest.kind,
+            "kind": active.answers if manifest is None else manifest.kind,
             "path": self.path,
             "answers": active.answers,
             "unavailable": _unavailable(router),
@@ -221,5 +226,10 @@ async def watch(slot: RouterSlot, every_s: float) -> None:
 
 
 def _unavailable(router: Router) -> str | None:
-    """Why rules decide instead of the bundle; None: they do not, or there is no bundle."""
+    """Why the bundle does not decide; None: it does, or there is no bundle."""
     return router.unavailable if isinstance(router, FallbackRouter) else None
+
+
+def _stands_in(router: Router) -> GeneralRouter | None:
+    """The general router that answers in the router's place, loaded; None: rules alone do."""
+    return router.general if isinstance(router, FallbackRouter) else None

@@ -62,9 +62,11 @@ class Plugins:
         if bundle is None and (strong is None or weak is None):
             raise InputError(
                 f"{Variable.ROUTER.value} is not set; expected a bundle, "
-                f"or {Variable.STRONG.value} and {Variable.WEAK.value} for rules"
+                f"or {Variable.STRONG.value} and {Variable.WEAK.value} for the general router and rules"
             )
-        router = FallbackRouter(bundle, strong=strong, weak=weak)
+        general = self._get(Variable.GENERAL, _switch) is not False
+        router = FallbackRouter(bundle, strong=strong, weak=weak, general=general)
+        _ = router.general  # loaded now, so that no request waits for it
         models = self._get(Variable.MODELS, _names)
         log = self._get(Variable.LOG, str)
         availability = None

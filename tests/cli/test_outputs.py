@@ -124,7 +124,8 @@ def test_score_says_the_share_that_it_got_and_how_to_mend_it(bundle: Path, files
     done = run(*job, "-o", "parts", cwd=tmp_path)
     got = float(done.stderr.split("got ")[1].split("%")[0])
     assert abs(got - 50) <= 4
-    close = run("score", bundle, files / "queries.parquet", "-o", tmp_path / "all.csv", "--strong-share", 0)
+    none = ("--strong-share", 0, "--no-general")
+    close = run("score", bundle, files / "queries.parquet", "-o", tmp_path / "all.csv", *none)
     assert "got 0.0%" in close.stderr and "routelearn calibrate" not in close.stderr
 
 

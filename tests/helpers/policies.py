@@ -45,7 +45,7 @@ def half_broken(rows: int = 40) -> FallbackRouter:
     """Every other row has no probability, and the rules answer it."""
     table = np.random.default_rng(1).random((rows, len(NAMES)))
     table[::2] = np.nan
-    return FallbackRouter(TableRouter(table.tolist()))
+    return FallbackRouter(TableRouter(table.tolist()), general=False)
 
 
 def assert_rules_rows_are_kept(policy: Policy, context: Context | None = None) -> None:

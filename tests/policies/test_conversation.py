@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.policies.conversation import DIVERTED, KEPT, Conversations
-from routelearn.routers.decision import Source
+from routelearn.routers.decision import Decision, Source
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=60)
 MARGINS = st.floats(0.01, 0.5)
@@ -49,6 +49,25 @@ def test_a_path_within_a_band_of_one_margin_never_switches_and_of_two_at_most_on
     for width, most in ((0.999, 0), (1.999, 1)):
         models = path(Conversations(margin), [lowest + width * margin * place for place in places])
         assert switches(models) <= most
+
+
+def test_the_general_router_in_a_routers_place_moves_a_session_by_its_own_score_and_threshold() -> None:
+    def stood_in(score: float) -> Decision:
+        model = "strong" if score >= 0.7 else "weak"
+        return replace(
+            by_threshold(score),
+            model=model,
+            threshold=0.7,
+            source="general",
+            cause="novel",
+            candidates=("strong", "weak"),
+        )
+
+    conversations = Conversations(0.1)
+    conversations.decide("s", by_threshold(0.9))
+    assert conversations.decide("s", stood_in(0.65)).cause == KEPT
+    assert conversations.decide("s", stood_in(0.55)).model == "weak"
+    assert conversations.decide("s", stood_in(0.75)).cause == KEPT
 
 
 @given(SCORES)

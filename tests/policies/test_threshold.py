@@ -53,7 +53,7 @@ def test_a_strong_share_needs_a_calibrated_router() -> None:
 
 
 def test_no_bundle_no_threshold_needed_where_rules_answer_everything() -> None:
-    router = FallbackRouter("no/such/bundle", strong="large", weak="small")
+    router = FallbackRouter("no/such/bundle", strong="large", weak="small", general=False)
     for policy in (StrongShare(0.3), Threshold(0.0), GuaranteedThreshold()):
         decisions = router.route_batch(["Hi!", "Prove that the square root of 2 is irrational."], policy)
         assert [decision.model for decision in decisions] == ["small", "large"]

@@ -43,7 +43,7 @@ def test_an_explanation_follows_the_context() -> None:
 
 
 def test_where_rules_decide_the_words_name_them_and_claim_no_quality() -> None:
-    found = explain(FallbackRouter(None, strong="big", weak="small"), "Hello there!")
+    found = explain(FallbackRouter(None, strong="big", weak="small", general=False), "Hello there!")
     assert not found.quality
     assert "greeting" in dict(found.rules)
     assert "Rules that fire: very_short -0.4, short -0.4, greeting -1.5." in str(found)
@@ -74,7 +74,7 @@ class TwoItems(GeneralRouter):
         self.placements = (Placement("big", 2.0, "table"), Placement("small", 0.0, "tier"))
         self.manifest = SimpleNamespace(general={"items": [[1.0, 0.0], [1.0, -2.0]]})  # type: ignore[assignment]
         self._abilities = np.array([2.0, 0.0], np.float32)
-        self._doubt = ""
+        self.doubt = ""
 
     def items(self, queries: Sequence[Query]) -> Floats:
         return np.array([[1.0, -1.0]] * len(queries), np.float32)

@@ -43,7 +43,7 @@ def test_a_sound_answer_is_passed_on_as_learned() -> None:
 
 
 def test_no_bundle_is_answered_by_rules() -> None:
-    decision = FallbackRouter(None, strong="big", weak="small").route("hi")
+    decision = FallbackRouter(None, strong="big", weak="small", general=False).route("hi")
     assert (decision.source, decision.model) == ("rules", "small")
     assert "no learned router" in decision.reason
 
@@ -57,19 +57,19 @@ def test_a_bundle_that_does_not_load_is_answered_by_rules(bundle: Path, tmp_path
     broken = tmp_path / "broken"
     shutil.copytree(bundle, broken)
     (broken / "model.onnx").write_bytes(b"no model")
-    router = FallbackRouter(broken, strong="big", weak="small")
+    router = FallbackRouter(broken, strong="big", weak="small", general=False)
     assert isinstance(router.load_error, BundleCorruptError)
     decision = router.route(HARD)
     assert decision.source == "rules"
     assert "does not load (BundleCorruptError" in decision.reason
-    assert FallbackRouter(tmp_path / "none", strong="big", weak="small").route(LONG).model == "big"
+    assert FallbackRouter(tmp_path / "none", strong="big", weak="small", general=False).route(LONG).model == "big"
 
 
 LONG = "A plain remark about turtles in the garden of a neighbour who likes them a lot. " * 3
 
 
 def test_when_neither_knows_the_answer_is_strong_and_says_default() -> None:
-    decision = FallbackRouter(None, strong="big", weak="small").route(LONG)
+    decision = FallbackRouter(None, strong="big", weak="small", general=False).route(LONG)
     assert (decision.model, decision.source) == ("big", "default")
 
 
@@ -77,7 +77,7 @@ def test_an_inference_error_is_answered_by_rules() -> None:
     def fail(n: int) -> Floats:
         raise RuntimeError("no memory")
 
-    decision = FallbackRouter(Scripted(fail)).route(HARD)
+    decision = FallbackRouter(Scripted(fail), general=False).route(HARD)
     assert decision.source == "rules"
     assert "failed (RuntimeError)" in decision.reason
 
@@ -94,19 +94,19 @@ def test_an_answer_that_is_no_probability_is_replaced_in_its_row_only(bad: float
         quality[1, 0] = bad
         return quality
 
-    decisions = FallbackRouter(Scripted(one_bad)).route_batch([HARD, HARD, HARD])
+    decisions = FallbackRouter(Scripted(one_bad), general=False).route_batch([HARD, HARD, HARD])
     assert [decision.source for decision in decisions] == ["learned", "rules", "learned"]
     assert "no probability" in decisions[1].reason
 
 
 def test_an_answer_of_the_wrong_shape_is_answered_by_rules() -> None:
-    decision = FallbackRouter(Scripted(lambda n: np.zeros((n, 2), np.float32))).route(HARD)
+    decision = FallbackRouter(Scripted(lambda n: np.zeros((n, 2), np.float32)), general=False).route(HARD)
     assert decision.source == "rules"
     assert "shape" in decision.reason
 
 
 def test_a_model_that_was_never_seen_is_answered_by_rules() -> None:
-    router = FallbackRouter(Scripted(constant), strong="brand-new", weak="small")
+    router = FallbackRouter(Scripted(constant), strong="brand-new", weak="small", general=False)
     decision = router.route(HARD)
     assert decision.source == "rules"
     assert "'brand-new' was never seen" in decision.reason
@@ -131,16 +131,16 @@ def test_a_slow_router_is_answered_by_rules_and_recovers() -> None:
 
 def test_an_unfamiliar_query_is_answered_by_rules(router: LearnedRouter, texts: list[str]) -> None:
     strange = "ζωή ψυχή λόγος"
-    decision = FallbackRouter(router).route(strange)
+    decision = FallbackRouter(router, general=False).route(strange)
     assert decision.source in {"rules", "default"}
     assert "unlike the training queries" in decision.reason
-    familiar = [d.source for d in FallbackRouter(router).route_batch(texts[20:220])]
+    familiar = [d.source for d in FallbackRouter(router, general=False).route_batch(texts[20:220])]
     assert familiar.count("learned") > 190
 
 
 def test_a_bound_can_be_set_and_no_bound_trusts_everything(router: LearnedRouter) -> None:
-    assert FallbackRouter(router, novelty_bound=2.0).route("ζωή ψυχή").source == "learned"
-    assert FallbackRouter(router, novelty_bound=-1.0).route(HARD).source == "rules"
+    assert FallbackRouter(router, novelty_bound=2.0, general=False).route("ζωή ψυχή").source == "learned"
+    assert FallbackRouter(router, novelty_bound=-1.0, general=False).route(HARD).source == "rules"
 
 
 @pytest.mark.parametrize("link", ["difference", "bradley-terry"])
@@ -148,7 +148,7 @@ def test_quality_of_ruled_rows_gives_back_the_rules_score(link: Link) -> None:
     def fail(n: int) -> Floats:
         raise RuntimeError
 
-    router = FallbackRouter(Scripted(fail, link))
+    router = FallbackRouter(Scripted(fail, link), general=False)
     queries: list[Query] = ["hi", HARD, "What is 2+2? Why? How?", "Turtles."]
     quality = router.quality(queries)
     expected = RulesRouter("big", "small").score(queries)
@@ -157,7 +157,7 @@ def test_quality_of_ruled_rows_gives_back_the_rules_score(link: Link) -> None:
 
 
 def test_ruled_rows_keep_the_rules_threshold() -> None:
-    router = FallbackRouter(None, strong="big", weak="small")
+    router = FallbackRouter(None, strong="big", weak="small", general=False)
     assert router.route("hi", Threshold(0.01)).model == "small"
 
 

@@ -91,6 +91,18 @@ def test_a_fallback_router_with_a_time_limit_answers_in_a_child_as_before() -> N
     assert in_child(lambda: safe.route_batch(MANY[:50]) == before) == "right"
 
 
+def test_a_general_router_that_stands_in_answers_in_a_child_loaded_or_not() -> None:
+    def decided() -> list[routelearn.Decision]:
+        return routelearn.FallbackRouter(BUNDLE, novelty_bound=-1.0).route_batch(MANY[:50])
+
+    safe = routelearn.FallbackRouter(BUNDLE, novelty_bound=-1.0)
+    before = decided()
+    assert "general" in {decision.source for decision in before}
+    assert in_child(lambda: safe.route_batch(MANY[:50]) == before) == "right"
+    assert safe.route_batch(MANY[:50]) == before
+    assert in_child(lambda: safe.route_batch(MANY[:50]) == before) == "right"
+
+
 def test_a_fallback_router_that_hangs_in_the_parent_answers_in_a_child() -> None:
     """What is stuck in the parent is not stuck in the child."""
     stop = threading.Event()

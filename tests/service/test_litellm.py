@@ -483,7 +483,8 @@ def test_names_that_do_not_fit_are_refused(models: dict[str, str], match: str) -
         Gateway(Lengths(), models=models)
 
 
-RULES = {"ROUTELEARN_STRONG": "strong", "ROUTELEARN_WEAK": "weak"}
+PAIR = {"ROUTELEARN_STRONG": "strong", "ROUTELEARN_WEAK": "weak"}
+RULES = {**PAIR, "ROUTELEARN_GENERAL": "off"}
 
 
 @pytest.mark.parametrize(
@@ -525,6 +526,16 @@ def test_a_bundle_that_does_not_load_still_gives_a_gateway(tmp_path: Any) -> Non
     plugins = Plugins({**RULES, "ROUTELEARN_ROUTER": str(tmp_path / "missing")})
     selection = asyncio.run(plugins.gateway.select("Prove that the square root of 2 is irrational."))
     assert (selection.model, selection.decision.cause) == ("strong", "load-failed")
+
+
+def test_without_a_bundle_the_general_router_decides_unless_it_is_off() -> None:
+    def source(variables: dict[str, str]) -> str:
+        query = "Prove that the square root of 2 is irrational."
+        return asyncio.run(Plugins(variables).gateway.select(query)).decision.source
+
+    assert [source(PAIR), source({**PAIR, "ROUTELEARN_ROUTER": "general"}), source(RULES)] == ["general"] * 2 + [
+        "rules"
+    ]
 
 
 def test_nothing_of_litellm_is_imported_with_the_plugins() -> None:

@@ -140,12 +140,14 @@ def test_outcomes_that_cannot_be_are_refused_whole(server: Server, content: obje
 
 def test_the_options_of_the_command_decide_where_a_request_says_nothing(bundle: Path) -> None:
     with Server(bundle, "--threshold", "0") as server:
-        assert set(server.ask("/v1/score", {"queries": QUERIES})[1]["models"]) == {"sim-max"}
+
+        def learned(**options: float) -> set[str]:
+            reply = server.ask("/v1/score", {"queries": QUERIES, **options})[1]
+            return {m for m, source in zip(reply["models"], reply["sources"], strict=True) if source == "learned"}
+
+        assert learned() == {"sim-max"}
         assert server.ask("/v1/router")[1]["threshold"] == 0
-        others = server.ask("/v1/score", {"queries": QUERIES, "threshold": 1.5})[1]
-        assert {m for m, source in zip(others["models"], others["sources"], strict=True) if source == "learned"} == {
-            "sim-small"
-        }
+        assert learned(threshold=1.5) == {"sim-small"}
 
 
 def test_the_context_reaches_the_rules(tmp_path: Path) -> None:
@@ -362,7 +364,8 @@ def test_what_cannot_be_served_ends_with_code_2_and_a_line(bundle: Path, tmp_pat
 
 
 def test_without_a_bundle_rules_answer_only_when_asked_for(tmp_path: Path) -> None:
-    with Server(tmp_path / "none", "--fallback", "--strong", "S", "--weak", "W", "--strong-share", "0.3") as server:
+    options = ("--fallback", "--no-general", "--strong", "S", "--weak", "W", "--strong-share", "0.3")
+    with Server(tmp_path / "none", *options) as server:
         assert server.ask("/healthz")[1]["answers"] == "rules"
         assert "no such folder" in server.ask("/v1/router")[1]["unavailable"]
         assert server.ask("/v1/route", {"queries": ["Hello"]})[1]["decisions"][0]["cause"] == "load-failed"

@@ -12,11 +12,13 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...routers.base import win_rate
-from ...routers.bundle import MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
+from ...routers.bundle import GENERAL, MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import InputError, require
+from ...routers.general import TIERS
 from ...routers.golden import check_golden
 from ...routers.loading import load
+from ...routers.shipped import shipped_or_path
 from .scripts import SENTENCES
 from .tokenizer_nodes import OPERATORS, TokenizerNodes
 
@@ -40,7 +42,8 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
         The folder.
 
     Raises:
-        InputError: a verifier, a tokenizer that has no operator, or a folder that is there already.
+        InputError: a verifier, a general router that was calibrated for a pair, a tokenizer that has no operator, or a
+            folder that is there already.
         GoldenScoreError: the graph with the tokenizer gives other scores than the bundle.
         BundleError: the bundle cannot be trusted.
         MissingExtraError: onnxruntime-extensions is not installed.
@@ -51,6 +54,11 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
     manifest, contents = read_bundle(bundle)
     if manifest.kind == VERIFIER:
         raise InputError(f"{bundle} is a verifier; expected a router")
+    if manifest.kind == GENERAL and (manifest.strong, manifest.weak) != TIERS:
+        raise InputError(
+            f"{bundle} is a general router for {manifest.strong} and {manifest.weak}, and its graph does not give the "
+            "qualities of these; expected a router that was trained for them, or 'general'"
+        )
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as name:
         staging = Path(name) / final.name
@@ -61,7 +69,7 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
             (staging / "model.onnx").write_bytes(graph)
         else:
             _write_triton(contents, staging)
-        shutil.copy(Path(bundle) / "router.json", staging / "router.json")
+        shutil.copy(Path(shipped_or_path(bundle)) / "router.json", staging / "router.json")
         staging.rename(final)
     return final
 
