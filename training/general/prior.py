@@ -36,7 +36,7 @@ EQUAL_SHARE = 20
 #: Factors of that share that held-out outcomes choose from, the preferred one first.
 SHARES = (1.0, 1.8, 0.0)
 #: Shares of held-out labelled queries that may be taken for unfamiliar, the preferred one first.
-UNFAMILIAR = (0.1, 0.05, 0.01)
+UNFAMILIAR = (0.05, 0.01)
 #: Nats over all held-out outcomes: a smaller gain over what is preferred is within chance.
 LEAST_GAIN = 2.0
 
