@@ -6,7 +6,7 @@ do, each less its mean in its source, so that only differences within a source c
 weights toward those written by hand, and a rule keeps its sign. The penalty is chosen by leaving sources out: the
 strongest within .005 of the best. The test mixes the prompts of 13 data sets; the weights and the penalty that score
 a data set come from the others. MT-Bench is reported only. Reads $ROUTELEARN_DATA (default ../shared/data). Writes
-nothing: copy the weights to routers/rules.toml.
+a section of docs/results.md. The weights are printed: copy them to routers/rules.toml.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+from adaptation import test_sets
+from common import bundle, interval, routellm, write_section
 from general_sources import SOURCES, read_source, shipped_sources
 from scipy.optimize import nnls
 
+from routelearn.data.splits import split_by_prompt
+from routelearn.routers.learned import LearnedRouter
+from routelearn.routers.loading import load
 from routelearn.routers.rules import RulesRouter, load_rules
 from routelearn.training.fit.metrics import bootstrap_interval, routing_curve
+from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
+from routelearn.training.matrix_factorization.train import train_matrix_factorization
 
 #: The weights written by hand, before there were data.
 HAND = {
@@ -129,11 +136,45 @@ def chosen(parts: dict[str, list[Moments]], test: pandas.DataFrame, fired: Array
     return max(penalty for penalty in PENALTIES if worth[penalty] >= max(worth.values()) - SLACK)
 
 
-def report(name: str, scores: Array, gap: Array, threshold: float | None = None) -> None:
-    """Print the APGR of scores with its interval, and the share of strong calls."""
-    low, high = bootstrap_interval(lambda rows: apgr(scores[rows], gap[rows]), np.arange(len(gap)))
-    share = "" if threshold is None else f", strong {np.mean(scores >= threshold):.0%}"
-    print(f"{name:48} {apgr(scores, gap):.3f} [{low:.3f}, {high:.3f}]{share}")
+def row(name: str, scores: Array, gap: Array, threshold: float | None = None) -> str:
+    """A row of the table: the APGR of scores with its interval, and the share of strong calls."""
+    found = bootstrap_interval(lambda rows: apgr(scores[rows], gap[rows]), np.arange(len(gap)))
+    share = "" if threshold is None else f"{np.mean(scores >= threshold):.0%}"
+    return f"| {name} | {len(gap):,} | {apgr(scores, gap):.3f} ({interval(found)}) | {share} |"
+
+
+def mmlu_router() -> LearnedRouter:
+    """A matrix factorization trained on a tenth of MMLU alone."""
+
+    def train(out: Path) -> Path:
+        records = split_by_prompt(routellm("mmlu"), (0.1, 0.9), 0)[0]
+        return train_matrix_factorization(records, out, MatrixFactorizationConfig(general="none"))
+
+    return load(bundle("rules-mmlu-mf", train))
+
+
+def trained_value(router: RulesRouter) -> list[str]:
+    """Rules beside a router that was trained on half of a set, or on 1,000 labels: what each is worth over chance."""
+    text = ["| set | labels | mf | rules | length alone | (rules - .5) / (mf - .5) |", "|---|---|---|---|---|---|"]
+    for one in test_sets():
+        order = np.random.default_rng(0).permutation(len(one.prompts))
+        count = min(1000, len(order) // 2)
+        config = MatrixFactorizationConfig(strong=one.models[0], weak=one.models[1], general="none")
+        path = bundle(
+            f"rules-{one.name}-mf",
+            lambda out, one=one, rows=order[:count], config=config: train_matrix_factorization(
+                one.records(rows), out, config
+            ),
+        )
+        prompts, gap = [one.prompts[i] for i in order[count:].tolist()], one.scores[order[count:]] @ [1, -1]
+        lengths = np.array([len(prompt) for prompt in prompts], float)
+        mf, rules, length = (
+            apgr(scores, gap) for scores in (load(path).score(prompts), router.score(prompts), lengths)
+        )
+        text.append(
+            f"| {one.name} | {count:,} | {mf:.3f} | {rules:.3f} | {length:.3f} | {(rules - 0.5) / (mf - 0.5):.0%} |"
+        )
+    return text
 
 
 def mt_bench(data: Path) -> tuple[list[str], Array]:
@@ -171,16 +212,28 @@ def main() -> None:
         print(f"{name:20} {HAND[name]:+7.1f} {weight:+7.1f} {share:8.1%}")
     questions, better = mt_bench(data)
     lengths = np.array([len(prompt) for prompt in prompts], float)
-    report("pooled: fitted, each set left out", scores, gap)
-    report("pooled: routers/rules.toml as it is", router.score(prompts), gap, router.threshold)
-    report("pooled: the weights by hand", score(fired, np.array(list(HAND.values()))), gap)
-    report("pooled: length alone", lengths, gap)
-    report("MT-Bench: routers/rules.toml as it is", router.score(questions), better, router.threshold)
-    report("MT-Bench: length alone", np.array([len(one) for one in questions], float), better)
+    mmlu = mmlu_router()
+    text = [
+        "The pooled test mixes 150 prompts of each of 13 data sets, strong models over weak ones. The weights in the first "
+        "row were fitted without the set that they score. The general router has its own table on the same kind of test: "
+        "[the general router](#the-general-router). mf learned from a tenth of MMLU and nothing else.",
+        "",
+        "| scores | prompts | APGR | strong calls at the default threshold |",
+        "|---|---|---|---|",
+        row("pooled: rules, fitted without each set", scores, gap),
+        row("pooled: the default rules as they are", router.score(prompts), gap, router.threshold),
+        row("pooled: weights by hand", score(fired, np.array(list(HAND.values()))), gap),
+        row("pooled: length alone", lengths, gap),
+        row("pooled: mf trained on MMLU", mmlu.score(prompts), gap, mmlu.threshold),
+        row("MT-Bench: the default rules as they are", router.score(questions), better, router.threshold),
+        row("MT-Bench: length alone", np.array([len(one) for one in questions], float), better),
+    ]
     if arguments.before:
         before = RulesRouter(rules=load_rules(arguments.before))
-        report("pooled: the rules in --before", before.score(prompts), gap, before.threshold)
-        report("MT-Bench: the rules in --before", before.score(questions), better, before.threshold)
+        text.append(row("pooled: the rules in --before", before.score(prompts), gap, before.threshold))
+        text.append(row("MT-Bench: the rules in --before", before.score(questions), better, before.threshold))
+    text += ["", "Within one set, beside a router that was trained on labels of the set:", "", *trained_value(router)]
+    write_section("The default rules", "python benchmarks/fit_rules.py", text)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from routelearn.routers.errors import InputError
 from routelearn.routers.golden import GOLDEN_QUERIES
 from routelearn.routers.loading import load
 from routelearn.training.encoders.general_part import GeneralPart
+from routelearn.training.fit.novelty import novelty_bound
 from routelearn.training.general.familiarity import Background, held_out_familiarity
 from routelearn.training.general.prior import GeneralPrior
 from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
@@ -71,7 +72,7 @@ def test_a_query_of_another_kind_gets_the_quality_of_the_general_router(sample: 
     general = load("general", strong="sim-max", weak="sim-small")
     items = general.items(queries)
     expected = 1 / (1 + np.exp(-(items[:, :1] * np.array([abilities[name] for name in blended.models]) + items[:, 1:])))
-    far = np.abs(blended.quality(queries) - expected).max(axis=1) < 1e-3
+    far = np.abs(blended.quality(queries) - expected).max(axis=1) < 0.03
     assert far.any()
     assert not np.allclose(alone.quality(queries)[far], expected[far], atol=0.05)
 
@@ -102,3 +103,13 @@ def test_the_prior_of_few_labels_fades_out() -> None:
     assert shares[0] == 0
     assert shares[2] == 0.5
     assert shares[-1] == 1
+
+
+@pytest.mark.parametrize("count", [4, 20, 100, 1000])
+def test_the_novelty_bound_calls_few_familiar_queries_unfamiliar_however_few_were_held_out(count: int) -> None:
+    random = np.random.default_rng(count)
+    alarms = []
+    for _ in range(200):
+        known, new = (random.normal(0.4, 0.08, size).astype(np.float32) for size in (count, 1000))
+        alarms.append((new > novelty_bound(known)).mean())
+    assert np.mean(alarms) < 0.015
