@@ -12,14 +12,13 @@ a section of docs/results.md. The weights are printed: copy them to routers/rule
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas
 from adaptation import test_sets
-from common import bundle, interval, routellm, write_section
+from common import DATA, bundle, interval, routellm, write_section
 from general_sources import SOURCES, read_source, shipped_sources
 from scipy.optimize import nnls
 
@@ -168,9 +167,8 @@ def trained_value(router: RulesRouter) -> list[str]:
         )
         prompts, gap = [one.prompts[i] for i in order[count:].tolist()], one.scores[order[count:]] @ [1, -1]
         lengths = np.array([len(prompt) for prompt in prompts], float)
-        mf, rules, length = (
-            apgr(scores, gap) for scores in (load(path).score(prompts), router.score(prompts), lengths)
-        )
+        mf, rules = apgr(load(path).score(prompts), gap), apgr(router.score(prompts), gap)
+        length = apgr(lengths, gap)
         text.append(
             f"| {one.name} | {count:,} | {mf:.3f} | {rules:.3f} | {length:.3f} | {(rules - 0.5) / (mf - 0.5):.0%} |"
         )
@@ -191,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, help="another TOML file of rules, to be compared")
     arguments = parser.parse_args()
-    data = Path(os.environ.get("ROUTELEARN_DATA", "../shared/data"))
+    data = DATA
     router, table = RulesRouter(), gaps(data)
     parts = training(data, router, table)
     test = pandas.concat(
@@ -214,8 +212,8 @@ def main() -> None:
     lengths = np.array([len(prompt) for prompt in prompts], float)
     mmlu = mmlu_router()
     text = [
-        "The pooled test mixes 150 prompts of each of 13 data sets, strong models over weak ones. The weights in the first "
-        "row were fitted without the set that they score. The general router has its own table on the same kind of test: "
+        "The pooled test mixes 150 prompts of each of 13 data sets, strong models over weak ones. The weights in the "
+        "first row were fitted without the set that they score. The general router has its own table on such a test: "
         "[the general router](#the-general-router). mf learned from a tenth of MMLU and nothing else.",
         "",
         "| scores | prompts | APGR | strong calls at the default threshold |",
