@@ -10,9 +10,10 @@ most of it for the vectors of the transformer, which are kept.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,9 @@ from ship_general import SETTINGS
 
 from routelearn.data.near_copies import near_copies
 from routelearn.routers.abilities import canonical_name
+from routelearn.routers.loading import load
 from routelearn.routers.placement import ability_at, quality_of
+from routelearn.routers.shipped import shipped_names
 from routelearn.training.examples import Examples, examples_of
 from routelearn.training.fit.metrics import bootstrap_interval, routing_curve
 from routelearn.training.fit.minimise import Array
@@ -33,6 +36,8 @@ from routelearn.training.general.train import (
     STRONG_QUANTILE,
     WEAK_QUANTILE,
     fit_examples,
+    held_out_losses,
+    held_out_queries,
     text_features,
     traffic_items,
 )
@@ -137,6 +142,17 @@ class Trainer:
         found[:, 1] += level
         return examples, fit, shrink * found, int((~kept).sum())
 
+    def held_out(self) -> dict[str, object]:
+        """Log loss (nats) and number of the outcomes of each held-out query of known sources, summed over outcomes."""
+        say("general: held-out queries")
+        held_out = held_out_queries(self.examples, self.config.seed)
+        outcomes = self.examples.performances.of_queries(held_out)
+        with one_thread():
+            lost = held_out_losses(self.features, self.examples, self.config, held_out)
+        rows, row = np.unique(outcomes.query, return_inverse=True)
+        sums = (np.bincount(row, values, len(rows)) for values in (lost, outcomes.weight))
+        return dict(zip(("loss", "outcomes"), (values.tolist() for values in sums), strict=True))
+
 
 def without_sources(examples: Examples, names: set[str]) -> Examples:
     """The examples without the outcomes of some sources."""
@@ -173,16 +189,27 @@ def measure(trainer: Trainer, test: Test) -> dict[str, object]:
     }
 
 
-def measured(router: str, tests: list[Test]) -> Rows:
-    """What a router gives on each test, from the cache where it is there."""
-    trainer: list[Trainer] = []
+def measured(router: str, tests: list[Test]) -> tuple[Rows, dict[str, list[float]]]:
+    """What a router gives on each test, and on held-out queries, from the cache where it is there."""
+    trainer = cache(lambda: Trainer(SETTINGS[router]))
+    rows = [cached(f"general/{router}/{test.name}", lambda test=test: measure(trainer(), test)) for test in tests]
+    return rows, cached(f"general/{router}/held_out_queries", lambda: trainer().held_out())
 
-    def compute(test: Test) -> dict[str, object]:
-        if not trainer:
-            trainer.append(Trainer(SETTINGS[router]))
-        return measure(trainer[0], test)
 
-    return [cached(f"general/{router}/{test.name}", lambda test=test: compute(test)) for test in tests]
+def loss_line(first: dict[str, list[float]], second: dict[str, list[float]]) -> str:
+    """The log losses of both routers, and their difference with its interval over queries."""
+    count = np.asarray(first["outcomes"])
+    before, after = np.asarray(first["loss"]), np.asarray(second["loss"])
+
+    def less(rows: npt.NDArray[np.int64]) -> float:
+        return float((after - before)[rows].sum() / count[rows].sum())
+
+    order = np.arange(len(count))
+    losses = [values.sum() / count.sum() for values in (before, after)]
+    return (
+        f"Log loss of the outcomes of {len(count):,} held-out queries of known sources: general {losses[0]:.4f}, "
+        f"general-minilm {losses[1]:.4f}, difference {less(order):.4f} ({interval(bootstrap_interval(less, order))})."
+    )
 
 
 def apgr(score: Sequence[float], strong: Sequence[float], weak: Sequence[float]) -> tuple[float, tuple[float, float]]:
@@ -282,11 +309,33 @@ def routellm_lines(rows: dict[str, Rows]) -> list[str]:
     return text
 
 
+def latency_lines(prompts: list[str]) -> list[str]:
+    """How long one query takes with each router, in turn, on one thread."""
+    routers = {name: load(name, threads=1) for name in SETTINGS if name in shipped_names()}
+    times: dict[str, list[float]] = {name: [] for name in routers}
+    for prompt in prompts:
+        for name, router in routers.items():
+            begin = time.perf_counter()
+            router.route(prompt)
+            times[name].append(time.perf_counter() - begin)
+    median = {name: float(np.median(values)) for name, values in times.items()}
+    return [
+        f"One query ({len(prompts):,} prompts of all sources, the shipped routers in turn, one thread, the median, "
+        "beside other programs): "
+        + ", ".join(
+            f"{name} {1e6 * value:,.0f} µs ({value / median['general']:,.0f} times general)"
+            for name, value in median.items()
+        )
+        + "."
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     sources, sets = source_tests(), routellm_tests()
-    rows = {router: measured(router, [*sources, *sets]) for router in SETTINGS}
+    found = {router: measured(router, [*sources, *sets]) for router in SETTINGS}
+    rows = {router: of_router for router, (of_router, _) in found.items()}
     text = [
         "APGR with its 95 % bootstrap interval over prompts; .5 is random. The columns say how the two models are "
         "placed: as a typical strong and a typical weak model (tier), by the table of abilities, learned from the "
@@ -310,6 +359,10 @@ def main() -> None:
         "### What general-minilm gains over general: difference of the APGR on the same prompts, with paired intervals",
         "",
         *difference_lines(rows, len(sources)),
+        "",
+        loss_line(*(held_out for _, held_out in found.values())),
+        "",
+        *latency_lines([prompt for test in sources for prompt in test.prompts[:40]]),
     ]
     write_section("The general router", "python benchmarks/general.py", text)
 

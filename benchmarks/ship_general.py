@@ -30,7 +30,14 @@ _TRAFFIC = tuple(source.name for source in SOURCES if source.judge == "grade")
 SETTINGS = {
     "general": GeneralConfig(traffic=_TRAFFIC),
     "general-minilm": GeneralConfig(
-        traffic=_TRAFFIC, encoder=PACKAGED_ENCODER, layers=4, quantise="int8", precision="float32", max_tokens=256
+        traffic=_TRAFFIC,
+        encoder=PACKAGED_ENCODER,
+        layers=4,
+        quantise="int8",
+        precision="bfloat16",
+        max_tokens=256,
+        difficulty_l2=20.0,
+        discrimination_l2=60.0,
     ),
 }
 LICENCE = ROOT / "models" / SHIPPED_ENCODER / "LICENSE"

@@ -61,7 +61,7 @@ class GeneralConfig(Config):
         super().check_combinations()
         if self.layers is None:
             self.refuse_without_effect(
-                ["precision", "quantise", "vectors"], "without layers, the number of a transformer"
+                ["precision", "quantise", "vectors"], "without layers, which make the encoder a transformer"
             )
         elif self.encoder == SHIPPED_ENCODER:
             raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,14 @@ from ...routers.query import Query
 from ..export.publish import Gate
 from ..fit.drift_reference import Projection
 from ..fit.minimise import Array
+
+#: Called with a number of queries, to show progress.
+OnQueries = Callable[[int], object]
+
+
+def nothing(count: int) -> None:
+    """Show no progress."""
+    del count
 
 
 @dataclass(frozen=True)
@@ -69,8 +77,12 @@ class TextFeatures(Protocol):
         """Hash of the encoder."""
         ...
 
-    def learn(self, queries: Sequence[Query]) -> tuple[Array, Floats]:
+    def learn(self, queries: Sequence[Query], on_queries: OnQueries = nothing) -> tuple[Array, Floats]:
         """Learn the means and scales from n training queries.
+
+        Args:
+            queries: the queries.
+            on_queries: called with the number of queries that were encoded, to show progress.
 
         Returns:
             Features float64 (n, f) and unit vectors float32 (n, d) of these queries.

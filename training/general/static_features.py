@@ -16,7 +16,7 @@ from ..export.gate import parity_gate
 from ..fit.minimise import Array
 from ..fit.standard import LENGTH_SCALE, Standard
 from .config import GeneralConfig
-from .features import Exported, LinearHead
+from .features import Exported, LinearHead, OnQueries, nothing
 from .network import GeneralNetwork
 
 
@@ -32,8 +32,9 @@ class StaticFeatures:
         self._epsilon: float | None = None
         self._standard = Standard(0.0, 1.0)
 
-    def learn(self, queries: Sequence[Query]) -> tuple[Array, Floats]:
+    def learn(self, queries: Sequence[Query], on_queries: OnQueries = nothing) -> tuple[Array, Floats]:
         encoded = encode_queries(queries, self.encoder, self.truncation)
+        on_queries(len(queries))
         features = encoded.features.astype(np.float64)
         self._epsilon, self._standard = encoded.epsilon, Standard.of(features, LENGTH_SCALE)
         return self._standard.apply(features), encoded.unit

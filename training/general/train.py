@@ -116,9 +116,7 @@ def check_general(
         raise InputError(
             f"traffic names {missing}; expected sources with performance records, among {sorted(map(str, graded))}"
         )
-    held_out = np.zeros(len(examples.queries), np.bool_)
-    order = np.random.default_rng(config.seed).permutation(len(held_out))
-    held_out[order[: max(1, round(_HELD_OUT * len(order)))]] = True
+    held_out = held_out_queries(examples, config.seed)
     return GeneralPlan(examples, Path(out), len(records), [held_out], text_features(config))
 
 
@@ -133,9 +131,9 @@ def text_features(config: GeneralConfig) -> TextFeatures:
 
 def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
     examples, reader, held_out = plan.examples, plan.reader, plan.folds[0]
-    phase = log.phase("vectors", 1)
-    features, unit = reader.learn(examples.queries)
-    log.advance(phase)
+    phase = log.phase("vectors", len(examples.queries), "query")
+    features, unit = reader.learn(examples.queries, lambda count: log.advance(phase, count))
+    log.advance(phase, done=True)
     metrics = _held_out_metrics(plan, config, features, log)
     phase = log.phase("fit", 1)
     fit = fit_examples(features, examples, config)
@@ -240,6 +238,25 @@ def general_field(fit: ItemResponse, items: Array, examples: Examples) -> dict[s
     return field
 
 
+def held_out_queries(examples: Examples, seed: int) -> npt.NDArray[np.bool_]:
+    """The queries that are held out to measure the log loss: bool (n,)."""
+    held_out = np.zeros(len(examples.queries), np.bool_)
+    order = np.random.default_rng(seed).permutation(len(held_out))
+    held_out[order[: max(1, round(_HELD_OUT * len(order)))]] = True
+    return held_out
+
+
+def held_out_losses(
+    features: Array, examples: Examples, config: GeneralConfig, held_out: npt.NDArray[np.bool_]
+) -> Array:
+    """Weighted log loss (nats) of each performance (k,) of held-out queries, by a fit to the other queries."""
+    fit = fit_examples(features, examples, config, ~held_out)
+    items = fit.items(features)
+    utilities = items[:, :1] * fit.ability + items[:, 1:]
+    levels = np.repeat(fit.level[:, None], len(examples.models), axis=1)
+    return losses(examples.performances.of_queries(held_out), utilities, levels)
+
+
 def _held_out_metrics(plan: GeneralPlan, config: GeneralConfig, features: Array, log: TrainingLog) -> dict[str, Any]:
     """The log loss on held-out queries of known sources, beside one that knows models and sources alone."""
     examples, held_out = plan.examples, plan.folds[0]
@@ -247,10 +264,7 @@ def _held_out_metrics(plan: GeneralPlan, config: GeneralConfig, features: Array,
     outcomes = examples.performances.of_queries(held_out)
     found = {}
     for name, columns in (("log loss", features), ("log loss of the global ranking", features[:, :0])):
-        fit = fit_examples(columns, examples, config, ~held_out)
-        items = fit.items(columns)
-        utilities = items[:, :1] * fit.ability + items[:, 1:]
-        levels = np.repeat(fit.level[:, None], len(examples.models), axis=1)
-        found[name] = float(losses(outcomes, utilities, levels).sum() / outcomes.weight.sum())
+        lost = held_out_losses(columns, examples, config, held_out)
+        found[name] = float(lost.sum() / outcomes.weight.sum())
         log.advance(phase)
     return {"held-out queries": int(held_out.sum()), "held-out outcomes": len(outcomes), **found}

@@ -31,7 +31,7 @@ from ..fit.standard import LENGTH_SCALE, Standard
 from ..frozen.vector_cache import cached_vectors, fingerprint, read_vectors
 from ..transformer_recipe import PARITY_TEXTS
 from .config import GeneralConfig
-from .features import Exported, LinearHead
+from .features import Exported, LinearHead, OnQueries, nothing
 
 #: Share of the token budget for the end of a query that is too long.
 LAST_SHARE = 0.25
@@ -65,8 +65,8 @@ class TransformerFeatures:
         self._centre: Floats = np.zeros(0, np.float32)
         self._standard = Standard(0.0, 1.0)
 
-    def learn(self, queries: Sequence[Query]) -> tuple[Array, Floats]:
-        ids, vectors = self._encoded(queries)
+    def learn(self, queries: Sequence[Query], on_queries: OnQueries = nothing) -> tuple[Array, Floats]:
+        ids, vectors = self._encoded(queries, on_queries)
         self._centre = vectors.mean(axis=0)
         plain = self._plain(ids, vectors)
         self._standard = Standard.of(plain, LENGTH_SCALE)
@@ -94,13 +94,15 @@ class TransformerFeatures:
         graph = export_network(network, (*OUTPUTS, "item"))
         return Exported(graph, gate, golden_tolerance(self._config.quantise))
 
-    def _encoded(self, queries: Sequence[Query]) -> tuple[list[TokenIds], Floats]:
+    def _encoded(self, queries: Sequence[Query], on_queries: OnQueries = nothing) -> tuple[list[TokenIds], Floats]:
         """Token ids and unit vectors (n, d) of n queries."""
         ids = token_rows(queries, self.tokenizer_json, self.truncation)
         precision = chosen_precision(self._config.precision)
-        vectors = cached_vectors(
-            self._file, self._backbone.transformer, ids, lambda rows: predict(self._backbone, rows, precision)[1]
-        )
+
+        def compute(rows: Sequence[TokenIds]) -> torch.Tensor:
+            return predict(self._backbone, rows, precision, on_queries)[1]
+
+        vectors = cached_vectors(self._file, self._backbone.transformer, ids, compute)
         return ids, cast(Floats, vectors.numpy())
 
     def _plain(self, ids: Sequence[TokenIds], vectors: Floats) -> Array:
