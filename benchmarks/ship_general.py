@@ -3,8 +3,10 @@
 Run: ROUTELEARN_DATA=FOLDER python benchmarks/ship_general.py [--router general|general-minilm] [--out FOLDER]
 
 All sources have permissive licences. general takes a minute or two; the same data and the same versions of numpy and
-scipy give the same bytes. general-minilm takes ten minutes, needs the extras transformers and minilm, and gives the
-same bytes on the same machine; another processor may round the transformer's vectors otherwise.
+scipy give the same bytes. general-minilm takes twenty minutes
+and needs the extras transformers and minilm. Its vectors are computed in bfloat16, whose last bits depend on the
+processor and on which queries share a batch: with --vectors, where no vector is computed twice, qualities differ in the
+fourth digit.
 """
 
 from __future__ import annotations
