@@ -1,4 +1,4 @@
-"""mf and similarity need neither torch nor what comes with it: they train, extend, score and are evaluated."""
+"""mf, similarity and general need neither torch nor what comes with it: they train, extend, score, are evaluated."""
 
 from __future__ import annotations
 
@@ -51,6 +51,13 @@ from routelearn.training import (
 
 recipe, data, out = sys.argv[1:]
 records = read_records(data).records
+if recipe == "general":
+    from routelearn.training.general.train import train_general
+
+    train_general(records, out)
+    scores = routelearn.load(out, **{PAIR!r}).score(["Prove it step by step.", "Say hello to Ana."]).tolist()
+    print(json.dumps({{"scores": scores, "rows": []}}))
+    sys.exit()
 if recipe == "mf":
     train_matrix_factorization(records, out, MatrixFactorizationConfig(**{PAIR!r}))
 else:
@@ -101,3 +108,8 @@ def test_similarity_trains_is_extended_and_scores(
     found = without_torch(method, files[kind], tmp_path / "router")
     assert found["scores"][0] != found["scores"][1]
     assert all(0 <= score <= 1 for score in found["scores"])
+
+
+def test_the_general_recipe_trains_and_scores(files: dict[str, Path], tmp_path: Path) -> None:
+    found = without_torch("general", files["performance"], tmp_path / "router")
+    assert found["scores"][0] != found["scores"][1]

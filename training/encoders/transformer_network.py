@@ -86,8 +86,8 @@ def quantised_network(network: nn.Module, ids: Sequence[TokenIds]) -> nn.Module:
     return quantised(network, lambda module: [module(*one) for one in calibration])
 
 
-def export_network(network: nn.Module) -> bytes:
-    """The network, float32 or int8, as an ONNX graph."""
+def export_network(network: nn.Module, outputs: Sequence[str] = OUTPUTS) -> bytes:
+    """The network, float32 or int8, as an ONNX graph with these outputs."""
     # Two separate tensors: if one tensor is passed twice, the exporter makes one input of it.
     inputs = [torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64)]
-    return export_onnx(network, inputs, OUTPUTS, {"tokens_per_run": str(TOKENS_PER_RUN)})
+    return export_onnx(network, inputs, outputs, {"tokens_per_run": str(TOKENS_PER_RUN)})

@@ -45,7 +45,7 @@ def cached_vectors(
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(
             staging,
-            fingerprint=np.array(_fingerprint(network)),
+            fingerprint=np.array(fingerprint(network)),
             keys=np.frombuffer(b"".join(known), np.uint8).reshape(-1, hashlib.sha256().digest_size),
             vectors=np.stack(list(known.values())),
         )
@@ -75,14 +75,14 @@ def read_vectors(path: Path, network: nn.Module) -> dict[bytes, npt.NDArray[np.f
         raise InputError(
             f"{path} is not a file of vectors ({error}); expected an .npz file of an earlier training, or a new name"
         ) from error
-    if owner != _fingerprint(network):
+    if owner != fingerprint(network):
         raise InputError(
             f"{path} holds vectors of another encoder, or of other layers; expected those of this one, or a new name"
         )
     return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
 
 
-def _fingerprint(network: nn.Module) -> str:
+def fingerprint(network: nn.Module) -> str:
     """sha256 over the network's weights."""
     digest = hashlib.sha256()
     for tensor in network.state_dict().values():

@@ -71,6 +71,8 @@ class GeneralPrior:
         if manifest.kind != GENERAL:
             raise InputError(f"{bundle} is a {manifest.kind} router; expected a general router, such as 'general'")
         arrays = stored_arrays(contents[MODEL])
+        if not {"weight", "bias"} <= arrays.keys():
+            raise InputError(f"{bundle} reads queries by a transformer; expected a general router on a static encoder")
         return cls(
             name=str(bundle),
             fingerprint=manifest.training.get("encoder_fingerprint"),

@@ -12,28 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.records import Record
-from ...routers.bundle import GENERAL, Manifest, Truncation
+from ...routers.bundle import GENERAL, Manifest
 from ...routers.decision import Model
 from ...routers.errors import InputError
 from ...routers.placement import pair_thresholds
-from ..encoders.static import StaticEncoder, static_encoder
-from ..encoders.static_network import encode_queries, static_quality
 from ..examples import Examples, examples_of, record_facts
-from ..export.gate import parity_gate
 from ..export.publish import publish
 from ..fit.drift_reference import projection_of
 from ..fit.factorization import losses
 from ..fit.minimise import Array
 from ..fit.novelty import centroids_of, held_out_novelty, novelty_bound
-from ..fit.standard import LENGTH_SCALE, Standard
 from ..libraries import require_training
 from ..log import TrainingLog, training_folder
 from ..one_thread import one_thread
 from ..pipeline import trainable_records
 from .config import GeneralConfig
 from .familiarity import Background, background_rows
+from .features import LinearHead, TextFeatures
 from .item_response import ItemResponse, Penalties, fit_item_response, source_weights
-from .network import GeneralNetwork
+from .static_features import StaticFeatures
 
 #: The items that stand for the traffic in the bundle.
 ITEMS = 256
@@ -54,14 +51,14 @@ class GeneralPlan:
         out: folder of the bundle.
         records_read: number of records before any was left out.
         folds: bool (n,) of the queries that are held out to measure the log loss; one array.
-        encoder: the static encoder.
+        reader: the encoder of the queries.
     """
 
     examples: Examples
     out: Path
     records_read: int
     folds: list[npt.NDArray[np.bool_]]
-    encoder: StaticEncoder
+    reader: TextFeatures
 
 
 def train_general(
@@ -86,7 +83,8 @@ def train_general(
 
     Raises:
         InputError: see `check_general`.
-        ExportError: the exported graph does not reproduce the network.
+        ExportError: the exported graph does not reproduce the network, or int8 decides otherwise.
+        MissingExtraError: a library of the extra `transformers` is missing, and the settings ask for a transformer.
     """
     config = config or GeneralConfig()
     plan = check_general(records, out, config, pool=pool)
@@ -101,11 +99,13 @@ def check_general(
 
     Raises:
         InputError: there is nothing to learn from, a source in `traffic` is in no record or has preferences only, or
-            `out` cannot be written or holds something else.
+            `out` cannot be written or holds something else; or the encoder cannot be loaded, or has fewer layers or
+            positions than the settings say.
+        MissingExtraError: a library of the extra `transformers` is missing, and the settings ask for a transformer.
     """
-    require_training()
     del pool
     config = config or GeneralConfig()
+    require_training("train" if config.layers is None else "transformers")
     examples = examples_of(trainable_records(records, Path(out)))
     if not len(examples.performances):
         raise InputError(
@@ -117,18 +117,24 @@ def check_general(
         raise InputError(
             f"traffic names {missing}; expected sources with performance records, among {sorted(map(str, graded))}"
         )
-    held_out = np.zeros(len(examples.queries), np.bool_)
-    order = np.random.default_rng(config.seed).permutation(len(held_out))
-    held_out[order[: max(1, round(_HELD_OUT * len(order)))]] = True
-    return GeneralPlan(examples, Path(out), len(records), [held_out], static_encoder(config.encoder))
+    held_out = held_out_queries(examples, config.seed)
+    return GeneralPlan(examples, Path(out), len(records), [held_out], text_features(config))
+
+
+def text_features(config: GeneralConfig) -> TextFeatures:
+    """The encoder of the settings."""
+    if config.layers is None:
+        return StaticFeatures(config)
+    from .transformer_features import TransformerFeatures  # needs torch
+
+    return TransformerFeatures(config)
 
 
 def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
-    examples, truncation = plan.examples, Truncation(max_tokens=config.max_tokens, distinct=True)
-    encoded = encode_queries(examples.queries, plan.encoder, truncation)
-    features = encoded.features.astype(np.float64)
-    standard = Standard.of(features, LENGTH_SCALE)
-    features = standard.apply(features)
+    examples, reader, held_out = plan.examples, plan.reader, plan.folds[0]
+    phase = log.phase("vectors", len(examples.queries), "query")
+    features, unit = reader.learn(examples.queries, lambda count: log.advance(phase, count))
+    log.advance(phase, done=True)
     metrics = _held_out_metrics(plan, config, features, log)
     phase = log.phase("fit", 1)
     fit = fit_examples(features, examples, config)
@@ -138,13 +144,12 @@ def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
     weight = shrink * np.stack([fit.slope, fit.intercept], axis=1)
     bias = shrink * np.array([1.0, level])
     general = general_field(fit, items, examples)
-    rows = background_rows(queries_of_sources(examples), config.seed)
-    general["background"] = Background.of(encoded.unit[rows]).to_dict()
+    if config.layers is None:  # what a trained static router needs to tell familiar queries from others
+        rows = background_rows(queries_of_sources(examples), config.seed)
+        general["background"] = Background.of(unit[rows]).to_dict()
     pair = np.array([general["strong"], general["weak"]])
-    network = GeneralNetwork(encoded.encoder, encoded.epsilon, *standard.fold(weight, bias), pair)
-    network.centroids = centroids_of(encoded.unit, config.seed)
-    project, offset = standard.fold(*projection_of(features))
-    network.projection = project.astype(np.float32), offset.astype(np.float32)
+    head = LinearHead(weight, bias, pair, centroids_of(unit, config.seed), projection_of(features))
+    exported = reader.export(head, examples.queries, held_out, config.seed)
     log.step(phase="done", **metrics)
     manifest = Manifest(
         kind=GENERAL,
@@ -152,25 +157,25 @@ def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
         strong="strong",
         weak="weak",
         link="difference",
-        truncation=truncation,
+        truncation=reader.truncation,
         calibration={"method": "none"},
-        novelty_bound=novelty_bound(held_out_novelty(encoded.unit, plan.folds[0], config.seed)),
+        novelty_bound=novelty_bound(held_out_novelty(unit, held_out, config.seed)),
+        golden_tolerance=exported.golden_tolerance,
         training={
-            "config": asdict(config),
-            "encoder_fingerprint": encoded.encoder.fingerprint,
+            "config": {name: value for name, value in asdict(config).items() if name != "vectors"},  # a local path
+            "encoder_fingerprint": reader.fingerprint,
             "metrics": metrics,
             **record_facts(examples, plan.records_read),
         },
         general=general,
         **pair_thresholds(items, pair, "difference"),
     )
-    by_network = static_quality(network, encoded.encoder, truncation)
     return publish(
         plan.out,
         manifest,
-        model=network.export(),
-        tokenizer_json=encoded.encoder.tokenizer_json,
-        gate=parity_gate(by_network, examples.queries, truncation),
+        model=exported.model,
+        tokenizer_json=reader.tokenizer_json,
+        gate=exported.gate,
         reference=lambda session, manifest: None,
     )
 
@@ -245,6 +250,25 @@ def general_field(fit: ItemResponse, items: Array, examples: Examples) -> dict[s
     return field
 
 
+def held_out_queries(examples: Examples, seed: int) -> npt.NDArray[np.bool_]:
+    """The queries that are held out to measure the log loss: bool (n,)."""
+    held_out = np.zeros(len(examples.queries), np.bool_)
+    order = np.random.default_rng(seed).permutation(len(held_out))
+    held_out[order[: max(1, round(_HELD_OUT * len(order)))]] = True
+    return held_out
+
+
+def held_out_losses(
+    features: Array, examples: Examples, config: GeneralConfig, held_out: npt.NDArray[np.bool_]
+) -> Array:
+    """Weighted log loss (nats) of each performance (k,) of held-out queries, by a fit to the other queries."""
+    fit = fit_examples(features, examples, config, ~held_out)
+    items = fit.items(features)
+    utilities = items[:, :1] * fit.ability + items[:, 1:]
+    levels = np.repeat(fit.level[:, None], len(examples.models), axis=1)
+    return losses(examples.performances.of_queries(held_out), utilities, levels)
+
+
 def _held_out_metrics(plan: GeneralPlan, config: GeneralConfig, features: Array, log: TrainingLog) -> dict[str, Any]:
     """The log loss on held-out queries of known sources, beside one that knows models and sources alone."""
     examples, held_out = plan.examples, plan.folds[0]
@@ -252,10 +276,7 @@ def _held_out_metrics(plan: GeneralPlan, config: GeneralConfig, features: Array,
     outcomes = examples.performances.of_queries(held_out)
     found = {}
     for name, columns in (("log loss", features), ("log loss of the global ranking", features[:, :0])):
-        fit = fit_examples(columns, examples, config, ~held_out)
-        items = fit.items(columns)
-        utilities = items[:, :1] * fit.ability + items[:, 1:]
-        levels = np.repeat(fit.level[:, None], len(examples.models), axis=1)
-        found[name] = float(losses(outcomes, utilities, levels).sum() / outcomes.weight.sum())
+        lost = held_out_losses(columns, examples, config, held_out)
+        found[name] = float(lost.sum() / outcomes.weight.sum())
         log.advance(phase)
     return {"held-out queries": int(held_out.sum()), "held-out outcomes": len(outcomes), **found}
