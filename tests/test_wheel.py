@@ -44,6 +44,10 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path) -> None:
     assert {"routelearn/py.typed", "routelearn/routers/rules.toml", "routelearn/cli/main.py"} <= set(names)
     encoder = {"table.npz", "tokenizer.json", "encoder.json", "README.md", "LICENSE"}
     assert {f"routelearn/models/minilm-static/{name}" for name in encoder} <= set(names)
+    bundle = {"router.json", "model.onnx", "tokenizer.json", "README.md"}
+    for router in ("general", "general-minilm"):
+        assert {f"routelearn/models/{router}/{name}" for name in bundle} <= set(names)
+    assert "routelearn/models/general-minilm/LICENSE" in names
     assert not [name for name in names if "tests/" in name or "benchmarks/" in name]
 
 

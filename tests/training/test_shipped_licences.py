@@ -35,3 +35,9 @@ def test_the_model_card_names_every_source_with_its_licence() -> None:
             assert str(source.licence) in next(
                 line for line in card.splitlines() if line.startswith(f"| {source.name} |")
             )
+
+
+def test_weights_of_others_stand_beside_their_licence() -> None:
+    folder = MODELS / "general-minilm"
+    assert "sentence-transformers/all-MiniLM-L6-v2" in (folder / "README.md").read_text()
+    assert "Apache License" in (folder / "LICENSE").read_text()
