@@ -21,7 +21,7 @@ import pandas
 from common import DATA, bundle, cached, interval, say, write_section
 from general import routellm_tests
 from general_sources import SOURCES, read_source, read_sources, shipped_sources
-from ship_general import SETTINGS
+from ship_general import SETTINGS as SHIPPED
 
 from routelearn.data.near_copies import near_copies
 from routelearn.data.records import PerformanceRecord
@@ -31,6 +31,8 @@ from routelearn.training.general.train import train_general
 from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
 from routelearn.training.matrix_factorization.train import train_matrix_factorization
 
+#: Settings of the general router that is adapted.
+GENERAL = SHIPPED["general"]
 LABELS = (20, 50, 100, 200, 500, 1000)
 #: Most prompts that a router is tested on.
 MOST_TESTED = 2000
@@ -139,8 +141,8 @@ def general_without(one: Set) -> Path:
         records = read_sources(DATA, [source for source in shipped_sources() if source.name not in one.left_out])
         prompts = sorted({str(record.query) for record in records})
         copies = {prompts[left] for left, _, _ in near_copies(prompts, one.prompts)}
-        traffic = tuple(name for name in SETTINGS.traffic or () if name not in one.left_out)
-        return train_general([r for r in records if r.query not in copies], path, replace(SETTINGS, traffic=traffic))
+        traffic = tuple(name for name in GENERAL.traffic or () if name not in one.left_out)
+        return train_general([r for r in records if r.query not in copies], path, replace(GENERAL, traffic=traffic))
 
     return bundle(f"general-without-{one.name}", train)
 
