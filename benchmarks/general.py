@@ -26,6 +26,7 @@ from routelearn.data.near_copies import near_copies
 from routelearn.routers.abilities import canonical_name
 from routelearn.routers.loading import load
 from routelearn.routers.placement import ability_at, quality_of
+from routelearn.routers.rules import RulesRouter
 from routelearn.routers.shipped import shipped_names
 from routelearn.training.examples import Examples, examples_of
 from routelearn.training.fit.metrics import bootstrap_interval, routing_curve
@@ -243,7 +244,7 @@ def pooled_row(rows: Rows) -> dict[str, object]:
     def pool(of: Callable[[dict[str, object]], object]) -> list[float]:
         return np.concatenate([np.asarray(of(row), np.float64)[chosen(row)] for row in rows]).tolist()
 
-    columns = {name: pool(lambda row, name=name: row[name]) for name in ("length", "strong", "weak")}
+    columns = {name: pool(lambda row, name=name: row[name]) for name in ("rules", "length", "strong", "weak")}
     scores = {way: pool(lambda row, way=way: row["scores"][way]) for way in PLACED}
     return {"name": f"**pooled**, {POOLED} of each", "scores": scores, **columns}
 
@@ -254,7 +255,7 @@ def source_lines(rows: Rows) -> list[str]:
         way: lambda row, way=way: row["scores"][way]  # type: ignore[index, misc]
         for way in PLACED
     }
-    columns["length"] = lambda row: row["length"]
+    columns |= {name: lambda row, name=name: row[name] for name in ("rules", "length")}  # type: ignore[misc]
     text = ["| source | prompts | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for row in [*rows, pooled_row(rows)]:
         cells = [cell(apgr(of(row), row["strong"], row["weak"])) for of in columns.values()]  # type: ignore[arg-type]
@@ -336,12 +337,17 @@ def main() -> None:
     sources, sets = source_tests(), routellm_tests()
     found = {router: measured(router, [*sources, *sets]) for router in SETTINGS}
     rows = {router: of_router for router, (of_router, _) in found.items()}
+    by_rules = [RulesRouter().score(test.prompts).tolist() for test in [*sources, *sets]]
+    for of_router in rows.values():
+        for row, scores in zip(of_router, by_rules, strict=True):
+            row["rules"] = scores
     text = [
         "APGR with its 95 % bootstrap interval over prompts; .5 is random. The columns say how the two models are "
         "placed: as a typical strong and a typical weak model (tier), by the table of abilities, learned from the "
         "other sources (table), or by the mean scores of the two models on the test (score), which takes labels or a "
         "published figure. "
-        "length: longer prompts go to strong.",
+        "rules: the default rules, whose weights were fitted on all of these sources (fitted without each source they "
+        "do as well: [the default rules](#the-default-rules)). length: longer prompts go to strong.",
         "",
     ]
     for router, of_router in rows.items():
