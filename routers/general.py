@@ -66,7 +66,12 @@ class GeneralRouter(LearnedRouter):
         return np.asarray(-items[:, 1] / np.maximum(items[:, 0], np.float32(1e-3)), np.float32)
 
     def placed(
-        self, *, strong: str | None = None, weak: str | None = None, ability: Mapping[str, float] | None = None
+        self,
+        *,
+        strong: str | None = None,
+        weak: str | None = None,
+        ability: Mapping[str, float] | None = None,
+        by_labels: Mapping[str, float] | None = None,
     ) -> GeneralRouter:
         """The same router for another strong and weak model.
 
@@ -76,12 +81,14 @@ class GeneralRouter(LearnedRouter):
             strong: the strong model; None: the same as now.
             weak: the weak model; None: the same as now.
             ability: as for `load`.
+            by_labels: of some models the ability on the scale of the bundle, as labels place them (`adapt`).
 
         Raises:
             InputError: an ability is not as `load` expects it, or strong and weak are not two models.
         """
         strong, weak = strong or self.strong, weak or self.weak
         kept = {one.name: one for one in self.placements if one.by != "tier"}
+        kept |= {name: Placement(name, value, "labels") for name, value in (by_labels or {}).items()}
         others = set(kept) if len(self.pool) > 2 else set()
         pool = [model for model in self.pool if model.name in {*others, strong, weak}]
         return placed_router(

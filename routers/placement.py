@@ -15,9 +15,9 @@ from .checks import check_number
 from .errors import InputError
 from .threshold_table import threshold_table
 
-#: How a model was placed: by the table of the bundle, by its mean score on the user's traffic, by an arena rating, or
-#: only as the strong or the weak model.
-PlacedBy = Literal["table", "score", "rating", "tier"]
+#: How a model was placed: by labels (`adapt`), by the table of the bundle, by its mean score on the user's traffic, by
+#: an arena rating, or only as the strong or the weak model.
+PlacedBy = Literal["labels", "table", "score", "rating", "tier"]
 
 Items = npt.NDArray[np.float64]
 
@@ -46,11 +46,12 @@ class Placement:
     @property
     def calibrated(self) -> bool:
         """Whether the ability comes from outcomes of the model, so that qualities are probabilities."""
-        return self.by in {"table", "score"}
+        return self.by in {"labels", "table", "score"}
 
     def __str__(self) -> str:
         """In words, for the reason of a decision."""
         words = {
+            "labels": "by labels",
             "table": "by the table of abilities",
             "score": "by its mean score",
             "rating": "by its rating",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -99,7 +100,8 @@ class StandIn:
                 chosen = shipped_general()
             elif isinstance(chosen, (str, os.PathLike)):
                 chosen = _as_general(load(chosen))
-            return chosen.placed(strong=self._rules.strong, weak=self._rules.weak)
+            strong, weak = self._rules.strong, self._rules.weak
+            return chosen.placed(strong=strong, weak=weak, by_labels=_by_labels(self._learned, (strong, weak)))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, a service must answer
             logger.warning("the general router does not load, rules answer: %s", error)
             return None
@@ -188,6 +190,22 @@ class StandIn:
             causes=found.causes,
             thresholds=np.full(len(quality), by.threshold),
         )
+
+
+def _by_labels(learned: Router | None, names: tuple[str, str]) -> dict[str, float]:
+    """The abilities of some models as the labels of a learned router place them, where its bundle says so."""
+    from .learned import manifest_of
+
+    manifest = None if learned is None else manifest_of(learned)
+    stored = {} if manifest is None else manifest.training.get("general")
+    abilities = stored.get("abilities") if isinstance(stored, dict) else None
+    if not isinstance(abilities, dict):
+        return {}
+    return {
+        name: float(abilities[name])
+        for name in names
+        if isinstance(abilities.get(name), (int, float)) and math.isfinite(abilities[name])
+    }
 
 
 def _as_general(router: Router) -> GeneralRouter:

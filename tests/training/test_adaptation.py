@@ -15,10 +15,13 @@ from routelearn.data.sample import Sample
 from routelearn.data.writers import write_records
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import InputError
+from routelearn.routers.explanation import explain
+from routelearn.routers.fallback import FallbackRouter
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.loading import load
 from routelearn.training.adaptation import adapt
 from routelearn.training.matrix_factorization.config import MatrixFactorizationConfig
+from routelearn.training.matrix_factorization.train import train_matrix_factorization
 from routelearn.training.similarity.extend import extend_similarity
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 
@@ -146,3 +149,23 @@ def test_a_placed_model_needs_no_torch_and_passes_the_checks_of_a_load(
     single = wider.quality(["Hello!"])
     assert np.array_equal(single[:, :-1], router.quality(["Hello!"]))
     assert wider.manifest.novelty_bound == router.novelty_bound
+
+
+def test_a_query_unlike_the_labels_is_routed_by_the_general_router_as_the_labels_place_the_models(
+    sample: Sample, tmp_path: Path
+) -> None:
+    router = FallbackRouter(adapt("general", labels_of_pair(sample, 40), tmp_path / "mine"), novelty_bound=-1.0)
+    found = explain(router, "Prove that the square root of 2 is irrational.")
+    abilities = read_manifest(tmp_path / "mine").training["general"]["abilities"]
+    assert (found.decision.source, found.decision.cause) == ("general", "novel")
+    assert found.abilities == pytest.approx(abilities)
+    assert "sim-max is placed by labels" in str(found)
+
+
+def test_nothing_is_written_where_the_general_router_cannot_be_used(
+    bundle: Path, sample: Sample, tmp_path: Path
+) -> None:
+    config = MatrixFactorizationConfig(general=str(bundle))
+    with pytest.raises(InputError, match="expected a general router"):
+        train_matrix_factorization(labels_of_pair(sample, 40), tmp_path / "out", config)
+    assert not list(tmp_path.iterdir())

@@ -92,6 +92,8 @@ def check_matrix_factorization(
 def _plan(records: Sequence[Record], out: str | Path, config: MatrixFactorizationConfig, pool: Sequence[Model]) -> Plan:
     if config.finetune_epochs:
         require("torch", "transformers")
+    if config.general not in {GENERAL_ROUTER, NO_ROUTER}:  # before anything is written
+        _prior(config, encoder_of(config).fingerprint)
     # A fine-tuned table has seen the queries of every fold but the one that stops the fine-tuning.
     most_folds = 1 if config.finetune_epochs else None
     return plan_static_training(records, out, config, pool, kind=KIND, most_folds=most_folds)
