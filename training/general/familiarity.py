@@ -101,12 +101,12 @@ def held_out_familiarity(
     """
     found = []
     for fold in folds:
-        weight, offset = background.discriminant(_some(unit, kept & ~fold))
-        found.append(_some(unit, kept & fold) @ weight + offset)
+        weight, offset = background.discriminant(some_of(unit, kept & ~fold))
+        found.append(some_of(unit, kept & fold) @ weight + offset)
     return np.concatenate(found)
 
 
-def _some(unit: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
+def some_of(unit: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
     """At most `_MOST_QUERIES` of the rows that bool (n,) keeps, evenly spread."""
     rows = np.flatnonzero(kept)
     return unit[rows[:: max(1, -(-len(rows) // _MOST_QUERIES))]]

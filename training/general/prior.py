@@ -24,7 +24,7 @@ from ..export.graph_builder import stored_arrays
 from ..fit.factorization import Array, losses
 from ..fit.minimise import minimise
 from ..fit.ranking import mean_loss
-from .familiarity import Background, held_out_familiarity
+from .familiarity import Background, held_out_familiarity, some_of
 
 #: Standard deviation of the ability of a model around that of the table, from one kind of traffic to another.
 _TABLE_DEVIATION = 0.5
@@ -99,7 +99,7 @@ class GeneralPrior:
             strong: the strong model, if it is known.
         """
         length = np.log(encoded.inverse.astype(np.float64))
-        items = encoded.unit @ self.weight[:-1] + length * self.weight[-1] + self.bias
+        items = encoded.unit @ self.weight[:-1].astype(np.float32) + length * self.weight[-1] + self.bias
         ability, scale = self._placed(items, examples, strong)
         # Preferences tell differences of utilities alone.
         graded = len(examples.performances) > 0
@@ -123,7 +123,7 @@ class GeneralPrior:
             return [(np.zeros(unit.shape[1], np.float32), 0.0)]
         background, labelled = Background.from_dict(self.field["background"]), examples.primary_queries()
         familiarity = held_out_familiarity(unit, background, folds, labelled)
-        weight, offset = background.discriminant(unit[labelled])
+        weight, offset = background.discriminant(some_of(unit, labelled))
         rises = []
         for share in UNFAMILIAR:
             start, middle = np.quantile(familiarity, [share, 0.5]).tolist()
