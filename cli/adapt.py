@@ -21,7 +21,7 @@ class AdaptOptions(Options):
     """What to adapt, and to what.
 
     Attributes:
-        router: general, the router that comes with routelearn, or the folder of a bundle.
+        router: Folder of a bundle, or the name general for the router that comes with routelearn.
         data: Files or hub ids of labels, from 20 labels on. Can be repeated.
         out: Folder of the new bundle.
         strong: The strong model. With two models in the records the default is the better one.
