@@ -152,9 +152,8 @@ class TwoStageRouter(Router):
         some = [contexts[row] for row in near] if contexts else None
         second = self.second.assess([queries[row] for row in near], some)
         second = replace(second, quality=second.quality[:, self._columns])
-        answered = learned_rows(
-            second
-        )  # where something else answered for the second router, the first one's score stands
+        # Where something else answered for the second router, the first one's score stands.
+        answered = learned_rows(second)
         second, rows = second.rows(answered), near[answered].tolist()
         rescored = self.scores_of(second).tolist()
         second.causes = [SECOND] * len(rows)

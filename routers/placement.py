@@ -148,6 +148,11 @@ def place(
     return placements
 
 
+def ability_in(table: Mapping[str, float], name: str) -> float | None:
+    """The ability of a model by a table of abilities, in any spelling of its name; None: it is not there."""
+    return next((table[key] for key in (name, canonical_name(name)) if key in table), None)
+
+
 def _known(general: Mapping[str, Any], name: str, ability: Mapping[str, float]) -> Placement | None:
     """The placement of a model that does not depend on its role; None: there is none."""
     if name in ability:
@@ -160,11 +165,8 @@ def _known(general: Mapping[str, Any], name: str, ability: Mapping[str, float]) 
             kinds = "a mean score above 0 and below 1" + (", or an arena rating from 100" if rating else "")
             raise InputError(f"ability[{name!r}] is {value}; expected {kinds}")
         return Placement(name, (value - rating["origin"]) / rating["points"], "rating")
-    table = general["abilities"]
-    for key in (name, canonical_name(name)):
-        if key in table:
-            return Placement(name, table[key], "table")
-    return None
+    found = ability_in(general["abilities"], name)
+    return None if found is None else Placement(name, found, "table")
 
 
 def _near(general: Mapping[str, Any], name: str) -> list[str]:

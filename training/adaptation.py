@@ -10,7 +10,6 @@ from ..data.records import Record, record_key
 from ..routers.bundle import GENERAL, read_manifest
 from ..routers.decision import Model
 from ..routers.errors import InputError
-from ..routers.shipped import shipped_or_path
 from .matrix_factorization.config import MatrixFactorizationConfig
 from .matrix_factorization.train import train_matrix_factorization
 from .new_models import place_new_models
@@ -63,7 +62,7 @@ def adapt(
         raise InputError(
             f"{len(usable)} labels are too few; expected {LEAST_LABELS} or more, beside those marked 'test'"
         )
-    if read_manifest(shipped_or_path(router)).kind != GENERAL:
+    if read_manifest(router).kind != GENERAL:
         if config is not None:
             raise InputError(f"settings have no effect on {router}, which is not trained again; expected none")
         return place_new_models(router, records, out, pool=pool)

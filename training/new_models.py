@@ -24,10 +24,10 @@ from ..routers.bundle import GENERAL, MODEL, TOKENIZER, VERIFIER, Manifest, chec
 from ..routers.decision import Floats, Model
 from ..routers.errors import InputError, require
 from ..routers.loading import load
-from .examples import Examples, Outcomes, examples_of
-from .export.gate import NetworkQuality, parity_gate
+from .examples import Examples, Ints, Outcomes, examples_of
+from .export.gate import parity_gate
 from .export.publish import publish
-from .fit.factorization import Array, logits, losses
+from .fit.factorization import Array, Problem, logit_of
 from .fit.minimise import minimise
 from .one_thread import one_thread
 
@@ -66,11 +66,11 @@ def place_new_models(
     check_replaceable(Path(out))
     labels = _labels(manifest, records)
     router = load(bundle)
-    fit = _fit(_logits(router.quality(labels.examples.queries)), labels)
+    fit = _fit(logit_of(router.quality(labels.examples.queries), _EDGE), labels)
     prices = {model.name: model for model in pool}
 
     def by_router(texts: list[str]) -> Floats:
-        known = router.quality(texts)
+        known = np.concatenate([router.quality([text]) for text in texts])
         return np.concatenate([known, fit.quality(known)], axis=1)
 
     placed = {name: int(count) for name, count in zip(labels.new, labels.counts(), strict=True)}
@@ -83,14 +83,9 @@ def place_new_models(
         ),
         model=with_models(contents[MODEL], fit.weight, fit.bias),
         tokenizer_json=contents[TOKENIZER],
-        gate=parity_gate(_of_bundle(by_router), labels.examples.queries, manifest.truncation),
+        gate=parity_gate(by_router, labels.examples.queries, manifest.truncation),
         reference=lambda *_: None if manifest.reference is None else dict(manifest.reference),
     )
-
-
-def _of_bundle(quality: NetworkQuality) -> NetworkQuality:
-    """As it is: the router and its copy run the same graph, text by text."""
-    return lambda texts: np.concatenate([quality([text]) for text in texts])
 
 
 @dataclass(frozen=True)
@@ -110,10 +105,10 @@ class _Labels:
         """Outcomes of both kinds."""
         return [part for part in (self.examples.performances, self.examples.preferences) if len(part)]
 
-    def counts(self) -> Array:
+    def counts(self) -> Ints:
         """The number of outcomes of each new model."""
         columns = np.concatenate([part.model.ravel() for part in self.parts])
-        return np.bincount(columns, minlength=len(self.examples.models))[-len(self.new) :].astype(np.float64)
+        return np.bincount(columns, minlength=len(self.examples.models))[-len(self.new) :]
 
 
 def _labels(manifest: Manifest, records: Sequence[Record]) -> _Labels:
@@ -145,7 +140,7 @@ class _Fit:
 
     def quality(self, known: Floats) -> Floats:
         """Quality (n, k) of the new models, from the qualities (n, m) of the pool."""
-        return np.asarray(sigmoid(_logits(known) @ self.weight + self.bias), np.float32)
+        return np.asarray(sigmoid(logit_of(known, _EDGE) @ self.weight + self.bias), np.float32)
 
 
 def _fit(known: Array, labels: _Labels) -> _Fit:
@@ -153,28 +148,21 @@ def _fit(known: Array, labels: _Labels) -> _Fit:
     models, count = known.shape[1], len(labels.new)
     shape = (models + 1, count)
     mean = np.full((models, count), 1 / models)
+    base = np.concatenate([known, known @ mean], axis=1)
+    problem = Problem(known, labels.parts, models + count, base)
+    of_new = np.concatenate([np.zeros((models, count)), np.eye(count)])  # the weights move the new models alone
+    no_offsets = np.zeros((len(labels.examples.sources), models + count))
 
     def loss_and_gradient(point: Array) -> tuple[float, Array]:
         weight, bias = np.split(point.reshape(shape), [-1])
-        utilities = np.concatenate([known, known @ (mean + weight) + bias], axis=1)
-        total = WEIGHT_L2 / 2 * np.square(weight).sum() + BIAS_L2 / 2 * np.square(bias).sum()
-        gradient = np.concatenate([WEIGHT_L2 * weight, BIAS_L2 * bias])
-        for part in labels.parts:
-            total += losses(part, utilities).sum()
-            residual = part.weight * (sigmoid(logits(part, utilities)) - part.target)
-            for side, sign in zip(part.model.T, (1.0, -1.0), strict=False):
-                by_query = np.zeros(utilities.shape)
-                np.add.at(by_query, (part.query, side), sign * residual)
-                gradient += np.concatenate([known.T @ by_query[:, models:], by_query[:, models:].sum(0, keepdims=True)])
+        every = np.concatenate([np.zeros(models), bias[0]])
+        loss, by_bias, _, by_weight, _ = problem.loss(every, no_offsets, weight, of_new)
+        total = loss + WEIGHT_L2 / 2 * np.square(weight).sum() + BIAS_L2 / 2 * np.square(bias).sum()
+        gradient = np.concatenate([by_weight + WEIGHT_L2 * weight, by_bias[None, models:] + BIAS_L2 * bias])
         return float(total), gradient.ravel()
 
     weight, bias = np.split(minimise(loss_and_gradient, np.zeros(shape).ravel(), 200).reshape(shape), [-1])
     return _Fit(mean + weight, bias[0])
-
-
-def _logits(quality: Floats) -> Array:
-    within = np.clip(quality.astype(np.float64), _EDGE, 1 - _EDGE)
-    return np.asarray(np.log(within / (1 - within)))
 
 
 def with_models(model: bytes, weight: Array, bias: Array) -> bytes:

@@ -17,6 +17,7 @@ from .config import DIMENSIONS, StaticRouterConfig
 from .encoders.static import StaticEncoder, static_encoder
 from .encoders.static_network import EncodedQueries, StaticNetwork, static_quality
 from .export.gate import parity_gate
+from .fit.novelty import held_out_novelty
 from .libraries import require_training
 from .pipeline import Findings, Job, Plan, finish, plan_training
 
@@ -66,7 +67,6 @@ def finish_static(
     network: StaticNetwork,
     encoded: EncodedQueries,
     *,
-    novelties: Floats,
     unfitted: npt.NDArray[np.bool_] | None = None,
     scores: Floats | None = None,
     l2: float | None = None,
@@ -81,7 +81,6 @@ def finish_static(
         findings: what held-out utilities say.
         network: what is exported.
         encoded: the queries of the job.
-        novelties: of the queries of the first fold, in their order.
         unfitted: as in `finish`.
         scores: as in `finish`.
         l2: as in `finish`.
@@ -96,7 +95,7 @@ def finish_static(
         model=network.export(metadata),
         tokenizer_json=encoded.encoder.tokenizer_json,
         gate=parity_gate(by_network, job.examples.queries, job.truncation),
-        novelties=novelties,
+        novelties=held_out_novelty(encoded.unit, job.folds[0], config.seed),
         unfitted=unfitted,
         scores=scores,
         l2=l2,

@@ -195,9 +195,9 @@ class EncodedQueries:
     @property
     def features(self) -> Floats:
         """The unit vectors and -log norm: float32 (n, d + 1)."""
-        return np.concatenate([self.unit, np.log(self.inverse)], axis=1)
+        return self.features_at(slice(None))
 
-    def features_at(self, rows: npt.NDArray[np.int64]) -> Floats:
+    def features_at(self, rows: npt.NDArray[np.int64] | slice) -> Floats:
         """The features of some queries, by their rows: float32 (k, d + 1)."""
         return np.concatenate([self.unit[rows], np.log(self.inverse[rows])], axis=1)
 

@@ -38,6 +38,12 @@ def logits(outcomes: Outcomes, utilities: Array, offsets: Array | None = None) -
     return picked[:, 0] - picked[:, 1] if picked.shape[1] == 2 else picked[:, 0]
 
 
+def logit_of(quality: npt.NDArray[Any], edge: float) -> Array:
+    """The logits of qualities, which are kept so far from 0 and 1 that their logits are finite."""
+    within = np.clip(quality.astype(np.float64), edge, 1 - edge)
+    return np.asarray(np.log(within / (1 - within)))
+
+
 def losses(outcomes: Outcomes, utilities: Array, offsets: Array | None = None) -> Array:
     """Weighted log loss (nats) of each outcome: (k,)."""
     logit = logits(outcomes, utilities, offsets)
@@ -201,11 +207,13 @@ class _Block:
         self._rows = rows[order]
         self._flat = self._rows * models + self._columns
         self._dense = queries * models <= _DENSE * len(self._flat)
-        self._base = 0.0 if base is None else base.ravel()[self._flat]
+        self._base = None if base is None else base.ravel()[self._flat]
 
     def _logit(self, bias: Array, offsets: Array, seen: Array | None, model_factors: Array) -> Array:
         """The logits (k,) of the outcomes, from what the query factors make of the queries (n, rank)."""
-        picked = bias[self._columns] + offsets.ravel()[self._cell] + self._base
+        picked = bias[self._columns] + offsets.ravel()[self._cell]
+        if self._base is not None:
+            picked += self._base
         if seen is not None and self._dense:
             picked += (seen @ model_factors.T).ravel()[self._flat]
         elif seen is not None:

@@ -14,6 +14,8 @@ from .factorization import BIAS_PENALTIES, Array, Factors, Problem, fit, losses
 
 #: A fit stops where an iteration lowers the loss by a smaller share. These fits are small: they go on to the end.
 _TOLERANCE = 1e-14
+#: Nats over all held-out outcomes: a smaller gain is within chance.
+LEAST_GAIN = 2.0
 
 
 @dataclass(frozen=True)

@@ -82,12 +82,6 @@ class Background:
         return weight, -float((mean + self.mean) @ weight) / 2
 
 
-def background_rows(queries_of_source: Sequence[npt.NDArray[np.int64]], seed: int) -> list[int]:
-    """Rows of queries that stand for the traffic of all sources in equal parts, from the rows of each source."""
-    random = np.random.default_rng(seed)
-    return [row for rows in queries_of_source for row in random.permutation(rows)[:QUERIES_PER_SOURCE].tolist()]
-
-
 def held_out_familiarity(
     unit: Floats, background: Background, folds: Sequence[npt.NDArray[np.bool_]], kept: npt.NDArray[np.bool_]
 ) -> Array:

@@ -28,7 +28,7 @@ from ..examples import Outcomes
 from ..fit.minimise import Array, minimise
 
 #: Penalty on the logarithm of a judge's scale.
-_SCALE_L2 = 10.0
+SCALE_L2 = 10.0
 #: Penalty on the mean ability: it only has to be finite where a source has no preference and no level.
 _MEAN_L2 = 0.05
 _ITERATIONS = 300
@@ -123,7 +123,7 @@ def fit_item_response(
         "slope": penalties.discrimination,
         "intercept": penalties.difficulty,
         "level": penalties.level,
-        "log_scale": _SCALE_L2,
+        "log_scale": SCALE_L2,
     }
     cuts = np.cumsum(list(shapes.values()))[:-1]
 

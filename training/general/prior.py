@@ -12,24 +12,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...routers.abilities import canonical_name
+from ...routers.base import sigmoid
 from ...routers.bundle import GENERAL, MODEL, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import InputError
-from ...routers.shipped import shipped_or_path
+from ...routers.placement import ability_in
 from ..encoders.general_part import GeneralPart
 from ..encoders.static_network import EncodedQueries
 from ..examples import Examples, Outcomes
 from ..export.graph_builder import stored_arrays
-from ..fit.factorization import Array, losses
+from ..fit.factorization import Array, logit_of, logits, losses
 from ..fit.minimise import minimise
-from ..fit.ranking import mean_loss
+from ..fit.ranking import LEAST_GAIN, mean_loss
 from .familiarity import Background, held_out_familiarity, some_of
+from .item_response import SCALE_L2
 
 #: Standard deviation of the ability of a model around that of the table, from one kind of traffic to another.
 _TABLE_DEVIATION = 0.5
-#: Penalty on the logarithm of the judge's scale, as in the general recipe.
-_SCALE_L2 = 10.0
 #: With so many labelled queries the general router and the labels count alike. (Chosen on sources of the general
 #: router, as are the shares: benchmarks/adaptation.py --development.)
 EQUAL_SHARE = 20
@@ -37,8 +36,6 @@ EQUAL_SHARE = 20
 SHARES = (1.0, 1.8, 0.0)
 #: Shares of held-out labelled queries that may be taken for unfamiliar, the preferred one first.
 UNFAMILIAR = (0.05, 0.01)
-#: Nats over all held-out outcomes: a smaller gain over what is preferred is within chance.
-LEAST_GAIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class GeneralPrior:
             InputError: it is a bundle of another kind.
             BundleError: the bundle cannot be trusted.
         """
-        manifest, contents = read_bundle(shipped_or_path(bundle))
+        manifest, contents = read_bundle(bundle)
         if manifest.kind != GENERAL:
             raise InputError(f"{bundle} is a {manifest.kind} router; expected a general router, such as 'general'")
         arrays = stored_arrays(contents[MODEL])
@@ -146,8 +143,8 @@ class GeneralPrior:
 
         def loss_and_gradient(point: Array) -> tuple[float, Array]:
             ability, log_scale = expected + point[:-1], point[-1]
-            total = float(np.square(point[:-1] / deviation).sum() + _SCALE_L2 * log_scale**2) / 2
-            gradient = np.append(point[:-1] / deviation**2, _SCALE_L2 * log_scale)
+            total = float(np.square(point[:-1] / deviation).sum() + SCALE_L2 * log_scale**2) / 2
+            gradient = np.append(point[:-1] / deviation**2, SCALE_L2 * log_scale)
             for part in parts:
                 paired = part.model.shape[1] == 2
                 scale = start * math.exp(log_scale) if paired else 1.0
@@ -165,7 +162,7 @@ class GeneralPrior:
         spread = float(np.std(list(table.values())))
         expected, deviation = [], []
         for name in examples.models:
-            known = next((table[key] for key in (name, canonical_name(name)) if key in table), None)
+            known = ability_in(table, name)
             typical = self.field["strong" if name == strong else "weak"]
             expected.append(typical if known is None else known)
             deviation.append(spread if known is None else _TABLE_DEVIATION)
@@ -223,8 +220,7 @@ class GeneralGuess:
             least = factor * usual
             part = GeneralPart(weight, bias, least, (1 - least) * direction, least + (1 - least) * offset)
             quality = part.blended(own, features, unit)
-            bounded = np.clip(quality.astype(np.float64), 1e-6, 1 - 1e-6)
-            tried.append((mean_loss(inside, np.log(bounded / (1 - bounded))), part, quality))
+            tried.append((mean_loss(inside, logit_of(quality, 1e-6)), part, quality))
         margin = LEAST_GAIN / max(sum(float(one.weight.sum()) for one in outcomes), 1e-12)
         within = min(loss for loss, _, _ in tried) + margin
         return next((part, quality, loss) for loss, part, quality in tried if loss <= within)
@@ -237,14 +233,12 @@ class GeneralGuess:
 
 def _gradient(part: Outcomes, utilities: Array, steepness: Array, ability: Array) -> Array:
     """The gradient of the log loss of outcomes with respect to the abilities (m,) and the logarithm of the scale."""
-    picked = utilities[part.query[:, None], part.model]
-    paired = part.model.shape[1] == 2
-    logit = picked[:, 0] - picked[:, 1] if paired else picked[:, 0]
-    residual = part.weight * (1 / (1 + np.exp(-logit)) - part.target)
+    logit = logits(part, utilities)
+    residual = part.weight * (sigmoid(logit) - part.target)
     by_model = residual * steepness[part.query]
     gradient = np.zeros(len(ability) + 1)
     gradient[:-1] += np.bincount(part.model[:, 0], by_model, len(ability))
-    if paired:
+    if part.model.shape[1] == 2:
         gradient[:-1] -= np.bincount(part.model[:, 1], by_model, len(ability))
         gradient[-1] = float(residual @ logit)
     return gradient

@@ -27,7 +27,7 @@ from ..log import TrainingLog, training_folder
 from ..one_thread import one_thread
 from ..pipeline import trainable_records
 from .config import GeneralConfig
-from .familiarity import Background, background_rows
+from .familiarity import QUERIES_PER_SOURCE, Background
 from .features import LinearHead, TextFeatures
 from .item_response import ItemResponse, Penalties, fit_item_response, source_weights
 from .static_features import StaticFeatures
@@ -145,7 +145,7 @@ def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
     bias = shrink * np.array([1.0, level])
     general = general_field(fit, items, examples)
     if config.layers is None:  # what a trained static router needs to tell familiar queries from others
-        rows = background_rows(queries_of_sources(examples), config.seed)
+        rows = queries_of_each_source(examples, QUERIES_PER_SOURCE, config.seed)
         general["background"] = Background.of(unit[rows]).to_dict()
     pair = np.array([general["strong"], general["weak"]])
     head = LinearHead(weight, bias, pair, centroids_of(unit, config.seed), projection_of(features))
@@ -214,23 +214,20 @@ def traffic_items(
     chosen = [i for i in graded.tolist() if config.traffic is None or examples.sources[i] in config.traffic]
     level = float(fit.level[chosen].mean())
     shrink = 1 / math.sqrt(1 + math.pi / 8 * float(fit.level[graded].var()))
-    random = np.random.default_rng(config.seed)
-    rows: list[int] = []
-    each = -(-ITEMS // len(examples.sources))
-    for queries in queries_of_sources(examples):
-        rows += random.permutation(queries)[:each].tolist()
+    rows = queries_of_each_source(examples, -(-ITEMS // len(examples.sources)), config.seed)
     items = fit.items(features[rows])
     items[:, 1] += level
     return shrink * items, shrink, level
 
 
-def queries_of_sources(examples: Examples) -> list[npt.NDArray[np.int64]]:
-    """The rows of the queries of each source."""
-    parts = (examples.performances, examples.preferences)
-    return [
-        np.unique(np.concatenate([part.query[part.source == source] for part in parts]))
-        for source in range(len(examples.sources))
-    ]
+def queries_of_each_source(examples: Examples, count: int, seed: int) -> list[int]:
+    """Rows of queries that stand for the traffic of all sources in equal parts: at most so many of each source."""
+    random = np.random.default_rng(seed)
+    rows: list[int] = []
+    for source in range(len(examples.sources)):
+        parts = [part.query[part.source == source] for part in (examples.performances, examples.preferences)]
+        rows += random.permutation(np.unique(np.concatenate(parts)))[:count].tolist()
+    return rows
 
 
 def general_field(fit: ItemResponse, items: Array, examples: Examples) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..export.graph_builder import GraphBuilder
 from ..fit.calibration import calibrate
 from ..fit.factorization import Array, Factors, Problem
 from ..fit.minimise import minimise
+from ..fit.ranking import LEAST_GAIN
 from ..log import TrainingLog
 
 #: Fewest queries of a task; smaller tasks are left out.
@@ -27,8 +28,6 @@ MOST_QUERIES = 20_000
 GUESS_L2, OFFSET_L2 = 0.01, 4.0
 #: Most iterations of the guess. More lower its loss and not that of held-out queries (measured on MMLU and MMLU-Pro).
 GUESS_ITERATIONS = 60
-#: Nats over all held-out outcomes: a smaller gain is within chance.
-LEAST_GAIN = 2.0
 #: Weight of the per-query utilities in the average with those of the tasks.
 SHARE = 0.5
 #: Label of a query without a task.

@@ -24,7 +24,7 @@ from ..encoders.static_network import EncodedQueries, encode_queries
 from ..examples import Examples
 from ..fit.drift_reference import projection_of
 from ..fit.factorization import Array
-from ..fit.novelty import centroids_of, held_out_novelty
+from ..fit.novelty import centroids_of
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
 from ..fit.standard import LENGTH_SCALE, Standard
@@ -85,7 +85,7 @@ def check_matrix_factorization(
     """
     config = config or MatrixFactorizationConfig()
     plan = _plan(records, out, config, pool)
-    _prior(config, encoder_of(config).fingerprint)
+    encoder_of(config)
     return plan
 
 
@@ -123,7 +123,6 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
         findings,
         network,
         encoded,
-        novelties=held_out_novelty(encoded.unit, folds[0], config.seed),
         unfitted=unfitted,
         l2=fit.l2,
     )

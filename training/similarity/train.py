@@ -22,7 +22,7 @@ from ..encoders.static_network import EncodedQueries, encode_queries
 from ..examples import Examples, Outcomes
 from ..fit.drift_reference import projection_of
 from ..fit.factorization import Array
-from ..fit.novelty import centroids_of, held_out_novelty
+from ..fit.novelty import centroids_of
 from ..fit.ranking import Ranking, fit_ranking
 from ..one_thread import one_thread
 from ..pipeline import Findings, Job, Plan, settle, start_job
@@ -122,7 +122,6 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
         build.findings,
         network,
         encoded,
-        novelties=held_out_novelty(encoded.unit, job.folds[0], config.seed),
         metadata=run_limits(network),
         scores=_scores_left_out(build, unit[build.rows], primary[build.rows], config.seed),
         index=build.index.to_dict(),
