@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 from common import DATA, bundle, cached, interval, say, write_section
-from general import routellm_tests
 from general_sources import SOURCES, read_source, read_sources, shipped_sources
+from general_test_sets import routellm_tests
 from ship_general import SETTINGS as SHIPPED
 
 from routelearn.data.near_copies import near_copies
