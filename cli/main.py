@@ -17,6 +17,7 @@ from ..routers.errors import BundleError, InputError, MissingExtraError, Routele
 from .adapt import adapt_command
 from .calibrate import calibrate_command
 from .cascade_plan import cascade_plan_command
+from .collect import collect_command
 from .data import app as data_app
 from .evaluate import evaluate_command
 from .export import export_command
@@ -39,6 +40,7 @@ class _InOrder(TyperGroup):
 
 #: The commands by the heading of `--help` that they stand under.
 _COMMANDS: list[tuple[str, dict[str, Any]]] = [
+    ("From prompts to labels", {"collect": collect_command}),
     (
         "Data and routers",
         {
