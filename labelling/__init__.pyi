@@ -1,9 +1,7 @@
 from .answers import ModelAnswer as ModelAnswer
 from .answers import read_answers as read_answers
 from .answers import write_answers as write_answers
-from .calls import Ask as Ask
 from .calls import Outcome as Outcome
-from .calls import Reply as Reply
 from .calls import ask_all as ask_all
 from .candidates import Candidate as Candidate
 from .candidates import read_candidates as read_candidates
@@ -14,3 +12,5 @@ from .estimate import Estimate as Estimate
 from .journal import Journal as Journal
 from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
+from .question import Ask as Ask
+from .question import Reply as Reply

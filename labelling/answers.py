@@ -16,8 +16,8 @@ from ..data.rows import SourceOptions, open_table, source_list
 from ..data.writers import write_rows
 from ..routers.checks import as_number
 from ..routers.errors import DataError, InputError
-from .calls import Reply
 from .prompts import PROMPT_COLUMNS, Prompt, read_prompt
+from .question import Reply
 
 #: What an answer is: "ok"; "cut" by the limit on its length; "empty"; "refused" by the model or a filter; "failed": the
 #: service refuses the question.

@@ -3,96 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import random
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from ..cascade.accounts import Budget
-from ..cascade.backends import answer_of, chat_messages
-from ..cascade.charges import token_count
 from ..cascade.threads import run_in_background
-from ..policies.cost import query_tokens
-from ..routers.errors import InferenceError, InputError, require
-from ..routers.query import Query, estimate_tokens
+from ..routers.errors import InferenceError, InputError
 from .candidates import Candidate
+from .client import CandidateClient
 from .journal import Journal
-from .rate_limit import RateLimit
+from .question import Ask, Reply
 from .retries import Fault, fault_in, wait_before
 
-#: Tokens of an answer, until the first one of a model is there and where the model's entry says nothing.
-ASSUMED_OUTPUT_TOKENS = 300.0
 #: Tries of one call.
 TRIES = 10
 #: Tries after which a service that was never reached is taken for a wrong address.
 FIRST_TRIES = 4
 #: A model is given up after so many calls in a row that failed in every try.
 MOST_FAILURES = 3
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One question to one model.
-
-    Attributes:
-        key: names the question and the model, in the journal.
-        candidate: name of the model.
-        query: the prompt or the chat.
-        options: parameters of this call beside those of the candidate.
-    """
-
-    key: str
-    candidate: str
-    query: Query
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def key_of(candidate: Candidate, query: Query, *more: Any) -> str:
-    """The key of a question: the same question to the same model, with the same parameters, has the same key."""
-    content = [candidate.name, candidate.served_as, dict(candidate.options), query, *more]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()[:24]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What a model answered, as the journal keeps it.
-
-    Attributes:
-        candidate: name of the model that was asked.
-        text: the answer.
-        input_tokens: tokens that the model read.
-        cached_tokens: how many of these came from the service's cache.
-        output_tokens: tokens that the model wrote, its reasoning included.
-        reasoning_tokens: how many of these were reasoning.
-        estimated: the service reported no tokens, so that they are estimated.
-        cost_usd: price of the call; None: a price is not known.
-        latency_s: seconds until the answer was there.
-        finish_reason: why the model stopped, in the words of the service; None: not reported.
-        served_model: the model that answered, in the words of the service; None: not reported.
-        error: why the service refuses this question for good; then there is no answer.
-    """
-
-    candidate: str
-    text: str = ""
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-    cost_usd: float | None = 0.0
-    latency_s: float = 0.0
-    finish_reason: str | None = None
-    served_model: str | None = None
-    error: str | None = None
-
-    @classmethod
-    def from_entry(cls, entry: Mapping[str, Any]) -> Reply:
-        """Read a line of the journal."""
-        return cls(**{name: value for name, value in entry.items() if name != "key"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +132,9 @@ class _Run:
         self._lost_calls = 0
         self._stopped: str | None = None
         self._settled = asyncio.Event()
-        self._models = {name: _Model(one, journal) for name, one in self._candidates.items() if self._queues[name]}
+        self._models = {
+            name: CandidateClient(one, journal) for name, one in self._candidates.items() if self._queues[name]
+        }
 
     async def run(self) -> Outcome:
         """Ask all."""
@@ -231,7 +163,7 @@ class _Run:
             lost_calls=self._lost_calls,
         )
 
-    async def _work(self, model: _Model, queue: deque[Ask]) -> None:
+    async def _work(self, model: CandidateClient, queue: deque[Ask]) -> None:
         """Answer questions from a queue until it is empty or the budget is used up."""
         while queue and self._stopped is None:
             expected = model.expected_cost(queue[0].query)
@@ -278,7 +210,7 @@ class _Run:
             self._budget.settle(ticket, cost)
         self._settled.set()
 
-    async def _ask(self, model: _Model, ask: Ask) -> Reply | None:
+    async def _ask(self, model: CandidateClient, ask: Ask) -> Reply | None:
         """The reply to a question; None: every try failed, and another run may try again."""
         fault: Fault | None = None
         for number in range(TRIES):
@@ -308,95 +240,3 @@ class _Run:
                 f"error: {fault}"
             )
         return None
-
-
-class _Model:
-    """One candidate: its client, its rate limit, and what its answers have been like."""
-
-    def __init__(self, candidate: Candidate, journal: Journal) -> None:
-        self.candidate = candidate
-        self.limit = RateLimit(candidate.requests_per_minute, candidate.tokens_per_minute)
-        self.failures = 0
-        self.answers, self._written = 0, 0.0
-        for entry in journal.entries.values():
-            if entry.get("candidate") == candidate.name and entry.get("error") is None:
-                self._count(entry["output_tokens"])
-        openai: Any = require("openai", "labels")
-        # Retries are ours, because every call is to be counted.
-        self._client = openai.AsyncOpenAI(base_url=candidate.base_url, api_key=candidate.key(), max_retries=0)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
-
-    def expected_tokens(self, query: Query) -> tuple[float, float]:
-        """Tokens that the model is expected to read and to write."""
-        written = self.candidate.expected_output_tokens or ASSUMED_OUTPUT_TOKENS
-        if self.answers:
-            written = self._written / self.answers
-        return query_tokens(query), min(written, self.candidate.most_output_tokens or written)
-
-    def expected_cost(self, query: Query) -> float:
-        """USD of a call; 0 where a price is not known."""
-        return self.candidate.cost(*self.expected_tokens(query)) or 0.0
-
-    async def call(self, ask: Ask) -> Reply:
-        """One try of one call.
-
-        Raises:
-            Exception: whatever the client raises; TimeoutError.
-        """
-        expected = sum(self.expected_tokens(ask.query))
-        await self.limit.wait(expected)
-        options = {**self.candidate.options, **ask.options}
-        started = time.monotonic()
-        reply = await asyncio.wait_for(
-            self._client.chat.completions.create(
-                model=self.candidate.served_as,
-                messages=chat_messages(ask.query),
-                # A service that knows this header answers a repeated call without charging for it.
-                extra_headers={"Idempotency-Key": ask.key},
-                timeout=self.candidate.timeout_s,
-                **options,
-            ),
-            self.candidate.timeout_s,
-        )
-        found = self._read(reply, ask, time.monotonic() - started)
-        self.limit.correct(found.input_tokens + found.output_tokens - expected)
-        self._count(found.output_tokens)
-        return found
-
-    def _count(self, output_tokens: float) -> None:
-        self.answers += 1
-        self._written += output_tokens
-
-    def _read(self, reply: Any, ask: Ask, latency_s: float) -> Reply:
-        choices = getattr(reply, "choices", None)
-        if not choices:
-            raise InferenceError(f"the service replied with no completion, but with {str(reply)[:200]!r}")
-        usage = getattr(reply, "usage", None)
-        answer = answer_of(choices[0], usage)
-        read, written = token_count(answer.input_tokens), token_count(answer.output_tokens)
-        estimated = read is None or written is None
-        read = query_tokens(ask.query) if read is None else read
-        written = estimate_tokens(answer.text) if written is None else written
-        cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
-        served = getattr(reply, "model", None)
-        return Reply(
-            candidate=self.candidate.name,
-            text=answer.text,
-            input_tokens=read,
-            cached_tokens=min(cached, read),
-            output_tokens=written,
-            reasoning_tokens=_detail(usage, "completion_tokens_details", "reasoning_tokens"),
-            estimated=estimated,
-            cost_usd=self.candidate.cost(read, written, min(cached, read)),
-            latency_s=round(latency_s, 4),
-            finish_reason=answer.finish_reason,
-            served_model=served if isinstance(served, str) else None,
-        )
-
-
-def _detail(usage: Any, group: str, name: str) -> int:
-    """A number of tokens in a group of the usage; 0 where the service does not report it."""
-    return token_count(getattr(getattr(usage, group, None), name, None)) or 0

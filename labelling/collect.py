@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ..routers.errors import InputError
 from .answers import ModelAnswer, write_answers
-from .calls import Ask, Outcome, Progress, Reply, ask_all, key_of
+from .calls import Outcome, Progress, ask_all
 from .candidates import Candidate
 from .estimate import Estimate, estimate_cost, pilot_rows
 from .journal import Journal, journal_of
 from .prompts import Prompt
+from .question import Ask, Reply, key_of
 
 _JOB = "collect"
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..policies.cost import query_tokens
 from ..routers.query import Query
-from .calls import ASSUMED_OUTPUT_TOKENS, Reply
 from .candidates import Candidate
+from .client import ASSUMED_OUTPUT_TOKENS
+from .question import Reply
 
 #: Answers of a model from which its lengths are taken for known.
 LEAST_ANSWERS = 5
