@@ -151,7 +151,7 @@ def print_estimates(estimates: Sequence[Estimate]) -> None:
     console.print(f"{sum(known):.4f} USD{whole}, beside {paid:.4f} USD that are paid", soft_wrap=True)
     if any(one.interval is None and one.questions for one in estimates):
         console.print(
-            "The length of some answers is not measured. --pilot 50 asks 50 prompts, and measures it.", soft_wrap=True
+            "The length of some answers is not measured. --pilot 100 asks 100 prompts, and measures it.", soft_wrap=True
         )
 
 
