@@ -6,6 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
+#: Seconds of the limits that may be used up at once.
+BURST_S = 1.0
+
 
 class RateLimit:
     """Requests a minute and tokens a minute, each spread evenly, with bursts of one second.
@@ -36,10 +39,10 @@ class RateLimit:
     def take(self, tokens: float) -> float:
         """Take one request of so many tokens, and return the seconds to wait before it may start."""
         now = self._clock()
-        self._requests_until = max(self._requests_until, now - 1.0) + self._request_s
-        self._tokens_until = max(self._tokens_until, now - 1.0) + tokens * self._token_s
-        wait = max(self._requests_until - self._request_s, self._tokens_until - tokens * self._token_s) - now
-        return max(wait, self._paused_until - now, 0.0)
+        requests, read = max(self._requests_until, now), max(self._tokens_until, now)
+        self._requests_until = requests + self._request_s
+        self._tokens_until = read + tokens * self._token_s
+        return max(requests - BURST_S - now, read - BURST_S - now, self._paused_until - now, 0.0)
 
     def correct(self, tokens: float) -> None:
         """Count so many more tokens for a call that is over (below 0: fewer) than were taken for it."""
