@@ -141,7 +141,7 @@ def main() -> None:
     twice = killed["answered"] - killed["rows"]
     lines = [
         f"**Kills.** {killed['rows']:,} questions to three local models. 20 % of the calls get 429, 5 % get 500, 2 % "
-        f"are cut and 1 % hang; {killed['kills']} kills come at random moments. Each question has one answer in the end. "
+        f"are cut and 1 % hang; {killed['kills']} kills at random moments. Each question has one answer in the end. "
         f"The servers answered {killed['answered']:,} calls: {twice} answers were in flight at a kill and were paid "
         f"again (at most {CONCURRENCY * len(PRICES)} at each kill). The table says {killed['usd']:.6f} USD, the "
         f"servers' bill for one answer each is {killed['bill']:.6f} USD. {killed['seconds']:.0f} s.",
