@@ -22,6 +22,8 @@ class FlakyModels(OpenAIServer):
         cut: share of requests whose connection is cut within the reply.
         hung: share of requests that are never answered.
         seed: of the faults.
+        refusals: an error of `answer` becomes a reply with its status.
+        served_model: the model that replies name; None: the one that was asked.
         answered: number of whole replies, by model and prompt.
         faults: number of faults, by kind.
     """
@@ -31,6 +33,8 @@ class FlakyModels(OpenAIServer):
     cut: float = 0.0
     hung: float = 0.0
     seed: int = 0
+    refusals: bool = False
+    served_model: str | None = None
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -49,11 +53,18 @@ class FlakyModels(OpenAIServer):
                 return
             chance -= share
         await asyncio.sleep(self.delay_s)
-        text = self.answer(prompt)
+        try:
+            text = self.answer(prompt)
+        except Exception as error:
+            if not self.refusals:
+                raise
+            self._send(writer, getattr(error, "status", 500), {"error": {"message": str(error), "type": "request"}})
+            return
         assert isinstance(text, str)
         usage = self.tokens(request["model"], prompt, text)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        body = {"id": "c", "object": "chat.completion", "created": 0, "model": request["model"], "choices": [choice]}
+        body = {"id": "c", "object": "chat.completion", "created": 0, "choices": [choice]}
+        body["model"] = self.served_model or request["model"]
         self._send(writer, 200, {**body, "usage": usage})
         await writer.drain()
         self.answered[request["model"], prompt] += 1
