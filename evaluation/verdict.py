@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -74,6 +74,7 @@ def verdict_of(
     confidence: float = 0.95,
     prices: Sequence[Model] = (),
     output_tokens: int = 300,
+    costs: Mapping[tuple[str, str], float] | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Verdict:
@@ -87,8 +88,9 @@ def verdict_of(
         records: performance or preference records of strong and weak that the router was not trained on.
         max_quality_loss: the largest loss of quality against always-strong that is acceptable.
         confidence: of the guarantee.
-        prices: models with prices; the router's pool gives the others. The `cost_usd` of the records comes first.
-        output_tokens: assumed length of an answer where the records do not have their cost.
+        prices: models with prices; the router's pool gives the others. Costs that were paid come first.
+        output_tokens: assumed length of an answer where no cost is known.
+        costs: USD that were paid for answers, by prompt key and model, beside the `cost_usd` of performance records.
         bootstrap: number of resamples of the intervals.
         seed: of the resamples.
 
@@ -123,8 +125,8 @@ def verdict_of(
         return _without_guarantee(router, losses, scores, max_quality_loss, confidence)
     to_weak = scores < guarantee.threshold
     less = _mean(losses.gap * (to_weak.mean() - to_weak), draws)
-    costs = _costs(router, losses, records, prices, output_tokens)
-    saved = None if costs is None else _mean(1000 * to_weak * (costs[:, 0] - costs[:, 1]), draws)
+    usd = _costs(router, losses, _paid(records, costs), prices, output_tokens)
+    saved = None if usd is None else _mean(1000 * to_weak * (usd[:, 0] - usd[:, 1]), draws)
     facts = (
         f"at threshold {guarantee.threshold:.4f}, {guarantee.strong_share:.0%} of the queries go to {router.strong}, "
         f"and the loss against {router.strong} alone is at most {max_quality_loss:g} points of the {losses.unit} with "
@@ -178,14 +180,23 @@ def _mean(values: Array, draws: Sequence[npt.NDArray[np.int64]]) -> tuple[float,
     return float(values.mean()), (float(low), float(high))
 
 
-def _costs(
-    router: Router, losses: Losses, records: Sequence[Record], prices: Sequence[Model], output_tokens: int
-) -> Array | None:
-    """USD (n, 2) of each prompt at strong and at weak: as recorded, else from prices; None: neither is known."""
-    paid: dict[tuple[str, str], float] = {}
+def _paid(records: Sequence[Record], costs: Mapping[tuple[str, str], float] | None) -> dict[tuple[str, str], float]:
+    """USD that were paid for answers, by prompt key and model."""
+    paid = dict(costs or {})
     for record in records:
         if isinstance(record, PerformanceRecord) and record.cost_usd is not None:
             paid[record_key(record), record.model] = record.cost_usd
+    return paid
+
+
+def _costs(
+    router: Router,
+    losses: Losses,
+    paid: Mapping[tuple[str, str], float],
+    prices: Sequence[Model],
+    output_tokens: int,
+) -> Array | None:
+    """USD (n, 2) of each prompt at strong and at weak: as paid, else from prices; None: neither is known."""
     names = (router.strong, router.weak)
     keys = [prompt_key(query) for query in losses.queries]
     if all((key, name) in paid for key in keys for name in names):

@@ -1,0 +1,346 @@
+"""From prompts to a router: choose prompts, ask the models, judge, train, prove. Each step is a command of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..data.records import PerformanceRecord, Record, record_key
+from ..data.writers import atomic_path, write_records
+from ..evaluation.verdict import Verdict
+from ..routers.errors import InputError
+from ..routers.query import prompt_key
+from ..training.adaptation import adapt
+from ..training.matrix_factorization.config import MatrixFactorizationConfig
+from .answers import ModelAnswer
+from .calls import Progress
+from .candidates import Candidate
+from .collect import collect_answers
+from .graders import Grader, grade_answers
+from .judging import JudgeSettings, judge_answers
+from .prompts import Prompt
+from .proof import prove
+
+#: Prompts that are asked and judged first, so that the price of the others is known.
+PILOT = 30
+#: Fewest prompts that a router is built of.
+LEAST_PROMPTS = 60
+#: The part of the budget that the plan uses; the rest is for answers that are longer than expected.
+_PLANNED = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """What is built, and at which price.
+
+    Attributes:
+        strong: the strong model.
+        weak: the weak model.
+        judge: the model that compares the answers; None: the answer keys decide.
+        grader: how answers are compared with the answer key; None: as each prompt says.
+        judging: what the judge is asked; its models are strong and weak.
+        max_usd: most USD to spend in all, earlier runs included; None: no limit.
+        max_quality_loss: the largest loss of quality against strong alone that is acceptable.
+        held_out: share of the prompts that is kept from the training, to prove the router on.
+        seed: of the choice of the prompts and of the training.
+    """
+
+    strong: str
+    weak: str
+    judge: str | None = None
+    grader: str | Grader | None = None
+    judging: JudgeSettings | None = None
+    max_usd: float | None = None
+    max_quality_loss: float = 0.05
+    held_out: float = 0.3
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            InputError: one is.
+        """
+        if self.strong == self.weak:
+            raise InputError(f"strong and weak are both {self.strong!r}; expected two models")
+        if not 0.1 <= self.held_out <= 0.9:
+            raise InputError(f"held_out is {self.held_out}; expected a number from 0.1 to 0.9")
+        if not 0 < self.max_quality_loss < 1:
+            raise InputError(f"max_quality_loss is {self.max_quality_loss}; expected a number between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """What was built.
+
+    Attributes:
+        router: folder of the bundle.
+        work: folder of everything else: answers, records, the report.
+        verdict: whether to deploy it.
+        prompts: number of prompts that were asked.
+        training: number of labelled prompts that it was trained on.
+        held_out: number of labelled prompts that it was proved on.
+        spent_usd: USD that were spent in all.
+        stopped: why not every prompt was asked and judged; None: every one was.
+    """
+
+    router: Path
+    work: Path
+    verdict: Verdict
+    prompts: int
+    training: int
+    held_out: int
+    spent_usd: float
+    stopped: str | None
+
+
+def work_folder(out: str | Path) -> Path:
+    """Where `build_router` keeps what is not the router: "router.build" beside "router"."""
+    return Path(f"{str(out).rstrip('/')}.build")
+
+
+def build_router(
+    prompts: Sequence[Prompt],
+    candidates: Sequence[Candidate],
+    out: str | Path,
+    settings: BuildSettings,
+    *,
+    on_step: Callable[[str], object] = lambda text: None,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> Build:
+    """Build a router of prompts, and say whether to deploy it.
+
+    A part of the prompts that the budget pays for is chosen at random. The answers and verdicts are journaled as
+    `collect_answers` and `judge_answers` do it, so that a run that was stopped goes on, pays nothing twice, and ends in
+    the same bytes. The router is the general router, adapted to the labels; some labels are held out to prove it.
+
+    Args:
+        prompts: what is asked; those whose split is "test" are held out.
+        candidates: strong, weak and the judge among them.
+        out: folder of the bundle; everything else goes to ``<out>.build/``.
+        settings: what is built.
+        on_step: called with a sentence at each step.
+        on_progress: called after each answer and each verdict.
+
+    Raises:
+        InputError: a model is not there, nothing can judge the answers, the budget buys too few prompts, or the folder
+            holds another job.
+    """
+    settings.check()
+    job = _Job(prompts, candidates, Path(out), settings, on_step, on_progress)
+    return job.run()
+
+
+class _Job:
+    """One build."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        candidates: Sequence[Candidate],
+        out: Path,
+        settings: BuildSettings,
+        on_step: Callable[[str], object],
+        on_progress: Callable[[Progress], object] | None,
+    ) -> None:
+        known = {one.name: one for one in candidates}
+        names = [settings.strong, settings.weak, *([settings.judge] if settings.judge else [])]
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise InputError(f"there are no models {missing}; expected names among {list(known)}")
+        if settings.judge is None:
+            _check_keys(prompts, settings.grader)
+        if len(prompts) < LEAST_PROMPTS:
+            raise InputError(f"there are {len(prompts)} prompts; expected {LEAST_PROMPTS} or more")
+        self._prompts = prompts
+        self._pair = [known[settings.strong], known[settings.weak]]
+        self._judge = known[settings.judge] if settings.judge else None
+        self._out = out
+        self._work = work_folder(out)
+        self._settings = settings
+        self._say = on_step
+        self._on_progress = on_progress
+        self._spent: dict[str, float] = {"answers": 0.0, "verdicts": 0.0}
+        self._stopped: str | None = None
+
+    def run(self) -> Build:
+        """All steps."""
+        self._open_work()
+        chosen = self._prompts
+        if self._settings.max_usd is not None:
+            chosen = self._affordable()
+        self._say(f"asking {len(chosen):,} prompts")
+        records, costs = self._labels(chosen)
+        training, held_out = self._split(records, chosen)
+        self._say(f"training on {len(training):,} labels, proving on {len(held_out):,}")
+        write_records(training, self._work / "training.jsonl")
+        write_records(held_out, self._work / "held_out.jsonl")
+        self._train(training)
+        verdict = prove(
+            self._out,
+            self._work / "report",
+            training,
+            held_out,
+            costs=costs,
+            prices=[one.as_model for one in self._pair],
+            max_quality_loss=self._settings.max_quality_loss,
+            seed=self._settings.seed,
+            judged=self._judge is not None,
+        )
+        with atomic_path(self._work / "verdict.json") as staging:
+            staging.write_text(json.dumps(verdict.as_dict(), indent=1) + "\n", encoding="utf-8")
+        return Build(
+            router=self._out,
+            work=self._work,
+            verdict=verdict,
+            prompts=len(chosen),
+            training=len({record_key(record) for record in training}),
+            held_out=len({record_key(record) for record in held_out}),
+            spent_usd=sum(self._spent.values()),
+            stopped=self._stopped,
+        )
+
+    def _open_work(self) -> None:
+        """Make the folder of the job, or refuse that of another one."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        about = {
+            "strong": self._settings.strong,
+            "weak": self._settings.weak,
+            "judge": self._settings.judge,
+            "seed": self._settings.seed,
+            "prompts": [prompt.id for prompt in self._prompts],
+        }
+        path = self._work / "build.json"
+        if not path.is_file():
+            with atomic_path(path) as staging:
+                staging.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            return
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            known = None
+        if known != about:
+            raise InputError(
+                f"{self._work} holds another job (other prompts, models or seed); choose another output, or remove "
+                "that folder with the answers in it"
+            )
+
+    def _order(self) -> list[Prompt]:
+        """The prompts in random order: every first part is a fair sample of them."""
+        random = np.random.default_rng(self._settings.seed)
+        return [self._prompts[row] for row in random.permutation(len(self._prompts)).tolist()]
+
+    def _affordable(self) -> list[Prompt]:
+        """The prompts that the budget pays for, by the price of a pilot.
+
+        Raises:
+            InputError: they are too few.
+        """
+        order = self._order()
+        pilot = order[:PILOT]
+        self._say(f"asking {len(pilot)} prompts first, to learn the price")
+        records, _ = self._labels(pilot)
+        price = sum(self._spent.values()) / max(len({record_key(record) for record in records}), 1)
+        limit = self._settings.max_usd or 0.0
+        count = len(order) if price <= 0 else min(len(order), int(_PLANNED * limit / price))
+        self._say(f"a prompt costs {price:.5f} USD; {limit:g} USD buy {count:,} of {len(order):,} prompts")
+        if count < LEAST_PROMPTS:
+            raise InputError(
+                f"{limit:g} USD buy {count} prompts at {price:.5f} USD each; expected {LEAST_PROMPTS} or more: "
+                f"{LEAST_PROMPTS * price / _PLANNED:.2f} USD"
+            )
+        wanted = {prompt.id for prompt in order[:count]}
+        return [prompt for prompt in self._prompts if prompt.id in wanted]
+
+    def _left(self, besides: str) -> float | None:
+        """What one kind of calls may spend: the budget less what the other kind spent."""
+        return None if self._settings.max_usd is None else max(self._settings.max_usd - self._spent[besides], 0.0)
+
+    def _labels(self, prompts: Sequence[Prompt]) -> tuple[list[Record], dict[tuple[str, str], float]]:
+        """The labels of these prompts, and what each answer cost, by prompt and model."""
+        done = collect_answers(
+            prompts,
+            self._pair,
+            self._work / "answers.jsonl",
+            max_usd=self._left("verdicts"),
+            on_progress=self._on_progress,
+        )
+        self._spent["answers"] = done.outcome.spent_usd
+        self._stopped = done.outcome.stopped
+        costs = {
+            (prompt_key(answer.prompt.query), answer.model): answer.cost_usd
+            for answer in done.answers
+            if answer.cost_usd is not None
+        }
+        return self._judged(done.answers), costs
+
+    def _judged(self, answers: Sequence[ModelAnswer]) -> list[Record]:
+        """Records of the answers; only prompts that both models answered have one."""
+        if self._judge is None:
+            return list(_of_both(grade_answers(answers, self._settings.grader).records, self._settings))
+        judging = replace(
+            self._settings.judging or JudgeSettings(), models=[(self._settings.strong, self._settings.weak)]
+        )
+        done = judge_answers(
+            answers,
+            [self._judge],
+            self._work / "records.jsonl",
+            judging,
+            max_usd=self._left("answers"),
+            on_progress=self._on_progress,
+        )
+        self._spent["verdicts"] = done.outcome.spent_usd
+        self._stopped = self._stopped or done.outcome.stopped
+        return list(done.records)
+
+    def _split(self, records: Sequence[Record], prompts: Sequence[Prompt]) -> tuple[list[Record], list[Record]]:
+        """Records to train on and records to prove on: by the file's own split, else by the prompt."""
+        own = {prompt.split for prompt in prompts}
+        tested = {prompt_key(prompt.query) for prompt in prompts if self._is_held_out(prompt, "test" in own)}
+        training = [replace(record, split="train") for record in records if record_key(record) not in tested]
+        held_out = [replace(record, split="test") for record in records if record_key(record) in tested]
+        for what, part in (("to train on", training), ("to prove the router on", held_out)):
+            labelled = len({record_key(record) for record in part})
+            if labelled < LEAST_PROMPTS // 3:
+                raise InputError(
+                    f"{labelled} labelled prompts are left {what}; expected {LEAST_PROMPTS // 3} or more: give more "
+                    "prompts, or another share of held-out ones"
+                )
+        return training, held_out
+
+    def _is_held_out(self, prompt: Prompt, by_file: bool) -> bool:
+        if by_file:
+            return prompt.split == "test"
+        return int(prompt.id[:8], 16) / 0x1_0000_0000 < self._settings.held_out
+
+    def _train(self, training: Sequence[Record]) -> None:
+        config = MatrixFactorizationConfig(
+            strong=self._settings.strong, weak=self._settings.weak, seed=self._settings.seed
+        )
+        adapt("general", training, self._out, config, pool=[one.as_model for one in self._pair])
+
+
+def _check_keys(prompts: Sequence[Prompt], grader: str | Grader | None) -> None:
+    """Refuse prompts that nothing can judge, before anything is paid."""
+    if callable(grader):
+        return
+    without = sum(prompt.reference is None and not (grader or prompt.grader or "").count(":") for prompt in prompts)
+    if without:
+        raise InputError(
+            f"{without:,} of {len(prompts):,} prompts have no answer key, and no judge is named; expected a judge, or "
+            "the column reference"
+        )
+    if not grader and not all(prompt.grader for prompt in prompts):
+        raise InputError("the prompts have answer keys, but no grader; expected a grader, such as number, or a judge")
+
+
+def _of_both(records: Sequence[PerformanceRecord], settings: BuildSettings) -> list[PerformanceRecord]:
+    """The records of prompts that both models answered."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        found.setdefault(record_key(record), set()).add(record.model)
+    return [record for record in records if found[record_key(record)] >= {settings.strong, settings.weak}]
