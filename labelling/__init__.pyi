@@ -1,3 +1,5 @@
+from .agreement import Agreement as Agreement
+from .agreement import measure_agreement as measure_agreement
 from .answers import ModelAnswer as ModelAnswer
 from .answers import read_answers as read_answers
 from .answers import write_answers as write_answers
@@ -9,7 +11,17 @@ from .collect import Collection as Collection
 from .collect import collect_answers as collect_answers
 from .collect import estimate_collect as estimate_collect
 from .estimate import Estimate as Estimate
+from .graders import Grading as Grading
+from .graders import grade_answers as grade_answers
 from .journal import Journal as Journal
+from .judge_prompts import rubric_text as rubric_text
+from .judging import JudgeReport as JudgeReport
+from .judging import JudgeSettings as JudgeSettings
+from .judging import Judging as Judging
+from .judging import estimate_judging as estimate_judging
+from .judging import judge_answers as judge_answers
+from .pairwise import OrderEffect as OrderEffect
+from .pairwise import matchups as matchups
 from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
 from .question import Ask as Ask
