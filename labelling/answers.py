@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -111,17 +111,22 @@ def _row(answer: ModelAnswer) -> dict[str, Any]:
 
 
 def read_answers(
-    sources: Iterable[str], columns: Mapping[str, str] | None = None, *, options: SourceOptions | None = None
+    sources: Iterable[str],
+    columns: Mapping[str, str] | None = None,
+    *,
+    on_bad: Callable[[DataError], object] | None = None,
+    options: SourceOptions | None = None,
 ) -> list[ModelAnswer]:
     """Read answers: those that `collect` wrote, or any table with the columns prompt, model and response.
 
     Args:
         sources: files or hub ids.
         columns: the table's name of some of our columns.
+        on_bad: called with the error of each bad row, which is left out; None: the first one raises.
         options: encoding and format of the files.
 
     Raises:
-        DataError: a row is not an answer, or answers the same prompt by the same model again.
+        DataError: a row is not an answer, or answers the same prompt by the same model again, and `on_bad` is None.
         InputError: there is no such file, no answer in it, or its format is unknown.
     """
     answers: dict[tuple[str, str], ModelAnswer] = {}
@@ -138,20 +143,22 @@ def read_answers(
                 raise DataError(table.name, None, needed, "no such column", f"one of {list(table.columns)}, with --map")
         of_prompt = {ours: theirs for ours, theirs in found.items() if ours in PROMPT_COLUMNS}
         for place, row in table.rows:
-            if isinstance(row, DataError):
-                raise row
-            prompt = read_prompt(table.name, place, row, of_query, of_prompt)
-            answer = _answer(table.name, place, {ours: row.get(theirs) for ours, theirs in found.items()}, prompt)
-            key = (prompt.id, answer.model)
-            if key in answers:
-                raise DataError(
-                    table.name,
-                    place,
-                    found["model"],
-                    f"{answer.model!r} answers this prompt in an earlier row",
-                    "one answer of each model to each prompt",
-                )
-            answers[key] = answer
+            try:
+                if isinstance(row, DataError):
+                    raise row
+                prompt = read_prompt(table.name, place, row, of_query, of_prompt)
+                answer = _answer(table.name, place, {ours: row.get(theirs) for ours, theirs in found.items()}, prompt)
+                key = (prompt.id, answer.model)
+                if key in answers:
+                    problem = f"{answer.model!r} answers this prompt in an earlier row"
+                    expected = "one answer of each model to each prompt"
+                    raise DataError(table.name, place, found["model"], problem, expected)
+            except DataError as error:
+                if on_bad is None:
+                    raise
+                on_bad(error)
+            else:
+                answers[key] = answer
     if not answers:
         raise InputError(f"{', '.join(map(str, names))}: no answers; expected at least one")
     return list(answers.values())

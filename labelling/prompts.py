@@ -114,10 +114,17 @@ def read_prompt(name: str, place: int, row: Row, of_query: Mapping[str, str], mo
     """
     query = read_query(name, place, row, of_query).query
     values: dict[str, Any] = {ours: row.get(theirs) for ours, theirs in more.items()}
-    texts = {ours: None if value is None or value != value else str(value) for ours, value in values.items()}  # noqa: PLR0124
+    texts = {ours: _text(value) for ours, value in values.items()}
     weight = values.pop("weight", None)
     try:
         texts["weight"] = 1.0 if texts.get("weight") is None else number(weight, 1e-9, 1e9)  # type: ignore[assignment]
     except InputError as error:
         raise DataError(name, place, more["weight"], str(error), "a number above 0") from error
     return Prompt(query=query, **texts)  # type: ignore[arg-type]
+
+
+def _text(value: object) -> str | None:
+    """A value as text; None: the cell is empty. An answer key or a schema that is an object is its JSON."""
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return None
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
