@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..routers.query import prompt_key
 from ..training.adaptation import adapt
 from ..training.matrix_factorization.config import MatrixFactorizationConfig
 from .answers import ModelAnswer
-from .calls import Progress
+from .calls import Outcome, Progress
 from .candidates import Candidate
 from .collect import collect_answers
 from .graders import Grader, grade_answers
@@ -165,6 +166,7 @@ class _Job:
         self._say = on_step
         self._on_progress = on_progress
         self._spent: dict[str, float] = {"answers": 0.0, "verdicts": 0.0}
+        self._price: dict[str, float] = {}
         self._stopped: str | None = None
 
     def run(self) -> Build:
@@ -244,8 +246,10 @@ class _Job:
         pilot = order[:PILOT]
         self._say(f"asking {len(pilot)} prompts first, to learn the price")
         records, _ = self._labels(pilot)
-        price = sum(self._spent.values()) / max(len({record_key(record) for record in records}), 1)
         limit = self._settings.max_usd or 0.0
+        if not records:
+            raise InputError(f"{limit:g} USD buy no prompt; expected some {LEAST_PROMPTS} prompts' worth")
+        price = sum(self._price.values()) / len({record_key(record) for record in records})
         count = len(order) if price <= 0 else min(len(order), int(_PLANNED * limit / price))
         self._say(f"a prompt costs {price:.5f} USD; {limit:g} USD buy {count:,} of {len(order):,} prompts")
         if count < LEAST_PROMPTS:
@@ -269,7 +273,7 @@ class _Job:
             max_usd=self._left("verdicts"),
             on_progress=self._on_progress,
         )
-        self._spent["answers"] = done.outcome.spent_usd
+        self._spent["answers"], self._price["answers"] = done.outcome.spent_usd, _price_of(done.outcome)
         self._stopped = done.outcome.stopped
         costs = {
             (prompt_key(answer.prompt.query), answer.model): answer.cost_usd
@@ -293,7 +297,7 @@ class _Job:
             max_usd=self._left("answers"),
             on_progress=self._on_progress,
         )
-        self._spent["verdicts"] = done.outcome.spent_usd
+        self._spent["verdicts"], self._price["verdicts"] = done.outcome.spent_usd, _price_of(done.outcome)
         self._stopped = self._stopped or done.outcome.stopped
         return list(done.records)
 
@@ -322,6 +326,11 @@ class _Job:
             strong=self._settings.strong, weak=self._settings.weak, seed=self._settings.seed
         )
         adapt("general", training, self._out, config, pool=[one.as_model for one in self._pair])
+
+
+def _price_of(outcome: Outcome) -> float:
+    """USD of the replies to these questions; the journal may hold more."""
+    return math.fsum(reply.cost_usd or 0.0 for reply in outcome.replies.values())
 
 
 def _check_keys(prompts: Sequence[Prompt], grader: str | Grader | None) -> None:

@@ -54,13 +54,12 @@ class FlakyModels(OpenAIServer):
             chance -= share
         await asyncio.sleep(self.delay_s)
         try:
-            text = self.answer(prompt)
+            text = self.reply(request["model"], prompt)
         except Exception as error:
             if not self.refusals:
                 raise
             self._send(writer, getattr(error, "status", 500), {"error": {"message": str(error), "type": "request"}})
             return
-        assert isinstance(text, str)
         usage = self.tokens(request["model"], prompt, text)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         body = {"id": "c", "object": "chat.completion", "created": 0, "choices": [choice]}
@@ -68,6 +67,12 @@ class FlakyModels(OpenAIServer):
         self._send(writer, 200, {**body, "usage": usage})
         await writer.drain()
         self.answered[request["model"], prompt] += 1
+
+    def reply(self, model: str, prompt: str) -> str:
+        """The text of a model's answer."""
+        text = self.answer(prompt)
+        assert isinstance(text, str)
+        return text
 
     def tokens(self, model: str, prompt: str, text: str) -> dict[str, Any]:
         """The usage of a call: a token for every four characters, and a part of the prompt from the cache."""
