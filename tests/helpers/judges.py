@@ -35,7 +35,12 @@ def longer(first: str, second: str) -> float:
 def judge_at(url: str, name: str = "judge-x", **settings: object) -> Candidate:
     """A judge at the server of a test."""
     return Candidate(
-        name=name, base_url=url, api_key_env="", input_price=1.0, output_price=2.0, **settings  # type: ignore[arg-type]
+        name=name,
+        base_url=url,
+        api_key_env="",
+        input_price=1.0,
+        output_price=2.0,
+        **settings,  # type: ignore[arg-type]
     )
 
 
@@ -44,7 +49,8 @@ def judges_toml(folder: Path, url: str, *names: str) -> Path:
     path = folder / "judges.toml"
     path.write_text(
         "\n".join(
-            f'[[models]]\nname = "{name}"\nbase_url = "{url}"\napi_key_env = ""\ninput_price = 1.0\noutput_price = 2.0\n'
+            f'[[models]]\nname = "{name}"\nbase_url = "{url}"\napi_key_env = ""\n'
+            "input_price = 1.0\noutput_price = 2.0\n"
             for name in names or ("judge-x",)
         )
     )

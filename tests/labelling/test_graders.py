@@ -40,9 +40,7 @@ def answer(text: str, reference: str | None = None, grader: str | None = None, *
         (f"json-schema:{SCHEMA}", None, "no JSON", 0),
     ],
 )
-def test_a_grader_compares_the_answer_with_the_key(
-    grader: str, reference: str | None, text: str, score: float
-) -> None:
+def test_a_grader_compares_the_answer_with_the_key(grader: str, reference: str | None, text: str, score: float) -> None:
     assert grade_answers([answer(text, reference)], grader).records[0].score == score
     assert grade_answers([answer(text, reference, grader)]).records[0].score == score
 

@@ -1,0 +1,164 @@
+"""`routelearn judge`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.cli import run
+from helpers.judges import answers_of, judge_by, judges_toml, longer
+from helpers.openai_server import OpenAIServer
+
+from routelearn.data import read_records, write_records
+from routelearn.data.records import PreferenceRecord
+from routelearn.labelling import write_answers
+
+ANSWERS = {"big": ["it is 144", "it is 12", "so 7"], "small": ["144", "it is 13!", ""]}
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer(answer=judge_by(longer)) as started:
+        yield started
+
+
+def answers_file(folder: Path, **of_prompt: object) -> Path:
+    return write_answers(answers_of(ANSWERS, **of_prompt), folder / "answers.parquet")
+
+
+def test_answer_keys_are_compared(tmp_path: Path) -> None:
+    path, out = answers_file(tmp_path, reference="144"), tmp_path / "records.csv"
+    done = run("judge", path, "--grader", "number", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert "wrote 6 records" in done.stderr
+    assert "big: mean score 0.3333" in done.stderr
+    assert "small: 1 answers are 'empty', worth 0" in done.stderr
+    assert [record.score for record in read_records(out).records] == [1, 1, 0, 0, 0, 0]
+
+
+def test_the_column_names_the_grader(tmp_path: Path) -> None:
+    path, out = answers_file(tmp_path, grader="regex:^it is"), tmp_path / "records.jsonl"
+    done = run("judge", path, "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert [record.score for record in read_records(out).records] == [1, 0, 1, 1, 0, 0]
+
+
+def test_a_schema_in_a_table_may_be_an_object(tmp_path: Path) -> None:
+    row = {"prompt": "q", "model": "m", "response": '{"a": 1}', "reference": {"required": ["a"]}}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(row) + "\n")
+    done = run("judge", tmp_path / "answers.jsonl", "--grader", "json-schema", "-o", tmp_path / "records.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert read_records(tmp_path / "records.jsonl").records[0].score == 1  # type: ignore[union-attr]
+
+
+def test_a_function_of_the_current_folder_grades(tmp_path: Path) -> None:
+    (tmp_path / "my_graders_of_a_test.py").write_text("def is_short(answer):\n    return len(answer.response) < 4\n")
+    answers_file(tmp_path)
+    done = run("judge", "answers.parquet", "--grader", "my_graders_of_a_test:is_short", "-o", "r.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [record.score for record in read_records(tmp_path / "r.jsonl").records] == [0, 1, 0, 0, 0, 0]
+
+
+def test_the_default_rubrics_are_printed() -> None:
+    assert run("judge", "--print-rubric").stdout.startswith("You compare two answers")
+    assert run("judge", "--print-rubric", "--scale").stdout.startswith("You rate an answer")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "nothing says how to label the answers"),
+        (["--grader", "levenshtein"], "grader 'levenshtein'; expected one of exact,"),
+        (["--grader", "no_such_module:f"], "cannot be imported"),
+        (["--grader", "number", "--judges", "J"], "--grader was given with judges"),
+        (["--judges", "J", "--judge", "x"], "--judges was given with --models or --judge"),
+        (["--models", "J"], "expected --models FILE with --judge NAME"),
+        (["--models", "J", "--judge", "y"], "no models ['y']"),
+        (["--judges", "J", "--scale", "--strong", "big"], "--strong was given with --scale"),
+        (["--judges", "J", "--strong", "big"], "expected two models"),
+        (["--judges", "J", "--least-agreement", "0.5"], "--least-agreement was given without --human"),
+        (["--grader", "number", "--scale"], "--scale was given without judges"),
+        (["--judges", "J", "--rubric", "no-such-file.txt"], "no-such-file.txt cannot be read"),
+        (["--judges", "J", "-o", "records.txt"], "expected a file that ends in"),
+    ],
+)
+def test_a_slip_in_the_flags_ends_with_2(tmp_path: Path, flags: list[str], message: str) -> None:
+    path = answers_file(tmp_path, reference="144")
+    given = [str(judges_toml(tmp_path, "http://127.0.0.1:9/v1")) if flag == "J" else flag for flag in flags]
+    out = [] if "-o" in flags else ["-o", tmp_path / "records.jsonl"]
+    done = run("judge", path, *given, *out)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_answers_or_an_output() -> None:
+    done = run("judge")
+    assert (done.returncode, done.stderr) == (2, "error: expected a table of answers, and --out for the records\n")
+
+
+@pytest.mark.slow
+def test_judges_compare_pairs_and_the_command_says_how_they_did(server: OpenAIServer, tmp_path: Path) -> None:
+    path, out = answers_file(tmp_path), tmp_path / "records.parquet"
+    judges = judges_toml(tmp_path, server.url, "judge-x", "judge-y")
+    done = run("judge", path, "--judges", judges, "--strong", "big", "--weak", "small", "-o", out)
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "wrote 3 records to",
+        "judge-x: both orders agree in 100.0% of 2 pairs; position bias +0.000 (95 % interval +0.000 to +0.000;",
+        "judge-y: 4 verdicts",
+        "1 pairs needed no judge",
+    ):
+        assert line in done.stderr
+    assert [record.preference for record in read_records(out).records] == [1, 0, 1]
+    assert server.counts.calls == 8
+    again = run("judge", path, "--judges", judges, "--strong", "big", "--weak", "small", "-o", out)
+    assert (again.returncode, server.counts.calls) == (0, 8)
+    other = run("judge", path, "--models", judges, "--judge", "judge-y", "-o", out)
+    assert (other.returncode, server.counts.calls) == (0, 8)  # the journal knows the verdicts of judge-y
+
+
+@pytest.mark.slow
+def test_a_dry_run_asks_nothing_and_another_rubric_asks_anew(server: OpenAIServer, tmp_path: Path) -> None:
+    path, out = answers_file(tmp_path), tmp_path / "records.parquet"
+    flags = ["--judges", judges_toml(tmp_path, server.url), "--scale", "-o", out]
+    done = run("judge", path, *flags, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "judge-x" in done.stdout
+    assert "300 tokens an answer" in done.stdout
+    assert (server.counts.calls, out.exists()) == (0, False)
+    server.answer = lambda _: "[[4]]"
+    assert run("judge", path, *flags).returncode == 0
+    assert server.counts.calls == 5
+    (tmp_path / "rubric.txt").write_text("Only rhymes count.")
+    assert run("judge", path, *flags, "--rubric", tmp_path / "rubric.txt").returncode == 0
+    assert server.counts.calls == 10
+    assert server.counts.prompts[-1].startswith("Only rhymes count.")
+
+
+@pytest.mark.slow
+def test_a_budget_ends_the_run_and_says_so(server: OpenAIServer, tmp_path: Path) -> None:
+    out = tmp_path / "records.jsonl"
+    flags = ["--judges", judges_toml(tmp_path, server.url), "-o", out]
+    done = run("judge", answers_file(tmp_path), *flags, "--budget-usd", "0.0001")
+    assert done.returncode == 0, done.stderr
+    assert "stopped: the budget of 0.0001 USD has" in done.stderr
+    assert "4 questions are left" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_agreement_with_people_is_said_and_can_stop_the_command(server: OpenAIServer, tmp_path: Path) -> None:
+    path, out, human = answers_file(tmp_path), tmp_path / "records.jsonl", tmp_path / "labels.jsonl"
+    write_records([PreferenceRecord(f"Question {row}?", "small", "big", 0.0) for row in range(2)], human)
+    flags = ["--judges", judges_toml(tmp_path, server.url), "--human", human, "-o", out]
+    done = run("judge", path, *flags, "--least-agreement", "0.9")
+    assert done.returncode == 3
+    assert "judges and people on 2 pairs, with 95 % intervals: agreement 0.500 (" in done.stderr
+    assert "AUROC not defined" in done.stderr
+    assert "stopped: the judges agree with people in less than 0.9 of the pairs; nothing was written" in done.stderr
+    assert not out.exists()
+    done = run("judge", path, *flags, "--least-agreement", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert len(read_records(out).records) == 3
