@@ -18,8 +18,9 @@ from ..labelling.answers import ModelAnswer, read_answers
 from ..labelling.candidates import Candidate, read_candidates
 from ..labelling.graders import Grader, function_of, grade_answers, grader_of
 from ..labelling.journal import journal_of
+from ..labelling.judge_job import JudgeReport, JudgeSettings
 from ..labelling.judge_prompts import Method, rubric_text
-from ..labelling.judging import JudgeReport, JudgeSettings, Judging, estimate_judging, judge_answers
+from ..labelling.judging import Judging, estimate_judging, judge_answers
 from ..labelling.pairwise import matchups
 from ..routers.errors import DataError, InferenceError, InputError
 from .collect import CostOptions, print_estimates

@@ -124,4 +124,6 @@ def test_a_judge_that_prefers_the_first_answer_in_30_percent_of_the_pairs(real_d
     for one, ours in means:
         for other, theirs in means:
             assert one - other < 0.08 or ours > theirs
-    assert np.corrcoef(*np.argsort(np.argsort(np.transpose(means), axis=1), axis=1))[0, 1] > 0.9
+    # A tie in 30 % of the pairs draws each mean that far towards one half; 0.06 is three standard errors.
+    for true, found_mean in means:
+        assert found_mean == pytest.approx(0.7 * true + 0.15, abs=0.06)
