@@ -177,11 +177,19 @@ def judge_command(
         rubric=rubric_text(by.method, by.rubric),
         with_reference=not by.no_reference,
     )
+    say(console, _own_answers(judges, answers))
     if cost.dry_run:
         print_estimates(estimate_judging(answers, judges, options.out, settings))
         return
     human = read_all(people.human) if people.human else None
     _judge(console, answers, judges, settings, options.out, human, people.least_agreement, cost.budget_usd)
+
+
+def _own_answers(judges: Sequence[Candidate], answers: Sequence[ModelAnswer]) -> list[str]:
+    """Warnings of judges whose own answers are among those that they judge."""
+    models = {answer.model for answer in answers}
+    own = [judge.name for judge in judges if {judge.name, judge.served_as} & models]
+    return [f"warning: {name} judges its own answers, which judges tend to prefer" for name in own]
 
 
 def _check(

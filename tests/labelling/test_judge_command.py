@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.cli import run
+from helpers.cli import COMMAND, run
 from helpers.judges import answers_of, judge_by, judges_toml, longer
 from helpers.openai_server import OpenAIServer
 
@@ -162,3 +164,43 @@ def test_the_agreement_with_people_is_said_and_can_stop_the_command(server: Open
     done = run("judge", path, *flags, "--least-agreement", "0.5")
     assert done.returncode == 0, done.stderr
     assert len(read_records(out).records) == 3
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_and_writes_the_same_bytes(server: OpenAIServer, tmp_path: Path) -> None:
+    texts = {
+        "a": [f"the answer {row % 7}" for row in range(60)],
+        "b": [f"it is {'no ' * (row % 9)}" for row in range(60)],
+    }
+    path = write_answers(answers_of(texts), tmp_path / "answers.parquet")
+    judges = judges_toml(tmp_path, server.url)
+    whole, out = tmp_path / "whole.parquet", tmp_path / "records.parquet"
+    assert run("judge", path, "--judges", judges, "-o", whole).returncode == 0
+    needed = server.counts.calls
+    server.counts.calls = server.counts.dropped = 0
+    server.delay_s = 0.05
+    for kill_at in (needed // 4, needed // 2):
+        process = subprocess.Popen(
+            [*COMMAND, "judge", path, "--judges", judges, "-o", out],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while server.counts.calls < kill_at:
+            time.sleep(0.005)
+            assert process.poll() is None
+        process.kill()
+        process.wait(60)
+        assert not out.exists()
+    assert run("judge", path, "--judges", judges, "-o", out).returncode == 0
+    # At each kill eight calls may be in flight, which are asked again.
+    assert needed <= server.counts.calls <= needed + 2 * 8
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_judge_of_its_own_answers_is_warned_of(server: OpenAIServer, tmp_path: Path) -> None:
+    done = run(
+        "judge", answers_file(tmp_path), "--judges", judges_toml(tmp_path, server.url, "big"), "-o", tmp_path / "r.csv"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning: big judges its own answers" in done.stderr

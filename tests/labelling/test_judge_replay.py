@@ -12,6 +12,7 @@ from helpers.judges import judge_at, parts_of
 from helpers.openai_server import OpenAIServer
 
 from routelearn.labelling import JudgeSettings, ModelAnswer, Prompt, judge_answers
+from routelearn.labelling.pairwise import order_effect, preference_of
 
 pytestmark = pytest.mark.slow  # each test starts a server
 BASELINE = "gpt4_1106_preview"
@@ -127,3 +128,20 @@ def test_a_judge_that_prefers_the_first_answer_in_30_percent_of_the_pairs(real_d
     # A tie in 30 % of the pairs draws each mean that far towards one half; 0.06 is three standard errors.
     for true, found_mean in means:
         assert found_mean == pytest.approx(0.7 * true + 0.15, abs=0.06)
+
+
+def test_the_ranking_of_all_models_survives_a_judge_with_a_position_bias(real_data: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    verdicts = pandas.read_parquet(real_data / "alpaca_eval" / "preferences.parquet")
+    verdicts = verdicts[verdicts.model_b == "text_davinci_003"].drop_duplicates(["prompt", "model_a"])
+    truth = np.sign(verdicts.preference.to_numpy() - 0.5) / 2 + 0.5
+    first = np.random.default_rng(0).random(len(truth)) < 0.3
+    both = [(1.0, 1.0) if always else (float(a), float(1 - a)) for a, always in zip(truth, first, strict=True)]
+    labels = [preference_of(*orders) for orders in both]
+    table = pandas.DataFrame({"model": verdicts.model_a.astype(str).to_numpy(), "truth": truth, "label": labels})
+    means = table.groupby("model").mean()
+    assert len(means) > 50
+    assert means.corr(method="spearman").loc["truth", "label"] > 0.97
+    effect = order_effect(list(verdicts.prompt.astype(str)), both)
+    assert effect is not None
+    assert effect.position_bias == pytest.approx(float(first.mean()))
