@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ..routers.errors import InputError
 from .answers import ModelAnswer
 from .calls import Progress
 from .candidates import Candidate
+from .estimate import pilot_rows
 from .journal import Journal
 from .judge_prompts import Method, rubric_text
 from .pairwise import AnswerPair, OrderEffect, matchups, order_effect, pairs_of
@@ -33,6 +34,11 @@ class JudgeSettings:
         models: for pairs, the models that are compared, as (model_a, model_b); None: the two that there are.
         rubric: what the judge is to look at; None: the rubric that comes with routelearn.
         with_reference: show the answer key to the judge where there is one.
+
+    Example:
+        >>> from routelearn.labelling import JudgeSettings
+        >>> JudgeSettings(models=[("sim-max", "sim-small")], rubric="Only what is true counts.").method
+        'pairs'
     """
 
     method: Method = "pairs"
@@ -91,6 +97,13 @@ class JudgeJob:
             if not items:
                 raise InputError("no prompt has answers of both models; expected at least one")
         return cls(items=items, unpaired=unpaired, judges=judges, settings=settings, rubric=rubric)
+
+    def part(self, count: int) -> JudgeJob:
+        """The job of judging so many of the items that need a judge, short and long ones."""
+        asked = [item for item in self.items if item.known is None]
+        texts = ["\n".join(self.prompts_of(item)) for item in asked]
+        rows = pilot_rows(texts, count, seed=0) if asked else []
+        return replace(self, items=[asked[row] for row in rows])
 
     def prompts_of(self, item: Item) -> list[str]:
         """What a judge reads about one item."""

@@ -56,6 +56,7 @@ def judge_answers(
     *,
     human: Sequence[Record] | None = None,
     least_agreement: float | None = None,
+    pilot: int | None = None,
     max_usd: float | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     on_agreement: Callable[[Agreement], object] | None = None,
@@ -72,6 +73,8 @@ def judge_answers(
         settings: what they are asked; None: the defaults.
         human: labels of people on some of the same prompts and models. These pairs are judged first.
         least_agreement: judge the rest only if the agreement with people is at least this.
+        pilot: judge only so many pairs or answers, short and long ones, so that the price of the rest can be estimated;
+            None: all.
         max_usd: most USD to spend on this output, earlier runs included; None: no limit.
         on_progress: called after each call.
         on_agreement: called with the agreement, before the rest is judged.
@@ -84,16 +87,19 @@ def judge_answers(
         InferenceError: a judge answers nothing.
         MissingExtraError: openai is not installed, or scipy, which the comparison with people needs.
     """
-    job = JudgeJob.of(answers, judges, settings or JudgeSettings())
     if least_agreement is not None and human is None:
         raise InputError("least_agreement is given, but no labels of people (human); expected both")
+    if pilot is not None and human is not None:
+        raise InputError("pilot and labels of people (human) are given; expected one of them: both judge a part first")
+    job = JudgeJob.of(answers, judges, settings or JudgeSettings())
+    job = job if pilot is None else job.part(pilot)
     people = None if human is None else LabelsOfPeople.of(answers, human, job)
     agreement, below = None, False
     with Journal(journal_of(out), _JOB) as journal:
         verdicts = job.ask(job.items if people is None else people.items, journal, max_usd, on_progress)
         if people is not None:
             agreement = people.compare(job, verdicts)
-            if agreement is not None and on_agreement is not None:
+            if agreement and on_agreement:
                 on_agreement(agreement)
             below = agreement is not None and least_agreement is not None and agreement.agreement < least_agreement
             if not below and verdicts.outcome.stopped is None:

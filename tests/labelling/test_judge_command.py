@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -195,6 +196,24 @@ def test_a_run_that_is_killed_goes_on_and_writes_the_same_bytes(server: OpenAISe
     # At each kill eight calls may be in flight, which are asked again.
     assert needed <= server.counts.calls <= needed + 2 * 8
     assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_pilot_measures_what_the_rest_will_cost(server: OpenAIServer, tmp_path: Path) -> None:
+    texts = {"a": ["an answer " * (1 + row % 20) for row in range(200)], "b": [f"no {row}" for row in range(200)]}
+    path = write_answers(answers_of(texts), tmp_path / "answers.parquet")
+    flags = ["--judges", judges_toml(tmp_path, server.url), "-o", tmp_path / "records.jsonl"]
+    done = run("judge", path, *flags, "--pilot", "20")
+    assert done.returncode == 0, done.stderr
+    assert server.counts.calls == 40
+    assert "40 answers" in done.stdout
+    words = server.counts.input_tokens, server.counts.output_tokens
+    said = float(re.findall(r"([0-9.]+) USD, beside", done.stdout)[0])
+    assert run("judge", path, *flags).returncode == 0
+    read, written = server.counts.input_tokens - words[0], server.counts.output_tokens - words[1]
+    assert said == pytest.approx((read * 1.0 + written * 2.0) / 1e6, rel=0.15)
+    assert server.counts.calls == 400
+    assert run("judge", path, *flags, "--pilot", "20", "--human", path).returncode == 2
 
 
 @pytest.mark.slow

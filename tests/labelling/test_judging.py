@@ -212,6 +212,11 @@ def test_judges_that_say_nothing_on_what_people_labelled(server: OpenAIServer, t
         judge_answers(answers, [judge_at(server.url)], tmp_path / "r.jsonl", human=human)
 
 
+def test_a_pilot_of_answers_that_need_no_judge_asks_nothing(server: OpenAIServer, tmp_path: Path) -> None:
+    done = judge_answers(answers_of({"a": ["x"], "b": ["x"]}), [judge_at(server.url)], tmp_path / "r.jsonl", pilot=5)
+    assert (done.records, server.counts.calls) == ([], 0)
+
+
 def test_which_models_are_compared() -> None:
     answers = answers_of({"a": ["x"], "b": ["y"], "c": ["z"]})
     assert matchups(answers, strong="c", weak="a") == [("c", "a")]
