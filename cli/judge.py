@@ -13,18 +13,19 @@ import typer
 from ..data.readers import read_all
 from ..data.records import Record
 from ..data.writers import write_records
-from ..labelling.agreement import Agreement
 from ..labelling.answers import ModelAnswer, read_answers
 from ..labelling.candidates import Candidate, read_candidates
 from ..labelling.graders import Grader, function_of, grade_answers, grader_of
 from ..labelling.journal import journal_of
+from ..labelling.judge_job import JudgeSettings
 from ..labelling.judge_prompts import Method, rubric_text
-from ..labelling.judging import JudgeReport, JudgeSettings, Judging, estimate_judging, judge_answers
+from ..labelling.judging import estimate_judging, judge_answers
 from ..labelling.pairwise import matchups
 from ..routers.errors import DataError, InferenceError, InputError
-from .collect import CostOptions, print_estimates
+from .collect import COST, CostOptions, print_estimates
 from .flags import Flag, Options, with_flags
 from .job_progress import job_progress
+from .judge_lines import agreement_lines, judging_lines
 from .options import OUTPUT, QueryReading
 from .reading import bad_rows, say
 from .terminal import Console, on_interrupt
@@ -64,6 +65,8 @@ class JudgeModels(Options):
         rubric: Text file that says what the judges look at. By default the text that --print-rubric prints.
         print_rubric: Print the default rubric (with --scale that of the scale), and do nothing else.
         no_reference: Do not show the answer key to the judges.
+        pilot: Judge only so many pairs or answers, short and long ones, and then print what the rest will cost. The
+            verdicts count: the same command without this flag goes on from them.
     """
 
     HEADING: ClassVar[str] = _JUDGES
@@ -75,6 +78,7 @@ class JudgeModels(Options):
     rubric: Annotated[Path | None, Flag(metavar="FILE")] = None
     print_rubric: bool = False
     no_reference: bool = False
+    pilot: Annotated[int | None, Flag(least=1, panel=COST)] = None
 
     @property
     def method(self) -> Method:
@@ -176,11 +180,31 @@ def judge_command(
         rubric=rubric_text(by.method, by.rubric),
         with_reference=not by.no_reference,
     )
+    say(console, _own_answers(judges, answers))
     if cost.dry_run:
         print_estimates(estimate_judging(answers, judges, options.out, settings))
         return
     human = read_all(people.human) if people.human else None
-    _judge(console, answers, judges, settings, options.out, human, people.least_agreement, cost.budget_usd)
+    _judge(
+        console,
+        answers,
+        judges,
+        settings,
+        options.out,
+        human=human,
+        least_agreement=people.least_agreement,
+        pilot=by.pilot,
+        max_usd=cost.budget_usd,
+    )
+    if by.pilot:
+        print_estimates(estimate_judging(answers, judges, options.out, settings))
+
+
+def _own_answers(judges: Sequence[Candidate], answers: Sequence[ModelAnswer]) -> list[str]:
+    """Warnings of judges whose own answers are among those that they judge."""
+    models = {answer.model for answer in answers}
+    own = [judge.name for judge in judges if {judge.name, judge.served_as} & models]
+    return [f"warning: {name} judges its own answers, which judges tend to prefer" for name in own]
 
 
 def _check(
@@ -193,9 +217,17 @@ def _check(
     given = [flag for flag, value in of_pairs.items() if value]
     if by.scale and given:
         raise InputError(f"{', '.join(given)} was given with --scale, which rates every answer; expected one of them")
+    if by.pilot and people.human:
+        raise InputError("--pilot was given with --human; expected one of them: both judge a part first")
     if people.least_agreement is not None and not people.human:
         raise InputError("--least-agreement was given without --human; expected labels of people")
-    of_judges = {"--scale": by.scale, "--rubric": by.rubric, "--no-reference": by.no_reference, "--human": people.human}
+    of_judges: dict[str, object] = {
+        "--scale": by.scale,
+        "--rubric": by.rubric,
+        "--no-reference": by.no_reference,
+        "--pilot": by.pilot,
+        "--human": people.human,
+    }
     given += [flag for flag, value in of_judges.items() if value]
     if not judges and given:
         raise InputError(f"{', '.join(given)} was given without judges; expected --judges, or --models with --judge")
@@ -245,9 +277,11 @@ def _judge(
     judges: Sequence[Candidate],
     settings: JudgeSettings,
     out: Path,
+    *,
     human: Sequence[Record] | None,
     least_agreement: float | None,
-    budget_usd: float | None,
+    pilot: int | None,
+    max_usd: float | None,
 ) -> None:
     paid = f"each verdict that came is in {journal_of(out)}; the same command goes on from there"
     with on_interrupt(paid), job_progress(console, "judging") as show:
@@ -258,11 +292,12 @@ def _judge(
             settings,
             human=human,
             least_agreement=least_agreement,
-            max_usd=budget_usd,
+            pilot=pilot,
+            max_usd=max_usd,
             on_progress=show,
-            on_agreement=lambda found: say(console, _agreement_lines(found)),
+            on_agreement=lambda found: say(console, agreement_lines(found)),
         )
-    say(console, _summary(done, judges, settings, out))
+    say(console, judging_lines(done, judges, settings, out))
     if done.below:
         console.print(
             f"stopped: the judges agree with people in less than {least_agreement:g} of the pairs; nothing was "
@@ -275,61 +310,3 @@ def _judge(
             f"{len(done.outcome.missing)} questions have no reply, because every try failed; the same command tries "
             "them again"
         )
-
-
-def _agreement_lines(found: Agreement) -> list[str]:
-    def figure(value: float, interval: tuple[float, float] | None = None) -> str:
-        if value != value:  # noqa: PLR0124 - NaN
-            return "not defined"
-        return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-    return [
-        f"judges and people on {found.pairs:,} pairs, with 95 % intervals: agreement "
-        f"{figure(found.agreement, found.agreement_interval)}, kappa {figure(found.kappa, found.kappa_interval)}, "
-        f"AUROC {figure(found.auroc, found.auroc_interval)}",
-        f"in {found.decided:,} pairs neither says 'a tie'; there they agree in {figure(found.agreement_decided)}",
-    ]
-
-
-def _summary(done: Judging, judges: Sequence[Candidate], settings: JudgeSettings, out: Path) -> list[str]:
-    outcome, what = done.outcome, "pairs" if settings.method == "pairs" else "answers"
-    lines = []
-    if done.records and not done.below:
-        lines.append(f"wrote {len(done.records):,} records to {out}; {outcome.spent_usd:.4f} USD in all")
-    for report in done.judges:
-        lines += _judge_lines(report)
-    if done.without_judge:
-        why = "an answer is missing or both are the same" if what == "pairs" else "there is no answer"
-        lines.append(f"{done.without_judge:,} {what} needed no judge: {why}")
-    if done.unpaired:
-        lines.append(f"{done.unpaired:,} pairs lack a row of one of the two models")
-    if done.unlabelled:
-        lines.append(f"{done.unlabelled:,} {what} have no label")
-    unpriced = [one.name for one in judges if one.cost(1, 1) is None]
-    if unpriced:
-        lines.append(f"no price is known for {unpriced}: their verdicts count as 0 USD")
-    if outcome.failed_calls:
-        lines.append(
-            f"{outcome.failed_calls:,} calls failed and were tried again; {outcome.lost_calls:,} of them had been "
-            "sent, so that the service may charge for them"
-        )
-    if outcome.stopped is not None:
-        lines.append(f"stopped: {outcome.stopped}; {len(outcome.missing):,} questions are left")
-    return lines
-
-
-def _judge_lines(report: JudgeReport) -> list[str]:
-    lines = [f"{report.judge}: {report.verdicts:,} verdicts"]
-    if report.asked_again or report.refused:
-        lines.append(
-            f"{report.judge}: {report.asked_again:,} replies ended with no verdict and were asked for again, "
-            f"{report.malformed:,} of these in vain; {report.refused:,} questions were refused by the service"
-        )
-    if report.order is not None:
-        low, high = report.order.interval
-        lines.append(
-            f"{report.judge}: both orders agree in {report.order.agreed:.1%} of {report.order.pairs:,} pairs; position "
-            f"bias {report.order.position_bias:+.3f} (95 % interval {low:+.3f} to {high:+.3f}; above 0: the first "
-            "answer wins more often)"
-        )
-    return lines

@@ -17,9 +17,9 @@ from .estimate import Estimate as Estimate
 from .graders import Grading as Grading
 from .graders import grade_answers as grade_answers
 from .journal import Journal as Journal
+from .judge_job import JudgeReport as JudgeReport
+from .judge_job import JudgeSettings as JudgeSettings
 from .judge_prompts import rubric_text as rubric_text
-from .judging import JudgeReport as JudgeReport
-from .judging import JudgeSettings as JudgeSettings
 from .judging import Judging as Judging
 from .judging import estimate_judging as estimate_judging
 from .judging import judge_answers as judge_answers

@@ -42,8 +42,8 @@ class AnswerPair:
             return []
         prompt = self.a.prompt
         reference = prompt.reference if with_reference else None
-        texts = self.a.response, self.b.response
-        return [pair_prompt(rubric, prompt.query, *order, reference) for order in (texts, texts[::-1])]
+        orders = (self.a.response, self.b.response), (self.b.response, self.a.response)
+        return [pair_prompt(rubric, prompt.query, first, second, reference) for first, second in orders]
 
     def value(self, verdicts: Sequence[float]) -> float:
         """The preference for a, from the verdicts on the prompts."""

@@ -49,7 +49,8 @@ def judges_toml(folder: Path, url: str, *names: str) -> Path:
     path = folder / "judges.toml"
     path.write_text(
         "\n".join(
-            f'[[models]]\nname = "{name}"\nbase_url = "{url}"\napi_key_env = ""\ninput_price = 1.0\noutput_price = 2.0\n'
+            f'[[models]]\nname = "{name}"\nbase_url = "{url}"\napi_key_env = ""\n'
+            "input_price = 1.0\noutput_price = 2.0\n"
             for name in names or ("judge-x",)
         )
     )
