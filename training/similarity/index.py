@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ...routers.decision import Floats
+from ..encoders.general_part import GeneralPart
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import PooledNodes, StaticNetwork, normalised
 from ..export.graph_builder import FLOAT, GraphBuilder
@@ -50,6 +52,8 @@ class IndexedNetwork(StaticNetwork):
     Attributes:
         vectors: int8 (d, n), the rounded unit vectors.
         vector_scale: float32 (n,), their scales.
+        vector_length: float16 (n,), -log norm of the queries' vectors before they were made unit vectors. Only
+            `left_out` needs it, and only with a general part; empty: there is none.
     """
 
     def __init__(self, encoder: StaticEncoder, epsilon: float, unit: Floats) -> None:
@@ -57,6 +61,35 @@ class IndexedNetwork(StaticNetwork):
         super().__init__(encoder, epsilon)
         whole, self.vector_scale = _rounded(unit)
         self.vectors = np.ascontiguousarray(whole.T)
+        self.vector_length = np.zeros(0, np.float16)
+
+    def keep_general(self, part: GeneralPart | None, length: Floats) -> None:
+        """Blend the quality with a general part; None: with none.
+
+        Args:
+            part: what a general router adds.
+            length: (n,), -log norm of the vectors in the index.
+        """
+        self.general = part
+        if part is not None:
+            self.vector_length = length.astype(np.float16)
+
+    @abstractmethod
+    def own_left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+        """Quality (k, m) by the head alone of some rows of the index, each computed without itself; see `left_out`."""
+
+    def left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+        """Quality (k, m) of some rows of the index, each computed without its own evidence, whose weight is 1.
+
+        Args:
+            unit: float32 (n, d), the unit vectors of the index.
+            rows: int64 (k,).
+        """
+        own = self.own_left_out(unit, rows)
+        if self.general is None:
+            return own
+        features = np.concatenate([unit[rows], self.vector_length[rows, None].astype(np.float32)], axis=1)
+        return self.general.blended(own, features, unit[rows])
 
     def similarities(self, total: Floats) -> Floats:
         """Cosines (k, n) of queries to the index, from the sums of their token vectors (k, d)."""
@@ -80,6 +113,8 @@ class IndexedNetwork(StaticNetwork):
         zero = graph.constant("zero", np.asarray(ZERO, np.uint8))
         zeros = graph.node("Expand", zero, graph.node("Shape", step))
         rounded = graph.node("QuantizeLinear", centred, step, zeros, axis=0)
+        if len(self.vector_length):  # no node reads it: it is for `extend`
+            graph.constant("vector_length", self.vector_length)
         whole = graph.node("MatMulInteger", rounded, graph.constant("vectors", self.vectors), zero)
         scaled = graph.node(
             "Mul", graph.node("Cast", whole, to=FLOAT), graph.constant("vector_scale", self.vector_scale)

@@ -250,8 +250,8 @@ class WeightedRankingNetwork(IndexedNetwork):
         self.index = index
         self.calibration = calibration
 
-    def left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
-        """Quality (k, m) of some rows of the index, each without its own battles, given the index's vectors (n, d)."""
+    def own_left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+        """Quality (k, m) by the ratings alone of some rows of the index, each computed without its own battles."""
         return self._quality(tier_ratings(weighted_counts(unit[rows], unit, self.counts, rows)))
 
     def quality(self, total: Floats) -> Floats:
