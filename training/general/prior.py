@@ -150,7 +150,7 @@ class GeneralPrior:
                 scale = start * math.exp(log_scale) if paired else 1.0
                 utilities = scale * slope * ability + (0.0 if paired else items[:, 1:])
                 total += float(losses(part, utilities).sum())
-                gradient += _gradient(part, utilities, scale * slope[:, 0], ability)
+                gradient += ability_gradient(part, utilities, scale * slope[:, 0], ability)
             return total, gradient
 
         found = minimise(loss_and_gradient, np.zeros(len(expected) + 1), 100)
@@ -231,7 +231,7 @@ class GeneralGuess:
         return {"general": {"router": self.router, "share": part.least, "abilities": abilities}}
 
 
-def _gradient(part: Outcomes, utilities: Array, steepness: Array, ability: Array) -> Array:
+def ability_gradient(part: Outcomes, utilities: Array, steepness: Array, ability: Array) -> Array:
     """The gradient of the log loss of outcomes with respect to the abilities (m,) and the logarithm of the scale."""
     logit = logits(part, utilities)
     residual = part.weight * (sigmoid(logit) - part.target)

@@ -13,10 +13,12 @@ from ...routers.base import win_rate
 from ...routers.bundle import MODEL, TOKENIZER, Manifest, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import BundleCorruptError, InputError
+from ..encoders.general_part import GeneralPart
 from ..encoders.static import StaticEncoder
 from ..export.graph_builder import stored_arrays
 from ..fit.calibration import Calibration
 from ..fit.drift_reference import Projection
+from ..fit.minimise import Array
 from .config import KINDS
 
 
@@ -81,6 +83,21 @@ class RankingIndex(Index):
 
     tiers: list[int]
     steps: int
+
+
+@dataclass(frozen=True)
+class StoredGeneral:
+    """What a general router adds to a stored router.
+
+    Attributes:
+        part: its numbers.
+        ability: float64 (m,), of the models, in the order of the graph's columns.
+        length: float32 (n,), -log norm of the vectors in the index.
+    """
+
+    part: GeneralPart
+    ability: Array
+    length: Floats
 
 
 @dataclass(frozen=True)
@@ -168,6 +185,30 @@ class StoredRouter:
         if weight is None:
             return None
         return weight, self.arrays["projection_offset"]
+
+    def general(self) -> StoredGeneral | None:
+        """The general part; None: the router has none.
+
+        Raises:
+            BundleCorruptError: a piece of it is missing.
+        """
+        if "general_weight" not in self.arrays:
+            return None
+        try:
+            abilities = self.manifest.training["general"]["abilities"]
+            return StoredGeneral(
+                part=GeneralPart(
+                    weight=self.array("general_weight"),
+                    bias=self.array("general_bias"),
+                    least=self.array("least_share").item(),
+                    direction=self.array("share_direction")[:, 0],
+                    offset=self.array("share_offset").item(),
+                ),
+                ability=np.array([abilities[name] for name in self.models]),
+                length=self.array("vector_length"),
+            )
+        except KeyError as error:
+            raise BundleCorruptError(f"the general part of the router lacks {error}; train the router again") from error
 
     def scores(self, quality: Floats) -> Floats:
         """Scores (n,) of qualities (n, m)."""
