@@ -60,7 +60,7 @@ ROUTERS: dict[str, Callable[..., Path]] = {
         records, out, MatrixFactorizationConfig(seed=seed, **options)
     ),
     "similarity": lambda records, out, seed, **options: train_similarity(
-        records, out, SimilarityConfig(seed=seed, **options)
+        records, out, SimilarityConfig(seed=seed, general="none", **options)
     ),
 }
 

@@ -43,7 +43,9 @@ COMPARABLE = {
 Train = Callable[[list[Record], Path, int], Path]
 ROUTERS: dict[str, Train] = {
     "mf": lambda records, out, seed: train_matrix_factorization(records, out, MatrixFactorizationConfig(seed=seed)),
-    "similarity": lambda records, out, seed: train_similarity(records, out, SimilarityConfig(seed=seed)),
+    "similarity": lambda records, out, seed: train_similarity(
+        records, out, SimilarityConfig(seed=seed, general="none")
+    ),
     "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, resume=True)),
     "bert-int8": lambda records, out, seed: train_bert(
         records, out, BertConfig(seed=seed, quantise="int8", resume=True)

@@ -50,9 +50,11 @@ ROUTERS: dict[str, Train] = {
     "mf": lambda records, out, seed: train_matrix_factorization(
         records, out, MatrixFactorizationConfig(seed=seed, **PAIR)
     ),
-    "similarity": lambda records, out, seed: train_similarity(records, out, SimilarityConfig(seed=seed, **PAIR)),
+    "similarity": lambda records, out, seed: train_similarity(
+        records, out, SimilarityConfig(seed=seed, general="none", **PAIR)
+    ),
     "similarity-bradley-terry": lambda records, out, seed: train_similarity(
-        records, out, SimilarityConfig(seed=seed, method="bradley-terry", **PAIR)
+        records, out, SimilarityConfig(seed=seed, method="bradley-terry", general="none", **PAIR)
     ),
     "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, **PAIR)),
 }

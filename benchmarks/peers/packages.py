@@ -62,7 +62,7 @@ ROUTERS: dict[str, Train] = {
         records, out, MatrixFactorizationConfig(seed=seed, strong=STRONG, weak=WEAK)
     ),
     "similarity": lambda records, out, seed: train_similarity(
-        records, out, SimilarityConfig(seed=seed, strong=STRONG, weak=WEAK)
+        records, out, SimilarityConfig(seed=seed, general="none", strong=STRONG, weak=WEAK)
     ),
 }
 
