@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,8 @@ from routelearn.training.similarity.stored import StoredGeneral, StoredRouter
 from routelearn.training.similarity.train import check_similarity, train_similarity
 
 PAIR = {"strong": "sim-max", "weak": "sim-small"}
-METHODS = ("kernel", "bradley-terry")
+METHODS = ("kernel", pytest.param("bradley-terry", marks=pytest.mark.slow))
+Trained = Callable[[str, str], Path]
 UNUSUAL = [query for query in GOLDEN_QUERIES if isinstance(query, str) and query]
 
 
@@ -39,18 +42,16 @@ def records_for(method: str, sample: Sample) -> list[Record]:
 
 
 @pytest.fixture(scope="module")
-def trained(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
-    """A router of each method, with the general router and without, over the encoder that comes with routelearn."""
+def trained(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Makes a router of a method with a general router, or with "none", over the encoder that comes with routelearn."""
     folder = tmp_path_factory.mktemp("trained")
-    return {
-        (method, general): train_similarity(
-            records_for(method, sample),
-            folder / f"{method}-{general}",
-            SimilarityConfig(method=method, general=general, **PAIR),
-        )
-        for method in METHODS
-        for general in ("general", "none")
-    }
+
+    @cache
+    def train(method: str, general: str) -> Path:
+        config = SimilarityConfig(method=method, general=general, **PAIR)
+        return train_similarity(records_for(method, sample), folder / f"{method}-{general}", config)
+
+    return train
 
 
 def stored_general(path: Path) -> StoredGeneral:
@@ -72,20 +73,20 @@ def prompts(sample: Sample, count: int) -> list[str]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_general_router_counts_more_where_a_query_is_unlike_the_labelled_ones(
-    method: str, trained: dict[tuple[str, str], Path], sample: Sample
+    method: str, trained: Trained, sample: Sample
 ) -> None:
-    path = trained[method, "general"]
+    path = trained(method, "general")
     part, queries = stored_general(path).part, encoded(path, UNUSUAL)
     share = part.share(queries.unit)
     assert share.max() > 0.9
     assert np.median(part.share(encoded(path, prompts(sample, 300)).unit)) == pytest.approx(part.least)
-    own, general = load(trained[method, "none"]).quality(UNUSUAL), part.quality(queries.features)
+    own, general = load(trained(method, "none")).quality(UNUSUAL), part.quality(queries.features)
     expected = own + share[:, None] * (general - own)
     assert np.abs(load(path).quality(UNUSUAL) - expected).max() < 1e-4
 
 
-def test_the_general_quality_is_that_of_the_shipped_router(trained: dict[tuple[str, str], Path]) -> None:
-    path = trained["kernel", "general"]
+def test_the_general_quality_is_that_of_the_shipped_router(trained: Trained) -> None:
+    path = trained("kernel", "general")
     general, router = stored_general(path), load("general", **PAIR)
     items = router.items(UNUSUAL)
     expected = sigmoid(items[:, :1] * general.ability + items[:, 1:])
@@ -93,8 +94,8 @@ def test_the_general_quality_is_that_of_the_shipped_router(trained: dict[tuple[s
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_router_of_the_labels_alone_has_no_trace_of_it(method: str, trained: dict[tuple[str, str], Path]) -> None:
-    path = trained[method, "none"]
+def test_a_router_of_the_labels_alone_has_no_trace_of_it(method: str, trained: Trained) -> None:
+    path = trained(method, "none")
     assert "general" not in read_manifest(path).training
     assert StoredRouter.read(path).general() is None
     assert not {"general_weight", "vector_length"} & StoredRouter.read(path).arrays.keys()
@@ -110,15 +111,15 @@ def test_a_router_that_is_no_general_one_is_refused_before_training(
 
 def test_ratings_are_not_blended_where_scores_give_the_general_router_a_level(sample: Sample, tmp_path: Path) -> None:
     config = SimilarityConfig(method="bradley-terry", **PAIR)
-    path = train_similarity([*sample.preferences, *sample.performances[:200]], tmp_path / "r", config)
+    path = train_similarity([*sample.preferences[:400], *sample.performances[:200]], tmp_path / "r", config)
     assert StoredRouter.read(path).general() is None
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_records_of_known_models_leave_the_general_part_as_it_is(
-    method: str, trained: dict[tuple[str, str], Path], sample: Sample, tmp_path: Path
+    method: str, trained: Trained, sample: Sample, tmp_path: Path
 ) -> None:
-    path = trained[method, "general"]
+    path = trained(method, "general")
     usual = records_for(method, sample)[:40]
     records = [replace(record, query=f"Again: {record.query}", split=None) for record in usual]
     extended = extend_similarity(path, records, tmp_path / "r")
@@ -132,25 +133,25 @@ def test_records_of_known_models_leave_the_general_part_as_it_is(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_extended_router_blends_what_its_index_says_now(
-    method: str, trained: dict[tuple[str, str], Path], sample: Sample, tmp_path: Path
+    method: str, trained: Trained, sample: Sample, tmp_path: Path
 ) -> None:
     records = [
         replace(record, query=UNUSUAL[row % len(UNUSUAL)], split=None)
         for row, record in enumerate(records_for(method, sample)[:60])
     ]
     path, alone = (
-        extend_similarity(trained[method, general], records, tmp_path / general) for general in ("general", "none")
+        extend_similarity(trained(method, general), records, tmp_path / general) for general in ("general", "none")
     )
     part, queries = stored_general(path).part, encoded(path, UNUSUAL)
     own, share = load(alone).quality(UNUSUAL), part.share(queries.unit)[:, None]
     expected = own + share * (part.quality(queries.features) - own)
     assert np.abs(load(path).quality(UNUSUAL) - expected).max() < 1e-4
-    assert np.abs(own - load(trained[method, "none"]).quality(UNUSUAL)).max() > 0.001
+    assert np.abs(own - load(trained(method, "none")).quality(UNUSUAL)).max() > 0.001
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_new_model_gets_a_column_of_the_general_part(
-    method: str, trained: dict[tuple[str, str], Path], sample: Sample, tmp_path: Path
+    method: str, trained: Trained, sample: Sample, tmp_path: Path
 ) -> None:
     """A copy of sim-nano under another name is placed beside it, far from the mean of the pool."""
     records = []
@@ -158,7 +159,7 @@ def test_a_new_model_gets_a_column_of_the_general_part(
         if "sim-nano" in record.models:
             fields = [name for name in ("model", "model_a", "model_b") if getattr(record, name, None) == "sim-nano"]
             records.append(replace(record, **dict.fromkeys(fields, "newcomer")))
-    path = trained[method, "general"]
+    path = trained(method, "general")
     extended = extend_similarity(path, records[:150], tmp_path / "r")
     before, after = stored_general(path), stored_general(extended)
     names = load(extended).models
@@ -175,7 +176,7 @@ def test_a_new_model_gets_a_column_of_the_general_part(
 
 def test_extending_needs_no_general_router(sample: Sample, tmp_path: Path) -> None:
     mine = Path(shutil.copytree(Path(routelearn.__file__).parent / "models" / "general", tmp_path / "mine"))
-    path = train_similarity(sample.performances, tmp_path / "r", SimilarityConfig(general=str(mine), **PAIR))
+    path = train_similarity(sample.performances[:1200], tmp_path / "r", SimilarityConfig(general=str(mine), **PAIR))
     shutil.rmtree(mine)
     records = [PerformanceRecord(query, "newcomer", 1.0) for query in prompts(sample, 30)]
     extended = extend_similarity(path, records)
@@ -183,8 +184,8 @@ def test_extending_needs_no_general_router(sample: Sample, tmp_path: Path) -> No
     assert abilities["newcomer"] > abilities["sim-small"]
 
 
-def test_a_general_part_without_abilities_is_a_typed_error(trained: dict[tuple[str, str], Path]) -> None:
-    stored = StoredRouter.read(trained["kernel", "general"])
+def test_a_general_part_without_abilities_is_a_typed_error(trained: Trained) -> None:
+    stored = StoredRouter.read(trained("kernel", "general"))
     training = {name: value for name, value in stored.manifest.training.items() if name != "general"}
     with pytest.raises(BundleCorruptError, match="the general part of the router lacks 'general'"):
         replace(stored, manifest=replace(stored.manifest, training=training)).general()
@@ -192,9 +193,9 @@ def test_a_general_part_without_abilities_is_a_typed_error(trained: dict[tuple[s
 
 @pytest.mark.parametrize("method", METHODS)
 def test_adapt_places_a_new_model_beside_a_general_part(
-    method: str, trained: dict[tuple[str, str], Path], sample: Sample, tmp_path: Path
+    method: str, trained: Trained, sample: Sample, tmp_path: Path
 ) -> None:
-    path = trained[method, "general"]
+    path = trained(method, "general")
     records = [PerformanceRecord(query, "newcomer", 1.0) for query in prompts(sample, 30)]
     placed, before = load(place_new_models(path, records, tmp_path / "r")), load(path)
     assert placed.models == (*before.models, "newcomer")

@@ -124,7 +124,7 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
     network, unit, primary = build.network, encoded.unit, examples.primary_queries()
     network.centroids = centroids_of(unit, config.seed)
     network.projection = projection_of(unit[primary])
-    network.keep_general(build.findings.general, encoded.features_at(build.rows)[:, -1])
+    network.keep_general(build.findings.general, np.log(encoded.inverse[build.rows, 0]))
     return finish_static(
         job,
         config,
