@@ -57,6 +57,9 @@ def extend_similarity(
     queries are left out of it. In a router of preferences all qualities move, because they are relative to the pool's
     average or shared by a tier. The manifest says which of these happened, under ``training.extended``, as "moved".
 
+    A general part stays as it is, and so does the share of the general router; new models are placed in it by their
+    records. The general router itself is not read.
+
     Args:
         bundle: a similarity bundle.
         records: new records; those marked "test" are left out.
