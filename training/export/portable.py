@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...routers.base import win_rate
-from ...routers.bundle import GENERAL, MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
+from ...routers.bundle import GENERAL, MODEL, RECORDS, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import InputError, require
 from ...routers.general import TIERS
@@ -70,6 +70,8 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
         else:
             _write_triton(contents, staging)
         shutil.copy(Path(shipped_or_path(bundle)) / "router.json", staging / "router.json")
+        if RECORDS in contents:
+            (staging / RECORDS).write_bytes(contents[RECORDS])
         staging.rename(final)
     return final
 

@@ -29,6 +29,7 @@ from ..fit.novelty import centroids_of, held_out_novelty
 from ..one_thread import one_thread
 from .index import places_in, subsample
 from .kernel import Evidence, KernelNetwork, evidence_of, kernel_sums
+from .naming import extended_index
 from .stored import KernelIndex, RankingIndex, StoredRouter
 from .train import Network, run_limits
 from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts
@@ -78,6 +79,7 @@ def extend_similarity(
     table = threshold_table(build.scores)
     reference = _reference(stored, network, additions, build.scores)
     prices = {model.name: model for model in pool}
+    names = extended_index(network, stored, examples, additions.place, build.rows)
     return publish(
         out or bundle,
         replace(
@@ -94,6 +96,7 @@ def extend_similarity(
             static_quality(network, stored.encoder, manifest.truncation), examples.queries, manifest.truncation
         ),
         reference=lambda *_: reference,
+        records=names,
     )
 
 
@@ -159,11 +162,13 @@ class _Extension:
         network: over the queries in the new index.
         index: the new index, as the manifest keeps it.
         scores: of queries in the index, each computed without itself.
+        rows: int64 (n,), the rows of the additions that the index keeps.
     """
 
     network: Network
     index: KernelIndex | RankingIndex
     scores: Floats
+    rows: npt.NDArray[np.int64]
 
 
 def _build(stored: StoredRouter, additions: _Additions) -> _Extension:
@@ -287,7 +292,7 @@ def _kernel(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> 
     )
     index = replace(index, queries=len(rows), base=added.base.tolist())
     network = KernelNetwork(stored.encoder, unit[rows], evidence, index, stored.calibration)
-    return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]))
+    return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]), rows=rows)
 
 
 def _known_utilities(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> Array:
@@ -317,7 +322,7 @@ def _weighted_ranking(stored: StoredRouter, index: RankingIndex, additions: _Add
     rows, scale = _index_rows(stored, unit, answered)
     index = replace(index, queries=len(rows), tiers=tiers.tolist())
     network = WeightedRankingNetwork(stored.encoder, unit[rows], counts[rows] * scale, index, stored.calibration)
-    return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]))
+    return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]), rows=rows)
 
 
 def _index_rows(stored: StoredRouter, unit: Floats, answered: np.ndarray) -> tuple[np.ndarray, Floats]:

@@ -19,6 +19,8 @@ SIMILARITIES_PER_RUN = 4_000_000
 #: Most similarities, and most queries, that training computes at once: some 130 MB.
 _SIMILARITIES_AT_ONCE = 1 << 25
 _QUERIES_PER_REGION = 50
+#: Training records that an explanation names.
+NEAREST_RECORDS = 5
 #: Queries that are looked up in an index at once.
 _QUERIES_AT_ONCE = 512
 _MOST_REGIONS = 256
@@ -50,7 +52,10 @@ class IndexedNetwork(StaticNetwork):
     Attributes:
         vectors: int8 (d, n), the rounded unit vectors.
         vector_scale: float32 (n,), their scales.
+        finds_nearest: the graph also gives the nearest rows of the index, with their cosines.
     """
+
+    finds_nearest = False
 
     def __init__(self, encoder: StaticEncoder, epsilon: float, unit: Floats) -> None:
         """Make an index of unit vectors, float32 (n, d)."""
@@ -85,7 +90,18 @@ class IndexedNetwork(StaticNetwork):
             "Mul", graph.node("Cast", whole, to=FLOAT), graph.constant("vector_scale", self.vector_scale)
         )
         length = graph.node("Mul", pooled.inverse, graph.scalar("length", dimensions**-1.5))
-        return graph.node("Mul", scaled, graph.node("Mul", graph.node("Unsqueeze", step, last), length))
+        cosines = graph.node("Mul", scaled, graph.node("Mul", graph.node("Unsqueeze", step, last), length))
+        if self.finds_nearest:
+            self._add_nearest(graph, cosines)
+        return cosines
+
+    def _add_nearest(self, graph: GraphBuilder, cosines: str) -> None:
+        """Add the outputs ``nearest``, rows of the index as float32, and ``nearest_similarity``."""
+        count = min(NEAREST_RECORDS, len(self.vector_scale))
+        names = ("nearest_similarity", "nearest_rows")
+        graph.node("TopK", cosines, graph.constant("nearest_records", np.asarray([count], np.int64)), output=names)
+        graph.node("Cast", "nearest_rows", output="nearest", to=FLOAT)
+        self.further_outputs = dict.fromkeys(("nearest", "nearest_similarity"), ("batch", count))
 
 
 def add_calibrated(graph: GraphBuilder, utilities: str, calibration: Calibration, centre: bool, output: str) -> None:
