@@ -7,6 +7,7 @@ index, in the order of the rows.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -156,4 +157,4 @@ def _is_outcome(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 2 or not all(type(one) in {int, float} for one in value):
         return False
     mean, weight = value
-    return bool(0 <= mean <= 1 and 0 < weight < float("inf"))  # NaN is refused as well
+    return bool(0 <= mean <= 1 and 0 < weight <= sys.float_info.max)  # NaN is refused as well
