@@ -25,6 +25,7 @@ from routelearn.routers.hub import HubRouter
 from routelearn.routers.loading import load
 from routelearn.routers.nearest import NamedRecord, NamedRecords
 from routelearn.routers.query import prompt_key
+from routelearn.training.export.portable import export_portable
 from routelearn.training.new_models import place_new_models
 from routelearn.training.similarity.config import SimilarityConfig
 from routelearn.training.similarity.extend import extend_similarity
@@ -198,7 +199,7 @@ def test_a_ranking_that_is_extended_keeps_naming_by_text(named_ranking: Path, tm
     assert (nearest.name, nearest.quality) == (NEW, {"sim-nano": 1.0, "sim-max": 0.0})
 
 
-def test_new_models_a_new_threshold_and_a_copy_keep_the_file(
+def test_new_models_a_new_threshold_an_export_and_a_copy_keep_the_file(
     named_bundle: Path, sample: Sample, tmp_path: Path
 ) -> None:
     file = (named_bundle / RECORDS).read_bytes()
@@ -210,6 +211,8 @@ def test_new_models_a_new_threshold_and_a_copy_keep_the_file(
     done = run("calibrate", named_bundle, "--data", queries, "--strong-share", "0.3", "-o", calibrated)
     assert done.returncode == 0, done.stderr
     HubRouter.from_pretrained(named_bundle).save_pretrained(tmp_path / "hub")
+    exported = export_portable(named_bundle, tmp_path / "exported", "triton")
+    assert (exported / RECORDS).read_bytes() == file
     expected = load(named_bundle).nearest(NEW)
     for path in (adapted, calibrated, tmp_path / "hub"):
         assert (path / RECORDS).read_bytes() == file
