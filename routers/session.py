@@ -29,8 +29,9 @@ Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
 #: The outputs that are read, and the number of their axes.
 AXES = {"quality": 2, "novelty": 1, "vector": 2, "item": 2, "nearest": 2, "nearest_similarity": 2}
-#: Those that are computed only where they are asked for.
+#: Those that are computed only where they are asked for, and the optional input of the graph that asks for them.
 NEAREST = ["nearest", "nearest_similarity"]
+FIND_NEAREST = "find_nearest"
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -106,8 +107,8 @@ class Session:
         self._asked_only.only_execute_path_to_fetches = True
         found = _outputs(self._session)
         self.outputs = [name for name in found if name not in NEAREST]
-        self.finds_nearest = set(NEAREST) <= set(found)
-        self._for_all = self._asked_only if len(found) > len(self.outputs) else None
+        optional = {node.name for node in self._session.get_overridable_initializers()}
+        self.finds_nearest = {*NEAREST, FIND_NEAREST} <= {*found, *optional}
         self.hints: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._tokens_per_batch = whole_hint(self.hints, "tokens_per_run", TOKENS_PER_BATCH)
         self._rows_per_batch = whole_hint(self.hints, "rows_per_run", ROWS_PER_BATCH)
@@ -292,9 +293,11 @@ class Session:
         }
         if features is not None:
             feeds["features"] = features
+        if outputs is NEAREST:
+            feeds[FIND_NEAREST] = np.array([True])
         names = self.outputs if outputs is None else outputs
         try:
-            results: list[Array] = self._run(names, feeds, self._for_all if outputs is None else self._asked_only)
+            results: list[Array] = self._run(names, feeds, None if outputs is None else self._asked_only)
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise InferenceError(f"onnxruntime failed on {len(ids)} queries: {error}") from error
         rows = len(ids)

@@ -25,6 +25,7 @@ from routelearn.routers.hub import HubRouter
 from routelearn.routers.loading import load
 from routelearn.routers.nearest import NamedRecord, NamedRecords
 from routelearn.routers.query import prompt_key
+from routelearn.routers.session import FIND_NEAREST, NEAREST
 from routelearn.training.export.portable import export_portable
 from routelearn.training.new_models import place_new_models
 from routelearn.training.similarity.config import SimilarityConfig
@@ -114,20 +115,22 @@ def test_names_change_no_score_and_are_computed_only_when_asked_for(
     assert named.manifest.files.keys() - plain.manifest.files.keys() == {RECORDS}
 
 
-def test_a_route_does_not_run_the_search(named_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_runs_only_where_its_switch_is_on(named_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     router = load(named_bundle)
-    asked: list[tuple[list[str], object]] = []
-    inner = router._session._run
+    inner, switched = router._session._run, []
+    feeds = {"input_ids": np.array([[5, 6]], np.int32), "attention_mask": np.ones((1, 2), np.uint8)}
+    assert [output.shape for output in inner(NEAREST, feeds)] == [(1, 1), (1, 1)]  # the other branch ran
+    assert [output.shape for output in inner(NEAREST, {**feeds, FIND_NEAREST: np.array([True])})] == [(1, 5), (1, 5)]
     monkeypatch.setattr(
-        router._session,
-        "_run",
-        lambda names, feeds, options=None: asked.append((names, options)) or inner(names, feeds, options),
+        router._session, "_run", lambda *given: switched.append(FIND_NEAREST in given[1]) or inner(*given)
     )
     router.route(NEW)
     router.route_batch([NEW, "Hello!"])
     router.score([NEW])
-    assert all("nearest" not in names for names, _ in asked)
-    assert all(options is not None and options.only_execute_path_to_fetches for _, options in asked)
+    assert switched
+    assert not any(switched)
+    router.nearest(NEW)
+    assert switched[-1]
 
 
 def test_an_explanation_names_the_nearest_records_in_words_and_as_data(named_bundle: Path, sample: Sample) -> None:

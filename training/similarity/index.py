@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ...routers.decision import Floats
+from ...routers.session import FIND_NEAREST, NEAREST
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import PooledNodes, StaticNetwork, normalised
 from ..export.graph_builder import FLOAT, GraphBuilder
@@ -19,8 +22,8 @@ SIMILARITIES_PER_RUN = 4_000_000
 #: Most similarities, and most queries, that training computes at once: some 130 MB.
 _SIMILARITIES_AT_ONCE = 1 << 25
 _QUERIES_PER_REGION = 50
-#: Training records that an explanation names.
-NEAREST_RECORDS = 5
+#: Training records that an explanation names, and the least weight whose log is taken: float32 has no smaller ones.
+NEAREST_RECORDS, _LEAST_WEIGHT = 5, 1e-37
 #: Queries that are looked up in an index at once.
 _QUERIES_AT_ONCE = 512
 _MOST_REGIONS = 256
@@ -90,18 +93,22 @@ class IndexedNetwork(StaticNetwork):
             "Mul", graph.node("Cast", whole, to=FLOAT), graph.constant("vector_scale", self.vector_scale)
         )
         length = graph.node("Mul", pooled.inverse, graph.scalar("length", dimensions**-1.5))
-        cosines = graph.node("Mul", scaled, graph.node("Mul", graph.node("Unsqueeze", step, last), length))
-        if self.finds_nearest:
-            self._add_nearest(graph, cosines)
-        return cosines
+        return graph.node("Mul", scaled, graph.node("Mul", graph.node("Unsqueeze", step, last), length))
 
-    def _add_nearest(self, graph: GraphBuilder, cosines: str) -> None:
-        """Add the outputs ``nearest``, rows of the index as float32, and ``nearest_similarity``."""
+    @contextmanager
+    def add_nearest(self, graph: GraphBuilder, weight: str) -> Iterator[str]:
+        """Add the rows with the largest weights (k, n), where somebody asks for them; give the logs of these weights.
+
+        The weights grow with the cosines; the caller adds the cosines, ``nearest_similarity_found``, from their logs.
+        (A second reader of the cosines themselves would keep the nodes after them from working in place.)
+        """
         count = min(NEAREST_RECORDS, len(self.vector_scale))
-        names = ("nearest_similarity", "nearest_rows")
-        graph.node("TopK", cosines, graph.constant("nearest_records", np.asarray([count], np.int64)), output=names)
-        graph.node("Cast", "nearest_rows", output="nearest", to=FLOAT)
-        self.further_outputs = dict.fromkeys(("nearest", "nearest_similarity"), ("batch", count))
+        self.further_outputs = dict.fromkeys(NEAREST, ("batch", count))
+        with graph.only_if(FIND_NEAREST, NEAREST):
+            number = graph.constant("nearest_records", np.asarray([count], np.int64))
+            graph.node("TopK", weight, number, output=("nearest_weight", "nearest_rows"))
+            graph.node("Cast", "nearest_rows", output="nearest_found", to=FLOAT)
+            yield graph.node("Log", graph.node("Max", "nearest_weight", graph.scalar("least_weight", _LEAST_WEIGHT)))
 
 
 def add_calibrated(graph: GraphBuilder, utilities: str, calibration: Calibration, centre: bool, output: str) -> None:
