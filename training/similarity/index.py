@@ -103,7 +103,7 @@ class IndexedNetwork(StaticNetwork):
         (A second reader of the cosines themselves would keep the nodes after them from working in place.)
         """
         count = min(NEAREST_RECORDS, len(self.vector_scale))
-        self.further_outputs = dict.fromkeys(NEAREST, ("batch", count))
+        self.further_outputs = dict.fromkeys(NEAREST, ("batch", "records"))
         with graph.only_if(FIND_NEAREST, NEAREST):
             number = graph.constant("nearest_records", np.asarray([count], np.int64))
             graph.node("TopK", weight, number, output=("nearest_weight", "nearest_rows"))
