@@ -1,8 +1,9 @@
 """A bundle: one exported router or verifier, a folder that `load` reads; docs/bundle.md describes the format.
 
-The folder holds ``router.json`` (the manifest below), ``model.onnx``, ``tokenizer.json`` and ``README.md``. At load
-every file is read once, so that the bytes that were hashed are the bytes that run. A bundle from a stranger is refused
-before anything outside its folder is read: it may hold only these four names, and `bundle_files.py` opens its files.
+The folder holds ``router.json`` (the manifest below), ``model.onnx``, ``tokenizer.json`` and ``README.md``, and of
+some similarity routers ``records.json`` (nearest.py). At load every file is read once, so that the bytes that were
+hashed are the bytes that run. A bundle from a stranger is refused before anything outside its folder is read: it may
+hold only these five names, and `bundle_files.py` opens its files.
 
 To change the format: raise FORMAT_VERSION, keep reading the older versions in `Manifest.from_json`, and add a bundle of
 the older version to the tests.
@@ -33,8 +34,10 @@ MANIFEST = "router.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
+#: The names of the training records, of similarity routers that were told to name them.
+RECORDS = "records.json"
 #: The files of a bundle, and the most bytes that each may have. A graph is one protobuf message: 2 GiB at most.
-MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 64 << 20, CARD: 16 << 20}
+MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 64 << 20, CARD: 16 << 20, RECORDS: 128 << 20}
 #: The fields that older versions lack, by the version that brought them. (`Truncation.last_tokens`, which version 2
 #: lacks, has a default.)
 _SINCE: dict[int, dict[str, Any]] = {2: {"guarantee": None, "reference": None}, 4: {"general": None}}

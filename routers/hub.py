@@ -16,7 +16,7 @@ from .loading import load
 class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["llm-routing"]):
     """A `LearnedRouter` with `from_pretrained`, `save_pretrained` and `push_to_hub`.
 
-    A repository on the Hub holds the four files of the bundle (README.md is the model card) and a config.json that
+    A repository on the Hub holds the files of the bundle (README.md is the model card) and a config.json that
     names the library. The Hub counts downloads by config.json; `load` does not read it.
 
     Example:
@@ -76,7 +76,7 @@ class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["
                 ) from error
             folder = Path(snapshot)
         loaded = load(folder, follow_links=linked)
-        router = cls(loaded.manifest, loaded._session)
+        router = cls(loaded.manifest, loaded._session, loaded._records)
         router._folder, router._linked = folder, linked
         return router
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .bundle import GENERAL, TOKENIZER, VERIFIER, Manifest, read_bundle
+from .bundle import GENERAL, RECORDS, TOKENIZER, VERIFIER, Manifest, read_bundle
 from .bundle import MODEL as MODEL_FILE
 from .checks import check_path, check_whole
 from .decision import Model
@@ -70,7 +70,7 @@ def load(
     if manifest.kind == VERIFIER:
         raise InputError(f"{path} is a verifier, not a router; load it with routelearn.load_verifier")
     session = _session(manifest, contents, tokenizer, threads)
-    router = LearnedRouter(manifest, session)
+    router = LearnedRouter(manifest, session, contents.get(RECORDS))
     check_golden(
         lambda: router.assess([item.query for item in manifest.golden]).quality,  # every output is computed
         [item.quality for item in manifest.golden],

@@ -2,7 +2,8 @@
 
 The inputs of a graph are ``input_ids`` and ``attention_mask``, both (n, length), in the integer types that the graph
 declares; a verifier also takes ``features`` (n, k), float32. The outputs are ``quality`` (n, models) and, if the bundle
-has them, ``novelty`` (n,), ``vector`` (n, k), and of a general router ``item`` (n, 2).
+has them, ``novelty`` (n,), ``vector`` (n, k), and of a general router ``item`` (n, 2). Two more are computed only where
+they are asked for by name, ``nearest`` and ``nearest_similarity`` (n, k): rows of the index of a similarity router.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from .tokenizer import Ids, Lengths, TokenizerBackend, encode, keep_ends
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
 #: The outputs that are read, and the number of their axes.
-AXES = {"quality": 2, "novelty": 1, "vector": 2, "item": 2}
+AXES = {"quality": 2, "novelty": 1, "vector": 2, "item": 2, "nearest": 2, "nearest_similarity": 2}
+#: Those that are computed only where they are asked for, and the optional input of the graph that asks for them.
+NEAREST = ["nearest", "nearest_similarity"]
+FIND_NEAREST = "find_nearest"
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -101,7 +105,10 @@ class Session:
         # Without this option onnxruntime computes all outputs, even if only some are asked for (2 us a query).
         self._asked_only = ort.RunOptions()
         self._asked_only.only_execute_path_to_fetches = True
-        self.outputs = _outputs(self._session)
+        found = _outputs(self._session)
+        self.outputs = [name for name in found if name not in NEAREST]
+        optional = {node.name for node in self._session.get_overridable_initializers()}
+        self.finds_nearest = {*NEAREST, FIND_NEAREST} <= {*found, *optional}
         self.hints: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._tokens_per_batch = whole_hint(self.hints, "tokens_per_run", TOKENS_PER_BATCH)
         self._rows_per_batch = whole_hint(self.hints, "rows_per_run", ROWS_PER_BATCH)
@@ -127,7 +134,7 @@ class Session:
 
         Args:
             text: the text of the query.
-            outputs: names of the outputs to compute; None: all, in the order of the attribute `outputs`.
+            outputs: names of the outputs to compute; None: those of the attribute `outputs`, in their order.
 
         Raises:
             InferenceError: onnxruntime failed.
@@ -286,6 +293,8 @@ class Session:
         }
         if features is not None:
             feeds["features"] = features
+        if outputs is NEAREST:
+            feeds[FIND_NEAREST] = np.array([True])
         names = self.outputs if outputs is None else outputs
         try:
             results: list[Array] = self._run(names, feeds, None if outputs is None else self._asked_only)

@@ -189,6 +189,19 @@ def similarity_bundle(shared: Path, tiny_encoder: Path, sample: Sample, own_cach
 
 
 @pytest.fixture(scope="session")
+def named_bundle(shared: Path, tiny_encoder: Path, sample: Sample, own_cache: None) -> Path:
+    """As `similarity_bundle`, with the names of its records, by hash."""
+
+    def build(folder: Path) -> None:
+        from routelearn.training.similarity.train import SimilarityConfig, train_similarity
+
+        config = SimilarityConfig(encoder=str(tiny_encoder), name_records="hash", **PAIR)
+        train_similarity(sample.performances, folder, config)
+
+    return built_once(shared / "named" / "named", build)
+
+
+@pytest.fixture(scope="session")
 def ranking_bundle(shared: Path, tiny_encoder: Path, sample: Sample, own_cache: None) -> Path:
     def build(folder: Path) -> None:
         from routelearn.training.similarity.train import SimilarityConfig, train_similarity

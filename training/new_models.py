@@ -20,7 +20,7 @@ import numpy as np
 
 from ..data.records import Record
 from ..routers.base import sigmoid
-from ..routers.bundle import GENERAL, MODEL, TOKENIZER, VERIFIER, Manifest, check_replaceable, read_bundle
+from ..routers.bundle import GENERAL, MODEL, RECORDS, TOKENIZER, VERIFIER, Manifest, check_replaceable, read_bundle
 from ..routers.decision import Floats, Model
 from ..routers.errors import InputError, require
 from ..routers.loading import load
@@ -85,6 +85,7 @@ def place_new_models(
         tokenizer_json=contents[TOKENIZER],
         gate=parity_gate(by_router, labels.examples.queries, manifest.truncation),
         reference=lambda *_: None if manifest.reference is None else dict(manifest.reference),
+        records=contents.get(RECORDS),
     )
 
 

@@ -271,6 +271,7 @@ def finish(
     l2: float | None = None,
     encoder_fingerprint: str | None = None,
     index: dict[str, Any] | None = None,
+    records: bytes | None = None,
 ) -> Path:
     """Publish the exported graph with everything that is known of it; see `publish`.
 
@@ -288,6 +289,7 @@ def finish(
         l2: the penalty that validation chose.
         encoder_fingerprint: names the static encoder.
         index: what a similarity router needs to be extended.
+        records: as in `publish`.
     """
     examples = job.examples
     primary, bound = examples.primary_queries(), novelty_bound(novelties)
@@ -310,6 +312,7 @@ def finish(
         tokenizer_json=tokenizer_json,
         gate=gate,
         reference=sample.reference,
+        records=records,
     )
 
 

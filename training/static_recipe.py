@@ -111,6 +111,7 @@ def finish_static(
     scores: Floats | None = None,
     l2: float | None = None,
     index: dict[str, Any] | None = None,
+    records: bytes | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Path:
     """Publish the graph of a static network, behind the parity gate.
@@ -125,6 +126,7 @@ def finish_static(
         scores: as in `finish`.
         l2: as in `finish`.
         index: what a similarity router needs to be extended.
+        records: as in `publish`.
         metadata: of the graph.
     """
     by_network = static_quality(network, encoded.encoder, job.truncation)
@@ -141,4 +143,5 @@ def finish_static(
         l2=l2,
         encoder_fingerprint=encoded.encoder.fingerprint,
         index=index,
+        records=records,
     )

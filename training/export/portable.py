@@ -12,12 +12,13 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...routers.base import win_rate
-from ...routers.bundle import GENERAL, MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
+from ...routers.bundle import GENERAL, MODEL, RECORDS, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import InputError, require
 from ...routers.general import TIERS
 from ...routers.golden import check_golden
 from ...routers.loading import load
+from ...routers.session import NEAREST
 from ...routers.shipped import shipped_or_path
 from .scripts import SENTENCES
 from .tokenizer_nodes import OPERATORS, TokenizerNodes
@@ -70,6 +71,8 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
         else:
             _write_triton(contents, staging)
         shutil.copy(Path(shipped_or_path(bundle)) / "router.json", staging / "router.json")
+        if RECORDS in contents:
+            (staging / RECORDS).write_bytes(contents[RECORDS])
         staging.rename(final)
     return final
 
@@ -100,7 +103,7 @@ def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
     graph = helper.make_graph(
         [*nodes, *inner.graph.node],
         inner.graph.name,
-        [helper.make_tensor_value_info("text", types.STRING, [1])],
+        [helper.make_tensor_value_info("text", types.STRING, [1]), *_optional(inner.graph)],
         list(inner.graph.output),
         [*_constants(helper, types.INT64, manifest.truncation), *constants, *inner.graph.initializer],
         value_info=list(inner.graph.value_info),
@@ -219,13 +222,22 @@ def _check_scores(graph: bytes, manifest: Manifest, bundle: str | Path) -> None:
         check(sentences, router.quality(sentences), f"scores ({script})")
 
 
+def _optional(graph: Any) -> list[Any]:
+    """The inputs of a graph that have a default."""
+    defaults = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name in defaults]
+
+
 def _write_triton(contents: Mapping[str, bytes], folder: Path) -> None:
     """Write config.pbtxt, 1/model.onnx, and the tokenizer, with which a client makes the inputs."""
     onnx: Any = require("onnx", "train")
     graph = onnx.load_from_string(contents[MODEL]).graph
     blocks = []
+    optional = _optional(graph)  # Triton gives none of them, and asks for none of the outputs that need one
     for kind, values in (("input", graph.input), ("output", graph.output)):
         for value in values:
+            if value in optional or value.name in NEAREST:
+                continue
             tensor = value.type.tensor_type
             # The first dimension is the batch; Triton adds it.
             dims = [item.dim_value or -1 for item in tensor.shape.dim][1:] or [1]

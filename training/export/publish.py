@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...routers.bundle import CARD, MODEL, TOKENIZER, Golden, Manifest, Truncation, save_bundle
+from ...routers.bundle import CARD, MODEL, RECORDS, TOKENIZER, Golden, Manifest, Truncation, save_bundle
 from ...routers.golden import GOLDEN_QUERIES
 from ...routers.session import Session
 from ...routers.tokenizer import HuggingFaceBackend
@@ -28,6 +28,7 @@ def publish(
     tokenizer_json: bytes,
     gate: Gate,
     reference: MakeReference,
+    records: bytes | None = None,
 ) -> Path:
     """Pass an exported router through its gate, complete its manifest, and save the bundle.
 
@@ -39,6 +40,7 @@ def publish(
         tokenizer_json: bytes of the tokenizer.
         gate: refuses a graph that is not what was trained.
         reference: makes the drift reference.
+        records: the names of training records (routers/nearest.py); None: the bundle names none.
 
     Returns:
         The folder.
@@ -63,6 +65,8 @@ def publish(
         reference=reference(session, manifest),
     )
     contents = {MODEL: model, TOKENIZER: tokenizer_json, CARD: model_card(manifest, Path(out).name).encode()}
+    if records is not None:
+        contents[RECORDS] = records
     return save_bundle(out, manifest, contents)
 
 
@@ -106,7 +110,7 @@ print(router.route("Prove that the square root of 2 is irrational."))
 
 {training.get("records", "?")} records, {training.get("queries", "?")} distinct queries. Seed
 {training.get("config", {}).get("seed", "?")}. Data fingerprint `{training.get("data_fingerprint", "?")[:16]}`.
-{_encoder(training)}
+{_encoder(training)}{_naming(training)}
 A score says nothing about queries unlike these. Where the novelty of a query exceeds {shown(manifest.novelty_bound)}
 `routelearn.FallbackRouter` decides by rules.
 
@@ -178,6 +182,15 @@ def _encoder(training: Mapping[str, Any]) -> str:
     """The encoder by its name, a static one also by its fingerprint."""
     name, fingerprint = training.get("config", {}).get("encoder", "?"), training.get("encoder_fingerprint")
     return f"Encoder {name}, fingerprint `{fingerprint[:16]}`." if fingerprint else f"Encoder {name}."
+
+
+def _naming(training: Mapping[str, Any]) -> str:
+    """What the bundle tells of its training queries; empty where it names none."""
+    by = training.get("config", {}).get("name_records", "none")
+    if by == "none":
+        return ""
+    what = "the texts" if by == "text" else "hashes"
+    return f"\nThe file records.json holds {what} of the training queries, with the outcomes of the models."
 
 
 def _guaranteed(manifest: Manifest) -> str:

@@ -31,6 +31,7 @@ from ..one_thread import one_thread
 from .additions import Additions, additions_to
 from .index import subsample
 from .kernel import Evidence, KernelNetwork, evidence_of, kernel_sums
+from .naming import extended_index
 from .stored import KernelIndex, RankingIndex, StoredRouter
 from .train import Network, run_limits
 from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts
@@ -83,6 +84,7 @@ def extend_similarity(
     table = threshold_table(build.scores)
     reference = _reference(stored, network, additions, build.scores)
     prices = {model.name: model for model in pool}
+    names = extended_index(network, stored, examples, additions.place, build.rows)
     return publish(
         out or bundle,
         replace(
@@ -99,6 +101,7 @@ def extend_similarity(
             static_quality(network, stored.encoder, manifest.truncation), examples.queries, manifest.truncation
         ),
         reference=lambda *_: reference,
+        records=names,
     )
 
 
@@ -111,12 +114,14 @@ class _Extension:
         index: the new index, as the manifest keeps it.
         scores: of queries in the index, each computed without itself.
         abilities: of the models, on the scale of the general part; empty: there is none.
+        rows: int64 (n,), the rows of the additions that the index keeps.
     """
 
     network: Network
     index: KernelIndex | RankingIndex
     scores: Floats
     abilities: dict[str, float]
+    rows: npt.NDArray[np.int64]
 
 
 def _extension(stored: StoredRouter, additions: Additions) -> _Extension:
@@ -129,7 +134,7 @@ def _extension(stored: StoredRouter, additions: Additions) -> _Extension:
         centre = True
     abilities = _extend_general(stored, additions, network, rows, centre)
     scores = _scores(stored, network, additions.unit[rows])
-    return _Extension(network=network, index=network.index, scores=scores, abilities=abilities)
+    return _Extension(network=network, index=network.index, scores=scores, abilities=abilities, rows=rows)
 
 
 def _extend_general(

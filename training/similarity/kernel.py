@@ -271,6 +271,9 @@ class KernelNetwork(IndexedNetwork):
             "Mul", graph.node("Sub", self.add_similarities(graph, pooled), graph.scalar("unity", 1.0)), scale
         )
         weight = graph.node("Exp", exponent)
+        if self.finds_nearest:
+            with self.add_nearest(graph, weight) as log:
+                graph.node("Add", graph.node("Div", log, scale), "unity", output="nearest_similarity_found")
         residual = graph.node("MatMul", weight, graph.constant("residual", evidence.residual, half=True))
         amount = graph.node("MatMul", weight, graph.constant("amount", evidence.amount, half=True))
         shrunk = graph.node("Div", residual, graph.node("Add", amount, graph.scalar("prior", self.index.prior)))

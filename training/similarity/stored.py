@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ...routers.base import win_rate
-from ...routers.bundle import MODEL, TOKENIZER, Manifest, read_bundle
+from ...routers.bundle import MODEL, RECORDS, TOKENIZER, Manifest, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import BundleCorruptError, InputError
+from ...routers.nearest import NamedRecords
 from ..encoders.general_part import GeneralPart
 from ..encoders.static import StaticEncoder
 from ..export.graph_builder import stored_arrays
@@ -113,6 +114,7 @@ class StoredRouter:
         seed: seed of the training.
         strong_share: strong share of the default threshold.
         index_size: most queries in the index.
+        records: the names of the records in the index; None: they have none.
     """
 
     manifest: Manifest
@@ -123,6 +125,7 @@ class StoredRouter:
     seed: int
     strong_share: float
     index_size: int
+    records: NamedRecords | None = None
 
     @classmethod
     def read(cls, bundle: str | Path) -> StoredRouter:
@@ -160,6 +163,7 @@ class StoredRouter:
             seed=training["config"]["seed"],
             strong_share=training["config"]["strong_share"],
             index_size=training["config"]["index_size"],
+            records=NamedRecords.from_json(contents[RECORDS], index.queries) if RECORDS in contents else None,
         )
 
     @property

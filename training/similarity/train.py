@@ -37,6 +37,7 @@ from ..static_recipe import (
 from .config import KINDS, SimilarityConfig
 from .index import IndexRows, rows_per_run, subsample
 from .kernel import KernelNetwork, evidence_of, fit_kernel
+from .naming import named_index
 from .stored import KernelIndex, RankingIndex
 from .weighted_ranking import (
     Start,
@@ -125,6 +126,8 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
     network.centroids = centroids_of(unit, config.seed)
     network.projection = projection_of(unit[primary])
     network.keep_general(build.findings.general, np.log(encoded.inverse[build.rows, 0]))
+    columns, naming = build.findings.columns, config.name_records
+    records = named_index(network, examples, build.rows, columns, naming, job.truncation)
     return finish_static(
         job,
         config,
@@ -134,6 +137,7 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
         metadata=run_limits(network),
         scores=_scores_left_out(build, unit[build.rows], primary[build.rows], config.seed),
         index=build.index.to_dict(),
+        records=records,
     )
 
 
