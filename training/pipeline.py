@@ -21,7 +21,7 @@ from ..routers.threshold_table import threshold_table
 from .config import RouterConfig
 from .encoders.general_part import GeneralPart
 from .examples import Examples, enough_folds, examples_of, primary_outcomes, record_facts, validation_folds
-from .export.publish import Gate, publish
+from .export.publish import ExportedCompanion, Gate, publish
 from .fit.calibration import Calibration, calibrate, calibrated_loss
 from .fit.drift_reference import ReferenceSample, some_queries
 from .fit.factorization import Array
@@ -271,6 +271,7 @@ def finish(
     l2: float | None = None,
     encoder_fingerprint: str | None = None,
     index: dict[str, Any] | None = None,
+    companion: ExportedCompanion | None = None,
 ) -> Path:
     """Publish the exported graph with everything that is known of it; see `publish`.
 
@@ -288,6 +289,7 @@ def finish(
         l2: the penalty that validation chose.
         encoder_fingerprint: names the static encoder.
         index: what a similarity router needs to be extended.
+        companion: the general part, where it is a graph of its own.
     """
     examples = job.examples
     primary, bound = examples.primary_queries(), novelty_bound(novelties)
@@ -310,6 +312,7 @@ def finish(
         tokenizer_json=tokenizer_json,
         gate=gate,
         reference=sample.reference,
+        companion=companion,
     )
 
 

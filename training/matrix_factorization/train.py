@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ...data.records import Record
 from ...routers.decision import Model
 from ...routers.errors import InputError, require
+from ..config import GENERAL_ROUTER, NO_ROUTER
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import EncodedQueries, encode_queries
 from ..examples import Examples
@@ -32,7 +33,7 @@ from ..general.prior import GeneralGuess, GeneralPrior
 from ..one_thread import one_thread
 from ..pipeline import Findings, Job, Plan, centred, settle, start_job
 from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
-from .config import GENERAL_ROUTER, NO_ROUTER, MatrixFactorizationConfig
+from .config import MatrixFactorizationConfig
 from .few_labels import fit_weights, share_of_path
 from .network import MatrixFactorization
 from .tasks import SHARE, TaskExpert, fit_expert, helps
