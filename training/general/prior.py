@@ -76,7 +76,7 @@ class GeneralPrior:
         if manifest.kind != GENERAL:
             raise InputError(f"{bundle} is a {manifest.kind} router; expected a general router, such as 'general'")
         arrays = stored_arrays(contents[MODEL])
-        if not {"weight", "bias"} <= arrays.keys():
+        if not {"weight", "bias", "table"} <= arrays.keys():
             raise InputError(f"{bundle} reads queries by a transformer; expected a general router on a static encoder")
         fingerprint = manifest.training.get("encoder_fingerprint")
         # The scale of the table plays no part in its unit vectors; a bundle does not keep it.
