@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from .assessment import Assessment
 from .base import Router
 from .bundle import COMPANION, Companion, Manifest
-from .decision import Context, Floats
+from .decision import Context, Flags, Floats
 from .errors import BundleCorruptError, InferenceError
 from .learned import LearnedRouter
 from .query import Query, query_list
@@ -42,9 +41,8 @@ class BlendedRouter(LearnedRouter):
         self._read_general = manifest.companion.truncation.read
 
     def quality(self, queries: Sequence[Query]) -> Floats:
-        queries = query_list(queries)
-        general, share, _ = self._general(queries)
-        return blend(super().quality(queries), general, share)
+        own, general, share = self.parts(queries)
+        return blend(own, general, share)
 
     def score(self, queries: Sequence[Query]) -> Floats:
         return Router.score(self, queries)
@@ -67,12 +65,13 @@ class BlendedRouter(LearnedRouter):
         general, share, _ = self._general(queries)
         return super().quality(queries), general, share
 
-    def _general(self, queries: list[Query]) -> tuple[Floats, Floats, Any]:
+    def _general(self, queries: Sequence[Query]) -> tuple[Floats, Floats, Flags]:
         """General quality (n, m) and share (n,) of n queries, and whether the companion read only a part of each."""
         read = [self._read_general(query) for query in queries]
         cut = np.array([truncated for _, truncated in read], np.bool_)
         if len(read) == 1:
-            (general, share), truncated = self._companion.run_one(read[0].text, _OUTPUTS)
+            (general, share), whether = self._companion.run_one(read[0].text, _OUTPUTS)
+            truncated = np.array([whether])
         else:
             outputs, truncated = self._companion.run([text for text, _ in read], _OUTPUTS)
             general, share = outputs["quality"], outputs["share"]

@@ -24,7 +24,7 @@ from .bundle_files import read_file, read_whole, write_folder
 from .decision import Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
 from .json_size import check_size
-from .manifest_check import MAX_OBJECTS, MAX_VALUES, check_fields
+from .manifest_check import MAX_OBJECTS, MAX_VALUES, check_fields, check_files
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .shipped import shipped_or_path
 from .tokenizer import Ids, keep_ends
@@ -35,7 +35,7 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 #: The companion: the graph of the general part of a router whose own graph reads queries by another encoder.
-COMPANION, COMPANION_TOKENIZER = "general.onnx", "general_tokenizer.json"
+COMPANION, COMPANION_TOKENIZER = BESIDE = "general.onnx", "general_tokenizer.json"
 #: The files of a bundle, and the most bytes that each may have. A graph is one protobuf message: 2 GiB at most.
 MAX_BYTES = {
     MANIFEST: 64 << 20,
@@ -47,11 +47,7 @@ MAX_BYTES = {
 }
 #: The fields that older versions lack, by the version that brought them. (`Truncation.last_tokens`, which version 2
 #: lacks, has a default.)
-_SINCE: dict[int, dict[str, Any]] = {
-    2: {"guarantee": None, "reference": None},
-    4: {"general": None},
-    5: {"companion": None},
-}
+_SINCE = {2: ("guarantee", "reference"), 4: ("general",), 5: ("companion",)}
 #: The kind of bundle whose models are placed when it is loaded.
 GENERAL = "general"
 #: The kind of bundle that judges answers; all other kinds are routers.
@@ -237,7 +233,7 @@ class Manifest:
             raise BundleCorruptError(f"{where}/{MANIFEST} was changed after it was written (its sha256 does not match)")
         for since, added in _SINCE.items():
             if version < since and not set(added) & set(content):
-                content.update(added)
+                content.update(dict.fromkeys(added))
         content["format_version"] = FORMAT_VERSION
         if set(content) != {item.name for item in fields(cls)}:
             raise BundleCorruptError(
@@ -245,9 +241,10 @@ class Manifest:
             )
         try:
             check_fields(content, verifier=content["kind"] == VERIFIER)
+            needed = (MODEL, TOKENIZER) if content["companion"] is None else (MODEL, TOKENIZER, *BESIDE)
+            check_files(content["files"], set(needed), {CARD})
         except ValueError as error:
             raise BundleCorruptError(f"{where}/{MANIFEST}: {error}. Export the bundle again.") from error
-        _check_files(set(content["files"]), content["companion"] is not None, where)
         content["pool"] = tuple(Model(**model) for model in content["pool"])
         content["truncation"] = Truncation(**content["truncation"])
         content["golden"] = tuple(Golden(**golden) for golden in content["golden"])
@@ -256,22 +253,6 @@ class Manifest:
             content["companion"] = Companion(truncation, content["companion"]["golden_ids"])
         content["threshold_table"] = tuple((share, value) for share, value in content["threshold_table"])
         return cls(**content)
-
-
-def _check_files(files: set[str], has_companion: bool, where: str) -> None:
-    if not {MODEL, TOKENIZER} <= files:
-        raise BundleCorruptError(
-            f"{where}/{MANIFEST} lists the files {sorted(files)}; expected at least {MODEL} and {TOKENIZER}"
-        )
-    strange = sorted(files - set(MAX_BYTES) | files & {MANIFEST})
-    if strange:
-        raise BundleCorruptError(f"{where}/{MANIFEST} lists {strange}; expected a flat folder of {list(MAX_BYTES)}")
-    pair = {COMPANION, COMPANION_TOKENIZER}
-    if files & pair != (pair if has_companion else set()):
-        expected = f"{COMPANION} and {COMPANION_TOKENIZER}" if has_companion else "neither, as companion is null"
-        raise BundleCorruptError(
-            f"{where}/{MANIFEST} lists {sorted(files & pair)} for the companion; expected {expected}"
-        )
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -70,6 +70,15 @@ def check_fields(content: Mapping[str, Any], *, verifier: bool) -> None:
     _check_companion(content, verifier)
 
 
+def check_files(files: Mapping[str, Any], needed: set[str], possible: set[str]) -> None:
+    """Refuse a manifest that lists other files than those it needs and those that it may have (ValueError)."""
+    if not needed <= set(files) <= needed | possible:
+        raise ValueError(
+            f"it lists the files {sorted(files)}; expected a flat folder of {sorted(needed)} and possibly "
+            f"{sorted(possible)}"
+        )
+
+
 def _check_json(content: Mapping[str, Any]) -> None:
     """Refuse what cannot be written again: numbers that are not finite, halves of surrogates, endless nesting."""
     level: list[Any] = [content]

@@ -203,9 +203,9 @@ class GeneralSetting(Config):
     """The setting of every router that blends its qualities with those of a general router.
 
     Attributes:
-        general: A general router on word vectors, which helps where labels are few or a query is novel: general, which
-            comes with routelearn, or a bundle of your own. A router on word vectors must read queries by the same ones.
-            The word none trains from the labels alone.
+        general: A general router that helps where labels are few or a query is novel. It must read queries by a static
+            encoder; a router on a static encoder needs one that reads by the same. The word none trains from the labels
+            alone.
     """
 
     general: Annotated[str, text()] = GENERAL_ROUTER
