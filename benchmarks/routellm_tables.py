@@ -56,7 +56,7 @@ ROUTERS: dict[str, Train] = {
     "similarity-bradley-terry": lambda records, out, seed: train_similarity(
         records, out, SimilarityConfig(seed=seed, method="bradley-terry", general="none", **PAIR)
     ),
-    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, **PAIR)),
+    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, general="none", **PAIR)),
 }
 
 #: What the paper reports for routers that were trained on arena battles alone: (set, router, training data, APGR).

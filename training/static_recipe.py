@@ -136,7 +136,7 @@ def finish_static(
         findings,
         model=network.export(metadata),
         tokenizer_json=encoded.encoder.tokenizer_json,
-        gate=parity_gate(by_network, job.examples.queries, job.truncation),
+        gate=parity_gate(by_network, job.examples.queries),
         novelties=held_out_novelty(encoded.unit, job.folds[0], config.seed),
         unfitted=unfitted,
         scores=scores,

@@ -121,3 +121,11 @@ def stored_arrays(model: bytes) -> dict[str, Any]:
     onnx: Any = require("onnx", "train")
     initializers = onnx.load_from_string(model).graph.initializer
     return {tensor.name.removesuffix(STORED): onnx.numpy_helper.to_array(tensor) for tensor in initializers}
+
+
+def stored_epsilon(model: bytes) -> float:
+    """What the graph's layer normalisation adds to the variance."""
+    onnx: Any = require("onnx", "train")
+    nodes = onnx.load_from_string(model).graph.node
+    normalisation = next(node for node in nodes if node.op_type == "LayerNormalization")
+    return float(next(attribute.f for attribute in normalisation.attribute if attribute.name == "epsilon"))

@@ -97,10 +97,8 @@ def extend_similarity(
         ),
         model=network.export(run_limits(network)),
         tokenizer_json=stored.encoder.tokenizer_json,
-        gate=parity_gate(
-            static_quality(network, stored.encoder, manifest.truncation), examples.queries, manifest.truncation
-        ),
-        reference=lambda *_: reference,
+        gate=parity_gate(static_quality(network, stored.encoder, manifest.truncation), examples.queries),
+        reference=lambda _: reference,
         records=names,
     )
 
