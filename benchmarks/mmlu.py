@@ -44,7 +44,9 @@ Train = Callable[[list[Record], Path, int], Path]
 #: The general router that comes with routelearn has read questions of MMLU.
 ALONE = {"general": "none"}
 ROUTERS: dict[str, Train] = {
-    "mf": lambda records, out, seed: train_matrix_factorization(records, out, MatrixFactorizationConfig(seed=seed)),
+    "mf": lambda records, out, seed: train_matrix_factorization(
+        records, out, MatrixFactorizationConfig(seed=seed, **ALONE)
+    ),
     "similarity": lambda records, out, seed: train_similarity(records, out, SimilarityConfig(seed=seed, **ALONE)),
     "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, resume=True, **ALONE)),
     "bert-int8": lambda records, out, seed: train_bert(

@@ -48,7 +48,7 @@ SLOW = {"bert"}
 Train = Callable[[list[Record], Path, int], Path]
 ROUTERS: dict[str, Train] = {
     "mf": lambda records, out, seed: train_matrix_factorization(
-        records, out, MatrixFactorizationConfig(seed=seed, **PAIR)
+        records, out, MatrixFactorizationConfig(seed=seed, general="none", **PAIR)
     ),
     "similarity": lambda records, out, seed: train_similarity(
         records, out, SimilarityConfig(seed=seed, general="none", **PAIR)

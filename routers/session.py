@@ -43,7 +43,7 @@ ROWS_PER_BATCH = 1_024
 #: The most tokens and rows in one run of the graph. The token vectors of more do not fit the cache (a fifth slower).
 TOKENS_PER_RUN = 16_384
 ROWS_PER_RUN = 256
-#: The most texts that are tokenized at once, to bound the memory. (Tokenizing while the graph runs is slower.)
+#: The most texts that are tokenized at once; this bounds the memory of a long batch.
 TEXTS_PER_CHUNK = 16_384
 
 

@@ -290,7 +290,8 @@ def finish(
         l2: the penalty that validation chose.
         encoder_fingerprint: names the static encoder.
         index: what a similarity router needs to be extended.
-        records, companion: as in `publish`.
+        records: as in `publish`.
+        companion: as in `publish`.
     """
     examples = job.examples
     primary, bound = examples.primary_queries(), novelty_bound(novelties)
@@ -302,10 +303,9 @@ def finish(
         novelty_bound=bound,
     )
     training = _training_facts(job, config, findings.manifest)
-    if l2 is not None:
-        training["config"]["l2"] = l2
-    optional = {"encoder_fingerprint": encoder_fingerprint, "index": index}
-    training.update({name: value for name, value in optional.items() if value is not None})
+    training["config"] |= {} if l2 is None else {"l2": l2}
+    training |= {} if encoder_fingerprint is None else {"encoder_fingerprint": encoder_fingerprint}
+    training |= {} if index is None else {"index": index}
     return publish(
         job.out,
         replace(findings.manifest, novelty_bound=bound, golden_tolerance=golden_tolerance, training=training),
