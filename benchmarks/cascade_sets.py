@@ -91,8 +91,8 @@ def router_of(kind: str, name: str, fold: int, training: list[Record], setting: 
 
     def train(out: Path) -> Path:
         if kind == "mf":
-            return train_matrix_factorization(training, out, MatrixFactorizationConfig(**pair))
-        return train_similarity(training, out, SimilarityConfig(**pair))
+            return train_matrix_factorization(training, out, MatrixFactorizationConfig(general="none", **pair))
+        return train_similarity(training, out, SimilarityConfig(general="none", **pair))
 
     return load(bundle(f"cascade-{name}-{fold}-{kind}", train))
 

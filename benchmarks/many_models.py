@@ -57,10 +57,10 @@ SETS = {
 #: Records, the folder, the seed, and the names of strong and weak.
 ROUTERS: dict[str, Callable[..., Path]] = {
     "mf": lambda records, out, seed, **options: train_matrix_factorization(
-        records, out, MatrixFactorizationConfig(seed=seed, **options)
+        records, out, MatrixFactorizationConfig(seed=seed, general="none", **options)
     ),
     "similarity": lambda records, out, seed, **options: train_similarity(
-        records, out, SimilarityConfig(seed=seed, **options)
+        records, out, SimilarityConfig(seed=seed, general="none", **options)
     ),
 }
 

@@ -41,12 +41,16 @@ COMPARABLE = {
 }
 
 Train = Callable[[list[Record], Path, int], Path]
+#: The general router that comes with routelearn has read questions of MMLU.
+ALONE = {"general": "none"}
 ROUTERS: dict[str, Train] = {
-    "mf": lambda records, out, seed: train_matrix_factorization(records, out, MatrixFactorizationConfig(seed=seed)),
-    "similarity": lambda records, out, seed: train_similarity(records, out, SimilarityConfig(seed=seed)),
-    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, resume=True)),
+    "mf": lambda records, out, seed: train_matrix_factorization(
+        records, out, MatrixFactorizationConfig(seed=seed, **ALONE)
+    ),
+    "similarity": lambda records, out, seed: train_similarity(records, out, SimilarityConfig(seed=seed, **ALONE)),
+    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, resume=True, **ALONE)),
     "bert-int8": lambda records, out, seed: train_bert(
-        records, out, BertConfig(seed=seed, quantise="int8", resume=True)
+        records, out, BertConfig(seed=seed, quantise="int8", resume=True, **ALONE)
     ),
 }
 #: Layers of the other encoder that the frozen recipe keeps.
@@ -158,7 +162,7 @@ def larger(encoder: str | None) -> dict[str, Callable[..., Path]]:
     vectors = str(OUT / f"vectors-{Path(encoder).name}.npz")  # the folds share their questions
 
     def train(records: list[Record], out: Path, seed: int, **options: Any) -> Path:
-        config = FrozenConfig(seed=seed, encoder=encoder, vectors=vectors, layers=LAYERS, **options)
+        config = FrozenConfig(seed=seed, encoder=encoder, vectors=vectors, layers=LAYERS, **ALONE, **options)
         return train_frozen(records, out, config)
 
     return {f"frozen-{Path(encoder).name}": train}

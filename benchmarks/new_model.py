@@ -44,7 +44,7 @@ def measure(name: str, left_out: str, seed: int) -> dict[str, list[float]]:
     learned, tested = set(keys[:PROMPTS].tolist()), set(keys[-TESTED:].tolist())
     training = [record for record in records if record_key(record) in learned]
     test = [record for record in records if record_key(record) in tested]
-    config = MatrixFactorizationConfig(strong=strong, weak=weak)
+    config = MatrixFactorizationConfig(strong=strong, weak=weak, general="none")
     known = [record for record in training if record.model != left_out]
     without = bundle(f"new-model-{name}-{left_out}-{seed}", lambda out: train_matrix_factorization(known, out, config))
     whole = bundle(f"new-model-{name}-{seed}", lambda out: train_matrix_factorization(training, out, config))

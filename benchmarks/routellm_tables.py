@@ -48,13 +48,15 @@ SLOW = {"bert"}
 Train = Callable[[list[Record], Path, int], Path]
 ROUTERS: dict[str, Train] = {
     "mf": lambda records, out, seed: train_matrix_factorization(
-        records, out, MatrixFactorizationConfig(seed=seed, **PAIR)
+        records, out, MatrixFactorizationConfig(seed=seed, general="none", **PAIR)
     ),
-    "similarity": lambda records, out, seed: train_similarity(records, out, SimilarityConfig(seed=seed, **PAIR)),
+    "similarity": lambda records, out, seed: train_similarity(
+        records, out, SimilarityConfig(seed=seed, general="none", **PAIR)
+    ),
     "similarity-bradley-terry": lambda records, out, seed: train_similarity(
-        records, out, SimilarityConfig(seed=seed, method="bradley-terry", **PAIR)
+        records, out, SimilarityConfig(seed=seed, method="bradley-terry", general="none", **PAIR)
     ),
-    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, **PAIR)),
+    "bert": lambda records, out, seed: train_bert(records, out, BertConfig(seed=seed, general="none", **PAIR)),
 }
 
 #: What the paper reports for routers that were trained on arena battles alone: (set, router, training data, APGR).

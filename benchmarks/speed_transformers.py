@@ -70,7 +70,7 @@ def paths() -> dict[str, Path]:
     sample = generate_sample(1500, seed=3)
     found = {}
     for precision in ("none", "int8"):
-        config = BertConfig(strong="sim-max", weak="sim-small", epochs=1, quantise=precision)
+        config = BertConfig(strong="sim-max", weak="sim-small", epochs=1, quantise=precision, general="none")
         path = bundle(f"speed-bert-{precision}", lambda out, c=config: train_bert(sample.performances, out, c))
         found["float32" if precision == "none" else precision] = path
     return found

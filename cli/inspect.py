@@ -51,6 +51,7 @@ def inspect_command(options: InspectOptions) -> None:
         "link": summary["link"],
         "calibration": summary["calibration"].get("method"),
         "encoder": _encoder(training),
+        "general router": _general(training),
         "trained on": f"{training.get('records')} records, {training.get('queries')} queries",
         "novelty bound": summary["novelty_bound"],
         "guarantee": _guarantee(summary["guarantee"]),
@@ -75,6 +76,16 @@ def _encoder(training: dict[str, Any]) -> str:
     settings, fingerprint = training.get("config"), training.get("encoder_fingerprint")
     name = settings.get("encoder") if isinstance(settings, dict) else None
     return f"{name}, {fingerprint}" if fingerprint else str(name)
+
+
+def _general(training: dict[str, Any]) -> str:
+    """The general router that a trained router blends in."""
+    general = training.get("general")
+    if not isinstance(general, dict):
+        return "none"
+    share = general.get("share")
+    least = f", at least {share:.1%} of the quality" if isinstance(share, float) else ""
+    return f"{general.get('router')}{least}, more where a query is unfamiliar"
 
 
 def _reference(summary: dict[str, Any]) -> str:

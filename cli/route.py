@@ -21,7 +21,8 @@ class RouteOptions(Options):
         text: The query; "-" reads it from standard input.
         chat: The query is a chat: a JSON list of {"role": ..., "content": ...}.
         tier: The user tier of whoever asks, for rules that use it.
-        explain: Print why, in words, instead of the JSON: difficulty, abilities, expected quality and rules.
+        explain: Print why, in words, instead of the JSON: difficulty, abilities, expected quality,
+            nearest training records and rules.
     """
 
     text: Annotated[str, Flag(is_argument=True)]

@@ -28,6 +28,8 @@ from .hub import HubRouter as HubRouter
 from .learned import LearnedRouter as LearnedRouter
 from .loading import describe as describe
 from .loading import load as load
+from .nearest import NearestRecord as NearestRecord
 from .query import Query as Query
+from .query import prompt_hash as prompt_hash
 from .rules import RulesRouter as RulesRouter
 from .rules import load_rules as load_rules

@@ -1,8 +1,10 @@
 """A bundle: one exported router or verifier, a folder that `load` reads; docs/bundle.md describes the format.
 
-The folder holds ``router.json`` (the manifest below), ``model.onnx``, ``tokenizer.json`` and ``README.md``. At load
-every file is read once, so that the bytes that were hashed are the bytes that run. A bundle from a stranger is refused
-before anything outside its folder is read: it may hold only these four names, and `bundle_files.py` opens its files.
+The folder holds ``router.json`` (the manifest below), ``model.onnx``, ``tokenizer.json`` and ``README.md``, of some
+similarity routers ``records.json`` (nearest.py), and where the router has a companion, ``general.onnx`` and
+``general_tokenizer.json``. At load every file is read once, so that the bytes that were hashed are the bytes that run.
+A bundle from a stranger is refused before anything outside its folder is read: it may hold only these names, and
+`bundle_files.py` opens its files.
 
 To change the format: raise FORMAT_VERSION, keep reading the older versions in `Manifest.from_json`, and add a bundle of
 the older version to the tests.
@@ -23,21 +25,28 @@ from .bundle_files import read_file, read_whole, write_folder
 from .decision import Model
 from .errors import BundleCorruptError, BundleMissingError, BundleVersionError, InputError
 from .json_size import check_size
-from .manifest_check import MAX_OBJECTS, MAX_VALUES, check_fields
+from .manifest_check import MAX_OBJECTS, MAX_VALUES, check_fields, check_files
 from .query import MAX_CHARACTERS_PER_TOKEN, Query, QueryText, query_text
 from .shipped import shipped_or_path
 from .tokenizer import Ids, keep_ends
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "router.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
+#: The names of the training records, of similarity routers that were told to name them.
+RECORDS = "records.json"
+#: The companion: the graph of the general part of a router whose own graph reads queries by another encoder.
+COMPANION, COMPANION_TOKENIZER = BESIDE = "general.onnx", "general_tokenizer.json"
 #: The files of a bundle, and the most bytes that each may have. A graph is one protobuf message: 2 GiB at most.
-MAX_BYTES = {MANIFEST: 64 << 20, MODEL: (2 << 30) - 1, TOKENIZER: 64 << 20, CARD: 16 << 20}
+MAX_BYTES = dict.fromkeys((MANIFEST, TOKENIZER, COMPANION_TOKENIZER), 64 << 20) | {
+    **dict.fromkeys((MODEL, COMPANION), (2 << 30) - 1),
+    **{CARD: 16 << 20, RECORDS: 128 << 20},
+}
 #: The fields that older versions lack, by the version that brought them. (`Truncation.last_tokens`, which version 2
 #: lacks, has a default.)
-_SINCE: dict[int, dict[str, Any]] = {2: {"guarantee": None, "reference": None}, 4: {"general": None}}
+_SINCE = {2: ("guarantee", "reference"), 4: ("general",), 5: ("companion",)}
 #: The kind of bundle whose models are placed when it is loaded.
 GENERAL = "general"
 #: The kind of bundle that judges answers; all other kinds are routers.
@@ -106,6 +115,19 @@ class Golden:
     quality: Sequence[float]
 
 
+@dataclass(frozen=True)
+class Companion:
+    """How the companion of a router reads a query; its files are ``general.onnx`` and ``general_tokenizer.json``.
+
+    Attributes:
+        truncation: how much of a query it reads.
+        golden_ids: the token ids that it gives each golden query, in their order.
+    """
+
+    truncation: Truncation
+    golden_ids: Sequence[Sequence[int]] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The content of router.json; training fills it in step by step.
@@ -128,6 +150,7 @@ class Manifest:
         guarantee: a threshold whose quality loss is bounded (`routelearn calibrate`), or None.
         reference: the drift reference: how scores, novelties and vectors of held-out queries were spread, or None.
         general: of a general router, the abilities of models and what else places them (routers/placement.py), or None.
+        companion: of a router whose general part is a graph of its own, how this graph reads a query, or None.
         format_version: integer version of this format.
 
     Example:
@@ -154,6 +177,7 @@ class Manifest:
     guarantee: Mapping[str, Any] | None = None
     reference: Mapping[str, Any] | None = None
     general: Mapping[str, Any] | None = None
+    companion: Companion | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -208,7 +232,7 @@ class Manifest:
             raise BundleCorruptError(f"{where}/{MANIFEST} was changed after it was written (its sha256 does not match)")
         for since, added in _SINCE.items():
             if version < since and not set(added) & set(content):
-                content.update(added)
+                content.update(dict.fromkeys(added))
         content["format_version"] = FORMAT_VERSION
         if set(content) != {item.name for item in fields(cls)}:
             raise BundleCorruptError(
@@ -216,24 +240,18 @@ class Manifest:
             )
         try:
             check_fields(content, verifier=content["kind"] == VERIFIER)
+            needed = (MODEL, TOKENIZER) if content["companion"] is None else (MODEL, TOKENIZER, *BESIDE)
+            check_files(content["files"], set(needed), {CARD, RECORDS})
         except ValueError as error:
             raise BundleCorruptError(f"{where}/{MANIFEST}: {error}. Export the bundle again.") from error
-        _check_files(set(content["files"]), where)
         content["pool"] = tuple(Model(**model) for model in content["pool"])
         content["truncation"] = Truncation(**content["truncation"])
         content["golden"] = tuple(Golden(**golden) for golden in content["golden"])
+        if content["companion"] is not None:
+            truncation = Truncation(**content["companion"]["truncation"])
+            content["companion"] = Companion(truncation, content["companion"]["golden_ids"])
         content["threshold_table"] = tuple((share, value) for share, value in content["threshold_table"])
         return cls(**content)
-
-
-def _check_files(files: set[str], where: str) -> None:
-    if not {MODEL, TOKENIZER} <= files:
-        raise BundleCorruptError(
-            f"{where}/{MANIFEST} lists the files {sorted(files)}; expected at least {MODEL} and {TOKENIZER}"
-        )
-    strange = sorted(files - set(MAX_BYTES) | files & {MANIFEST})
-    if strange:
-        raise BundleCorruptError(f"{where}/{MANIFEST} lists {strange}; expected a flat folder of {list(MAX_BYTES)}")
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -13,10 +13,15 @@ from .base import Policy, Router
 from .decision import Context, Decision
 from .fallback import FallbackRouter
 from .general import GeneralRouter
+from .learned import LearnedRouter
+from .nearest import NearestRecord
 from .query import Query
 from .rules import RulesRouter
 from .shipped import shipped_names
 from .stand_in import shipped_general
+
+#: The most characters that the words show of the text of a training record.
+MOST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Explanation:
         novelty_bound: a larger novelty means a query unlike the training queries; None: not measured.
         rules: the rules that the query fires, with their weights; a positive weight speaks for strong. Their names say
             what kind of query it is. They decide only where the decision's source says so.
+        nearest: the training records nearest to the query, the nearest first, where the learned router decided or found
+            the query unlike them; empty: its bundle names no records, as only similarity routers may.
 
     Example:
         >>> import routelearn
@@ -55,6 +62,7 @@ class Explanation:
     novelty: float | None
     novelty_bound: float | None
     rules: tuple[tuple[str, float], ...]
+    nearest: tuple[NearestRecord, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the explanation as plain data for JSON."""
@@ -81,6 +89,7 @@ class Explanation:
             lines.append(
                 f"The query is {side} the training queries: novelty {self.novelty:.2f}, bound {self.novelty_bound:.2f}."
             )
+        lines.extend(f"Nearest training record {number}: {_said(one)}." for number, one in enumerate(self.nearest, 1))
         fired = ", ".join(f"{name} {weight:+.3g}" for name, weight in self.rules)
         role = "" if one.source in {"rules", "default"} or not fired else ", which did not decide"
         lines.append(f"Rules that fire{role}: {fired or 'none'}.")
@@ -99,6 +108,7 @@ def explain(router: Router, query: Query, context: Context | None = None, policy
     Raises:
         InputError: the query, the policy or the context is not such.
         InferenceError: the router failed.
+        BundleCorruptError: records.json of the bundle is not what an export writes.
     """
     decision = router.route(query, policy, context)
     assessment = router.assess([query], None if context is None else [context])
@@ -121,6 +131,7 @@ def explain(router: Router, query: Query, context: Context | None = None, policy
         novelty=novelty,
         novelty_bound=novelty_bound,
         rules=tuple(_rules_of(router).fired(query, context)),
+        nearest=_nearest(router, decision, query),
     )
 
 
@@ -146,6 +157,21 @@ def _novelty(router: Router, assessment: Assessment, query: Query) -> tuple[floa
         router = router.general
         assessment = router.assess([query])
     return None if assessment.novelty is None else float(assessment.novelty[0]), router.novelty_bound
+
+
+def _nearest(router: Router, decision: Decision, query: Query) -> tuple[NearestRecord, ...]:
+    """The nearest training records of the learned router, if it decided, or found the query unlike them."""
+    learned = router.learned
+    if not isinstance(learned, LearnedRouter) or (decision.source != "learned" and decision.cause != "novel"):
+        return ()
+    return learned.nearest(query)
+
+
+def _said(record: NearestRecord) -> str:
+    """A record in words. Its name may be a text by a stranger: it is shortened, and control characters are escaped."""
+    name = record.name if len(record.name) <= MOST_SHOWN else record.name[: MOST_SHOWN - 1] + "…"
+    known = f"; {_listed(record.quality, '.3g')}" if record.quality else ""
+    return f"{name!r}, similarity {record.similarity:.2f}{known}"
 
 
 def _rules_of(router: Router) -> RulesRouter:

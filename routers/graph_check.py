@@ -76,31 +76,32 @@ class GraphContent:
     stored: int = 0
 
 
-def check_graph(model: bytes) -> GraphContent:
+def check_graph(model: bytes, file: str = "model.onnx") -> GraphContent:
     """Refuse a graph that reads other files, needs operators of a library, or asks for far more memory than it stores.
 
     Args:
-        model: the bytes of model.onnx.
+        model: the bytes of the graph.
+        file: its name, for the messages.
 
     Raises:
         BundleCorruptError: the graph is refused, or is not an ONNX model.
     """
     if model[4:8] == b"ORTM":  # the mark of onnxruntime's own format, which may stand in an ONNX model as well
-        raise BundleCorruptError("model.onnx is in the format of onnxruntime; expected an ONNX model")
+        raise BundleCorruptError(f"{file} is in the format of onnxruntime; expected an ONNX model")
     check = _Check()
     try:
         walk(model, check.visit)
     except ValueError as error:  # UnicodeDecodeError is a ValueError
-        raise BundleCorruptError(f"model.onnx is not an ONNX model that may be loaded: {error}") from error
+        raise BundleCorruptError(f"{file} is not an ONNX model that may be loaded: {error}") from error
     found = check.found
     if len(model) - found.stored > MAX_BYTES_AROUND:
         raise BundleCorruptError(
-            f"model.onnx has {len(model) - found.stored:,} bytes beside the data of its tensors; expected at most "
+            f"{file} has {len(model) - found.stored:,} bytes beside the data of its tensors; expected at most "
             f"{MAX_BYTES_AROUND:,}"
         )
     if found.allocated > 2 * len(model) + SPARE_BYTES:
         raise BundleCorruptError(
-            f"model.onnx claims tensors of {found.allocated:,} bytes in {len(model):,}; expected at most "
+            f"{file} claims tensors of {found.allocated:,} bytes in {len(model):,}; expected at most "
             f"{2 * len(model) + SPARE_BYTES:,}"
         )
     return found
@@ -172,7 +173,7 @@ class _Check:
             raise ValueError(f"it has more than {MAX_TENSORS:,} tensors")
         kind, place = (_number(content, name) for name in ("data_type", "data_location"))
         if place:
-            raise ValueError("it keeps data in another file; expected all data in model.onnx")
+            raise ValueError("it keeps data in another file; expected all data in the graph itself")
         if kind not in TYPES:
             raise ValueError(f"it has a tensor of type {kind}; expected one of {sorted(TYPES)}")
         bits, typed = TYPES[kind]

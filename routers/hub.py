@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from .blended import BlendedRouter
 from .bundle import MAX_BYTES, read_bundle, save_bundle
 from .errors import BundleMissingError
 from .learned import LearnedRouter
@@ -16,7 +17,7 @@ from .loading import load
 class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["llm-routing"]):
     """A `LearnedRouter` with `from_pretrained`, `save_pretrained` and `push_to_hub`.
 
-    A repository on the Hub holds the four files of the bundle (README.md is the model card) and a config.json that
+    A repository on the Hub holds the files of the bundle (README.md is the model card) and a config.json that
     names the library. The Hub counts downloads by config.json; `load` does not read it.
 
     Example:
@@ -76,7 +77,10 @@ class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["
                 ) from error
             folder = Path(snapshot)
         loaded = load(folder, follow_links=linked)
-        router = cls(loaded.manifest, loaded._session)
+        if isinstance(loaded, BlendedRouter):
+            router: HubRouter = _BlendedHubRouter(loaded.manifest, loaded._session, loaded._companion)
+        else:
+            router = cls(loaded.manifest, loaded._session, loaded._records)
         router._folder, router._linked = folder, linked
         return router
 
@@ -90,3 +94,7 @@ class HubRouter(LearnedRouter, ModelHubMixin, library_name="routelearn", tags=["
         if manifest.files != self.manifest.files:
             raise BundleMissingError(f"{self._folder} no longer holds the bundle that was loaded from it")
         save_bundle(save_directory, manifest, contents)
+
+
+class _BlendedHubRouter(HubRouter, BlendedRouter):
+    """A `HubRouter` of a bundle with a companion."""

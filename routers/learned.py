@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -11,8 +12,9 @@ from .assessment import Assessment
 from .base import Link, Router, win_rate
 from .bundle import Manifest
 from .decision import Context, Flags, Floats
+from .nearest import NamedRecords, NearestRecord
 from .query import Query, query_list
-from .session import Outputs, Session
+from .session import NEAREST, Outputs, Session
 
 #: What a score needs of a graph's outputs.
 QUALITY = ["quality"]
@@ -31,8 +33,10 @@ class LearnedRouter(Router):
         ('sim-max', 'sim-small', 4)
     """
 
-    def __init__(self, manifest: Manifest, session: Session) -> None:
-        """Wrap a verified manifest and a loaded session."""
+    _records: bytes | None = None
+
+    def __init__(self, manifest: Manifest, session: Session, records: bytes | None = None) -> None:
+        """Wrap a verified manifest and a loaded session, and records.json of a bundle that names its records."""
         link: Link = "bradley-terry" if manifest.link == "bradley-terry" else "difference"
         super().__init__(
             manifest.pool,
@@ -47,6 +51,7 @@ class LearnedRouter(Router):
         self.guarantee = manifest.guarantee
         self.reference = manifest.reference
         self._session = session
+        self._records = records
         self._pair = (self.index(self.strong), self.index(self.weak))
         self._read = manifest.truncation.read
         self._max_characters = manifest.truncation.max_characters
@@ -100,6 +105,27 @@ class LearnedRouter(Router):
             outputs, truncated = self._session.run(texts)
             truncated[cut] = True
         return self._assessment(outputs, truncated)
+
+    def nearest(self, query: Query) -> tuple[NearestRecord, ...]:
+        """The training records nearest to a query, at most five, the nearest first; empty: the bundle names none.
+
+        Raises:
+            InputError: the query is neither a string nor a list of messages.
+            BundleCorruptError: records.json is not what an export writes; it is read when it is first needed.
+            InferenceError: the router failed.
+        """
+        if self._named is None:
+            return ()
+        rows, similarity = self._session.run_one(self._read(query).text, NEAREST)[0]
+        return self._named.nearest(rows[0], similarity[0])
+
+    @cached_property
+    def _named(self) -> NamedRecords | None:
+        """The named records; None: the bundle names none."""
+        if self._records is None or not self._session.finds_nearest:
+            return None
+        index = self.manifest.training.get("index")
+        return NamedRecords.from_json(self._records, index.get("queries") if isinstance(index, Mapping) else None)
 
     def _assessment(self, outputs: Outputs, truncated: Flags) -> Assessment:
         """The assessment of n queries from all outputs of the graph."""

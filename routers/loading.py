@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .bundle import GENERAL, TOKENIZER, VERIFIER, Manifest, read_bundle
+from .blended import learned_router
+from .bundle import COMPANION, COMPANION_TOKENIZER, GENERAL, RECORDS, TOKENIZER, VERIFIER, Manifest, read_bundle
 from .bundle import MODEL as MODEL_FILE
 from .checks import check_path, check_whole
 from .decision import Model
@@ -70,7 +72,8 @@ def load(
     if manifest.kind == VERIFIER:
         raise InputError(f"{path} is a verifier, not a router; load it with routelearn.load_verifier")
     session = _session(manifest, contents, tokenizer, threads)
-    router = LearnedRouter(manifest, session)
+    companion = _companion(manifest, contents, tokenizer, threads)
+    router = learned_router(manifest, session, companion, contents.get(RECORDS))
     check_golden(
         lambda: router.assess([item.query for item in manifest.golden]).quality,  # every output is computed
         [item.quality for item in manifest.golden],
@@ -98,27 +101,45 @@ def refuse_models(path: str | Path, manifest: Manifest, models: Mapping[str, Any
         )
 
 
-def _session(
+def _companion(
     manifest: Manifest, contents: Mapping[str, bytes], tokenizer: TokenizerName, threads: int | None
+) -> Session | None:
+    """The companion of a verified bundle with its tokenizer; None: it has none."""
+    if manifest.companion is None:
+        return None
+    golden = tuple(
+        replace(item, ids=ids) for item, ids in zip(manifest.golden, manifest.companion.golden_ids, strict=True)
+    )
+    reads = replace(manifest, truncation=manifest.companion.truncation, golden=golden)
+    return _session(reads, contents, tokenizer, threads, (COMPANION, COMPANION_TOKENIZER))
+
+
+def _session(
+    manifest: Manifest,
+    contents: Mapping[str, bytes],
+    tokenizer: TokenizerName,
+    threads: int | None,
+    files: tuple[str, str] = (MODEL_FILE, TOKENIZER),
 ) -> Session:
-    """The graph of a verified bundle with its tokenizer."""
+    """A graph of a verified bundle with its tokenizer, which must read queries as the manifest says."""
     return Session(
-        contents[MODEL_FILE],
-        _choose_tokenizer(manifest, contents[TOKENIZER], tokenizer),
+        contents[files[0]],
+        _choose_tokenizer(manifest, contents[files[1]], tokenizer, files[1]),
         manifest.truncation.max_tokens,
         last_tokens=manifest.truncation.last_tokens,
         distinct=manifest.truncation.distinct,
         threads=threads,
+        file=files[0],
     )
 
 
-def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: TokenizerName) -> TokenizerBackend:
-    check_tokenizer(tokenizer_json)
+def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: TokenizerName, file: str) -> TokenizerBackend:
+    check_tokenizer(tokenizer_json, file)
     special_tokens = manifest.truncation.special_tokens
     if wanted != "tokenizers":
         try:
             fast = TokieBackend(tokenizer_json, special_tokens)
-            if _golden_ids_match(fast, manifest):
+            if _golden_ids_match(fast, manifest, file):
                 return fast
             logger.info("tokie does not reproduce the golden ids of this bundle; using tokenizers")
         except ModuleNotFoundError as error:
@@ -127,17 +148,17 @@ def _choose_tokenizer(manifest: Manifest, tokenizer_json: bytes, wanted: Tokeniz
         except Exception as error:  # noqa: BLE001 - tokie is optional speed: whatever it raises, the reference answers
             logger.info("tokie cannot read this tokenizer (%s); using tokenizers", error)
     reference = HuggingFaceBackend(tokenizer_json, special_tokens)
-    if not _golden_ids_match(reference, manifest):
-        raise GoldenScoreError("the tokenizer gives the golden queries other token ids than at export")
+    if not _golden_ids_match(reference, manifest, file):
+        raise GoldenScoreError(f"{file} gives the golden queries other token ids than at export")
     return reference
 
 
-def _golden_ids_match(backend: TokenizerBackend, manifest: Manifest) -> bool:
+def _golden_ids_match(backend: TokenizerBackend, manifest: Manifest, file: str) -> bool:
     texts = [manifest.truncation.read(golden.query).text for golden in manifest.golden]
     try:
         ids, lengths = encode(backend, texts)
     except InferenceError as error:
-        raise BundleCorruptError(f"tokenizer.json fails on the golden queries: {error}") from error
+        raise BundleCorruptError(f"{file} fails on the golden queries: {error}") from error
     return golden_ids_match(np.split(ids, np.cumsum(lengths)[:-1]), manifest.golden)
 
 

@@ -52,7 +52,7 @@ def check_fields(content: Mapping[str, Any], *, verifier: bool) -> None:
     if content["link"] not in LINKS:
         raise _wrong("link", content["link"], f"one of {sorted(LINKS)}")
     _check_pool(content, verifier)
-    _check_truncation(_object("truncation", content["truncation"]))
+    _check_truncation("truncation", content["truncation"])
     for name in ("calibration", "training"):
         _object(name, content[name])
     _number("threshold", content["threshold"], -_LARGEST, _LARGEST)
@@ -67,6 +67,16 @@ def check_fields(content: Mapping[str, Any], *, verifier: bool) -> None:
     _check_guarantee(content["guarantee"])
     _check_reference(content["reference"])
     _check_general(content["general"], content["kind"])
+    _check_companion(content, verifier)
+
+
+def check_files(files: Mapping[str, Any], needed: set[str], possible: set[str]) -> None:
+    """Refuse a manifest that lists other files than those it needs and those that it may have (ValueError)."""
+    if not needed <= set(files) <= needed | possible:
+        raise ValueError(
+            f"it lists the files {sorted(files)}; expected a flat folder of {sorted(needed)} and possibly "
+            f"{sorted(possible)}"
+        )
 
 
 def _check_json(content: Mapping[str, Any]) -> None:
@@ -108,15 +118,15 @@ def _check_pool(content: Mapping[str, Any], verifier: bool) -> None:
         raise _wrong("strong, weak", pair, f"two models of the pool {names}")
 
 
-def _check_truncation(value: Mapping[str, Any]) -> None:
+def _check_truncation(where: str, value: Any) -> None:
     switches = {"special_tokens", "distinct"}
-    _keys("truncation", value, set(), {"max_tokens", "last_tokens", "characters_per_token", *switches})
-    most = _whole("truncation.max_tokens", value.get("max_tokens", 1), 1, MAX_TOKENS)
-    _whole("truncation.last_tokens", value.get("last_tokens", 0), 0, most)
-    _whole("truncation.characters_per_token", value.get("characters_per_token", 1), 1, MAX_CHARACTERS // most)
+    _keys(where, value, set(), {"max_tokens", "last_tokens", "characters_per_token", *switches})
+    most = _whole(f"{where}.max_tokens", value.get("max_tokens", 1), 1, MAX_TOKENS)
+    _whole(f"{where}.last_tokens", value.get("last_tokens", 0), 0, most)
+    _whole(f"{where}.characters_per_token", value.get("characters_per_token", 1), 1, MAX_CHARACTERS // most)
     for name in switches & set(value):
         if not isinstance(value[name], bool):
-            raise _wrong(f"truncation.{name}", value[name], "true or false")
+            raise _wrong(f"{where}.{name}", value[name], "true or false")
 
 
 def _check_table(value: Any, verifier: bool) -> None:
@@ -231,6 +241,25 @@ def _check_background(value: Any) -> None:
     if len(lengths) != 1 or len(background["variances"]) != len(directions):
         raise _wrong("general.background", value, "a variance for each direction, and directions as long as the mean")
     _number("general.background.rest", background["rest"], 0, _LARGEST)
+
+
+def _check_companion(content: Mapping[str, Any], verifier: bool) -> None:
+    if content["companion"] is None:
+        return
+    if verifier or content["kind"] == "general":
+        raise _wrong("companion", content["companion"], f"null, because the kind is {content['kind']!r}")
+    companion = _keys("companion", content["companion"], {"truncation", "golden_ids"}, set())
+    _check_truncation("companion.truncation", companion["truncation"])
+    rows = _list("companion.golden_ids", companion["golden_ids"], MAX_GOLDEN)
+    for row in rows:
+        for number in _list("companion.golden_ids", row, MAX_GOLDEN_IDS):
+            _whole("companion.golden_ids", number, 0, (1 << 31) - 1)
+    if len(rows) != len(content["golden"]) or sum(map(len, rows)) > MAX_GOLDEN_IDS:
+        raise _wrong(
+            "companion.golden_ids",
+            rows,
+            f"a list for each of the {len(content['golden'])} golden queries, at most {MAX_GOLDEN_IDS:,} ids in all",
+        )
 
 
 def _wrong(name: str, value: Any, expected: str) -> ValueError:

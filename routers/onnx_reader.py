@@ -68,7 +68,7 @@ _PROTO = {
 
 #: What is expected instead of what some refused fields bring.
 _INSTEAD = {
-    "data in another file": "all data in model.onnx",
+    "data in another file": "all data in the graph itself",
     "sparse tensors": "dense tensors only",
     "functions of its own": "none; onnx.inliner.inline_local_functions inlines them",
 }

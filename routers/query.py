@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import json
 import logging
 import re
@@ -221,6 +222,18 @@ def _keep_ends(text: str, max_characters: int) -> str:
 def prompt_key(query: Query) -> str:
     """Normalise a query for grouping and leak checks: case and white space are folded."""
     return _SPACE.sub(" ", "\n".join(turns(query))).strip().casefold()
+
+
+def prompt_hash(query: Query) -> str:
+    """Name a query without showing it: the first 16 hexadecimal digits of the sha256 of its `prompt_key` in UTF-8.
+
+    Bundles that name their training records by hash use it. Queries that differ in case and white space alone have the
+    same name. Who guesses a prompt can tell whether its name stands in a bundle.
+
+    Raises:
+        InputError: the query is neither a string nor a list of messages.
+    """
+    return hashlib.sha256(prompt_key(query).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def parse_messages(value: object) -> Query:

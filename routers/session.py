@@ -2,7 +2,9 @@
 
 The inputs of a graph are ``input_ids`` and ``attention_mask``, both (n, length), in the integer types that the graph
 declares; a verifier also takes ``features`` (n, k), float32. The outputs are ``quality`` (n, models) and, if the bundle
-has them, ``novelty`` (n,), ``vector`` (n, k), and of a general router ``item`` (n, 2).
+has them, ``novelty`` (n,), ``vector`` (n, k), of a general router ``item`` (n, 2), and of a companion ``share`` (n,).
+Two more are computed only where they are asked for by name, ``nearest`` and ``nearest_similarity`` (n, k): rows of the
+index of a similarity router.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ from .tokenizer import Ids, Lengths, TokenizerBackend, encode, keep_ends
 Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
 #: The outputs that are read, and the number of their axes.
-AXES = {"quality": 2, "novelty": 1, "vector": 2, "item": 2}
+AXES = {"quality": 2, "novelty": 1, "vector": 2, "item": 2, "share": 1, "nearest": 2, "nearest_similarity": 2}
+#: Those that are computed only where they are asked for, and the optional input of the graph that asks for them.
+NEAREST = ["nearest", "nearest_similarity"]
+FIND_NEAREST = "find_nearest"
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -38,8 +43,7 @@ ROWS_PER_BATCH = 1_024
 #: The most tokens and rows in one run of the graph. The token vectors of more do not fit the cache (a fifth slower).
 TOKENS_PER_RUN = 16_384
 ROWS_PER_RUN = 256
-#: The most texts that are tokenized at once; this bounds the memory of a long batch. (Tokenizing the next chunk while
-#: the graph runs is slower: both compete for the cache and for Python's lock.)
+#: The most texts that are tokenized at once; this bounds the memory of a long batch.
 TEXTS_PER_CHUNK = 16_384
 
 
@@ -67,21 +71,23 @@ class Session:
         last_tokens: int = 0,
         distinct: bool = False,
         threads: int | None = None,
+        file: str = "model.onnx",
     ) -> None:
         """Load a graph.
 
         Args:
-            model: the bytes of model.onnx.
+            model: the bytes of the graph.
             backend: the tokenizer.
             max_tokens: token budget of a query; what exceeds it is cut.
             last_tokens: the part of the budget that is kept for the end of a query; the cut lies before it.
             distinct: the mask marks each distinct token of a query once.
             threads: number of batches that run at the same time; None: one for every CPU of this process.
+            file: the name of the graph, for the messages.
 
         Raises:
             BundleCorruptError: `check_graph` refuses the graph, it does not load, or its inputs are not as expected.
         """
-        check_graph(model)
+        check_graph(model, file)
         options = ort.SessionOptions()
         # Threads inside a run slow a small graph down (26 instead of 17 us for one query). So each run has one
         # thread, and several runs go side by side.
@@ -92,7 +98,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises many unrelated classes
-            raise BundleCorruptError(f"model.onnx cannot be loaded: {error}") from error
+            raise BundleCorruptError(f"{file} cannot be loaded: {error}") from error
         # The inner `run` does not check names, which saves 2 us for a single query. The names are checked here, once.
         bare = getattr(self._session, "_sess", None)
         self._run: Callable[..., Any] = self._session.run
@@ -101,11 +107,11 @@ class Session:
         # Without this option onnxruntime computes all outputs, even if only some are asked for (2 us a query).
         self._asked_only = ort.RunOptions()
         self._asked_only.only_execute_path_to_fetches = True
-        self.outputs = _outputs(self._session)
+        self.outputs, self.finds_nearest = _outputs(self._session, file)
         self.hints: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self._tokens_per_batch = whole_hint(self.hints, "tokens_per_run", TOKENS_PER_BATCH)
-        self._rows_per_batch = whole_hint(self.hints, "rows_per_run", ROWS_PER_BATCH)
-        self._ids_type, self._mask_type = _input_types(self._session)
+        self._tokens_per_batch = whole_hint(self.hints, "tokens_per_run", TOKENS_PER_BATCH, file)
+        self._rows_per_batch = whole_hint(self.hints, "rows_per_run", ROWS_PER_BATCH, file)
+        self._ids_type, self._mask_type = _input_types(self._session, file)
         self._ones = np.ones((1, max_tokens), self._mask_type)
         self.backend = backend
         self.max_tokens = max_tokens
@@ -127,7 +133,7 @@ class Session:
 
         Args:
             text: the text of the query.
-            outputs: names of the outputs to compute; None: all, in the order of the attribute `outputs`.
+            outputs: names of the outputs to compute; None: those of the attribute `outputs`, in their order.
 
         Raises:
             InferenceError: onnxruntime failed.
@@ -286,6 +292,8 @@ class Session:
         }
         if features is not None:
             feeds["features"] = features
+        if outputs is NEAREST:
+            feeds[FIND_NEAREST] = np.array([True])
         names = self.outputs if outputs is None else outputs
         try:
             results: list[Array] = self._run(names, feeds, None if outputs is None else self._asked_only)
@@ -298,16 +306,18 @@ class Session:
         return results
 
 
-def _outputs(session: ort.InferenceSession) -> list[str]:
-    """Check the types of the outputs of a graph, and list those that are read."""
+def _outputs(session: ort.InferenceSession, file: str) -> tuple[list[str], bool]:
+    """Check the types of the outputs of a graph; those that are always read, and whether it can find the nearest."""
     types = {node.name: node.type for node in session.get_outputs()}
     wrong = {name: kind for name, kind in types.items() if name in AXES and kind != "tensor(float)"}
     if "quality" not in types or wrong:
-        raise BundleCorruptError(f"model.onnx has outputs {types}; expected quality, and {list(AXES)} as tensor(float)")
-    return [name for name in types if name in AXES]
+        raise BundleCorruptError(f"{file} has outputs {types}; expected quality, and {list(AXES)} as tensor(float)")
+    switches = {node.name for node in session.get_overridable_initializers()}
+    found = [name for name in types if name in AXES and name not in NEAREST]
+    return found, FIND_NEAREST in switches and set(NEAREST) <= set(types)
 
 
-def whole_hint(hints: dict[str, str], name: str, default: int | None = None) -> int:
+def whole_hint(hints: dict[str, str], name: str, default: int | None = None, file: str = "model.onnx") -> int:
     """A whole number from 1 to 2^24 in the metadata of a graph.
 
     Raises:
@@ -317,24 +327,24 @@ def whole_hint(hints: dict[str, str], name: str, default: int | None = None) -> 
     if text is None and default is not None:
         return default
     if text is None or not re.fullmatch("[0-9]{1,8}", text) or not 1 <= int(text) <= 1 << 24:
-        raise BundleCorruptError(f"model.onnx has {name} {text!r} in its metadata; expected a number from 1 to 2^24")
+        raise BundleCorruptError(f"{file} has {name} {text!r} in its metadata; expected a number from 1 to 2^24")
     return int(text)
 
 
-def _input_types(session: ort.InferenceSession) -> tuple[type[np.generic], type[np.generic]]:
+def _input_types(session: ort.InferenceSession, file: str) -> tuple[type[np.generic], type[np.generic]]:
     """Check the inputs of a graph, and read the types of the ids and the mask."""
     inputs = {node.name: node.type for node in session.get_inputs()}
     if set(inputs) - {"features"} != {"input_ids", "attention_mask"}:
-        raise BundleCorruptError(f"model.onnx has inputs {sorted(inputs)}; expected input_ids, attention_mask")
-    return _numpy_type(inputs["input_ids"]), _numpy_type(inputs["attention_mask"])
+        raise BundleCorruptError(f"{file} has inputs {sorted(inputs)}; expected input_ids, attention_mask")
+    return _numpy_type(inputs["input_ids"], file), _numpy_type(inputs["attention_mask"], file)
 
 
-def _numpy_type(declared: str) -> type[np.generic]:
+def _numpy_type(declared: str, file: str) -> type[np.generic]:
     types: dict[str, type[np.generic]] = {
         "tensor(int64)": np.int64,
         "tensor(int32)": np.int32,
         "tensor(uint8)": np.uint8,
     }
     if declared not in types:
-        raise BundleCorruptError(f"model.onnx declares an input of type {declared}; expected one of {sorted(types)}")
+        raise BundleCorruptError(f"{file} declares an input of type {declared}; expected one of {sorted(types)}")
     return types[declared]

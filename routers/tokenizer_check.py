@@ -32,8 +32,12 @@ _KEY, _COMMA = re.compile(r'[ \t\r\n]*"([a-z_]+)"[ \t\r\n]*:[ \t\r\n]*'), re.com
 _LETTER_ESCAPE = re.compile(r"\\u00[567]")
 
 
-def check_tokenizer(tokenizer_json: bytes) -> None:
+def check_tokenizer(tokenizer_json: bytes, file: str = "tokenizer.json") -> None:
     """Refuse a tokenizer that takes far more time or memory than its size says.
+
+    Args:
+        tokenizer_json: its bytes.
+        file: the name of the file, for the messages.
 
     Raises:
         BundleCorruptError: the tokenizer is refused, or is not JSON.
@@ -60,7 +64,7 @@ def check_tokenizer(tokenizer_json: bytes) -> None:
         if special > MAX_SPECIAL_TOKENS:
             raise ValueError(f"it puts {special:,} tokens around a text; expected at most {MAX_SPECIAL_TOKENS:,}")
     except (ValueError, RecursionError) as error:
-        raise BundleCorruptError(f"tokenizer.json cannot be used: {error}") from error
+        raise BundleCorruptError(f"{file} cannot be used: {error}") from error
 
 
 def _before_model(text: str) -> dict[str, Any] | None:

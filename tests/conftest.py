@@ -189,6 +189,19 @@ def similarity_bundle(shared: Path, tiny_encoder: Path, sample: Sample, own_cach
 
 
 @pytest.fixture(scope="session")
+def named_bundle(shared: Path, tiny_encoder: Path, sample: Sample, own_cache: None) -> Path:
+    """As `similarity_bundle`, with the names of its records, by hash."""
+
+    def build(folder: Path) -> None:
+        from routelearn.training.similarity.train import SimilarityConfig, train_similarity
+
+        config = SimilarityConfig(encoder=str(tiny_encoder), name_records="hash", **PAIR)
+        train_similarity(sample.performances, folder, config)
+
+    return built_once(shared / "named" / "named", build)
+
+
+@pytest.fixture(scope="session")
 def ranking_bundle(shared: Path, tiny_encoder: Path, sample: Sample, own_cache: None) -> Path:
     def build(folder: Path) -> None:
         from routelearn.training.similarity.train import SimilarityConfig, train_similarity
@@ -203,7 +216,7 @@ def bert_config(encoder: Path, **settings: object) -> BertConfig:
     from routelearn.training.bert.config import BertConfig
 
     rates = {"learning_rate": 2e-3, "head_learning_rate": 1e-2, "epochs": 2, "precision": "float32"}
-    return BertConfig(encoder=str(encoder), **{**PAIR, **rates, **settings})  # type: ignore[arg-type]
+    return BertConfig(encoder=str(encoder), **{**PAIR, **rates, "general": "none", **settings})  # type: ignore[arg-type]
 
 
 def build_bert(folder: Path, sample: Sample, config: BertConfig) -> Path:
@@ -215,7 +228,7 @@ def build_bert(folder: Path, sample: Sample, config: BertConfig) -> Path:
 def frozen_config(encoder: Path, **settings: object) -> FrozenConfig:
     from routelearn.training.frozen.config import FrozenConfig
 
-    return FrozenConfig(encoder=str(encoder), **{**PAIR, "precision": "float32", **settings})  # type: ignore[arg-type]
+    return FrozenConfig(encoder=str(encoder), **{**PAIR, "precision": "float32", "general": "none", **settings})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
@@ -231,6 +244,18 @@ def frozen_bundle(shared: Path, tiny_bert: Path, sample: Sample) -> Path:
         train_frozen(sample.performances, folder, frozen_config(tiny_bert, landmarks=256))
 
     return built_once(shared / "frozen" / "frozen", build)
+
+
+@pytest.fixture(scope="session")
+def blended_bundle(shared: Path, tiny_bert: Path, sample: Sample) -> Path:
+    """A frozen router with a companion."""
+
+    def build(folder: Path) -> None:
+        from routelearn.training.frozen.train import train_frozen
+
+        train_frozen(sample.performances, folder, frozen_config(tiny_bert, landmarks=256, general="general"))
+
+    return built_once(shared / "blended" / "blended", build)
 
 
 @pytest.fixture(scope="session")

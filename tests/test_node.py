@@ -38,7 +38,9 @@ def run(folder: Path, bundle: Path, queries: list[object]) -> subprocess.Complet
     return subprocess.run(command, cwd=folder, input=lines, capture_output=True, text=True, check=False, timeout=300)
 
 
-@pytest.mark.parametrize("kind", ["bundle", "similarity_bundle", "ranking_bundle", "bert_bundle", "int8_bundle"])
+@pytest.mark.parametrize(
+    "kind", ["bundle", "similarity_bundle", "ranking_bundle", "bert_bundle", "int8_bundle", "blended_bundle"]
+)
 def test_node_reproduces_a_thousand_scores(
     node_example: Path, kind: str, sample: Sample, request: pytest.FixtureRequest
 ) -> None:

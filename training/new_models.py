@@ -11,7 +11,7 @@ how much better or worse the model is. More labels tell which models it resemble
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,27 @@ import numpy as np
 
 from ..data.records import Record
 from ..routers.base import sigmoid
-from ..routers.bundle import GENERAL, MODEL, TOKENIZER, VERIFIER, Manifest, check_replaceable, read_bundle
+from ..routers.blended import BlendedRouter, blend
+from ..routers.bundle import (
+    COMPANION,
+    COMPANION_TOKENIZER,
+    GENERAL,
+    MODEL,
+    RECORDS,
+    TOKENIZER,
+    VERIFIER,
+    Manifest,
+    check_replaceable,
+    read_bundle,
+)
 from ..routers.decision import Floats, Model
 from ..routers.errors import InputError, require
+from ..routers.learned import LearnedRouter
 from ..routers.loading import load
+from ..routers.query import Query
 from .examples import Examples, Ints, Outcomes, examples_of
 from .export.gate import parity_gate
-from .export.publish import publish
+from .export.publish import ExportedCompanion, publish
 from .fit.factorization import Array, Problem, logit_of
 from .fit.minimise import minimise
 from .one_thread import one_thread
@@ -69,10 +83,6 @@ def place_new_models(
     fit = _fit(logit_of(router.quality(labels.examples.queries), _EDGE), labels)
     prices = {model.name: model for model in pool}
 
-    def by_router(texts: list[str]) -> Floats:
-        known = np.concatenate([router.quality([text]) for text in texts])
-        return np.concatenate([known, fit.quality(known)], axis=1)
-
     placed = {name: int(count) for name, count in zip(labels.new, labels.counts(), strict=True)}
     return publish(
         out,
@@ -83,9 +93,19 @@ def place_new_models(
         ),
         model=with_models(contents[MODEL], fit.weight, fit.bias),
         tokenizer_json=contents[TOKENIZER],
-        gate=parity_gate(by_router, labels.examples.queries, manifest.truncation),
-        reference=lambda *_: None if manifest.reference is None else dict(manifest.reference),
+        gate=parity_gate(lambda queries: fit.widened(router, queries), labels.examples.queries),
+        reference=lambda _: None if manifest.reference is None else dict(manifest.reference),
+        records=contents.get(RECORDS),
+        companion=_wider_companion(manifest, contents, fit),
     )
+
+
+def _wider_companion(manifest: Manifest, contents: Mapping[str, bytes], fit: _Fit) -> ExportedCompanion | None:
+    """The companion of the bundle with the new models; None: the bundle has none."""
+    if manifest.companion is None:
+        return None
+    model = with_models(contents[COMPANION], fit.weight, fit.bias)
+    return ExportedCompanion(model, contents[COMPANION_TOKENIZER], manifest.companion.truncation)
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,21 @@ class _Fit:
     def quality(self, known: Floats) -> Floats:
         """Quality (n, k) of the new models, from the qualities (n, m) of the pool."""
         return np.asarray(sigmoid(logit_of(known, _EDGE) @ self.weight + self.bias), np.float32)
+
+    def widened(self, router: LearnedRouter, queries: Sequence[Query]) -> Floats:
+        """Quality (n, m + k) of the pool and of the new models.
+
+        Where a router blends two qualities, a new model has one of each, so that it is blended as the others are.
+        """
+        queries = list(queries)
+        if isinstance(router, BlendedRouter):
+            parts = [router.parts([one]) for one in queries]
+            own, general, share = (np.concatenate(part) for part in zip(*parts, strict=True))
+            return blend(self._with_new(own), self._with_new(general), share)
+        return self._with_new(np.concatenate([router.quality([one]) for one in queries]))
+
+    def _with_new(self, known: Floats) -> Floats:
+        return np.concatenate([known, self.quality(known)], axis=1)
 
 
 def _fit(known: Array, labels: _Labels) -> _Fit:

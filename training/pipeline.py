@@ -21,7 +21,7 @@ from ..routers.threshold_table import threshold_table
 from .config import RouterConfig
 from .encoders.general_part import GeneralPart
 from .examples import Examples, enough_folds, examples_of, primary_outcomes, record_facts, validation_folds
-from .export.publish import Gate, publish
+from .export.publish import ExportedCompanion, Gate, publish
 from .fit.calibration import Calibration, calibrate, calibrated_loss
 from .fit.drift_reference import ReferenceSample, some_queries
 from .fit.factorization import Array
@@ -271,6 +271,8 @@ def finish(
     l2: float | None = None,
     encoder_fingerprint: str | None = None,
     index: dict[str, Any] | None = None,
+    records: bytes | None = None,
+    companion: ExportedCompanion | None = None,
 ) -> Path:
     """Publish the exported graph with everything that is known of it; see `publish`.
 
@@ -288,6 +290,8 @@ def finish(
         l2: the penalty that validation chose.
         encoder_fingerprint: names the static encoder.
         index: what a similarity router needs to be extended.
+        records: as in `publish`.
+        companion: as in `publish`.
     """
     examples = job.examples
     primary, bound = examples.primary_queries(), novelty_bound(novelties)
@@ -299,10 +303,9 @@ def finish(
         novelty_bound=bound,
     )
     training = _training_facts(job, config, findings.manifest)
-    if l2 is not None:
-        training["config"]["l2"] = l2
-    optional = {"encoder_fingerprint": encoder_fingerprint, "index": index}
-    training.update({name: value for name, value in optional.items() if value is not None})
+    training["config"] |= {} if l2 is None else {"l2": l2}
+    training |= {} if encoder_fingerprint is None else {"encoder_fingerprint": encoder_fingerprint}
+    training |= {} if index is None else {"index": index}
     return publish(
         job.out,
         replace(findings.manifest, novelty_bound=bound, golden_tolerance=golden_tolerance, training=training),
@@ -310,6 +313,8 @@ def finish(
         tokenizer_json=tokenizer_json,
         gate=gate,
         reference=sample.reference,
+        records=records,
+        companion=companion,
     )
 
 

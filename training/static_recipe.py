@@ -13,11 +13,13 @@ from ..data.records import Record
 from ..routers.bundle import Truncation
 from ..routers.decision import Floats, Model
 from ..routers.errors import InputError
-from .config import DIMENSIONS, StaticRouterConfig
+from .config import DIMENSIONS, GENERAL_ROUTER, NO_ROUTER, StaticRouterConfig
 from .encoders.static import StaticEncoder, static_encoder
 from .encoders.static_network import EncodedQueries, StaticNetwork, static_quality
+from .examples import Examples
 from .export.gate import parity_gate
 from .fit.novelty import held_out_novelty
+from .general.prior import GeneralGuess, GeneralPrior
 from .libraries import require_training
 from .pipeline import Findings, Job, Plan, finish, plan_training
 
@@ -60,6 +62,44 @@ def load_encoder(job: Job, config: StaticRouterConfig) -> StaticEncoder:
     return encoder
 
 
+def check_general(config: StaticRouterConfig) -> None:
+    """Refuse a general router that `guess_of` would refuse, before anything is written.
+
+    Raises:
+        InputError: see `guess_of`.
+        BundleError: the bundle cannot be trusted.
+    """
+    if config.general not in {GENERAL_ROUTER, NO_ROUTER}:
+        _prior(config, encoder_of(config).fingerprint)
+
+
+def guess_of(
+    config: StaticRouterConfig, encoded: EncodedQueries, examples: Examples, folds: list[npt.NDArray[np.bool_]]
+) -> GeneralGuess | None:
+    """What the general router of the settings expects; None: there is none, or the default one has another encoder.
+
+    Raises:
+        InputError: a router that was asked for is no general router, or reads by another encoder.
+        BundleError: the bundle cannot be trusted.
+    """
+    prior = _prior(config, encoded.encoder.fingerprint)
+    return None if prior is None else prior.guess(encoded, folds, examples, config.strong)
+
+
+def _prior(config: StaticRouterConfig, fingerprint: str) -> GeneralPrior | None:
+    if config.general == NO_ROUTER:
+        return None
+    prior = GeneralPrior.read(config.general)
+    if prior.fingerprint == fingerprint:
+        return prior
+    if config.general == GENERAL_ROUTER:
+        return None
+    raise InputError(
+        f"general is {config.general!r}, which reads queries by another encoder than {config.encoder!r}; expected a "
+        f"general router that was trained with this encoder, or {NO_ROUTER!r}"
+    )
+
+
 def finish_static(
     job: Job,
     config: StaticRouterConfig,
@@ -71,6 +111,7 @@ def finish_static(
     scores: Floats | None = None,
     l2: float | None = None,
     index: dict[str, Any] | None = None,
+    records: bytes | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Path:
     """Publish the graph of a static network, behind the parity gate.
@@ -85,6 +126,7 @@ def finish_static(
         scores: as in `finish`.
         l2: as in `finish`.
         index: what a similarity router needs to be extended.
+        records: as in `publish`.
         metadata: of the graph.
     """
     by_network = static_quality(network, encoded.encoder, job.truncation)
@@ -94,11 +136,12 @@ def finish_static(
         findings,
         model=network.export(metadata),
         tokenizer_json=encoded.encoder.tokenizer_json,
-        gate=parity_gate(by_network, job.examples.queries, job.truncation),
+        gate=parity_gate(by_network, job.examples.queries),
         novelties=held_out_novelty(encoded.unit, job.folds[0], config.seed),
         unfitted=unfitted,
         scores=scores,
         l2=l2,
         encoder_fingerprint=encoded.encoder.fingerprint,
         index=index,
+        records=records,
     )

@@ -14,6 +14,7 @@ from torch import nn
 from ..data.records import Record
 from ..routers.bundle import Truncation
 from ..routers.decision import Floats, Model
+from .config import GENERAL_ROUTER, NO_ROUTER
 from .encoders.config import TransformerRouterConfig
 from .encoders.transformer import Backbone, TokenIds
 from .encoders.transformer_network import TransformerNetwork, export_network, quantised_network, torch_quality
@@ -24,6 +25,8 @@ from .export.publish import Gate
 from .fit.drift_reference import projection_of
 from .fit.metrics import Array
 from .fit.novelty import centroids_of, held_out_novelty
+from .general.companion import GeneralCompanion
+from .general.prior import GeneralGuess, GeneralPrior
 from .libraries import require_training
 from .pipeline import Findings, Job, Plan, finish, plan_training
 
@@ -42,12 +45,22 @@ def plan_transformer_training(
 ) -> Plan:
     """Check a run as `plan_training` does; a transformer reads the start and the end of a long query."""
     require_training("transformers")
+    if config.general not in {GENERAL_ROUTER, NO_ROUTER}:  # before anything is written
+        GeneralPrior.read(config.general)
     truncation = Truncation(
         max_tokens=config.max_tokens,
         last_tokens=round(config.max_tokens * config.last_share),
         special_tokens=True,
     )
     return plan_training(records, out, config, pool, kind=kind, truncation=truncation, most_folds=most_folds)
+
+
+def general_guess(job: Job, config: TransformerRouterConfig) -> GeneralGuess | None:
+    """What the general router of the settings expects of the training queries; None: the settings name none."""
+    if config.general == NO_ROUTER:
+        return None
+    prior = GeneralPrior.read(config.general)
+    return prior.guess(prior.encode(job.examples.queries), job.folds, job.examples, config.strong)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +74,7 @@ class HeadFit:
         vectors: float32 (k, d), the vectors of these queries.
         scores: scores of held-out queries by heads that were fitted without them. None where the exported head itself
             was fitted without them.
+        guess: what a general router expects of the queries; None: it does not take part.
     """
 
     head: nn.Module
@@ -68,6 +82,13 @@ class HeadFit:
     rows: npt.NDArray[np.int64]
     vectors: torch.Tensor
     scores: Floats | None
+    guess: GeneralGuess | None
+
+    @property
+    def companion(self) -> GeneralCompanion | None:
+        """The general part of the router; None: there is none."""
+        part = self.findings.general
+        return None if part is None or self.guess is None else GeneralCompanion(part, self.guess.encoded)
 
 
 def finish_transformer(
@@ -100,12 +121,14 @@ def finish_transformer(
     held_out = (fold & examples.primary_queries())[fit.rows]
     projection = projection_of(vectors[held_out])
     network: nn.Module = TransformerNetwork(backbone, fit.head, centroids_of(vectors, config.seed), projection).eval()
-    by_network = torch_quality(network, tokenizer_json, job.truncation)
+    by_network, companion = torch_quality(network, tokenizer_json, job.truncation), fit.companion
+    if companion is not None:
+        by_network = companion.beside(by_network)
     if config.quantise == "int8":
         gate = _int8_gate(by_network, job, fit.findings)
         network = quantised_network(network, ids)
     else:
-        gate = parity_gate(by_network, examples.queries, job.truncation, PARITY_TEXTS)
+        gate = parity_gate(by_network, examples.queries, PARITY_TEXTS)
     job.log.phase("export and check of the graph")
     return finish(
         job,
@@ -118,6 +141,7 @@ def finish_transformer(
         unfitted=fold,
         scores=fit.scores,
         golden_tolerance=golden_tolerance(config.quantise),
+        companion=None if companion is None else companion.export(),
     )
 
 
@@ -127,7 +151,7 @@ def _int8_gate(by_network: NetworkQuality, job: Job, findings: Findings) -> Gate
     rows = np.concatenate([np.flatnonzero(held_out), np.flatnonzero(~held_out)])[:GATE_QUERIES]
     columns = [findings.columns[column] for column in findings.manifest.columns]
     strong, weak = (_scores_of(examples, column)[rows] for column in columns)
-    return decision_gate(by_network, [examples.queries[row] for row in rows], job.truncation, (strong, weak))
+    return decision_gate(by_network, [examples.queries[row] for row in rows], (strong, weak))
 
 
 def _scores_of(examples: Examples, column: int) -> Array:

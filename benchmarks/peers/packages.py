@@ -59,10 +59,10 @@ Train = Callable[[list[Record], Path, int], Path]
 #: Our routers. Another one is one more line.
 ROUTERS: dict[str, Train] = {
     "mf": lambda records, out, seed: train_matrix_factorization(
-        records, out, MatrixFactorizationConfig(seed=seed, strong=STRONG, weak=WEAK)
+        records, out, MatrixFactorizationConfig(seed=seed, strong=STRONG, weak=WEAK, general="none")
     ),
     "similarity": lambda records, out, seed: train_similarity(
-        records, out, SimilarityConfig(seed=seed, strong=STRONG, weak=WEAK)
+        records, out, SimilarityConfig(seed=seed, general="none", strong=STRONG, weak=WEAK)
     ),
 }
 

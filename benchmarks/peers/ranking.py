@@ -109,7 +109,7 @@ def main() -> None:
     records = battles()
     test = [first_turn(record.query) for record in routellm("mmlu")]
     test = list(dict.fromkeys(test))[:QUERIES]
-    config = SimilarityConfig(method="bradley-terry", strong=STRONG, weak=WEAK)
+    config = SimilarityConfig(method="bradley-terry", general="none", strong=STRONG, weak=WEAK)
     path = bundle("ranking-55k", lambda out: train_similarity(records, out, config, progress=True))
     router = load(path, threads=1)
     found = reference(records, test)

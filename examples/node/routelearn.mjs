@@ -50,24 +50,20 @@ export class Router {
   static async load(folder) {
     const manifest = JSON.parse(await readFile(join(folder, "router.json"), "utf8"));
     const version = manifest.format_version;
-    if (version > 4) throw new Error(`format_version is ${version}; expected at most 4`);
-    const { general, strong, weak } = manifest;
+    if (version > 5) throw new Error(`format_version is ${version}; expected at most 5`);
+    const { general, strong, weak, companion } = manifest;
     if (general && !(strong === "strong" && weak === "weak")) {
       throw new Error(`a general router for ${strong} and ${weak}, whose abilities this reader does not use`);
     }
-    const files = {};
-    for (const name of ["model.onnx", "tokenizer.json"]) {
-      files[name] = await readFile(join(folder, name));
-      const digest = createHash("sha256").update(files[name]).digest("hex");
-      if (digest !== manifest.files[name]) throw new Error(`${name} was changed after the export`);
-    }
-    const tokenizer = new Tokenizer(JSON.parse(files["tokenizer.json"]), {});
-    const session = await ort.InferenceSession.create(files["model.onnx"], { intraOpNumThreads: 1 });
-    const router = new Router(manifest, tokenizer, session);
-    for (const golden of manifest.golden) {
-      const { ids, quality } = await router.run(golden.query);
-      const same = ids.length === golden.ids.length && ids.every((id, place) => id === golden.ids[place]);
-      if (!same) throw new Error(`the tokenizer does not give the golden ids of ${JSON.stringify(golden.query)}`);
+    const own = await Graph.load(folder, manifest, "model.onnx", "tokenizer.json", manifest.truncation);
+    const second = companion
+      ? await Graph.load(folder, manifest, "general.onnx", "general_tokenizer.json", companion.truncation)
+      : null;
+    const router = new Router(manifest, own, second);
+    for (const [place, golden] of manifest.golden.entries()) {
+      const { ids, generalIds, quality } = await router.run(golden.query);
+      const same = sameIds(ids, golden.ids) && (!companion || sameIds(generalIds, companion.golden_ids[place]));
+      if (!same) throw new Error(`a tokenizer does not give the golden ids of ${JSON.stringify(golden.query)}`);
       const difference = Math.max(...quality.map((value, model) => Math.abs(value - golden.quality[model])));
       if (!(difference <= manifest.golden_tolerance)) {
         throw new Error(`the golden qualities differ by ${difference}; expected at most ${manifest.golden_tolerance}`);
@@ -76,30 +72,24 @@ export class Router {
     return router;
   }
 
-  constructor(manifest, tokenizer, session) {
+  /** `own` is the graph of the router; `general` that of its companion, or null. */
+  constructor(manifest, own, general) {
     this.manifest = manifest;
     this.models = manifest.pool.map((model) => model.name);
-    this.tokenizer = tokenizer;
-    this.session = session;
-    this.types = Object.fromEntries(session.inputMetadata.map((input) => [input.name, input.type]));
+    this.own = own;
+    this.general = general;
   }
 
-  /** All token ids of one query, and the quality of every model; the network sees the ids within the token budget. */
+  /** All token ids of one query, and the quality of every model, blended with the general one where there is one. */
   async run(query) {
-    const { max_tokens, last_tokens = 0, characters_per_token, special_tokens, distinct } = this.manifest.truncation;
-    const text = queryText(query, max_tokens * characters_per_token, last_tokens > 0);
-    const ids = text || special_tokens ? this.tokenizer.encode(text, { add_special_tokens: special_tokens }).ids : [];
-    const first = max_tokens - last_tokens;
-    const kept = [...ids.slice(0, first), ...ids.slice(Math.max(first, ids.length - last_tokens))];
-    const seen = new Set();
-    const mask = kept.map((id) => (distinct && seen.has(id) ? 0 : (seen.add(id), 1)));
-    const length = Math.max(1, kept.length);
-    const feeds = {
-      input_ids: tensor(this.types.input_ids, kept.length ? kept : [0], length),
-      attention_mask: tensor(this.types.attention_mask, kept.length ? mask : [0], length),
-    };
-    const outputs = await this.session.run(feeds);
-    return { ids, quality: Array.from(outputs.quality.data) };
+    const { ids, outputs } = await this.own.run(query);
+    const quality = Array.from(outputs.quality.data);
+    if (!this.general) return { ids, generalIds: [], quality };
+    const second = await this.general.run(query);
+    const general = second.outputs.quality.data;
+    const share = second.outputs.share.data[0];
+    const blended = quality.map((own, model) => own + share * (general[model] - own));
+    return { ids, generalIds: second.ids, quality: blended };
   }
 
   /** Expected win rate of the strong model over the weak one, in [0, 1]. */
@@ -114,6 +104,48 @@ export class Router {
     const score = await this.score(query);
     return { model: score >= threshold ? this.manifest.strong : this.manifest.weak, score, threshold };
   }
+}
+
+/** One graph with its tokenizer. */
+class Graph {
+  static async load(folder, manifest, model, tokenizerFile, truncation) {
+    const files = {};
+    for (const name of [model, tokenizerFile]) {
+      files[name] = await readFile(join(folder, name));
+      const digest = createHash("sha256").update(files[name]).digest("hex");
+      if (digest !== manifest.files[name]) throw new Error(`${name} was changed after the export`);
+    }
+    const session = await ort.InferenceSession.create(files[model], { intraOpNumThreads: 1 });
+    return new Graph(truncation, new Tokenizer(JSON.parse(files[tokenizerFile]), {}), session);
+  }
+
+  constructor(truncation, tokenizer, session) {
+    this.truncation = truncation;
+    this.tokenizer = tokenizer;
+    this.session = session;
+    this.types = Object.fromEntries(session.inputMetadata.map((input) => [input.name, input.type]));
+  }
+
+  /** All token ids of one query, and the outputs; the network sees the ids within the token budget. */
+  async run(query) {
+    const { max_tokens, last_tokens = 0, characters_per_token, special_tokens, distinct } = this.truncation;
+    const text = queryText(query, max_tokens * characters_per_token, last_tokens > 0);
+    const ids = text || special_tokens ? this.tokenizer.encode(text, { add_special_tokens: special_tokens }).ids : [];
+    const first = max_tokens - last_tokens;
+    const kept = [...ids.slice(0, first), ...ids.slice(Math.max(first, ids.length - last_tokens))];
+    const seen = new Set();
+    const mask = kept.map((id) => (distinct && seen.has(id) ? 0 : (seen.add(id), 1)));
+    const length = Math.max(1, kept.length);
+    const feeds = {
+      input_ids: tensor(this.types.input_ids, kept.length ? kept : [0], length),
+      attention_mask: tensor(this.types.attention_mask, kept.length ? mask : [0], length),
+    };
+    return { ids, outputs: await this.session.run(feeds) };
+  }
+}
+
+function sameIds(ids, golden) {
+  return ids.length === golden.length && ids.every((id, place) => id === golden[place]);
 }
 
 function tensor(type, values, length) {

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 #: Fixtures that make a transformer. What depends on one of them is slow as well.
-TRANSFORMERS = {"tiny_bert", "bert_bundle", "int8_bundle", "frozen_bundle", "verifier_bundle"}
+TRANSFORMERS = {"tiny_bert", "bert_bundle", "int8_bundle", "frozen_bundle", "blended_bundle", "verifier_bundle"}
 #: So many processes may a test start that is not slow.
 PROCESSES = 1
 

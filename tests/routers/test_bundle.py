@@ -118,7 +118,14 @@ OLD_BUNDLES = ROOT / "tests" / "bundles"
 
 @pytest.mark.parametrize(
     ("name", "version"),
-    [("version-1", 1), ("version-2", 2), ("version-3", 3), ("version-3-similarity", 3), ("version-4", 4)],
+    [
+        ("version-1", 1),
+        ("version-2", 2),
+        ("version-3", 3),
+        ("version-3-similarity", 3),
+        ("version-4", 4),
+        ("version-5", 5),
+    ],
 )
 def test_a_bundle_of_each_format_version_scores_as_recorded_and_is_saved_as_todays(
     tmp_path: Path, name: str, version: int
@@ -132,6 +139,7 @@ def test_a_bundle_of_each_format_version_scores_as_recorded_and_is_saved_as_toda
     manifest, contents = read_bundle(old)
     assert (manifest.guarantee, manifest.truncation.last_tokens) == (None, 0)
     assert (manifest.reference is None) == (version < 3)
+    assert (manifest.companion is None) == (version < 5)
     new = save_bundle(tmp_path / "new", manifest, contents)
     assert json.loads((new / "router.json").read_text())["format_version"] == FORMAT_VERSION
     assert np.array_equal(load(new).score(QUERIES), expected)

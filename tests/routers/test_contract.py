@@ -50,9 +50,10 @@ BUNDLES = {
     "bert": "bert_bundle",
     "bert-int8": "int8_bundle",
     "frozen": "frozen_bundle",
+    "blended": "blended_bundle",
 }
 #: A batch of another shape sums in another order: exact where sums are of integers, else the last bits of float32.
-TOLERANCE = {"bert": 2e-6, "bert-int8": 2e-3, "frozen": 2e-5, "similarity-bradley-terry": 2e-6}
+TOLERANCE = {"bert": 2e-6, "bert-int8": 2e-3, "frozen": 2e-5, "blended": 2e-5, "similarity-bradley-terry": 2e-6}
 
 
 ROUTERS = [

@@ -205,7 +205,8 @@ def test_a_graph_cut_off_anywhere_is_a_typed_error(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["bundle", "similarity_bundle", "ranking_bundle", "bert_bundle", "int8_bundle", "verifier_bundle"]
+    "kind",
+    ["bundle", "similarity_bundle", "named_bundle", "ranking_bundle", "bert_bundle", "int8_bundle", "verifier_bundle"],
 )
 def test_every_graph_of_ours_passes(kind: str, request: pytest.FixtureRequest) -> None:
     check_graph((request.getfixturevalue(kind) / MODEL).read_bytes())

@@ -113,7 +113,7 @@ def use(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["version-1", "version-3-similarity"])
+@pytest.mark.parametrize("kind", ["version-1", "version-3-similarity", "version-5"])
 def test_a_manifest_signed_again_loads_or_is_a_typed_error(kind: str, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(BUNDLES / kind, tmp_path / "bundle"))
     original = json.loads((folder / MANIFEST).read_bytes())

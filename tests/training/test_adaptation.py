@@ -13,10 +13,12 @@ from routelearn.cli.main import app
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record, record_key
 from routelearn.data.sample import Sample
 from routelearn.data.writers import write_records
+from routelearn.routers.blended import BlendedRouter
 from routelearn.routers.bundle import read_manifest
 from routelearn.routers.errors import InputError
 from routelearn.routers.explanation import explain
 from routelearn.routers.fallback import FallbackRouter
+from routelearn.routers.golden import GOLDEN_QUERIES
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.loading import load
 from routelearn.training.adaptation import adapt
@@ -26,6 +28,8 @@ from routelearn.training.similarity.extend import extend_similarity
 from routelearn.training.similarity.train import SimilarityConfig, train_similarity
 
 PAIR = ("sim-max", "sim-small")
+#: A small bundle with a companion.
+BLENDED = Path(__file__).resolve().parents[1] / "bundles" / "version-5"
 
 
 def labels_of_pair(sample: Sample, prompts: int) -> list[Record]:
@@ -100,6 +104,20 @@ def test_two_new_models_and_one_more_later(bundle: Path, sample: Sample, tmp_pat
     assert router.models[-3:] == ("newcomer", "other", "third")
     quality = router.quality(["How much is 12 * 12?"])[0]
     assert quality[router.index("other")] < quality[router.index("third")]
+
+
+def test_a_new_model_joins_both_graphs_of_a_router_with_a_companion(tmp_path: Path) -> None:
+    labels: list[Record] = [
+        PerformanceRecord(f"Question number {i}: how much is {i} + {i}?", "newcomer", float(i % 3 > 0))
+        for i in range(30)
+    ]
+    known, wider = load(BLENDED), load(adapt(BLENDED, labels, tmp_path / "wider"))
+    assert isinstance(wider, BlendedRouter)
+    queries = list(GOLDEN_QUERIES)
+    assert wider.quality(queries)[:, :-1] == pytest.approx(known.quality(queries), abs=1e-6)
+    own, general, share = wider.parts(queries)
+    assert own.shape == general.shape == (len(queries), len(known.models) + 1)
+    assert wider.quality(queries)[:, -1] == pytest.approx((own + share[:, None] * (general - own))[:, -1], abs=1e-6)
 
 
 def test_labels_of_known_models_alone_are_an_error(bundle: Path, sample: Sample, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ OUT_OF_RANGE: dict[str, Any] = {
     "tasks": 1,
     "finetune_epochs": -1,
     "method": "cosine",
+    "name_records": "everything",
     "index_size": 15,
     "tiers": 51,
     "precision": "int4",

@@ -17,6 +17,8 @@ from routelearn.routers.loading import load
 from routelearn.training.export.portable import export_portable
 from routelearn.training.export.scripts import SENTENCES
 
+#: A small bundle with a companion.
+BLENDED = Path(__file__).resolve().parents[1] / "bundles" / "version-5"
 TEXTS = [
     "What is 2 plus 2?",
     "Prove that the square root of 2 is irrational.",
@@ -44,6 +46,21 @@ def test_text_in_gives_the_scores_of_the_bundle(name: str, request: pytest.Fixtu
         text = router.manifest.truncation.read(whole).text
         (quality,) = graph.run(["quality"], {"text": np.array([text], object)})
         assert quality[0] == pytest.approx(router.quality([text])[0], abs=1e-5), text
+
+
+def test_text_in_gives_the_blended_scores_of_a_router_with_a_companion(tmp_path: Path) -> None:
+    graph = session(export_portable(BLENDED, tmp_path / "text", "text") / "model.onnx")
+    router = load(BLENDED)
+    assert router.manifest.companion is not None
+    for whole in TEXTS:
+        text = router.manifest.companion.truncation.read(router.manifest.truncation.read(whole).text).text
+        (quality,) = graph.run(["quality"], {"text": np.array([text], object)})
+        assert quality[0] == pytest.approx(router.quality([text])[0], abs=1e-5), text
+
+
+def test_a_router_with_a_companion_is_no_model_folder_for_triton(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected the format text, or a router that was trained with general none"):
+        export_portable(BLENDED, tmp_path / "router", "triton")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from routelearn.routers.base import sigmoid
 from routelearn.routers.errors import ExportError, InputError
 from routelearn.routers.learned import LearnedRouter
 from routelearn.routers.loading import load
+from routelearn.routers.query import Query
 from routelearn.training.examples import Outcomes, examples_of, validation_folds
 from routelearn.training.export.gate import check_parity
 from routelearn.training.fit.calibration import calibrate
@@ -287,11 +289,11 @@ def test_the_config_is_saved_in_the_bundle(router: LearnedRouter) -> None:
 
 
 def test_a_graph_that_differs_from_the_network_is_refused(router: LearnedRouter) -> None:
-    def other(texts: list[str]) -> np.ndarray:
-        return router.quality(texts) + np.float32(2e-4)
+    def other(queries: Sequence[Query]) -> np.ndarray:
+        return router.quality(queries) + np.float32(2e-4)
 
     with pytest.raises(ExportError, match="differs from the network"):
-        check_parity(other, router._session, ["a", "b"], router.link, (0, 1))
+        check_parity(other, router, ["a", "b"])
 
 
 def test_the_bundle_records_its_parity_with_torch(router: LearnedRouter) -> None:

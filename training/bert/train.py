@@ -40,7 +40,7 @@ from ..encoders.transformer_network import token_rows
 from ..fit.factorization import Array
 from ..fit.ranking import Ranking, fit_ranking
 from ..pipeline import Job, Plan, centred, settle, start_job
-from ..transformer_recipe import HeadFit, finish_transformer, plan_transformer_training
+from ..transformer_recipe import HeadFit, finish_transformer, general_guess, plan_transformer_training
 from .config import BertConfig
 
 KIND = "bert"
@@ -153,10 +153,11 @@ def _fit_head(network: Backbone, ids: Sequence[TokenIds], ranking: Ranking, job:
     )
     utilities = np.zeros((len(ids), predicted.shape[1]))
     utilities[rows] = predicted.numpy()
-    findings = settle(job, config, utilities, job.folds[0], ranking.overall.bias, ranking.loss)
+    guess = general_guess(job, config)
+    findings = settle(job, config, utilities, job.folds[0], ranking.overall.bias, ranking.loss, guess)
     job.log.curve("step", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
     columns, calibration = findings.columns, findings.calibration
     weight = calibration.slope * network.head.weight.detach().cpu().double().numpy().T[:, columns]
     bias = calibration.slope * network.head.bias.detach().cpu().double().numpy()[columns] + calibration.intercept
     head = LinearHead(centred(weight, job.examples), centred(bias, job.examples))
-    return HeadFit(head=head, findings=findings, rows=rows, vectors=vectors, scores=None)
+    return HeadFit(head=head, findings=findings, rows=rows, vectors=vectors, scores=None, guess=guess)

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ...routers.errors import InputError
-from ..config import PACKAGED_ENCODER, SHIPPED_ENCODER, RecipeConfig, RouterConfig, flag, number, one_of, whole
+from ..config import (
+    PACKAGED_ENCODER,
+    SHIPPED_ENCODER,
+    GeneralSetting,
+    RecipeConfig,
+    RouterConfig,
+    flag,
+    number,
+    one_of,
+    whole,
+)
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Quantisation = Literal["none", "int8"]
@@ -72,7 +82,7 @@ class FinetuneConfig(TransformerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerRouterConfig(TransformerConfig, RouterConfig):
+class TransformerRouterConfig(GeneralSetting, TransformerConfig, RouterConfig):
     """Settings of every router with a transformer.
 
     Attributes:

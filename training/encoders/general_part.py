@@ -49,12 +49,20 @@ class GeneralPart:
 
     def add_blended(self, graph: GraphBuilder, own: str, features: str, unit: str) -> None:
         """Add the nodes that compute the output ``quality`` from the router's own quality."""
+        general = self.add_quality(graph, features)
+        share = self.add_share(graph, unit)
+        difference = graph.node("Sub", general, own)
+        graph.node("Add", own, graph.node("Mul", share, difference), output="quality")
+
+    def add_quality(self, graph: GraphBuilder, features: str, output: str | None = None) -> str:
+        """Add the nodes that compute the general quality (n, m); return the name of the result."""
         names = graph.constant("general_weight", self.weight), graph.constant("general_bias", self.bias)
-        general = graph.node("Sigmoid", graph.node("Gemm", features, *names))
+        return graph.node("Sigmoid", graph.node("Gemm", features, *names), output=output)
+
+    def add_share(self, graph: GraphBuilder, unit: str) -> str:
+        """Add the nodes that compute the share (n, 1) of the general quality; return the name of the result."""
         direction = graph.constant("share_direction", self.direction[:, None])
         rising = graph.node(
             "Gemm", unit, direction, graph.constant("share_offset", np.full(1, self.offset, np.float32))
         )
-        share = graph.node("Clip", rising, graph.scalar("least_share", self.least), graph.scalar("full_share", 1.0))
-        difference = graph.node("Sub", general, own)
-        graph.node("Add", own, graph.node("Mul", share, difference), output="quality")
+        return graph.node("Clip", rising, graph.scalar("least_share", self.least), graph.scalar("full_share", 1.0))

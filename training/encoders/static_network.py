@@ -228,10 +228,11 @@ def encode_queries(
 
 
 def static_quality(network: StaticNetwork, encoder: StaticEncoder, truncation: Truncation) -> NetworkQuality:
-    """Quality (n, m) of texts by the network, one text at a time: what the graph must reproduce, however it batches."""
+    """Quality (n, m) of queries by the network, one at a time: what the graph must reproduce, however it batches."""
     backend = encoder.backend()
 
-    def quality(texts: list[str]) -> Floats:
+    def quality(queries: Sequence[Query]) -> Floats:
+        texts = [truncation.read(query).text for query in queries]
         kept = [np.unique(truncation.kept(encode(backend, [text])[0])) for text in texts]
         lengths = np.asarray([len(ids) for ids in kept], np.int64)
         total = table_sums(network.table, np.concatenate(kept) if kept else np.zeros(0, np.int32), lengths)

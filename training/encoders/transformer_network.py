@@ -65,14 +65,14 @@ def token_rows(queries: Sequence[Query], tokenizer_json: bytes, truncation: Trun
 
 
 def torch_quality(network: nn.Module, tokenizer_json: bytes, truncation: Truncation) -> NetworkQuality:
-    """Quality (n, m) of texts by torch, one text at a time: what the graph must reproduce, however it batches."""
+    """Quality (n, m) of queries by torch, one at a time: what the graph must reproduce, however it batches."""
     backend = HuggingFaceBackend(tokenizer_json, True)
 
-    def quality(texts: list[str]) -> Floats:
+    def quality(queries: Sequence[Query]) -> Floats:
         rows = []
         with torch.no_grad():
-            for text in texts:
-                ids = truncation.kept(encode(backend, [text])[0])
+            for query in queries:
+                ids = truncation.kept(encode(backend, [truncation.read(query).text])[0])
                 rows.append(network(*padded([ids]))[0].numpy())
         return np.concatenate(rows)
 

@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...routers.base import Link, win_rate
-from ...routers.bundle import Manifest, Truncation
+from ...routers.base import win_rate
 from ...routers.decision import Floats
 from ...routers.errors import ExportError
 from ...routers.golden import GOLDEN_QUERIES
+from ...routers.learned import LearnedRouter
 from ...routers.query import Query
-from ...routers.session import Session
 from ..fit.metrics import Array, routing_curve
 from .publish import Gate
 
-#: Maps texts to quality (n, m), computed by the network.
-NetworkQuality = Callable[[list[str]], Floats]
+#: Maps queries to quality (n, m), computed by the network.
+NetworkQuality = Callable[[Sequence[Query]], Floats]
 
 #: Largest |difference| between the network and the exported graph, float32, of a quality, a score or a confidence.
 PARITY_TOLERANCE = 1e-4
@@ -40,77 +39,57 @@ _SINGLE_ROWS = 100
 _INSTEAD = "run again with resume and quantise 'none' (--resume --quantise none); nothing is retrained"
 
 
-def parity_gate(
-    by_network: NetworkQuality, queries: Sequence[Query], truncation: Truncation, count: int = PARITY_TEXTS
-) -> Gate:
+def parity_gate(by_network: NetworkQuality, queries: Sequence[Query], count: int = PARITY_TEXTS) -> Gate:
     """Make the gate of a float graph of a router.
 
     Args:
-        by_network: texts to quality (n, m), computed by the network.
+        by_network: queries to quality (n, m), computed by the network.
         queries: training queries; the first `count` are compared, beside the golden queries.
-        truncation: how much of a query is read.
         count: number of training queries to compare.
 
     Returns:
-        A gate that measures what `check_rows` does, and ``parity_texts``, the number of texts compared.
+        A gate that measures what `check_rows` does, and ``parity_texts``, the number of queries compared.
     """
 
-    def gate(session: Session, manifest: Manifest) -> Mapping[str, Any]:
-        compared = texts_of([*GOLDEN_QUERIES, *queries[:count]], truncation)
-        measured = check_parity(by_network, session, compared, manifest.link, manifest.columns)
-        return {**measured, "parity_texts": len(compared)}
+    def gate(router: LearnedRouter) -> Mapping[str, Any]:
+        compared = [*GOLDEN_QUERIES, *queries[:count]]
+        return {**check_parity(by_network, router, compared), "parity_texts": len(compared)}
 
     return gate
 
 
-def decision_gate(
-    by_network: NetworkQuality, queries: Sequence[Query], truncation: Truncation, outcomes: tuple[Array, Array]
-) -> Gate:
+def decision_gate(by_network: NetworkQuality, queries: Sequence[Query], outcomes: tuple[Array, Array]) -> Gate:
     """Make the gate of an int8 graph of a router.
 
     Args:
-        by_network: texts to quality (n, m), computed by torch in float32.
+        by_network: queries to quality (n, m), computed by torch in float32.
         queries: n queries whose decisions are compared, held-out ones first.
-        truncation: how much of a query is read.
         outcomes: scores of strong's and of weak's answers, (n,) each, NaN where unknown.
 
     Returns:
         A gate that measures what `check_quantised` does.
     """
-    texts = texts_of(queries, truncation)
 
-    def gate(session: Session, manifest: Manifest) -> Mapping[str, Any]:
-        strong, weak = manifest.columns
-        exact, rounded = (
-            win_rate(quality[:, strong], quality[:, weak], manifest.link)
-            for quality in (by_network(texts), session.run(texts)[0]["quality"])
-        )
-        thresholds = [value for share, value in manifest.threshold_table if 0 < share < 1]
+    def gate(router: LearnedRouter) -> Mapping[str, Any]:
+        exact, rounded = (_scores(router, quality(queries)) for quality in (by_network, router.quality))
+        thresholds = [value for share, value in router.threshold_table if 0 < share < 1]
         return check_quantised(exact, rounded, thresholds, outcomes)
 
     return gate
 
 
-def texts_of(queries: Sequence[Query], truncation: Truncation) -> list[str]:
-    """The texts that a router with this truncation reads."""
-    return [truncation.read(query).text for query in queries]
+def _scores(router: LearnedRouter, quality: Floats) -> Floats:
+    strong, weak = router.manifest.columns
+    return win_rate(quality[:, strong], quality[:, weak], router.link)
 
 
-def check_parity(
-    by_network: NetworkQuality,
-    session: Session,
-    texts: list[str],
-    link: Link,
-    columns: tuple[int, int],
-) -> dict[str, float]:
-    """Refuse a router's graph that does not reproduce the network, in qualities and in scores.
+def check_parity(by_network: NetworkQuality, router: LearnedRouter, queries: Sequence[Query]) -> dict[str, float]:
+    """Refuse an exported router that does not reproduce the network, in qualities and in scores.
 
     Args:
-        by_network: texts to quality (n, m), computed by the network.
-        session: the exported graph with its tokenizer.
-        texts: n texts to compare.
-        link: how a score follows from two qualities.
-        columns: columns of strong and weak.
+        by_network: queries to quality (n, m), computed by the network.
+        router: the exported router.
+        queries: n queries to compare.
 
     Returns:
         What `check_rows` measures.
@@ -118,15 +97,14 @@ def check_parity(
     Raises:
         ExportError: a difference exceeds `PARITY_TOLERANCE`.
     """
-    strong, weak = columns
 
     def with_score(quality: Floats) -> Floats:
-        return np.column_stack([quality, win_rate(quality[:, strong], quality[:, weak], link)])
+        return np.column_stack([quality, _scores(router, quality)])
 
     def run(rows: Sequence[int]) -> Floats:
-        return with_score(session.run([texts[row] for row in rows])[0]["quality"])
+        return with_score(router.quality([queries[row] for row in rows]))
 
-    return check_rows(with_score(by_network(texts)), run)
+    return check_rows(with_score(by_network(queries)), run)
 
 
 def check_rows(expected: Floats, run: Callable[[Sequence[int]], Floats]) -> dict[str, float]:

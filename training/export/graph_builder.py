@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ class GraphBuilder:
         self._onnx: Any = require("onnx", "train")
         self._nodes: list[Any] = []
         self._initializers: dict[str, Any] = {}
+        self._switches: list[str] = []
+        self._values = 0
 
     def constant(self, name: str, value: Any, *, half: bool = False) -> str:
         """Add an array under a name, once; `half` stores it as float16 in half the space, and a Cast restores it."""
@@ -42,9 +45,40 @@ class GraphBuilder:
 
     def node(self, operator: str, *inputs: str, output: str | Sequence[str] | None = None, **attributes: Any) -> str:
         """Add a node, and return the name of its first output."""
-        outputs = [output] if isinstance(output, str) else list(output or [f"value_{len(self._nodes)}"])
+        outputs = [output] if isinstance(output, str) else list(output or [f"value_{self._values}"])
+        self._values += 1
         self._nodes.append(self._onnx.helper.make_node(operator, list(inputs), outputs, **attributes))
         return outputs[0]
+
+    @contextmanager
+    def only_if(self, switch: str, outputs: Sequence[str]) -> Iterator[None]:
+        """Let the nodes that are added inside run only where somebody asks for them.
+
+        An inference build of onnxruntime runs every node, whichever outputs it is asked for: its option
+        ``only_execute_path_to_fetches`` has no effect (microsoft/onnxruntime#16013).
+
+        Args:
+            switch: an optional input of the graph, bool (1,), false where it is not given.
+            outputs: what the nodes compute, float32; inside, "_found" stands behind these names. Where the switch is
+                off, each is one zero, (1, 1).
+        """
+        helper, types = self._onnx.helper, self._onnx.TensorProto
+        outer, self._nodes = self._nodes, []
+        yield
+        inner, self._nodes = self._nodes, outer
+        self._switches.append(self.constant(switch, np.asarray([False])))
+        zero = self._onnx.numpy_helper.from_array(np.zeros((1, 1), np.float32))
+        none = [helper.make_node("Constant", [], [f"{name}_none"], value=zero) for name in outputs]
+        branches = {
+            f"{branch}_branch": helper.make_graph(
+                nodes,
+                f"{switch}_{branch}",
+                [],
+                [helper.make_tensor_value_info(name + end, types.FLOAT, None) for name in outputs],
+            )
+            for branch, nodes, end in (("then", inner, "_found"), ("else", none, "_none"))
+        }
+        self.node("If", switch, output=outputs, **branches)
 
     def scalar(self, name: str, value: float) -> str:
         """A constant float32 number."""
@@ -69,6 +103,7 @@ class GraphBuilder:
             [
                 helper.make_tensor_value_info("input_ids", types.INT32, shape),
                 helper.make_tensor_value_info("attention_mask", types.UINT8, shape),
+                *(helper.make_tensor_value_info(name, types.BOOL, [1]) for name in self._switches),
             ],
             [helper.make_tensor_value_info(name, types.FLOAT, list(axes)) for name, axes in outputs.items()],
             list(self._initializers.values()),
@@ -86,3 +121,11 @@ def stored_arrays(model: bytes) -> dict[str, Any]:
     onnx: Any = require("onnx", "train")
     initializers = onnx.load_from_string(model).graph.initializer
     return {tensor.name.removesuffix(STORED): onnx.numpy_helper.to_array(tensor) for tensor in initializers}
+
+
+def stored_epsilon(model: bytes) -> float:
+    """What the graph's layer normalisation adds to the variance."""
+    onnx: Any = require("onnx", "train")
+    nodes = onnx.load_from_string(model).graph.node
+    normalisation = next(node for node in nodes if node.op_type == "LayerNormalization")
+    return float(next(attribute.f for attribute in normalisation.attribute if attribute.name == "epsilon"))

@@ -12,12 +12,24 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...routers.base import win_rate
-from ...routers.bundle import GENERAL, MODEL, TOKENIZER, VERIFIER, Manifest, Truncation, read_bundle
+from ...routers.bundle import (
+    COMPANION,
+    COMPANION_TOKENIZER,
+    GENERAL,
+    MODEL,
+    RECORDS,
+    TOKENIZER,
+    VERIFIER,
+    Manifest,
+    Truncation,
+    read_bundle,
+)
 from ...routers.decision import Floats
 from ...routers.errors import InputError, require
 from ...routers.general import TIERS
 from ...routers.golden import check_golden
 from ...routers.loading import load
+from ...routers.session import NEAREST
 from ...routers.shipped import shipped_or_path
 from .scripts import SENTENCES
 from .tokenizer_nodes import OPERATORS, TokenizerNodes
@@ -43,7 +55,7 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
 
     Raises:
         InputError: a verifier, a general router that was calibrated for a pair, a tokenizer that has no operator, or a
-            folder that is there already.
+            folder that is there already; or "triton" for a router with a companion.
         GoldenScoreError: the graph with the tokenizer gives other scores than the bundle.
         BundleError: the bundle cannot be trusted.
         MissingExtraError: onnxruntime-extensions is not installed.
@@ -59,22 +71,33 @@ def export_portable(bundle: str | Path, out: str | Path, form: Format) -> Path:
             f"{bundle} is a general router for {manifest.strong} and {manifest.weak}, and its graph does not give the "
             "qualities of these; expected a router that was trained for them, or 'general'"
         )
+    if manifest.companion is not None and form == "triton":
+        raise InputError(
+            f"{bundle} has a companion, {COMPANION}: a second graph, which a model folder for Triton cannot hold; "
+            "expected the format text, or a router that was trained with general none"
+        )
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as name:
         staging = Path(name) / final.name
         staging.mkdir()
         if form == "text":
-            graph = text_graph(contents[MODEL], contents[TOKENIZER], manifest)
+            graph = text_graph(contents[MODEL], contents[TOKENIZER], manifest.truncation)
+            if manifest.companion is not None:
+                truncation = manifest.companion.truncation
+                general = text_graph(contents[COMPANION], contents[COMPANION_TOKENIZER], truncation)
+                graph = blended_graph(graph, general)
             _check_scores(graph, manifest, bundle)
             (staging / "model.onnx").write_bytes(graph)
         else:
             _write_triton(contents, staging)
         shutil.copy(Path(shipped_or_path(bundle)) / "router.json", staging / "router.json")
+        if RECORDS in contents:
+            (staging / RECORDS).write_bytes(contents[RECORDS])
         staging.rename(final)
     return final
 
 
-def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
+def text_graph(model: bytes, tokenizer: bytes, truncation: Truncation) -> bytes:
     """Put the tokenizer before a graph, as nodes.
 
     The new graph has the input `text`, a string tensor of shape (1,). It refuses a batch of texts, because its nodes
@@ -83,7 +106,7 @@ def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
     Args:
         model: the ONNX graph of a bundle.
         tokenizer: its tokenizer.json.
-        manifest: its manifest.
+        truncation: how much of a query it reads.
 
     Returns:
         The new ONNX model.
@@ -95,14 +118,14 @@ def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
     helper, types = onnx.helper, onnx.TensorProto
     inner = onnx.load_from_string(model)
     kinds = {item.name: item.type.tensor_type.elem_type for item in inner.graph.input}
-    nodes, constants, ids = _token_nodes(helper, tokenizer, manifest.truncation)
-    nodes += _input_nodes(helper, ids, manifest.truncation, kinds)
+    nodes, constants, ids = _token_nodes(helper, tokenizer, truncation)
+    nodes += _input_nodes(helper, ids, truncation, kinds)
     graph = helper.make_graph(
         [*nodes, *inner.graph.node],
         inner.graph.name,
-        [helper.make_tensor_value_info("text", types.STRING, [1])],
+        [helper.make_tensor_value_info("text", types.STRING, [1]), *_optional(inner.graph)],
         list(inner.graph.output),
-        [*_constants(helper, types.INT64, manifest.truncation), *constants, *inner.graph.initializer],
+        [*_constants(helper, types.INT64, truncation), *constants, *inner.graph.initializer],
         value_info=list(inner.graph.value_info),
     )
     domains = {item.domain: item for item in inner.opset_import}
@@ -113,6 +136,36 @@ def text_graph(model: bytes, tokenizer: bytes, manifest: Manifest) -> bytes:
     )
     data: bytes = whole.SerializeToString()
     return data
+
+
+def blended_graph(own: bytes, general: bytes) -> bytes:
+    """Blend the qualities of two text graphs, of a router and of its companion, in one graph.
+
+    Args:
+        own: the graph of the router.
+        general: the graph of the companion, with the outputs ``quality`` and ``share``.
+
+    Returns:
+        The graph of the router with the blended quality.
+    """
+    onnx: Any = require("onnx", "train")
+    helper = onnx.helper
+    whole = onnx.load_from_string(own)
+    companion = onnx.compose.add_prefix(onnx.load_from_string(general), "general_", rename_inputs=False).graph
+    for node in whole.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["own_quality" if name == "quality" else name for name in names]
+    whole.graph.node.extend(companion.node)
+    whole.graph.initializer.extend(companion.initializer)
+    whole.graph.initializer.append(helper.make_tensor("general_axis", onnx.TensorProto.INT64, [1], [1]))
+    steps = [
+        ("Unsqueeze", ["general_share", "general_axis"], "general_column"),
+        ("Sub", ["general_quality", "own_quality"], "general_difference"),
+        ("Mul", ["general_column", "general_difference"], "general_change"),
+        ("Add", ["own_quality", "general_change"], "quality"),
+    ]
+    whole.graph.node.extend(helper.make_node(operator, inputs, [output]) for operator, inputs, output in steps)
+    return bytes(whole.SerializeToString())
 
 
 def _constants(helper: Any, kind: int, truncation: Truncation) -> list[Any]:
@@ -219,13 +272,22 @@ def _check_scores(graph: bytes, manifest: Manifest, bundle: str | Path) -> None:
         check(sentences, router.quality(sentences), f"scores ({script})")
 
 
+def _optional(graph: Any) -> list[Any]:
+    """The inputs of a graph that have a default."""
+    defaults = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name in defaults]
+
+
 def _write_triton(contents: Mapping[str, bytes], folder: Path) -> None:
     """Write config.pbtxt, 1/model.onnx, and the tokenizer, with which a client makes the inputs."""
     onnx: Any = require("onnx", "train")
     graph = onnx.load_from_string(contents[MODEL]).graph
     blocks = []
+    optional = _optional(graph)  # Triton gives none of them, and asks for none of the outputs that need one
     for kind, values in (("input", graph.input), ("output", graph.output)):
         for value in values:
+            if value in optional or value.name in NEAREST:
+                continue
             tensor = value.type.tensor_type
             # The first dimension is the batch; Triton adds it.
             dims = [item.dim_value or -1 for item in tensor.shape.dim][1:] or [1]

@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...routers.bundle import CARD, MODEL, TOKENIZER, Golden, Manifest, Truncation, save_bundle
+from ...routers.blended import learned_router
+from ...routers.bundle import (
+    CARD,
+    COMPANION,
+    COMPANION_TOKENIZER,
+    MODEL,
+    RECORDS,
+    TOKENIZER,
+    Companion,
+    Golden,
+    Manifest,
+    Truncation,
+    save_bundle,
+)
 from ...routers.golden import GOLDEN_QUERIES
+from ...routers.learned import LearnedRouter
 from ...routers.session import Session
 from ...routers.tokenizer import HuggingFaceBackend
 
-#: Refuses a graph that is not what was trained (ExportError), else returns what it measured, for the manifest.
-Gate = Callable[[Session, Manifest], Mapping[str, Any]]
-#: Makes the drift reference of an exported graph, as plain data; None where there are too few queries for one.
-MakeReference = Callable[[Session, Manifest], dict[str, Any] | None]
+#: Refuses a router that is not what was trained (ExportError), else returns what it measured, for the manifest.
+Gate = Callable[[LearnedRouter], Mapping[str, Any]]
+#: Makes the drift reference of an exported router, as plain data; None where there are too few queries for one.
+MakeReference = Callable[[LearnedRouter], dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class ExportedCompanion:
+    """The exported general part of a router whose own graph reads queries by another encoder.
+
+    Attributes:
+        model: the graph.
+        tokenizer_json: bytes of its tokenizer.
+        truncation: how much of a query it reads.
+    """
+
+    model: bytes
+    tokenizer_json: bytes
+    truncation: Truncation
 
 
 def publish(
@@ -28,6 +57,8 @@ def publish(
     tokenizer_json: bytes,
     gate: Gate,
     reference: MakeReference,
+    records: bytes | None = None,
+    companion: ExportedCompanion | None = None,
 ) -> Path:
     """Pass an exported router through its gate, complete its manifest, and save the bundle.
 
@@ -37,8 +68,10 @@ def publish(
             hashes of the files are filled in here.
         model: the exported graph.
         tokenizer_json: bytes of the tokenizer.
-        gate: refuses a graph that is not what was trained.
+        gate: refuses a router that is not what was trained.
         reference: makes the drift reference.
+        records: the names of training records (routers/nearest.py); None: the bundle names none.
+        companion: the general part, where it is a graph of its own.
 
     Returns:
         The folder.
@@ -47,34 +80,45 @@ def publish(
         ExportError: the graph does not reproduce the network.
         InputError: the path exists and is not a bundle.
     """
-    backend = HuggingFaceBackend(tokenizer_json, manifest.truncation.special_tokens)
-    session = Session(
-        model,
-        backend,
-        manifest.truncation.max_tokens,
-        last_tokens=manifest.truncation.last_tokens,
-        distinct=manifest.truncation.distinct,
-        threads=1,
-    )
+    session = _session(model, tokenizer_json, manifest.truncation)
+    contents = {MODEL: model, TOKENIZER: tokenizer_json}
+    beside = None
+    if companion is not None:
+        beside = _session(companion.model, companion.tokenizer_json, companion.truncation)
+        contents |= {COMPANION: companion.model, COMPANION_TOKENIZER: companion.tokenizer_json}
+        manifest = replace(manifest, companion=Companion(companion.truncation, _ids(beside, companion.truncation)))
+    router = learned_router(manifest, session, beside)
+    quality = router.quality(list(GOLDEN_QUERIES))
+    golden = [
+        Golden(query=query, ids=ids, quality=[float(value) for value in values])
+        for query, ids, values in zip(GOLDEN_QUERIES, _ids(session, manifest.truncation), quality, strict=True)
+    ]
     manifest = replace(
         manifest,
-        training={**manifest.training, **gate(session, manifest)},
-        golden=_golden(session, backend, manifest.truncation),
-        reference=reference(session, manifest),
+        training={**manifest.training, **gate(router)},
+        golden=golden,
+        reference=reference(router),
     )
-    contents = {MODEL: model, TOKENIZER: tokenizer_json, CARD: model_card(manifest, Path(out).name).encode()}
-    return save_bundle(out, manifest, contents)
+    if records is not None:
+        contents[RECORDS] = records
+    return save_bundle(out, manifest, {**contents, CARD: model_card(manifest, Path(out).name).encode()})
 
 
-def _golden(session: Session, backend: HuggingFaceBackend, truncation: Truncation) -> list[Golden]:
-    """The golden queries with the token ids and the qualities that they have now."""
-    texts = [truncation.read(query).text for query in GOLDEN_QUERIES]
-    ids, lengths = backend.encode(texts)
-    quality = session.run(texts)[0]["quality"]
-    return [
-        Golden(query=query, ids=row.tolist(), quality=[float(value) for value in values])
-        for query, row, values in zip(GOLDEN_QUERIES, np.split(ids, np.cumsum(lengths)[:-1]), quality, strict=True)
-    ]
+def _session(model: bytes, tokenizer_json: bytes, truncation: Truncation) -> Session:
+    return Session(
+        model,
+        HuggingFaceBackend(tokenizer_json, truncation.special_tokens),
+        truncation.max_tokens,
+        last_tokens=truncation.last_tokens,
+        distinct=truncation.distinct,
+        threads=1,
+    )
+
+
+def _ids(session: Session, truncation: Truncation) -> list[list[int]]:
+    """The token ids of the golden queries."""
+    ids, lengths = session.backend.encode([truncation.read(query).text for query in GOLDEN_QUERIES])
+    return [row.tolist() for row in np.split(ids, np.cumsum(lengths)[:-1])]
 
 
 def model_card(manifest: Manifest, name: str) -> str:
@@ -106,7 +150,7 @@ print(router.route("Prove that the square root of 2 is irrational."))
 
 {training.get("records", "?")} records, {training.get("queries", "?")} distinct queries. Seed
 {training.get("config", {}).get("seed", "?")}. Data fingerprint `{training.get("data_fingerprint", "?")[:16]}`.
-{_encoder(training)}
+{_encoder(training)}{_naming(training)}
 A score says nothing about queries unlike these. Where the novelty of a query exceeds {shown(manifest.novelty_bound)}
 `routelearn.FallbackRouter` decides by rules.
 
@@ -178,6 +222,15 @@ def _encoder(training: Mapping[str, Any]) -> str:
     """The encoder by its name, a static one also by its fingerprint."""
     name, fingerprint = training.get("config", {}).get("encoder", "?"), training.get("encoder_fingerprint")
     return f"Encoder {name}, fingerprint `{fingerprint[:16]}`." if fingerprint else f"Encoder {name}."
+
+
+def _naming(training: Mapping[str, Any]) -> str:
+    """What the bundle tells of its training queries; empty where it names none."""
+    by = training.get("config", {}).get("name_records", "none")
+    if by == "none":
+        return ""
+    what = "the texts" if by == "text" else "hashes"
+    return f"\nThe file records.json holds {what} of the training queries, with the outcomes of the models."
 
 
 def _guaranteed(manifest: Manifest) -> str:

@@ -19,11 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...monitoring.reference import LEAST_REFERENCE, Moments, Reference
-from ...routers.base import win_rate
-from ...routers.bundle import Manifest
 from ...routers.decision import Floats
+from ...routers.learned import LearnedRouter
 from ...routers.query import Query
-from ...routers.session import Session
 
 #: Most components of the sketch, and the queries that each component needs.
 COMPONENTS = 16
@@ -76,17 +74,13 @@ class ReferenceSample:
     novelties: Floats
     novelty_bound: float | None
 
-    def reference(self, session: Session, manifest: Manifest) -> dict[str, Any] | None:
+    def reference(self, router: LearnedRouter) -> dict[str, Any] | None:
         """The drift reference for the manifest; None: there are too few queries."""
-        texts = [manifest.truncation.read(query).text for query in self.queries]
-        outputs = session.run(texts)[0]
-        strong, weak = manifest.columns
-        scores = self.scores
-        if scores is None:
-            scores = win_rate(outputs["quality"][:, strong], outputs["quality"][:, weak], manifest.link)
+        assessment = router.assess(self.queries)
+        scores = router.scores_of(assessment) if self.scores is None else self.scores
         if len(scores) < LEAST_REFERENCE:
             return None
-        return Reference.from_samples(scores, self.novelties, outputs["vector"], self.novelty_bound).as_dict()
+        return Reference.from_samples(scores, self.novelties, assessment.vectors, self.novelty_bound).as_dict()
 
 
 def some_queries(queries: Sequence[Query], rows: npt.NDArray[np.bool_], seed: int) -> list[Query]:

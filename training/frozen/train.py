@@ -31,7 +31,7 @@ from ..encoders.transformer_network import token_rows
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
 from ..pipeline import Job, Plan, centred, settle, start_job
-from ..transformer_recipe import HeadFit, finish_transformer, plan_transformer_training
+from ..transformer_recipe import HeadFit, finish_transformer, general_guess, plan_transformer_training
 from .config import FrozenConfig
 from .kernel_machine import KernelHead, LandmarkKernel
 from .vector_cache import cached_vectors, read_vectors
@@ -146,7 +146,8 @@ def _fit_head(vectors: torch.Tensor, ranking: Ranking, job: Job, config: FrozenC
     )
     final = path.fit_all()
     held_out = np.logical_or.reduce(job.folds)
-    findings = settle(job, config, path.held_out, held_out, final.bias, ranking.loss)
+    guess = general_guess(job, config)
+    findings = settle(job, config, path.held_out, held_out, final.bias, ranking.loss, guess)
     log.curve("l2", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
     columns, calibration = findings.columns, findings.calibration
     weight = calibration.slope * (whitening @ final.weight[:, columns])
@@ -157,4 +158,5 @@ def _fit_head(vectors: torch.Tensor, ranking: Ranking, job: Job, config: FrozenC
         rows=np.arange(len(vectors)),
         vectors=vectors,
         scores=findings.scores[examples.primary_queries()[held_out]],
+        guess=guess,
     )

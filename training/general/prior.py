@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ...routers.base import sigmoid
-from ...routers.bundle import GENERAL, MODEL, read_bundle
+from ...routers.bundle import GENERAL, MODEL, TOKENIZER, Truncation, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import InputError
 from ...routers.placement import ability_in
+from ...routers.query import Query
 from ..encoders.general_part import GeneralPart
-from ..encoders.static_network import EncodedQueries
+from ..encoders.static import StaticEncoder
+from ..encoders.static_network import EncodedQueries, encode_queries
 from ..examples import Examples, Outcomes
-from ..export.graph_builder import stored_arrays
+from ..export.graph_builder import stored_arrays, stored_epsilon
 from ..fit.factorization import Array, logit_of, logits, losses
 from ..fit.minimise import minimise
 from ..fit.ranking import LEAST_GAIN, mean_loss
@@ -48,6 +50,9 @@ class GeneralPrior:
         weight: float64 (d + 1, 2), from the features of a query to its slope and intercept.
         bias: float64 (2,).
         field: how it places models; see `routers.placement`.
+        encoder: its static encoder.
+        truncation: how much of a query it reads.
+        epsilon: what it adds to the variance of a query's vector over the dimensions.
     """
 
     name: str
@@ -55,6 +60,9 @@ class GeneralPrior:
     weight: Array
     bias: Array
     field: Mapping[str, Any]
+    encoder: StaticEncoder
+    truncation: Truncation
+    epsilon: float
 
     @classmethod
     def read(cls, bundle: str | Path) -> GeneralPrior:
@@ -68,15 +76,25 @@ class GeneralPrior:
         if manifest.kind != GENERAL:
             raise InputError(f"{bundle} is a {manifest.kind} router; expected a general router, such as 'general'")
         arrays = stored_arrays(contents[MODEL])
-        if not {"weight", "bias"} <= arrays.keys():
+        if not {"weight", "bias", "table"} <= arrays.keys():
             raise InputError(f"{bundle} reads queries by a transformer; expected a general router on a static encoder")
+        fingerprint = manifest.training.get("encoder_fingerprint")
+        # The scale of the table plays no part in its unit vectors; a bundle does not keep it.
+        encoder = StaticEncoder(arrays["table"].copy(), 1.0, contents[TOKENIZER], str(fingerprint))
         return cls(
             name=str(bundle),
-            fingerprint=manifest.training.get("encoder_fingerprint"),
+            fingerprint=fingerprint,
             weight=np.asarray(arrays["weight"], np.float64),
             bias=np.asarray(arrays["bias"], np.float64),
             field=manifest.general or {},
+            encoder=encoder,
+            truncation=manifest.truncation,
+            epsilon=stored_epsilon(contents[MODEL]),
         )
+
+    def encode(self, queries: Sequence[Query]) -> EncodedQueries:
+        """Read n queries as the general router does."""
+        return encode_queries(queries, self.encoder, self.truncation, self.epsilon)
 
     def guess(
         self,
@@ -150,7 +168,7 @@ class GeneralPrior:
                 scale = start * math.exp(log_scale) if paired else 1.0
                 utilities = scale * slope * ability + (0.0 if paired else items[:, 1:])
                 total += float(losses(part, utilities).sum())
-                gradient += _gradient(part, utilities, scale * slope[:, 0], ability)
+                gradient += ability_gradient(part, utilities, scale * slope[:, 0], ability)
             return total, gradient
 
         found = minimise(loss_and_gradient, np.zeros(len(expected) + 1), 100)
@@ -231,7 +249,7 @@ class GeneralGuess:
         return {"general": {"router": self.router, "share": part.least, "abilities": abilities}}
 
 
-def _gradient(part: Outcomes, utilities: Array, steepness: Array, ability: Array) -> Array:
+def ability_gradient(part: Outcomes, utilities: Array, steepness: Array, ability: Array) -> Array:
     """The gradient of the log loss of outcomes with respect to the abilities (m,) and the logarithm of the scale."""
     logit = logits(part, utilities)
     residual = part.weight * (sigmoid(logit) - part.target)

@@ -55,4 +55,4 @@ class StaticFeatures:
         project, offset = self._standard.fold(*head.projection)
         network.projection = project.astype(np.float32), offset.astype(np.float32)
         by_network = static_quality(network, self.encoder, self.truncation)
-        return Exported(network.export(), parity_gate(by_network, queries, self.truncation))
+        return Exported(network.export(), parity_gate(by_network, queries))

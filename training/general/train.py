@@ -176,7 +176,7 @@ def _train(plan: GeneralPlan, config: GeneralConfig, log: TrainingLog) -> Path:
         model=exported.model,
         tokenizer_json=reader.tokenizer_json,
         gate=exported.gate,
-        reference=lambda session, manifest: None,
+        reference=lambda router: None,
     )
 
 

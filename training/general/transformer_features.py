@@ -87,10 +87,10 @@ class TransformerFeatures:
             rows = np.concatenate([order[held_out[order]], order[~held_out[order]]])[:GATE_QUERIES]
             compared = [queries[row] for row in rows]
             unknown = np.full(len(compared), np.nan)
-            gate = decision_gate(by_network, compared, self.truncation, (unknown, unknown))
+            gate = decision_gate(by_network, compared, (unknown, unknown))
             network = quantised_network(network, token_rows(compared, self.tokenizer_json, self.truncation))
         else:
-            gate = parity_gate(by_network, queries, self.truncation, PARITY_TEXTS)
+            gate = parity_gate(by_network, queries, PARITY_TEXTS)
         graph = export_network(network, (*OUTPUTS, "item"))
         return Exported(graph, gate, golden_tolerance(self._config.quantise))
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..config import StaticRouterConfig, flag, number, text, whole
-
-#: The general router that comes with routelearn, and the word for none.
-GENERAL_ROUTER, NO_ROUTER = "general", "none"
+from ..config import StaticRouterConfig, flag, number, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +18,6 @@ class MatrixFactorizationConfig(StaticRouterConfig):
         path_steps: Largest number of penalties in the series.
         patience: The series stops after this many penalties without a lower validation loss.
         tasks: Learn from the task names of the records, if that lowers the loss on held-out queries.
-        general: A general router that helps where labels are few or a query is novel. It must read queries by the
-            same static encoder. The word none trains from the labels alone.
         few_labels: Average the utilities with those of a fixed prior, which is better where labels are few.
         finetune_epochs: Largest number of epochs to fine-tune the token table before the fit. 0 leaves the table
             unchanged.
@@ -41,7 +36,6 @@ class MatrixFactorizationConfig(StaticRouterConfig):
     path_steps: Annotated[int, whole(1)] = 25
     patience: Annotated[int, whole(1)] = 3
     tasks: Annotated[bool, flag()] = True
-    general: Annotated[str, text()] = GENERAL_ROUTER
     few_labels: Annotated[bool, flag()] = True
     finetune_epochs: Annotated[int, whole(0)] = 0
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ...data.records import Record
 from ...routers.decision import Model
-from ...routers.errors import InputError, require
+from ...routers.errors import require
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import EncodedQueries, encode_queries
 from ..examples import Examples
@@ -28,11 +28,17 @@ from ..fit.novelty import centroids_of
 from ..fit.penalty_path import follow_path
 from ..fit.ranking import Ranking, fit_ranking
 from ..fit.standard import LENGTH_SCALE, Standard
-from ..general.prior import GeneralGuess, GeneralPrior
 from ..one_thread import one_thread
 from ..pipeline import Findings, Job, Plan, centred, settle, start_job
-from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
-from .config import GENERAL_ROUTER, NO_ROUTER, MatrixFactorizationConfig
+from ..static_recipe import (
+    check_general,
+    encoder_of,
+    finish_static,
+    guess_of,
+    load_encoder,
+    plan_static_training,
+)
+from .config import MatrixFactorizationConfig
 from .few_labels import fit_weights, share_of_path
 from .network import MatrixFactorization
 from .tasks import SHARE, TaskExpert, fit_expert, helps
@@ -92,8 +98,8 @@ def check_matrix_factorization(
 def _plan(records: Sequence[Record], out: str | Path, config: MatrixFactorizationConfig, pool: Sequence[Model]) -> Plan:
     if config.finetune_epochs:
         require("torch", "transformers")
-    if config.general not in {GENERAL_ROUTER, NO_ROUTER}:  # before anything is written
-        _prior(config, encoder_of(config).fingerprint)
+    else:
+        check_general(config)
     # A fine-tuned table has seen the queries of every fold but the one that stops the fine-tuning.
     most_folds = 1 if config.finetune_epochs else None
     return plan_static_training(records, out, config, pool, kind=KIND, most_folds=most_folds)
@@ -109,7 +115,8 @@ def _train(job: Job, config: MatrixFactorizationConfig) -> Path:
     ranking = fit_ranking(examples, folds, job.log)
     fit = _fit(job, config, features, ranking)
     held_out = np.logical_or.reduce(folds)
-    guess = _guess(config, encoded, examples, folds)
+    # A fine-tuned table is not the encoder of the general router.
+    guess = None if config.finetune_epochs else guess_of(config, encoded, examples, folds)
     findings = settle(job, config, fit.utilities, held_out, fit.bias, ranking.loss, guess)
     job.log.curve("l2", f"{KIND}: {findings.strong} over {findings.weak}", baseline=ranking.loss)
     network = _network(encoded, fit, standard, findings, examples)
@@ -137,33 +144,6 @@ def _encoder(job: Job, config: MatrixFactorizationConfig) -> StaticEncoder:
 
     return finetune_table(
         encoder, job.examples, job.folds[0], job.truncation, config.finetune_epochs, config.seed, job.log
-    )
-
-
-def _guess(
-    config: MatrixFactorizationConfig, encoded: EncodedQueries, examples: Examples, folds: list[npt.NDArray[np.bool_]]
-) -> GeneralGuess | None:
-    """What the general router of the settings expects; None: there is none, or it reads by another encoder."""
-    prior = _prior(config, encoded.encoder.fingerprint)
-    return None if prior is None else prior.guess(encoded, folds, examples, config.strong)
-
-
-def _prior(config: MatrixFactorizationConfig, fingerprint: str) -> GeneralPrior | None:
-    """The general router of the settings; None: there is none, or the default one reads by another encoder.
-
-    Raises:
-        InputError: a router that was asked for is no general router, or reads by another encoder.
-    """
-    if config.general == NO_ROUTER or config.finetune_epochs:
-        return None
-    prior = GeneralPrior.read(config.general)
-    if prior.fingerprint == fingerprint:
-        return prior
-    if config.general == GENERAL_ROUTER:
-        return None
-    raise InputError(
-        f"general is {config.general!r}, which reads queries by another encoder than {config.encoder!r}; expected a "
-        f"general router that was trained with this encoder, or {NO_ROUTER!r}"
     )
 
 

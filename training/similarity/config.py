@@ -23,6 +23,9 @@ class SimilarityConfig(StaticRouterConfig):
         index_size: Largest number of queries in the index. If there are more training queries, a sample is kept that
             covers all kinds of queries and all models.
         tiers: Number of groups of about equally good models. Only the method bradley-terry uses it.
+        name_records: Name the nearest training records in explanations: none, hash or text. The bundle then holds a
+            hash of each prompt of its index with the outcomes, or with text the prompt itself, so that whoever gets the
+            bundle can read it.
 
     Example:
         >>> from routelearn.training import SimilarityConfig
@@ -36,6 +39,7 @@ class SimilarityConfig(StaticRouterConfig):
     method: Annotated[Literal["kernel", "bradley-terry"], one_of(*KINDS)] = "kernel"
     index_size: Annotated[int, whole(16)] = 65_536
     tiers: Annotated[int, whole(2, 50)] = TIERS
+    name_records: Annotated[Literal["none", "hash", "text"], one_of("none", "hash", "text")] = "none"
 
     def check_combinations(self) -> None:
         """Tiers belong to the method "bradley-terry"."""

@@ -18,17 +18,20 @@ from ...routers.base import sigmoid
 from ...routers.decision import Floats, Model
 from ...routers.errors import InputError
 from ...routers.threshold_table import threshold_table
-from ..encoders.static_network import encode_queries, static_quality
-from ..examples import Examples, data_fingerprint, examples_of
+from ..encoders.static_network import static_quality
+from ..examples import Examples, data_fingerprint
 from ..export.gate import parity_gate
 from ..export.publish import publish
 from ..fit.drift_reference import blended, projection_of
 from ..fit.factorization import Array, Factors, logits, losses
 from ..fit.minimise import minimise
 from ..fit.novelty import centroids_of, held_out_novelty
+from ..general.new_abilities import with_new_models
 from ..one_thread import one_thread
-from .index import places_in, subsample
+from .additions import Additions, additions_to
+from .index import subsample
 from .kernel import Evidence, KernelNetwork, evidence_of, kernel_sums
+from .naming import extended_index
 from .stored import KernelIndex, RankingIndex, StoredRouter
 from .train import Network, run_limits
 from .weighted_ranking import Start, WeightedRankingNetwork, battle_counts
@@ -55,6 +58,9 @@ def extend_similarity(
     queries are left out of it. In a router of preferences all qualities move, because they are relative to the pool's
     average or shared by a tier. The manifest says which of these happened, under ``training.extended``, as "moved".
 
+    A general part stays as it is, and so does the share of the general router; new models are placed in it by their
+    records. The general router itself is not read.
+
     Args:
         bundle: a similarity bundle.
         records: new records; those marked "test" are left out.
@@ -70,14 +76,15 @@ def extend_similarity(
         ExportError: the exported graph does not reproduce the network.
     """
     stored = StoredRouter.read(bundle)
-    additions = _additions(stored, records)
-    build = _build(stored, additions)
+    additions = additions_to(stored, records)
+    build = _extension(stored, additions)
     network, examples, manifest = build.network, additions.examples, stored.manifest
     network.centroids = centroids_of(additions.unit, stored.seed)
     network.projection = stored.projection() or projection_of(additions.unit)
     table = threshold_table(build.scores)
     reference = _reference(stored, network, additions, build.scores)
     prices = {model.name: model for model in pool}
+    names = extended_index(network, stored, examples, additions.place, build.rows)
     return publish(
         out or bundle,
         replace(
@@ -85,69 +92,14 @@ def extend_similarity(
             pool=(*manifest.pool, *(prices.get(name, Model(name)) for name in additions.new_models)),
             threshold=StrongShare(stored.strong_share).threshold_in(table),
             threshold_table=tuple(table),
-            training=_training_facts(manifest.training, additions, build.index),
+            training=_training_facts(manifest.training, additions, build),
             guarantee=None,  # it was for the old thresholds
         ),
         model=network.export(run_limits(network)),
         tokenizer_json=stored.encoder.tokenizer_json,
-        gate=parity_gate(
-            static_quality(network, stored.encoder, manifest.truncation), examples.queries, manifest.truncation
-        ),
-        reference=lambda *_: reference,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Additions:
-    """What is added to a stored router.
-
-    Attributes:
-        examples: the new records, over all models: those of the stored router first.
-        new_models: models that the stored router does not know.
-        encoded: float32 (k, d), unit vectors of the new records' queries.
-        unit: float32 (n, d), unit vectors of the queries in the index, then those that are not in it yet.
-        place: int64 (k,), the row in `unit` of each query of the new records.
-        stored_rows: number of queries in the index before.
-    """
-
-    examples: Examples
-    new_models: list[str]
-    encoded: Floats
-    unit: Floats
-    place: npt.NDArray[np.int64]
-    stored_rows: int
-
-    @property
-    def merged(self) -> int:
-        """The number of queries that were in the index already."""
-        return len(self.place) - (len(self.unit) - self.stored_rows)
-
-    def summed(self, stored: Floats, added: Floats) -> Floats:
-        """Rows (n, m) of the extended index: those that are stored, with the new queries' rows (k, m) added."""
-        rows = np.zeros((len(self.unit), added.shape[1]), np.float32)
-        rows[: len(stored), : stored.shape[1]] = stored
-        np.add.at(rows, self.place, added.astype(np.float32))
-        return rows
-
-
-def _additions(stored: StoredRouter, records: Sequence[Record]) -> _Additions:
-    trainable = [record for record in records if record.split != "test"]
-    if not trainable:
-        raise InputError(f"no records to add: {len(records)} were given, and all are marked 'test'; expected others")
-    seen = {name for record in trainable for name in record.models}
-    new_models = sorted(seen.difference(stored.models))
-    names = [*stored.models, *new_models]
-    examples = _over_pool(examples_of(trainable, [name for name in names if name in seen], informative=False), names)
-    encoded = encode_queries(examples.queries, stored.encoder, stored.manifest.truncation, stored.index.epsilon)
-    before = stored.unit()
-    place = places_in(before, encoded.unit)
-    return _Additions(
-        examples=examples,
-        new_models=new_models,
-        encoded=encoded.unit,
-        unit=np.concatenate([before, encoded.unit[place >= len(before)]]),
-        place=place,
-        stored_rows=len(before),
+        gate=parity_gate(static_quality(network, stored.encoder, manifest.truncation), examples.queries),
+        reference=lambda _: reference,
+        records=names,
     )
 
 
@@ -159,22 +111,46 @@ class _Extension:
         network: over the queries in the new index.
         index: the new index, as the manifest keeps it.
         scores: of queries in the index, each computed without itself.
+        abilities: of the models, on the scale of the general part; empty: there is none.
+        rows: int64 (n,), the rows of the additions that the index keeps.
     """
 
     network: Network
     index: KernelIndex | RankingIndex
     scores: Floats
+    abilities: dict[str, float]
+    rows: npt.NDArray[np.int64]
 
 
-def _build(stored: StoredRouter, additions: _Additions) -> _Extension:
+def _extension(stored: StoredRouter, additions: Additions) -> _Extension:
+    network: Network
     if isinstance(stored.index, KernelIndex):
-        return _kernel(stored, stored.index, additions)
-    return _weighted_ranking(stored, stored.index, additions)
+        network, rows = _kernel(stored, stored.index, additions)
+        centre = stored.index.centre
+    else:
+        network, rows = _weighted_ranking(stored, stored.index, additions)
+        centre = True
+    abilities = _extend_general(stored, additions, network, rows, centre)
+    scores = _scores(stored, network, additions.unit[rows])
+    return _Extension(network=network, index=network.index, scores=scores, abilities=abilities, rows=rows)
 
 
-def _training_facts(
-    before: Mapping[str, Any], additions: _Additions, index: KernelIndex | RankingIndex
-) -> dict[str, Any]:
+def _extend_general(
+    stored: StoredRouter, additions: Additions, network: Network, rows: npt.NDArray[np.int64], centre: bool
+) -> dict[str, float]:
+    """Keep the general part of the router, which new models join, in its new network; return the abilities."""
+    general, examples = stored.general(), additions.examples
+    if general is None:
+        return {}
+    features = np.column_stack([additions.encoded, additions.length])
+    parts = (examples.preferences, examples.performances)
+    part, ability = with_new_models(general.part, general.ability, features, parts, len(examples.models), centre=centre)
+    added = additions.length[additions.place >= additions.stored_rows]
+    network.keep_general(part, np.concatenate([general.length, added])[rows])
+    return dict(zip(examples.models, np.round(ability, 4).tolist(), strict=True))
+
+
+def _training_facts(before: Mapping[str, Any], additions: Additions, build: _Extension) -> dict[str, Any]:
     """The manifest's account of the training, with one entry more under "extended"."""
     examples = additions.examples
     entry = {
@@ -183,19 +159,21 @@ def _training_facts(
         "queries": len(examples.queries),
         "merged_queries": additions.merged,
         "new_models": additions.new_models,
-        "moved": _moved(additions, index),
+        "moved": _moved(additions, build.index),
         "data_fingerprint": data_fingerprint(examples),
     }
+    general = {"general": {**before["general"], "abilities": build.abilities}} if build.abilities else {}
     return {
         **before,
+        **general,
         "records": before["records"] + entry["records"],
         "queries": before["queries"] + entry["queries"] - additions.merged,
-        "index": index.to_dict(),
+        "index": build.index.to_dict(),
         "extended": [*before.get("extended", []), entry],
     }
 
 
-def _moved(additions: _Additions, index: KernelIndex | RankingIndex) -> str:
+def _moved(additions: Additions, index: KernelIndex | RankingIndex) -> str:
     """Why the qualities of models without new records moved, in words; empty: they did not."""
     reasons = []
     if isinstance(index, RankingIndex):
@@ -207,7 +185,7 @@ def _moved(additions: _Additions, index: KernelIndex | RankingIndex) -> str:
     return "; ".join(reasons)
 
 
-def _reference(stored: StoredRouter, network: Network, additions: _Additions, scores: Floats) -> dict[str, Any] | None:
+def _reference(stored: StoredRouter, network: Network, additions: Additions, scores: Floats) -> dict[str, Any] | None:
     """The drift reference with the new queries in it; None: there are too few queries."""
     if len(scores) < LEAST_REFERENCE:
         return None
@@ -224,13 +202,6 @@ def _reference(stored: StoredRouter, network: Network, additions: _Additions, sc
         of_added = network.sketch(additions.encoded)
         renewed = replace(renewed, vectors=blended(before, Moments.of(of_added), share))
     return renewed.as_dict()
-
-
-def _over_pool(examples: Examples, names: Sequence[str]) -> Examples:
-    """The examples over a whole pool, which may hold models that they do not mention."""
-    column = np.asarray([names.index(name) for name in examples.models])
-    parts = [replace(part, model=column[part.model]) for part in (examples.preferences, examples.performances)]
-    return replace(examples, models=tuple(names), preferences=parts[0], performances=parts[1])
 
 
 def _ranking(base: Array, examples: Examples, local: Array) -> Array:
@@ -265,7 +236,10 @@ def _ranking(base: Array, examples: Examples, local: Array) -> Array:
     return np.concatenate([base, minimise(loss_and_gradient, start, 100)])
 
 
-def _kernel(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> _Extension:
+def _kernel(
+    stored: StoredRouter, index: KernelIndex, additions: Additions
+) -> tuple[KernelNetwork, npt.NDArray[np.int64]]:
+    """The network over the new index, and the rows of `additions.unit` in it."""
     examples, unit = additions.examples, additions.unit
     if index.of_quality and len(examples.preferences):
         raise InputError("this router holds performance records; it cannot take preference records")
@@ -286,11 +260,10 @@ def _kernel(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> 
         base=added.base, residual=residual[rows] * scale, amount=amount[rows] * scale, of_quality=index.of_quality
     )
     index = replace(index, queries=len(rows), base=added.base.tolist())
-    network = KernelNetwork(stored.encoder, unit[rows], evidence, index, stored.calibration)
-    return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]))
+    return KernelNetwork(stored.encoder, unit[rows], evidence, index, stored.calibration), rows
 
 
-def _known_utilities(stored: StoredRouter, index: KernelIndex, additions: _Additions) -> Array:
+def _known_utilities(stored: StoredRouter, index: KernelIndex, additions: Additions) -> Array:
     """Utilities of the known models, float64 (k, known), for the queries of the new records, before these are added."""
     residual, amount = (stored.array(name) for name in ("residual", "amount"))
     known = additions.unit[: additions.stored_rows]
@@ -299,7 +272,10 @@ def _known_utilities(stored: StoredRouter, index: KernelIndex, additions: _Addit
     return Evidence(base, residual, amount, index.of_quality).utilities(*sums, index.prior).astype(np.float64)
 
 
-def _weighted_ranking(stored: StoredRouter, index: RankingIndex, additions: _Additions) -> _Extension:
+def _weighted_ranking(
+    stored: StoredRouter, index: RankingIndex, additions: Additions
+) -> tuple[WeightedRankingNetwork, npt.NDArray[np.int64]]:
+    """The network over the new index, and the rows of `additions.unit` in it."""
     examples, unit = additions.examples, additions.unit
     if not len(examples.preferences):
         raise InputError("this router ranks by battles; it takes preference records only")
@@ -317,7 +293,7 @@ def _weighted_ranking(stored: StoredRouter, index: RankingIndex, additions: _Add
     rows, scale = _index_rows(stored, unit, answered)
     index = replace(index, queries=len(rows), tiers=tiers.tolist())
     network = WeightedRankingNetwork(stored.encoder, unit[rows], counts[rows] * scale, index, stored.calibration)
-    return _Extension(network=network, index=index, scores=_scores(stored, network, unit[rows]))
+    return network, rows
 
 
 def _index_rows(stored: StoredRouter, unit: Floats, answered: np.ndarray) -> tuple[np.ndarray, Floats]:

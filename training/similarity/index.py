@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ...routers.decision import Floats
+from ...routers.session import FIND_NEAREST, NEAREST
+from ..encoders.general_part import GeneralPart
 from ..encoders.static import StaticEncoder
 from ..encoders.static_network import PooledNodes, StaticNetwork, normalised
 from ..export.graph_builder import FLOAT, GraphBuilder
@@ -19,6 +24,8 @@ SIMILARITIES_PER_RUN = 4_000_000
 #: Most similarities, and most queries, that training computes at once: some 130 MB.
 _SIMILARITIES_AT_ONCE = 1 << 25
 _QUERIES_PER_REGION = 50
+#: Training records that an explanation names, and the least weight whose log is taken: float32 has no smaller ones.
+NEAREST_RECORDS, _LEAST_WEIGHT = 5, 1e-37
 #: Queries that are looked up in an index at once.
 _QUERIES_AT_ONCE = 512
 _MOST_REGIONS = 256
@@ -50,13 +57,47 @@ class IndexedNetwork(StaticNetwork):
     Attributes:
         vectors: int8 (d, n), the rounded unit vectors.
         vector_scale: float32 (n,), their scales.
+        vector_length: float16 (n,), -log norm of the queries' vectors before they were made unit vectors. Only
+            `left_out` needs it, and only with a general part; empty: there is none.
+        finds_nearest: the graph also gives the nearest rows of the index, with their cosines.
     """
+
+    finds_nearest = False
 
     def __init__(self, encoder: StaticEncoder, epsilon: float, unit: Floats) -> None:
         """Make an index of unit vectors, float32 (n, d)."""
         super().__init__(encoder, epsilon)
         whole, self.vector_scale = _rounded(unit)
         self.vectors = np.ascontiguousarray(whole.T)
+        self.vector_length = np.zeros(0, np.float16)
+
+    def keep_general(self, part: GeneralPart | None, length: Floats) -> None:
+        """Blend the quality with a general part; None: with none.
+
+        Args:
+            part: what a general router adds.
+            length: (n,), -log norm of the vectors in the index.
+        """
+        self.general = part
+        if part is not None:
+            self.vector_length = length.astype(np.float16)
+
+    @abstractmethod
+    def own_left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+        """Quality (k, m) by the head alone of some rows of the index, each computed without itself; see `left_out`."""
+
+    def left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+        """Quality (k, m) of some rows of the index, each computed without its own evidence, whose weight is 1.
+
+        Args:
+            unit: float32 (n, d), the unit vectors of the index.
+            rows: int64 (k,).
+        """
+        own = self.own_left_out(unit, rows)
+        if self.general is None:
+            return own
+        features = np.concatenate([unit[rows], self.vector_length[rows, None].astype(np.float32)], axis=1)
+        return self.general.blended(own, features, unit[rows])
 
     def similarities(self, total: Floats) -> Floats:
         """Cosines (k, n) of queries to the index, from the sums of their token vectors (k, d)."""
@@ -80,12 +121,29 @@ class IndexedNetwork(StaticNetwork):
         zero = graph.constant("zero", np.asarray(ZERO, np.uint8))
         zeros = graph.node("Expand", zero, graph.node("Shape", step))
         rounded = graph.node("QuantizeLinear", centred, step, zeros, axis=0)
+        if len(self.vector_length):  # no node reads it: it is for `extend`
+            graph.constant("vector_length", self.vector_length)
         whole = graph.node("MatMulInteger", rounded, graph.constant("vectors", self.vectors), zero)
         scaled = graph.node(
             "Mul", graph.node("Cast", whole, to=FLOAT), graph.constant("vector_scale", self.vector_scale)
         )
         length = graph.node("Mul", pooled.inverse, graph.scalar("length", dimensions**-1.5))
         return graph.node("Mul", scaled, graph.node("Mul", graph.node("Unsqueeze", step, last), length))
+
+    @contextmanager
+    def add_nearest(self, graph: GraphBuilder, weight: str) -> Iterator[str]:
+        """Add the rows with the largest weights (k, n), where somebody asks for them; give the logs of these weights.
+
+        The weights grow with the cosines; the caller adds the cosines, ``nearest_similarity_found``, from their logs.
+        (A second reader of the cosines themselves would keep the nodes after them from working in place.)
+        """
+        count = min(NEAREST_RECORDS, len(self.vector_scale))
+        self.further_outputs = dict.fromkeys(NEAREST, ("batch", "records"))
+        with graph.only_if(FIND_NEAREST, NEAREST):
+            number = graph.constant("nearest_records", np.asarray([count], np.int64))
+            graph.node("TopK", weight, number, output=("nearest_weight", "nearest_rows"))
+            graph.node("Cast", "nearest_rows", output="nearest_found", to=FLOAT)
+            yield graph.node("Log", graph.node("Max", "nearest_weight", graph.scalar("least_weight", _LEAST_WEIGHT)))
 
 
 def add_calibrated(graph: GraphBuilder, utilities: str, calibration: Calibration, centre: bool, output: str) -> None:

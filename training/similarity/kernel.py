@@ -240,13 +240,8 @@ class KernelNetwork(IndexedNetwork):
         self.index = index
         self.calibration = calibration
 
-    def left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
-        """Quality (k, m) of some rows of the index, each computed without its own evidence, whose weight is 1.
-
-        Args:
-            unit: float32 (n, d), the unit vectors of the index.
-            rows: int64 (k,).
-        """
+    def own_left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+        """Quality (k, m) by the kernel alone of some rows of the index, each computed without itself."""
         evidence = self.evidence
         bandwidths = [self.index.bandwidth]
         residual, amount = kernel_sums(unit[rows], unit, evidence.residual, evidence.amount, bandwidths)[0]
@@ -276,6 +271,9 @@ class KernelNetwork(IndexedNetwork):
             "Mul", graph.node("Sub", self.add_similarities(graph, pooled), graph.scalar("unity", 1.0)), scale
         )
         weight = graph.node("Exp", exponent)
+        if self.finds_nearest:
+            with self.add_nearest(graph, weight) as log:
+                graph.node("Add", graph.node("Div", log, scale), "unity", output="nearest_similarity_found")
         residual = graph.node("MatMul", weight, graph.constant("residual", evidence.residual, half=True))
         amount = graph.node("MatMul", weight, graph.constant("amount", evidence.amount, half=True))
         shrunk = graph.node("Div", residual, graph.node("Add", amount, graph.scalar("prior", self.index.prior)))

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from ...routers.base import win_rate
-from ...routers.bundle import MODEL, TOKENIZER, Manifest, read_bundle
+from ...routers.bundle import MODEL, RECORDS, TOKENIZER, Manifest, read_bundle
 from ...routers.decision import Floats
 from ...routers.errors import BundleCorruptError, InputError
+from ...routers.nearest import NamedRecords
+from ..encoders.general_part import GeneralPart
 from ..encoders.static import StaticEncoder
 from ..export.graph_builder import stored_arrays
 from ..fit.calibration import Calibration
 from ..fit.drift_reference import Projection
+from ..fit.minimise import Array
 from .config import KINDS
 
 
@@ -84,6 +87,21 @@ class RankingIndex(Index):
 
 
 @dataclass(frozen=True)
+class StoredGeneral:
+    """What a general router adds to a stored router.
+
+    Attributes:
+        part: its numbers.
+        ability: float64 (m,), of the models, in the order of the graph's columns.
+        length: float32 (n,), -log norm of the vectors in the index.
+    """
+
+    part: GeneralPart
+    ability: Array
+    length: Floats
+
+
+@dataclass(frozen=True)
 class StoredRouter:
     """A similarity bundle that was read.
 
@@ -96,6 +114,7 @@ class StoredRouter:
         seed: seed of the training.
         strong_share: strong share of the default threshold.
         index_size: most queries in the index.
+        records: the names of the records in the index; None: they have none.
     """
 
     manifest: Manifest
@@ -106,6 +125,7 @@ class StoredRouter:
     seed: int
     strong_share: float
     index_size: int
+    records: NamedRecords | None = None
 
     @classmethod
     def read(cls, bundle: str | Path) -> StoredRouter:
@@ -143,6 +163,7 @@ class StoredRouter:
             seed=training["config"]["seed"],
             strong_share=training["config"]["strong_share"],
             index_size=training["config"]["index_size"],
+            records=NamedRecords.from_json(contents[RECORDS], index.queries) if RECORDS in contents else None,
         )
 
     @property
@@ -168,6 +189,30 @@ class StoredRouter:
         if weight is None:
             return None
         return weight, self.arrays["projection_offset"]
+
+    def general(self) -> StoredGeneral | None:
+        """The general part; None: the router has none.
+
+        Raises:
+            BundleCorruptError: a piece of it is missing.
+        """
+        if "general_weight" not in self.arrays:
+            return None
+        try:
+            abilities = self.manifest.training["general"]["abilities"]
+            return StoredGeneral(
+                part=GeneralPart(
+                    weight=self.array("general_weight"),
+                    bias=self.array("general_bias"),
+                    least=self.array("least_share").item(),
+                    direction=self.array("share_direction")[:, 0],
+                    offset=self.array("share_offset").item(),
+                ),
+                ability=np.array([abilities[name] for name in self.models]),
+                length=self.array("vector_length"),
+            )
+        except KeyError as error:
+            raise BundleCorruptError(f"the general part of the router lacks {error}; train the router again") from error
 
     def scores(self, quality: Floats) -> Floats:
         """Scores (n,) of qualities (n, m)."""

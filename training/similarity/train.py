@@ -26,10 +26,18 @@ from ..fit.novelty import centroids_of
 from ..fit.ranking import Ranking, fit_ranking
 from ..one_thread import one_thread
 from ..pipeline import Findings, Job, Plan, settle, start_job
-from ..static_recipe import encoder_of, finish_static, load_encoder, plan_static_training
+from ..static_recipe import (
+    check_general,
+    encoder_of,
+    finish_static,
+    guess_of,
+    load_encoder,
+    plan_static_training,
+)
 from .config import KINDS, SimilarityConfig
 from .index import IndexRows, rows_per_run, subsample
 from .kernel import KernelNetwork, evidence_of, fit_kernel
+from .naming import named_index
 from .stored import KernelIndex, RankingIndex
 from .weighted_ranking import (
     Start,
@@ -83,6 +91,7 @@ def check_similarity(
 
 
 def _plan(records: Sequence[Record], out: str | Path, config: SimilarityConfig, pool: Sequence[Model]) -> Plan:
+    check_general(config)
     plan = plan_static_training(records, out, config, pool, kind=KINDS[config.method])
     if config.method == "bradley-terry" and not len(plan.examples.preferences):
         raise InputError(
@@ -116,6 +125,9 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
     network, unit, primary = build.network, encoded.unit, examples.primary_queries()
     network.centroids = centroids_of(unit, config.seed)
     network.projection = projection_of(unit[primary])
+    network.keep_general(build.findings.general, np.log(encoded.inverse[build.rows, 0]))
+    columns, naming = build.findings.columns, config.name_records
+    records = named_index(network, examples, build.rows, columns, naming, job.truncation)
     return finish_static(
         job,
         config,
@@ -125,6 +137,7 @@ def _train(job: Job, config: SimilarityConfig) -> Path:
         metadata=run_limits(network),
         scores=_scores_left_out(build, unit[build.rows], primary[build.rows], config.seed),
         index=build.index.to_dict(),
+        records=records,
     )
 
 
@@ -171,7 +184,8 @@ def _kernel(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking
     if len(unit) <= config.index_size:  # what is known of the other models sets the priors, too
         tried = IndexRows(np.arange(len(unit)), np.ones((len(unit), 1), np.float32), list(range(len(examples.models))))
     fit = fit_kernel(unit, examples, job.folds, ranking, tried, config.seed, job.log)
-    findings = settle(job, config, fit.utilities, fit.held_out, ranking.overall.bias, ranking.loss)
+    guess = guess_of(config, encoded, examples, job.folds)
+    findings = settle(job, config, fit.utilities, fit.held_out, ranking.overall.bias, ranking.loss, guess)
     evidence = evidence_of(examples, ranking.overall, kept.rows).of_index(kept.columns, kept.weight)
     index = KernelIndex(
         queries=len(kept.rows),
@@ -190,7 +204,10 @@ def _kernel(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking
 def _weighted_ranking(job: Job, config: SimilarityConfig, encoded: EncodedQueries, ranking: Ranking) -> _Build:
     battles, unit = job.examples.preferences, encoded.unit
     fit = _fit_ranking_of_tiers(job, config, unit, ranking)
-    findings = settle(job, config, fit.utilities, fit.held_out, ranking.overall.bias, ranking.loss)
+    # The ratings have no level, but with performances the general router tells one: the two cannot be blended.
+    levelled = len(job.examples.performances) > 0
+    guess = None if levelled else guess_of(config, encoded, job.examples, job.folds)
+    findings = settle(job, config, fit.utilities, fit.held_out, ranking.overall.bias, ranking.loss, guess)
     tier = tiers_of(ranking.overall.bias, config.tiers)
     kept = _index_rows(unit, _answered(job.examples, battles), list(range(len(job.examples.models))), config)
     counts = battle_counts(battles, len(unit), tier)[kept.rows] * kept.weight

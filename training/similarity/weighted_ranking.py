@@ -250,8 +250,8 @@ class WeightedRankingNetwork(IndexedNetwork):
         self.index = index
         self.calibration = calibration
 
-    def left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
-        """Quality (k, m) of some rows of the index, each without its own battles, given the index's vectors (n, d)."""
+    def own_left_out(self, unit: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+        """Quality (k, m) by the ratings alone of some rows of the index, each computed without its own battles."""
         return self._quality(tier_ratings(weighted_counts(unit[rows], unit, self.counts, rows)))
 
     def quality(self, total: Floats) -> Floats:
@@ -273,6 +273,9 @@ class WeightedRankingNetwork(IndexedNetwork):
         grown = graph.node("Mul", similarity, graph.scalar("log_10", math.log(10)))
         # The factor 10 of the weights cancels where the counts are brought to a sum of 1.
         weight = graph.node("Exp", graph.node("Div", grown, bounded))
+        if self.finds_nearest:
+            with self.add_nearest(graph, weight) as log:
+                graph.node("Mul", graph.node("Div", log, "log_10"), bounded, output="nearest_similarity_found")
         counts = graph.node("MatMul", weight, graph.constant("counts", self.counts, half=True))
         ratings = self.start.add_ratings(graph, counts, self.index.steps)
         tier = graph.constant("tier", np.asarray(self.index.tiers, np.int64))
