@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from ..labelling.build import LEAST_PROMPTS, BuildSettings, build_router, work_folder
+from ..labelling.build import LEAST_PROMPTS, build_router, work_folder
+from ..labelling.build_settings import BuildSettings
 from ..labelling.candidates import read_candidates
 from ..labelling.collect import estimate_collect
 from ..labelling.prompts import read_prompts

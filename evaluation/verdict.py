@@ -17,10 +17,12 @@ from ..routers.errors import InputError
 from ..routers.query import prompt_key
 from ..training.fit.metrics import Array, percentile_interval, resamples
 from .costs import priced_models
-from .thresholds.guarantee import bound_loss, labels_needed
+from .thresholds.guarantee import Guarantee, bound_loss, labels_needed
 from .thresholds.losses import Losses, losses_of
 
 Action = Literal["deploy", "do not deploy", "label more"]
+#: A figure, and its 95 % interval.
+Estimate = tuple[float, tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,8 @@ class Verdict:
     threshold: float | None = None
     strong_share: float | None = None
     loss: float | None = None
-    less_than_random: tuple[float, tuple[float, float]] | None = None
-    usd_saved: tuple[float, tuple[float, float]] | None = None
+    less_than_random: Estimate | None = None
+    usd_saved: Estimate | None = None
     labels_needed: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -101,17 +103,9 @@ def verdict_of(
     losses = losses_of(records, router.strong, router.weak)
     scores = router.score(losses.queries).astype(np.float64)
     draws = list(resamples(np.arange(len(losses)), bootstrap, seed))
-    mean, between = _mean(losses.gap, draws)
-    if between[1] <= max_quality_loss:
-        return Verdict(
-            action="do not deploy",
-            reason=(
-                f"{router.weak} alone loses {mean:+.3f} ({between[0]:+.3f} to {between[1]:+.3f}) points of the "
-                f"{losses.unit} against {router.strong}, which is within the {max_quality_loss:g} that you accept: "
-                f"send everything to {router.weak}"
-            ),
-            prompts=len(losses),
-        )
+    lost = _mean(losses.gap, draws)
+    if lost[1][1] <= max_quality_loss:
+        return _weak_alone(router, losses, lost, max_quality_loss)
     try:
         guarantee = bound_loss(
             losses,
@@ -123,24 +117,40 @@ def verdict_of(
         )
     except InputError:
         return _without_guarantee(router, losses, scores, max_quality_loss, confidence)
+    usd = _costs(router, losses, _paid(records, costs), prices, output_tokens)
+    return _with_guarantee(losses, scores, guarantee, usd, draws)
+
+
+def _weak_alone(router: Router, losses: Losses, lost: Estimate, max_quality_loss: float) -> Verdict:
+    """The verdict where the weak model is good enough for everything."""
+    return Verdict(
+        action="do not deploy",
+        reason=(
+            f"{router.weak} alone loses {_span(lost, '+.3f')} points of the {losses.unit} against {router.strong}, which "
+            f"is within the {max_quality_loss:g} that you accept: send everything to {router.weak}"
+        ),
+        prompts=len(losses),
+    )
+
+
+def _with_guarantee(
+    losses: Losses, scores: Array, guarantee: Guarantee, usd: Array | None, draws: Sequence[npt.NDArray[np.int64]]
+) -> Verdict:
+    """The verdict at a threshold with a bounded loss: deploy, unless a random choice loses less."""
     to_weak = scores < guarantee.threshold
     less = _mean(losses.gap * (to_weak.mean() - to_weak), draws)
-    usd = _costs(router, losses, _paid(records, costs), prices, output_tokens)
     saved = None if usd is None else _mean(1000 * to_weak * (usd[:, 0] - usd[:, 1]), draws)
-    facts = (
-        f"at threshold {guarantee.threshold:.4f}, {guarantee.strong_share:.0%} of the queries go to {router.strong}, "
-        f"and the loss against {router.strong} alone is at most {max_quality_loss:g} points of the {losses.unit} with "
-        f"{confidence:.0%} confidence"
-    )
+    worse, better = less[1][1] < 0, less[1][0] > 0
+    compared = "loses more" if worse else "loses less" if better else "does not lose measurably more or less"
     money = f"; that saves {_span(saved, '.2f')} USD per 1,000 queries" if saved else ""
-    worse = less[1][1] < 0
-    better = less[1][0] > 0
-    against = (
-        "loses more than" if worse else "loses less than" if better else "is not measurably better or worse than"
-    ) + f" a random choice with as many strong calls ({_span(less, '+.3f')})"
     return Verdict(
         action="do not deploy" if worse else "deploy",
-        reason=f"{facts}{money}; the router {against}",
+        reason=(
+            f"at threshold {guarantee.threshold:.4f}, {guarantee.strong_share:.0%} of the queries go to "
+            f"{guarantee.strong}, and the loss against {guarantee.strong} alone is at most "
+            f"{guarantee.max_quality_loss:g} points of the {losses.unit} with {1 - guarantee.delta:.0%} confidence"
+            f"{money}; the router {compared} than a random choice with as many strong calls ({_span(less, '+.3f')})"
+        ),
         prompts=len(losses),
         threshold=guarantee.threshold,
         strong_share=guarantee.strong_share,
@@ -174,7 +184,7 @@ def _without_guarantee(
     )
 
 
-def _mean(values: Array, draws: Sequence[npt.NDArray[np.int64]]) -> tuple[float, tuple[float, float]]:
+def _mean(values: Array, draws: Sequence[npt.NDArray[np.int64]]) -> Estimate:
     """A mean and its 95 % bootstrap interval."""
     low, high = percentile_interval(np.array([values[rows].mean() for rows in draws]))
     return float(values.mean()), (float(low), float(high))
@@ -207,6 +217,6 @@ def _costs(
     return query_costs([known[name] for name in names], losses.queries, output_tokens)
 
 
-def _span(value: tuple[float, tuple[float, float]], form: str) -> str:
+def _span(value: Estimate, form: str) -> str:
     mean, (low, high) = value
     return f"{mean:{form}} ({low:{form}} to {high:{form}})"

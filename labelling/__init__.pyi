@@ -4,8 +4,8 @@ from .answers import ModelAnswer as ModelAnswer
 from .answers import read_answers as read_answers
 from .answers import write_answers as write_answers
 from .build import Build as Build
-from .build import BuildSettings as BuildSettings
 from .build import build_router as build_router
+from .build_settings import BuildSettings as BuildSettings
 from .calls import Outcome as Outcome
 from .calls import ask_all as ask_all
 from .candidates import Candidate as Candidate
