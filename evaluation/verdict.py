@@ -126,8 +126,8 @@ def _weak_alone(router: Router, losses: Losses, lost: Estimate, max_quality_loss
     return Verdict(
         action="do not deploy",
         reason=(
-            f"{router.weak} alone loses {_span(lost, '+.3f')} points of the {losses.unit} against {router.strong}, which "
-            f"is within the {max_quality_loss:g} that you accept: send everything to {router.weak}"
+            f"{router.weak} alone loses {_span(lost, '+.3f')} points of the {losses.unit} against {router.strong}, "
+            f"which is within the {max_quality_loss:g} that you accept: send everything to {router.weak}"
         ),
         prompts=len(losses),
     )
