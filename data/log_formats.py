@@ -147,7 +147,7 @@ def _decision(line: Line) -> LoggedCall:
         is_decision=True,
         query=line.query("query"),
         query_hash=line.text("query_hash"),
-        **{**found, "decided": model},
+        **{**found, "decided": model, "propensity": line.propensity("propensity")},
     )
 
 

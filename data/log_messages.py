@@ -7,6 +7,7 @@ response.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ REDACTED, CUT = "redacted-by-litellm", "(litellm_truncated skipped "
 _FIELDS: tuple[str, ...] = ("role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal")
 #: The same in the other chat APIs.
 _FIELDS += ("type", "parts", "from", "value", "output", "call_id", "arguments")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 #: A request without any of these was logged without its texts.
 _ASKED = frozenset({*REQUEST_FIELDS, "role", "content"})
 
@@ -74,11 +76,15 @@ def is_chunk(response: object) -> bool:
 
 
 def as_json(value: object) -> object:
-    """The value that a text holds as JSON; any other value as it is."""
+    """The value that a text holds as JSON, with U+FFFD for half a character; any other value as it is."""
     if not isinstance(value, str) or value.lstrip()[:1] not in {"{", "["}:
         return value
     try:
-        return json.loads(value)
+        found = json.loads(value)
+        if not _HALF.search(value):
+            return found
+        text = json.dumps(found, ensure_ascii=False).encode("utf-16", "surrogatepass")
+        return json.loads(text.decode("utf-16", "replace"))
     except (ValueError, RecursionError):
         return value
 
