@@ -45,6 +45,11 @@ class LogFields:
         model: the field of the model's name; None: that of the format.
         task: the field of the task; None: the use case of a decision of routelearn, otherwise none.
         score_scale: the highest outcome.
+
+    Example:
+        >>> from routelearn.data import LogFields
+        >>> LogFields(outcome="metadata.feedback.stars", score_scale=5).task is None
+        True
     """
 
     outcome: str | None = None

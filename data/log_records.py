@@ -98,6 +98,11 @@ class LogCounts:
         explored: records of decisions that were drawn, with a propensity below 1.
         capped: records whose weight is `most_weight` instead of 1 / propensity.
         unmatched: outcomes that name no request.
+
+    Example:
+        >>> from routelearn.data import LogCounts
+        >>> LogCounts(lines=3, broken=1).retries
+        0
     """
 
     lines: int = 0
@@ -125,6 +130,11 @@ class LoggedPrompt:
         query: a prompt, or a chat as a tuple of messages.
         task: name of its task, or None.
         count: number of requests with it.
+
+    Example:
+        >>> from routelearn.data import LoggedPrompt
+        >>> LoggedPrompt("How much is 2 + 2?", task=None, count=3).count
+        3
     """
 
     query: Query
@@ -145,9 +155,13 @@ class LogRecords:
             answered; None: there is none.
 
     Example:
+        >>> from pathlib import Path
         >>> from routelearn.data import read_request_logs
-        >>> read_request_logs(["requests.jsonl"]).records[0].source
-        'log'
+        >>> line = '{"request": {"model": "m", "input": "What is 2 + 2?"}, "response": "4", "feedback": "thumbs_up"}'
+        >>> _ = Path("log.jsonl").write_text(line)
+        >>> (record,) = read_request_logs(["log.jsonl"]).records
+        >>> record.query, record.score, record.source
+        ('What is 2 + 2?', 1.0, 'log')
     """
 
     records: list[PerformanceRecord] = field(default_factory=list)
