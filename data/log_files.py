@@ -37,15 +37,14 @@ def read_lines(
         if str(log) == STANDARD:
             yield from _lines(STANDARD, fields, options, is_ours=False)
             continue
-        files, is_ours = _files(Path(log), options)
-        for file in files:
+        for file, is_ours in _files(Path(log), options):
             if file.resolve() not in read:
                 read.add(file.resolve())
                 yield from _lines(file, fields, options, is_ours=is_ours)
 
 
-def _files(log: Path, options: SourceOptions) -> tuple[list[Path], bool]:
-    """The files of a log, oldest first, and whether it is a decision log of routelearn.
+def _files(log: Path, options: SourceOptions) -> list[tuple[Path, bool]]:
+    """The files of a log, oldest first, each with whether it is of a decision log of routelearn.
 
     Raises:
         InputError: there are none.
@@ -54,15 +53,19 @@ def _files(log: Path, options: SourceOptions) -> tuple[list[Path], bool]:
         files = sorted(file for file in log.rglob("*") if file.is_file() and not file.name.startswith("."))
         if not files:
             raise InputError(f"{log} is an empty folder; expected files of logs")
-        return files, False
+        return [(file, _is_ours([file], options)) for file in files]
     files = rotated_files(log)
     if not files:
         raise InputError(f"{log}: no such file; expected a request log, or a folder of them")
-    first = next((row for file in reversed(files) for row in _good_rows(file, options)), None)
-    if first is None or not is_decision_log(first):
-        return ([log] if log.is_file() else files), False
+    if not _is_ours(files, options):
+        return [(file, False) for file in ([log] if log.is_file() else files)]
     others = [] if log.name.endswith(OUTCOMES) else rotated_files(f"{log}{OUTCOMES}")
-    return [*files, *others], True
+    return [(file, True) for file in [*files, *others]]
+
+
+def _is_ours(files: Sequence[Path], options: SourceOptions) -> bool:
+    first = next((row for file in reversed(files) for row in _good_rows(file, options)), None)
+    return first is not None and is_decision_log(first)
 
 
 def _good_rows(file: Path, options: SourceOptions) -> Iterator[Row]:

@@ -48,11 +48,15 @@ def _with_input(call: LoggedCall, inputs: Sequence[BatchInput]) -> LoggedCall:
 
 
 def folded_by_id(calls: Sequence[LoggedCall]) -> list[list[LoggedCall]]:
-    """The calls in groups of one request: those that share an id. A name in a batch (`custom_id`) is no id."""
+    """The calls in groups of one request: those that share an id.
+
+    A name in a batch (`custom_id`) is no id. Numbers may be counted anew in each file: those name one request only
+    together with its query.
+    """
     leader: dict[str, int] = {}
     groups: dict[int, list[LoggedCall]] = {}
     for number, call in enumerate(calls):
-        ids = [name for name in call.ids if name != call.custom_id]
+        ids = _identities(call)
         met = sorted({leader[name] for name in ids if name in leader})
         first = met[0] if met else number
         group = groups.setdefault(first, [])
@@ -60,8 +64,13 @@ def folded_by_id(calls: Sequence[LoggedCall]) -> list[list[LoggedCall]]:
             group += groups.pop(other)
         group.append(call)
         for one in group if len(met) > 1 else [call]:
-            leader.update({name: first for name in one.ids if name != one.custom_id})
+            leader.update(dict.fromkeys(_identities(one), first))
     return list(groups.values())
+
+
+def _identities(call: LoggedCall) -> list[str]:
+    asked = asked_text(call) or ""
+    return [f"{name}\0{asked}" if name.isdecimal() else name for name in call.ids if name != call.custom_id]
 
 
 def merged(group: Sequence[LoggedCall]) -> LoggedCall | None:
@@ -109,7 +118,7 @@ def without_retries(
     """
     rows: dict[tuple[str, str], list[int]] = {}
     for number, call in enumerate(calls):
-        asked = _asked(call)
+        asked = asked_text(call)
         if call.time is not None and asked is not None and not is_explored(call):
             rows.setdefault((call.model, asked), []).append(number)
     dropped: set[int] = set()
@@ -131,7 +140,8 @@ def _retries(calls: Sequence[LoggedCall], run: Sequence[int]) -> set[int]:
     return set(run) - {(with_outcome or run)[-1]}
 
 
-def _asked(call: LoggedCall) -> str | None:
+def asked_text(call: LoggedCall) -> str | None:
+    """The same for calls with the same query, and for no others; None: the log does not say what was asked."""
     if call.query is None:
         return call.query_hash
     return hashlib.sha256(transcript(call.query).encode("utf-8", "surrogatepass")).hexdigest()

@@ -13,7 +13,7 @@ from ..routers.decision import Model
 from ..routers.errors import DataError, InputError
 from ..routers.query import Query, transcript
 from .log_files import read_lines
-from .log_folding import folded_by_id, merged, with_inputs, without_retries
+from .log_folding import asked_text, folded_by_id, merged, with_inputs, without_retries
 from .log_formats import BatchInput, LoggedCall, LoggedOutcome, OtherCall
 from .log_line import LogFields
 from .log_tables import Outcome, read_hashed_prompts, read_outcomes
@@ -268,6 +268,9 @@ def _with_outcomes(
         models = {calls[number].model for number in meant}
         if outcome.model is not None:
             meant = [number for number in meant if calls[number].model == aliases.get(outcome.model, outcome.model)]
+        elif len({asked_text(calls[number]) for number in meant}) > 1:
+            problem = f"{outcome.id!r} names {len(meant)} requests with different queries"
+            raise DataError(name, outcome.row, None, problem, "the id of one request, or the hash of a query")
         elif len(models) > 1:
             problem = f"{outcome.id!r} names requests of the models {', '.join(sorted(models))}"
             raise DataError(name, outcome.row, "model", problem, "a column model, which says whose answer is meant")

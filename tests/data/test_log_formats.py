@@ -250,6 +250,8 @@ def test_a_decision_log_with_its_rotated_and_compressed_files(tmp_path: Path) ->
     everything = sorted(tmp_path.glob("decisions.jsonl*"))
     assert len(everything) > 3
     assert read_request_logs(everything).records == found.records  # no file is read twice
+    of_folder = read_request_logs([tmp_path]).records
+    assert sorted(of_folder, key=str) == sorted(found.records, key=str)
     with path.open("a") as file:
         file.write('{"time": 1, "id": "cut by a ki')
     again = read_request_logs([path])

@@ -105,6 +105,17 @@ def test_lines_of_one_request_are_folded_and_the_last_answer_counts(tmp_path: Pa
     assert (found.counts.repeated, found.counts.failed, found.counts.requests) == (2, 2, 1)
 
 
+def test_numbers_that_are_counted_anew_in_each_file_are_no_ids_of_one_request(tmp_path: Path) -> None:
+    lines = [call("Hi", id=1, score=1), call("Ho", id=1, score=0), call("Hi", id=1, answer="again")]
+    log = log_of(tmp_path, *lines)
+    found = read_request_logs([log])
+    assert [(one.query, one.score, one.response) for one in found.records] == [("Hi", 1.0, "again"), ("Ho", 0.0, "Yes")]
+    table = tmp_path / "scores.csv"
+    table.write_text("id,score\n1,1\n")
+    with pytest.raises(DataError, match="'1' names 2 requests with different queries; expected the id of one request"):
+        read_request_logs([log], LogOptions(outcomes=table))
+
+
 @pytest.mark.parametrize(
     ("times", "outcomes", "kept"),
     [
