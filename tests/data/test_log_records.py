@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from routelearn.monitoring import DecisionLog, off_policy_value, read_log
 from routelearn.policies import Explore
 from routelearn.routers.errors import DataError, InputError
 from routelearn.routers.query import turns
+from routelearn.service import Gateway
 
 TEXTS = st.text("abc ", min_size=1, max_size=8).filter(str.strip)
 
@@ -344,6 +346,21 @@ def test_a_decision_and_the_log_of_its_call_are_one_request(tmp_path: Path) -> N
     assert (found.counts.other_model, found.another, found.counts.failed) == (1, ("b", "n", "m"), 1)
     renamed = read_request_logs([path, calls], LogOptions(aliases={"m": "n"}))
     assert len(renamed.records) == 2
+
+
+def test_other_logs_may_hold_the_propensity_too(tmp_path: Path, router: Router) -> None:
+    gateway = Gateway(router, policy=Explore(None, 1.0, seed=0))
+    selection = asyncio.run(gateway.select("Hi")).as_dict()  # what the LiteLLM hook puts into the metadata of a request
+    gateway.close()
+    log = log_of(
+        tmp_path,
+        call("Hi", selection["model"], score=1, metadata={"routelearn": selection}),
+        call("Ho", propensity=0.5, score=1),
+        call("He", metadata={"propensity": 0.25}, score=1),
+    )
+    found = read_request_logs([log])
+    assert [one.weight for one in found.records] == [len(router.models), 2, 4]
+    assert found.counts.explored == 3
 
 
 @pytest.mark.parametrize("propensity", [0, -1, 1.5, "often", None])
