@@ -24,7 +24,9 @@ from tokenizers import Tokenizer
 
 from routelearn.labelling.candidates import Candidate
 from routelearn.labelling.estimate import estimate_cost, pilot_rows
+from routelearn.labelling.judge_prompts import pair_prompt, rubric_text
 from routelearn.labelling.question import Reply
+from routelearn.routers.query import estimate_tokens
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -131,6 +133,39 @@ def _errors(models: list[tuple[list[str], np.ndarray, np.ndarray]], pilot: int) 
     }
 
 
+#: USD per million tokens, in and out: the list prices of gpt-4o and gpt-4o-mini of 2025.
+LARGE, SMALL = (2.50, 10.00), (0.15, 0.60)
+#: Tokens of a verdict with its reasons, twice for each pair.
+VERDICT_TOKENS = 150
+
+
+def step_costs() -> list[dict[str, float]]:
+    """USD of each step for three numbers of chat prompts, at the recorded lengths of a strong and a weak model."""
+    table = pandas.read_parquet(DATA / "alpaca_eval" / "responses.parquet")
+    strong, weak = (
+        table[table["model"] == name].drop_duplicates("prompt").set_index("prompt")["response"].dropna()
+        for name in ("gpt4_1106_preview", "Mixtral-8x7B-Instruct-v0.1")
+    )
+    prompts = sorted(set(strong.index) & set(weak.index))
+    read = np.mean([estimate_tokens(prompt) for prompt in prompts])
+    written = [np.mean([estimate_tokens(answers[prompt]) for prompt in prompts]) for answers in (strong, weak)]
+    rubric = rubric_text("pairs")
+    judged = np.mean(
+        [estimate_tokens(pair_prompt(rubric, prompt, strong[prompt], weak[prompt], None)) for prompt in prompts]
+    )
+    rows = []
+    for count in (300, 1000, 5000):
+        asked = [count * (read * i + w * o) / 1e6 for (i, o), w in zip((LARGE, SMALL), written, strict=True)]
+        verdicts = 2 * count * (judged * LARGE[0] + VERDICT_TOKENS * LARGE[1]) / 1e6
+        cheap = 2 * count * (judged * SMALL[0] + VERDICT_TOKENS * SMALL[1]) / 1e6
+        rows.append(
+            {"prompts": count, "strong": asked[0], "weak": asked[1], "judge": verdicts, "cheap_judge": cheap}
+            | {"read": float(read), "strong_tokens": float(written[0]), "weak_tokens": float(written[1])}
+            | {"judged": float(judged)}
+        )
+    return rows
+
+
 def main() -> None:
     """Measure, and write the section."""
     killed, spent = cached("collect_kills", kills), cached("collect_budgets", budgets)
@@ -165,6 +200,24 @@ def main() -> None:
             f"{row['inside']:.1%} | {row['assumed_low']:+.0%} to {row['assumed_high']:+.0%} |"
             for kind, rows in kinds.items()
             for row in rows
+        ),
+    ]
+    steps = cached("collect_steps", step_costs)
+    first = steps[0]
+    lines += [
+        "",
+        f"**Each step.** {first['read']:.0f} tokens a prompt, {first['strong_tokens']:.0f} and "
+        f"{first['weak_tokens']:.0f} an answer of strong and weak (AlpacaEval, GPT-4 Turbo and Mixtral; a token is "
+        f"four characters). The judge reads {first['judged']:.0f} and writes {VERDICT_TOKENS}, twice a pair. Strong "
+        f"and judge cost {LARGE[0]:.2f} and {LARGE[1]:.2f} USD per million tokens in and out, weak {SMALL[0]:.2f} and "
+        f"{SMALL[1]:.2f}.",
+        "",
+        "| prompts | ask strong | ask weak | judge | judge at the weak model's price | all |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {row['prompts']:,} | {row['strong']:.2f} | {row['weak']:.2f} | {row['judge']:.2f} | "
+            f"{row['cheap_judge']:.2f} | {row['strong'] + row['weak'] + row['judge']:.2f} |"
+            for row in steps
         ),
     ]
     write_section("What collecting answers costs", "python benchmarks/collect.py", lines)
