@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas
 import pytest
 from conftest import DATA
+from helpers.judges import parts_of
 from helpers.recorded_models import RecordedModels
 from typer.testing import CliRunner, Result
 
@@ -154,6 +157,51 @@ def test_a_build_of_recorded_answers_is_the_same_bytes_after_ten_kills(tmp_path:
     assert 0 <= again <= 10 * 16
     assert _contents(killed) == _contents(whole)
     assert (killed / "router" / "router.json").is_file() and (killed / "router.build" / "verdict.json").is_file()
+
+
+@dataclass
+class RecordedJudge(RecordedModels):
+    """The models of AlpacaEval and its judge: the one who knows, of each pair of answers, which one won."""
+
+    preferred: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+
+    def reply(self, model: str, prompt: str) -> str:
+        if model != "judge":
+            return super().reply(model, prompt)
+        parts = parts_of(prompt)
+        first, second = parts["answer A"].strip(), parts["answer B"].strip()
+        return f"[[{'A' if self.preferred[first, second] else 'B'}]]"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not there: ROUTELEARN_DATA")
+def test_a_build_with_a_judge_learns_from_its_recorded_verdicts(tmp_path: Path) -> None:
+    table = pandas.read_parquet(DATA / "alpaca_eval" / "responses.parquet")
+    names = {"gpt4_1106_preview": "strong", "Mixtral-8x7B-Instruct-v0.1": "weak"}
+    table = table[table["model"].isin(list(names))].drop_duplicates(["prompt", "model"])
+    pairs = table.pivot_table(index="prompt", columns="model", values="response", aggfunc="first", observed=True)
+    scores = table[table["model"] == "Mixtral-8x7B-Instruct-v0.1"].set_index("prompt")["score"]
+    pairs = pairs[pairs.ne("").all(axis=1)].dropna().head(300)
+    recorded = {mine: dict(pairs[theirs]) for theirs, mine in names.items()}
+    preferred = {}
+    for prompt, answers in pairs.iterrows():
+        strong, weak = (str(answers[name]).strip() for name in names)
+        weak_wins = bool(scores[prompt] > 0.5)
+        preferred |= {(weak, strong): weak_wins, (strong, weak): not weak_wins}
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in pairs.index))
+    with RecordedJudge(recorded=recorded, preferred=preferred) as server:
+        server.write_models(tmp_path / "models.toml", {**PRICES, "judge": (10.0, 30.0)})
+        done = CliRunner().invoke(app, _arguments(tmp_path, "--judge", "judge", "--budget-usd", "50"))
+        assert done.exit_code == 0, done.output
+    build = tmp_path / "router.build"
+    rows = [json.loads(line) for line in (build / "records.jsonl").read_text().splitlines()]
+    assert len(rows) == len(pairs)
+    for row in rows:
+        assert row["preference"] == float(not scores[row["prompt"]] > 0.5)
+    report = json.loads((build / "report" / "report.json").read_text())
+    won = [row for row in rows if row["preference"] == 1]
+    assert report["strong_quality"] == pytest.approx(len(won) / len(rows), abs=0.1)
+    assert "points of the win rate" in done.stdout
 
 
 def _kill_ten_times(folder: Path, server: RecordedModels, arguments: list[str]) -> int:
