@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..labelling.candidates import Candidate
 from ..routers.decision import Model
 from ..routers.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
-
-#: Fields of models.toml that say how a model is asked.
-_OF_CALLS = {item.name for item in fields(Candidate)} - {item.name for item in fields(Model)}
+from ..routers.pool_file import read_pool as read_models
+from ..routers.pool_file import read_structured
 
 
 def read_settings(path: Path | None, config: type[Any]) -> dict[str, Any]:
@@ -29,7 +20,7 @@ def read_settings(path: Path | None, config: type[Any]) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    content = _read_structured(path)
+    content = read_structured(path)
     known = {item.name for item in fields(config)}
     unknown = sorted(set(content) - known)
     if unknown:
@@ -38,29 +29,9 @@ def read_settings(path: Path | None, config: type[Any]) -> dict[str, Any]:
 
 
 def read_pool(path: Path | None) -> list[Model]:
-    """Prices from JSON (a list) or TOML (``[[models]]``): name, input_price, output_price, as in models.toml.
+    """Models with their prices from a file (`routers.pool_file.read_pool`); none where no file is given.
 
     Raises:
         InputError: no such file, or an entry that is no model.
     """
-    if path is None:
-        return []
-    content = _read_structured(path)
-    entries = content.get("models") if isinstance(content, dict) else content
-    try:
-        return [
-            Model(**{name: value for name, value in entry.items() if name not in _OF_CALLS}) for entry in entries or []
-        ]
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{path}: {error}; expected name, input_price and output_price for each model") from error
-
-
-def _read_structured(path: Path) -> Any:
-    is_json = path.suffix == ".json"
-    try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if is_json else tomllib.loads(text)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (ValueError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}; expected {'JSON' if is_json else 'TOML'}") from error
+    return [] if path is None else read_models(path)

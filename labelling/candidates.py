@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,11 +13,7 @@ from ..policies.cost import call_cost
 from ..routers.checks import as_number
 from ..routers.decision import Model
 from ..routers.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+from ..routers.pool_file import model_entries
 
 #: What may stand behind the colon in the name of a variant, as in "gpt-5:high".
 EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"})
@@ -132,7 +126,7 @@ class Candidate:
     @property
     def as_model(self) -> Model:
         """The candidate as a model of a pool, with its prices."""
-        return Model(self.name, self.input_price, self.output_price)
+        return Model(self.name, self.input_price, self.output_price, self.cached_input_price)
 
     def cost(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0.0) -> float | None:
         """USD of a call; None: a price is not known.
@@ -163,6 +157,10 @@ class Candidate:
         return key
 
 
+#: The fields of models.toml that `Candidate` takes.
+_FIELDS = {item.name for item in fields(Candidate)}
+
+
 def _parts(name: str) -> tuple[str, str | None]:
     model, colon, effort = name.rpartition(":")
     return (model, effort) if colon and model and effort in EFFORTS else (name, None)
@@ -179,33 +177,13 @@ def read_candidates(path: str | Path, only: Sequence[str] = ()) -> list[Candidat
         InputError: no such file, a model that is not as `Candidate` describes it, two models of one name, or a name of
             `only` that the file lacks.
     """
-    path = Path(path)
-    is_json = path.suffix == ".json"
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if is_json else tomllib.loads(text)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected the models to ask, in TOML") from error
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {error}; expected {'JSON' if is_json else 'TOML'}") from error
-    entries = content.get("models") if isinstance(content, dict) else content
-    if not isinstance(entries, list) or not entries:
-        raise InputError(f"{path} has no models; expected a table [[models]] for each model")
-    known = [item.name for item in fields(Candidate)]
     found: dict[str, Candidate] = {}
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict) or "name" not in entry:
-            raise InputError(f"{path}, model {number} has no name; expected name, and among {known}")
-        unknown = sorted(set(entry) - set(known))
-        if unknown:
-            raise InputError(f"{path}, model {entry['name']!r} has the fields {unknown}; expected fields among {known}")
+    for entry in model_entries(path, {item.name for item in (*fields(Candidate), *fields(Model))}):
         try:
-            one = Candidate(**entry)
+            # What a model can do is for `--pool`, which reads the same file.
+            found[entry["name"]] = Candidate(**{name: value for name, value in entry.items() if name in _FIELDS})
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        if one.name in found:
-            raise InputError(f"{path} has two models {one.name!r}; expected one entry for each name")
-        found[one.name] = one
     missing = [name for name in only if name not in found]
     if missing:
         raise InputError(f"{path} has no models {missing}; it has {list(found)}")

@@ -1,3 +1,7 @@
+from .capabilities import Needs as Needs
+from .capabilities import among_able as among_able
+from .capabilities import lacking as lacking
+from .capabilities import needs_of as needs_of
 from .composed import ByContext as ByContext
 from .composed import Explore as Explore
 from .composed import TopK as TopK

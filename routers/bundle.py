@@ -193,6 +193,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """The manifest with its own sha256, as UTF-8 JSON that a person can read."""
         content = asdict(self)
+        content["pool"] = [model.as_dict() for model in self.pool]
         content["manifest_sha256"] = _digest(content)
         return (json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n").encode()
 

@@ -26,6 +26,11 @@ TRAINED: tuple[Source, ...] = ("learned", "general")
 #: The `Decision.cause` when the score was compared with the threshold and nothing else decided.
 THRESHOLD = "threshold"
 
+#: Fields of a model: its prices, the most tokens that it reads and writes, and what it can do.
+PRICES = ("input_price", "output_price", "cached_input_price")
+TOKEN_LIMITS = ("max_input_tokens", "max_output_tokens")
+ABILITIES = ("vision", "audio", "files", "tools", "json_schema")
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -35,6 +40,15 @@ class Model:
         name: the model's name.
         input_price: USD per million input tokens; None: not known.
         output_price: USD per million output tokens; None: not known.
+        cached_input_price: USD per million input tokens that the provider read from its prompt cache; None: the input
+            price.
+        max_input_tokens: the most tokens that the model reads; None: not known, so that it counts as enough.
+        max_output_tokens: the most tokens that the model writes; None: the same.
+        vision: whether the model reads images; None: not known, so that it counts as able.
+        audio: whether it reads audio; None: the same.
+        files: whether it reads files such as PDF; None: the same.
+        tools: whether it calls tools; None: the same.
+        json_schema: whether it answers by a JSON schema; None: the same.
 
     Example:
         >>> from routelearn import Model
@@ -45,21 +59,44 @@ class Model:
     name: str
     input_price: float | None = None
     output_price: float | None = None
+    cached_input_price: float | None = None
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    vision: bool | None = None
+    audio: bool | None = None
+    files: bool | None = None
+    tools: bool | None = None
+    json_schema: bool | None = None
 
     def __post_init__(self) -> None:
-        """Check that the name is a text and the prices are numbers.
+        """Check that the name is a text, and that prices, limits and abilities are such.
 
         Raises:
             InputError: they are not.
         """
         if not isinstance(self.name, str) or not self.name:
             raise InputError(f"the name of a model is {self.name!r:.80}; expected a text, such as 'gpt-4o'")
-        for field in ("input_price", "output_price"):
+        for field in PRICES:
             price = getattr(self, field)
             if price is not None and (isinstance(price, bool) or not isinstance(price, numbers.Real)):
                 raise InputError(
                     f"{field} of model {self.name!r} is {price!r:.80}; expected USD per million tokens, or None"
                 )
+        for field in TOKEN_LIMITS:
+            limit = getattr(self, field)
+            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, numbers.Integral) or limit < 1):
+                raise InputError(
+                    f"{field} of model {self.name!r} is {limit!r:.80}; expected a whole number of tokens, or None"
+                )
+        for field in ABILITIES:
+            able = getattr(self, field)
+            if able is not None and not isinstance(able, bool):
+                raise InputError(f"{field} of model {self.name!r} is {able!r:.80}; expected true, false, or None")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the model as plain data for JSON: its name, both prices, and whatever else is known."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"name": self.name, "input_price": None, "output_price": None, **known}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .base import LINKS
+from .decision import ABILITIES, PRICES, TOKEN_LIMITS
 from .errors import InputError
 from .query import turns
 
@@ -32,6 +33,7 @@ MAX_OBJECTS, MAX_VALUES = 500_000, 2_000_000
 MAX_JSON_DEPTH = 50
 #: No threshold, bound or number of a report is larger.
 _LARGEST = 1e12
+_MOST_WINDOW = 1 << 40
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -106,11 +108,16 @@ def _check_pool(content: Mapping[str, Any], verifier: bool) -> None:
     names = []
     for place, model in enumerate(pool):
         where = f"pool[{place}]"
-        _keys(where, model, {"name"}, {"input_price", "output_price"})
+        _keys(where, model, {"name"}, {*PRICES, *TOKEN_LIMITS, *ABILITIES})
         names.append(_text(f"{where}.name", model["name"]))
-        for price in ("input_price", "output_price"):
-            if model.get(price) is not None:
-                _number(f"{where}.{price}", model[price], 0, _LARGEST)
+        given = {field: value for field, value in model.items() if value is not None}
+        for field in given.keys() & set(PRICES):
+            _number(f"{where}.{field}", given[field], 0, _LARGEST)
+        for field in given.keys() & set(TOKEN_LIMITS):
+            _whole(f"{where}.{field}", given[field], 1, _MOST_WINDOW)
+        for field in given.keys() & set(ABILITIES):
+            if not isinstance(given[field], bool):
+                raise _wrong(f"{where}.{field}", given[field], "true or false")
     if len(set(names)) != len(names) or (not names and not verifier):
         raise _wrong("pool", names, "one model or more, with distinct names")
     pair = [content["strong"], content["weak"]]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..availability.availability import Availability, Choice
 from ..monitoring.repeats import query_key
+from ..policies.capabilities import UNABLE, Needs, among_able, says_something
 from ..routers.base import Policy, Router, check_router
-from ..routers.decision import Context, Decision
+from ..routers.decision import Context, Decision, Model
 from ..routers.error_log import log_error
 from ..routers.errors import InputError
 from ..routers.query import Query
@@ -92,6 +93,7 @@ class Gateway:
         monitor: RouteMonitor | None = None,
         log: DecisionLog | None = None,
         limits: BatchLimits | None = None,
+        pool: Sequence[Model] | None = None,
     ) -> None:
         """Check that the names fit together.
 
@@ -104,10 +106,12 @@ class Gateway:
             monitor: counts the decisions.
             log: keeps the decisions.
             limits: size of a batch, length of the queue and longest wait; None: the defaults.
+            pool: what the models can do, such as ``Model("small", vision=False, max_input_tokens=8000)``: a request
+                that needs what a model lacks goes to another one. None: what the router's pool says.
 
         Raises:
-            InputError: a name is not in the pool, strong or weak is missing, or two models have one name at the
-                gateway.
+            InputError: pool names a model that the router does not have; a name of `models` is not in the router's
+                pool; strong or weak is missing; or two models have one name at the gateway.
         """
         check_router(router)
         if models is not None and not isinstance(models, Mapping):
@@ -129,6 +133,9 @@ class Gateway:
             raise InputError(f"models is {self._names}; expected a different name for each model")
         self._pool_names = {**{model: model for model in self._names}, **pool_names}
         self.router = router
+        self.pool = _described(router, pool)
+        #: Whether a model lacks anything, so that the needs of requests matter.
+        self.reads_needs = says_something(self.pool)
         self.availability = availability
         self._monitor = monitor
         self._log = log
@@ -157,20 +164,34 @@ class Gateway:
             log_error(logger, "a request cannot be scored, the strong model answers", error, logging.INFO)
             return self._safe_decision(query, error)
 
-    async def select(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Selection:
-        """The model to ask for a request, and the models to ask when it fails."""
-        return self._available(await self.decide(query, context, policy))
+    async def select(
+        self,
+        query: Query,
+        context: Context | None = None,
+        policy: Policy | None = None,
+        needs: Needs | None = None,
+    ) -> Selection:
+        """The model to ask for a request, and the models to ask when it fails.
 
-    def select_unread(self, error: Exception) -> Selection:
+        Args:
+            query: the query.
+            context: describes the request.
+            policy: decides; None: the gateway's policy.
+            needs: what the request needs of a model, from `needs_of`; None: nothing.
+        """
+        return self._available(await self.decide(query, context, policy), needs)
+
+    def select_unread(self, error: Exception, needs: Needs | None = None) -> Selection:
         """The safe answer, with its fallbacks, for a request whose query cannot be read: strong if it is available.
 
         Args:
             error: what is wrong with the request; the decision's reason names its type, since a message may quote a
                 prompt.
+            needs: what the request needs of a model; None: nothing.
         """
         level = logging.INFO if isinstance(error, InputError) else logging.ERROR
         log_error(logger, "a request cannot be read, the strong model answers", error, level)
-        return self._available(self._safe_decision("", error))
+        return self._available(self._safe_decision("", error), needs)
 
     def _safe_decision(self, query: Query, error: Exception) -> Decision:
         decision = safe_decision(self.router, "error", type(error).__name__)
@@ -180,9 +201,14 @@ class Gateway:
             log_error(logger, "a decision could not be recorded; the request is not affected", failure)
         return decision
 
-    def _available(self, decision: Decision) -> Selection:
-        """Select among the candidates of a decision by their breakers."""
+    def _available(self, decision: Decision, needs: Needs | None = None) -> Selection:
+        """Select among the candidates of a decision by what they can do, then by their breakers."""
         offered = tuple(model for model in decision.candidates if model in self._names)
+        if needs is not None:
+            decision = among_able(replace(decision, candidates=offered), self.pool, needs, self.router.strong)
+            offered = decision.candidates
+            if decision.cause == UNABLE:
+                logger.error("%s; %s is asked", decision.reason, decision.model)
         if self.availability is None:
             return Selection(
                 model=self._names[offered[0]],
@@ -242,3 +268,18 @@ class Gateway:
             self._monitor.observe(decision, novelty=novelty, vector=vector, latency_s=latency_s, key=query_key(query))
         if self._log is not None:
             self._log.write(query, decision, latency_s=latency_s)
+
+
+def _described(router: Router, pool: Sequence[Model] | None) -> list[Model]:
+    """The models of the router, as `pool` describes them.
+
+    Raises:
+        InputError: pool describes a model that the router does not have.
+    """
+    if pool is not None and not all(isinstance(model, Model) for model in pool):
+        raise InputError(f"pool is {pool!r:.80}; expected models: [Model('gpt-4o-mini', vision=False)]")
+    given = {model.name: model for model in pool or ()}
+    unknown = sorted(set(given) - set(router.models))
+    if unknown:
+        raise InputError(f"pool describes {unknown}; expected models among {list(router.models)}")
+    return [given.get(model.name, model) for model in router.pool]

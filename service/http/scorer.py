@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from ...monitoring.tracing import annotate
+from ...policies.capabilities import among_able, needs_of, says_something
 from ...policies.threshold import policy_of
 from ...routers.assessment import Assessment
 from ...routers.base import Policy, Router, decide_by
@@ -133,7 +134,10 @@ class Scorer:
                 if low < high:
                     whole = high - low == len(assessment.quality)
                     part = assessment if whole else assessment.rows(range(low - start, high - start))
-                    request.parts.append((decide_by(request.policy, router, part, contexts[low:high]), part))
+                    decisions = decide_by(request.policy, router, part, contexts[low:high])
+                    begun = first - len(request.queries)
+                    decisions = _able(router, request.queries[low - begun : high - begun], decisions)
+                    request.parts.append((decisions, part))
 
     def _reply(self, request: _Request, active: ActiveRouter) -> bytes:
         decisions = [decision for part, _ in request.parts for decision in part]
@@ -165,3 +169,13 @@ class Scorer:
             except Exception as error:  # noqa: BLE001 - an observer must not fail the request
                 log_error(logger, "an observer failed; the request is not affected", error)
         return ids
+
+
+def _able(router: Router, queries: Sequence[Query], decisions: list[Decision]) -> list[Decision]:
+    """The decisions among the models that can serve the queries, where the pool says what models cannot do."""
+    if not says_something(router.pool):
+        return decisions
+    return [
+        among_able(decision, router.pool, needs_of({"messages": query}), router.strong)
+        for query, decision in zip(queries, decisions, strict=True)
+    ]

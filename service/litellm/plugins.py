@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ...policies.capabilities import needs_of
 from ...routers.decision import Decision
 from ...routers.error_log import log_error
 from ...routers.errors import InputError
@@ -90,7 +91,10 @@ class RoutingPlugin(_SharedPlugin):
         earlier = selection_in(context.metadata)
         if earlier is None or "order" not in earlier:
             policy = policy_of(context.metadata)
-            selection = await self._gateway.select(context.structured_messages, context_of(context.metadata), policy)
+            needs = needs_of({"messages": context.structured_messages}) if self._gateway.reads_needs else None
+            selection = await self._gateway.select(
+                context.structured_messages, context_of(context.metadata), policy, needs
+            )
             order = [self._gateway.pool_name(name) for name in (selection.model, *selection.fallbacks)]
             earlier = {**selection.as_dict(), "order": order, "tried": []}
         order = [model for model in earlier["order"] if model in offered]

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
+from ...policies.capabilities import needs_of
 from ...routers.errors import InferenceError, require
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_STARTED
@@ -76,14 +77,15 @@ class Hook:
             return None
         received = time.monotonic()
         metadata = metadata_of(data)
+        needs = needs_of(data) if self._gateway.reads_needs else None
         try:
             of_key = getattr(user_api_key_dict, "metadata", None)
             of_key = of_key if isinstance(of_key, Mapping) else {}
             selection = await self._gateway.select(
-                query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key)
+                query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key), needs
             )
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
-            selection = self._gateway.select_unread(error)
+            selection = self._gateway.select_unread(error, needs)
         data["model"] = selection.model
         if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
             data["fallbacks"] = list(selection.fallbacks)

@@ -16,13 +16,16 @@ from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
 from ...policies.threshold import StrongShare, Threshold
 from ...routers.base import Policy
+from ...routers.decision import Model
 from ...routers.errors import InputError, require
 from ...routers.fallback import FallbackRouter
+from ...routers.pool_file import read_pool
 from ..defaults import LOCAL_ADDRESS, BatchLimits
 from ..gateway import Gateway
 from ..wire_names import PREFIX, VARIABLES
 from ..wire_names import LiteLLMVariable as Variable
 from .cascade import PostCallCascade
+from .cost_map import known_model
 from .plugins import ClassifierPlugin, RoutingPlugin
 from .request_hook import TRIGGERS, Hook, make_hook
 
@@ -84,7 +87,20 @@ class Plugins:
             monitor=monitor,
             log=self._log(),
             limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
+            pool=self._pool(models or {name: name for name in router.models}),
         )
+
+    def _pool(self, names: Mapping[str, str]) -> list[Model]:
+        """What is known of the models: from LiteLLM's cost map, and from a file, which goes first."""
+        known: dict[str, Model] = {}
+        if self._get(Variable.COST_MAP, _switch):
+            for name, served_as in names.items():
+                model = known_model(name, served_as=served_as) or known_model(name)
+                if model is None:
+                    logger.warning("LiteLLM's cost map does not know %s, nor %s", served_as, name)
+                else:
+                    known[name] = model
+        return list((known | {model.name: model for model in self._get(Variable.POOL, read_pool) or ()}).values())
 
     def _log(self) -> DecisionLog | None:
         path, salt = self._get(Variable.LOG, str), self._get(Variable.LOG_SALT, str)

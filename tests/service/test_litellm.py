@@ -29,6 +29,7 @@ from routelearn.monitoring.decision_log import DecisionLog
 from routelearn.monitoring.escalation import EscalationMonitor
 from routelearn.monitoring.routing import RouteMonitor
 from routelearn.policies.threshold import Threshold
+from routelearn.routers.decision import Model
 from routelearn.routers.errors import InferenceError, InputError
 from routelearn.routers.query import Query
 from routelearn.service import litellm as litellm_package
@@ -79,6 +80,34 @@ def test_a_request_to_a_trigger_goes_to_the_model_that_the_router_chose_with_the
     assert (easy["model"], easy["fallbacks"]) == ("gpt-small", ["gpt-large"])
     assert hard["metadata"]["routelearn"]["decision"]["model"] == "strong"
     assert hard["messages"] == chat(HARD)["messages"]
+
+
+def test_a_request_that_needs_what_a_model_lacks_goes_to_the_other_one_alone() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
+    content = [{"type": "text", "text": EASY}, image]
+    gateway = Gateway(Lengths(), models=NAMES, pool=[Model("weak", vision=False, max_input_tokens=5000)])
+    seen = hooked(Hook(gateway), chat(content))
+    assert seen is not None
+    assert (seen["model"], seen.get("fallbacks")) == ("gpt-large", None)
+    decision = seen["metadata"]["routelearn"]["decision"]
+    assert decision["cause"] == "skipped"
+    assert "skipped weak: it reads no images" in decision["reason"]
+    long = hooked(Hook(gateway), chat("Hi. " * 5000))
+    plain = hooked(Hook(gateway), chat(EASY))
+    assert plain is not None and plain["model"] == "gpt-small" and plain["fallbacks"] == ["gpt-large"]
+    assert long is not None and long["model"] == "gpt-large"
+    gateway.close()
+
+
+def test_a_request_that_nobody_can_serve_goes_to_strong_and_the_log_says_what_is_missing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = [Model("weak", audio=False), Model("strong", audio=False)]
+    gateway = Gateway(Lengths(), models=NAMES, pool=pool)
+    heard = hooked(Hook(gateway), chat([{"type": "text", "text": EASY}, {"type": "input_audio", "input_audio": {}}]))
+    assert heard is not None and heard["model"] == "gpt-large"
+    assert "no model of the pool can serve this request: weak: it reads no audio; strong" in caplog.text
+    gateway.close()
 
 
 @pytest.mark.parametrize("model", ["gpt-small", "gpt-large", "something-else", None])
