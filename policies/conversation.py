@@ -159,7 +159,7 @@ class Conversations:
         if not session_id or decision.targets:
             return decision
         up = decision.candidates if available is None else [name for name in decision.candidates if available(name)]
-        key = hashlib.blake2b(session_id.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).digest()
+        key = self._hashed(session_id)
         with self._lock:
             now = self._clock()
             session = self._session(key, now)
@@ -170,18 +170,38 @@ class Conversations:
             else:
                 result = self._keep_or_follow(session, decision, limit, utility)
             self._sessions[key] = session
-            if len(self._sessions) > self._max_sessions:
-                self._sessions.popitem(last=False)
-                self._counts.evicted += 1
+            self._forget_beyond()
             if up and result.model not in up:
                 self._counts.diverted += 1
                 result = _instead(result, up[0], DIVERTED, f"{result.model}, the session's model, is down")
         return result
 
+    def also_named(self, session_id: str, other_id: str) -> None:
+        """Find a session by another id as well, such as that of the response which the next request goes on from.
+
+        Args:
+            session_id: the id of the session; nothing happens where it is forgotten.
+            other_id: the other id. It counts as one more session, which is forgotten by itself.
+        """
+        with self._lock:
+            session = self._session(self._hashed(session_id), self._clock())
+            if session is not None:
+                self._sessions[self._hashed(other_id)] = session
+                self._forget_beyond()
+
     def as_dict(self) -> dict[str, int]:
         """Return the number of sessions and the counts since the start, as plain data."""
         with self._lock:
             return {"sessions": len(self._sessions), **asdict(self._counts)}
+
+    def _hashed(self, session_id: str) -> bytes:
+        return hashlib.blake2b(session_id.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).digest()
+
+    def _forget_beyond(self) -> None:
+        """Forget the session that was silent longest, where there are too many."""
+        if len(self._sessions) > self._max_sessions:
+            self._sessions.popitem(last=False)
+            self._counts.evicted += 1
 
     def _session(self, key: bytes, now: float) -> _Session | None:
         """Forget the sessions that were silent for too long, then look up one and mark it as the most recent."""

@@ -21,3 +21,5 @@ from .litellm.plugins import RoutingPlugin as RoutingPlugin
 from .litellm.request_hook import Hook as Hook
 from .litellm.request_hook import make_hook as make_hook
 from .litellm.settings import Plugins as Plugins
+from .session_ids import SessionId as SessionId
+from .session_ids import SessionNames as SessionNames

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -61,6 +61,10 @@ _REASONS = {
 }
 
 
+#: Makes the final decision for a request from the router's.
+Adjust = Callable[[Decision], Decision]
+
+
 def safe_decision(router: Router, cause: SafeCause, detail: str = "") -> Decision:
     """The decision for a request that cannot be scored: the strong model.
 
@@ -89,6 +93,7 @@ class _Request:
     query: Query
     context: Context
     policy: Policy | None
+    adjust: Adjust | None = None
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -161,28 +166,36 @@ class Batcher:
         """Number of requests that wait for a batch."""
         return self._lane.waiting
 
-    async def route(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Decision:
+    async def route(
+        self,
+        query: Query,
+        context: Context | None = None,
+        policy: Policy | None = None,
+        adjust: Adjust | None = None,
+    ) -> Decision:
         """The decision for one request; a request that is cancelled is not scored, or its score is dropped.
 
         Args:
             query: a prompt, or a chat as a list of messages.
             context: facts about the request for routers and policies that use them; see `Router.route`.
             policy: decides this request; None: the batcher's policy.
+            adjust: makes the final decision from the router's, before it is reported, such as the model of the
+                session; where it fails, the router's decision stands.
 
         Raises:
             InputError: the query cannot be scored, or the policy does not fit the router.
         """
-        request = _Request(query, context or {}, policy or self.policy)
+        request = _Request(query, context or {}, policy or self.policy, adjust)
         try:
             verdict = await self._lane.submit(request, self._limits.timeout_s)
         except InputError:
             raise
         except LaneError as error:
-            verdict = _Verdict(safe_decision(self.router, error.cause))
+            verdict = _Verdict(_adjusted(request, safe_decision(self.router, error.cause)))
             self._report(request, verdict)
         except Exception as error:  # noqa: BLE001 - a request is answered, whatever the router does
             log_error(logger, "the batch failed, the strong model answers", error)
-            verdict = _Verdict(safe_decision(self.router, "error", type(error).__name__))
+            verdict = _Verdict(_adjusted(request, safe_decision(self.router, "error", type(error).__name__)))
             self._report(request, verdict)
         return verdict.decision
 
@@ -218,15 +231,15 @@ class Batcher:
             if isinstance(error, InputError):
                 return [error]
             log_error(logger, "the router failed, the strong model answers", error)
-            return [_Verdict(safe_decision(router, "error", type(error).__name__))]
+            return [_Verdict(_adjusted(requests[0], safe_decision(router, "error", type(error).__name__)))]
         novelty, vectors = assessment.novelty, assessment.vectors
         return [
             _Verdict(
-                decision,
+                _adjusted(request, decision),
                 novelty=None if novelty is None else float(novelty[row]),
                 vector=None if vectors is None else vectors[row],
             )
-            for row, decision in enumerate(decisions)
+            for row, (request, decision) in enumerate(zip(requests, decisions, strict=True))
         ]
 
     def _report(self, request: _Request, verdict: _Verdict | Exception) -> None:
@@ -242,3 +255,14 @@ class Batcher:
             )
         except Exception as error:  # noqa: BLE001 - an observer must not fail the request
             log_error(logger, "on_decision raised; the request is not affected", error)
+
+
+def _adjusted(request: _Request, decision: Decision) -> Decision:
+    """The final decision for a request."""
+    if request.adjust is None:
+        return decision
+    try:
+        return request.adjust(decision)
+    except Exception as error:  # noqa: BLE001 - a request is answered, whatever goes wrong
+        log_error(logger, "a decision could not be adjusted; the router's stands", error)
+        return decision

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from ..availability.availability import Availability, Choice
 from ..monitoring.repeats import query_key
 from ..policies.capabilities import UNABLE, Needs, among_able, says_something
+from ..policies.conversation import Conversations
 from ..routers.base import Policy, Router, check_router
 from ..routers.decision import Context, Decision, Model
 from ..routers.error_log import log_error
 from ..routers.errors import InputError
 from ..routers.query import Query
-from .batcher import Batcher, safe_decision
+from .batcher import Adjust, Batcher, safe_decision
 from .defaults import BatchLimits
+from .session_ids import SessionNames
 
 if TYPE_CHECKING:
     from ..monitoring.decision_log import DecisionLog
@@ -94,6 +96,8 @@ class Gateway:
         log: DecisionLog | None = None,
         limits: BatchLimits | None = None,
         pool: Sequence[Model] | None = None,
+        sessions: Conversations | None = None,
+        session_names: SessionNames | None = None,
     ) -> None:
         """Check that the names fit together.
 
@@ -108,6 +112,8 @@ class Gateway:
             limits: size of a batch, length of the queue and longest wait; None: the defaults.
             pool: what the models can do, such as ``Model("small", vision=False, max_input_tokens=8000)``: a request
                 that needs what a model lacks goes to another one. None: what the router's pool says.
+            sessions: keeps the model of each session; None: each request is decided by itself.
+            session_names: where the session of a request is looked for; None: the default places.
 
         Raises:
             InputError: pool names a model that the router does not have; a name of `models` is not in the router's
@@ -137,6 +143,8 @@ class Gateway:
         #: Whether a model lacks anything, so that the needs of requests matter.
         self.reads_needs = says_something(self.pool)
         self.availability = availability
+        self.sessions = sessions
+        self.session_names = session_names or SessionNames()
         self._monitor = monitor
         self._log = log
         self.batcher = Batcher(router, policy, limits=limits, on_decision=self._on_decision)
@@ -156,13 +164,15 @@ class Gateway:
                     return self._pool_names[form]
         return None
 
-    async def decide(self, query: Query, context: Context | None = None, policy: Policy | None = None) -> Decision:
-        """The router's decision; the safe answer when the query cannot be scored."""
+    async def decide(
+        self, query: Query, context: Context | None = None, policy: Policy | None = None, adjust: Adjust | None = None
+    ) -> Decision:
+        """The router's decision, as `Batcher.route` makes it; the safe answer when the query cannot be scored."""
         try:
-            return await self.batcher.route(query, context, policy)
+            return await self.batcher.route(query, context, policy, adjust)
         except InputError as error:
             log_error(logger, "a request cannot be scored, the strong model answers", error, logging.INFO)
-            return self._safe_decision(query, error)
+            return self._safe_decision(query, error, adjust)
 
     async def select(
         self,
@@ -170,6 +180,7 @@ class Gateway:
         context: Context | None = None,
         policy: Policy | None = None,
         needs: Needs | None = None,
+        session: str | None = None,
     ) -> Selection:
         """The model to ask for a request, and the models to ask when it fails.
 
@@ -178,37 +189,53 @@ class Gateway:
             context: describes the request.
             policy: decides; None: the gateway's policy.
             needs: what the request needs of a model, from `needs_of`; None: nothing.
+            session: id of the session, from `SessionNames.session_of`; None: the request is decided by itself.
         """
-        return self._available(await self.decide(query, context, policy), needs)
+        return self._available(await self.decide(query, context, policy, self._adjust(needs, session)))
 
-    def select_unread(self, error: Exception, needs: Needs | None = None) -> Selection:
+    def select_unread(self, error: Exception, needs: Needs | None = None, session: str | None = None) -> Selection:
         """The safe answer, with its fallbacks, for a request whose query cannot be read: strong if it is available.
 
         Args:
             error: what is wrong with the request; the decision's reason names its type, since a message may quote a
                 prompt.
             needs: what the request needs of a model; None: nothing.
+            session: id of the session; None: the request is decided by itself.
         """
         level = logging.INFO if isinstance(error, InputError) else logging.ERROR
         log_error(logger, "a request cannot be read, the strong model answers", error, level)
-        return self._available(self._safe_decision("", error), needs)
+        return self._available(self._safe_decision("", error, self._adjust(needs, session)))
 
-    def _safe_decision(self, query: Query, error: Exception) -> Decision:
+    def _safe_decision(self, query: Query, error: Exception, adjust: Adjust | None) -> Decision:
         decision = safe_decision(self.router, "error", type(error).__name__)
         try:
+            decision = decision if adjust is None else adjust(decision)
             self._on_decision(query, decision, novelty=None, vector=None, latency_s=None)
         except Exception as failure:  # noqa: BLE001 - the request goes on whatever happens
             log_error(logger, "a decision could not be recorded; the request is not affected", failure)
         return decision
 
-    def _available(self, decision: Decision, needs: Needs | None = None) -> Selection:
-        """Select among the candidates of a decision by what they can do, then by their breakers."""
-        offered = tuple(model for model in decision.candidates if model in self._names)
+    def _adjust(self, needs: Needs | None, session: str | None) -> Adjust | None:
+        """What a request changes of the router's decision; None: nothing."""
+        if needs is None and (session is None or self.sessions is None):
+            return None
+        return lambda decision: self._adjusted(decision, needs, session)
+
+    def _adjusted(self, decision: Decision, needs: Needs | None, session: str | None) -> Decision:
+        """The decision among the gateway's models: by what they can do, then by the session."""
+        decision = replace(decision, candidates=tuple(one for one in decision.candidates if one in self._names))
         if needs is not None:
-            decision = among_able(replace(decision, candidates=offered), self.pool, needs, self.router.strong)
-            offered = decision.candidates
+            decision = among_able(decision, self.pool, needs, self.router.strong)
             if decision.cause == UNABLE:
                 logger.error("%s; %s is asked", decision.reason, decision.model)
+        if self.sessions is not None and session is not None:
+            up = None if self.availability is None else self.availability.is_available
+            decision = self.sessions.decide(session, decision, available=up)
+        return decision
+
+    def _available(self, decision: Decision) -> Selection:
+        """Select among the candidates of a decision by their breakers."""
+        offered = tuple(model for model in decision.candidates if model in self._names)
         if self.availability is None:
             return Selection(
                 model=self._names[offered[0]],
@@ -227,6 +254,26 @@ class Gateway:
             asked=choice.model,
             lease=choice.lease,
         )
+
+    def session_of(
+        self, request: Mapping[str, Any], headers: Mapping[str, Any] | None = None, *, owner: str = ""
+    ) -> str | None:
+        """The id of the session of a request; None: sessions are off, or nothing tells the session.
+
+        Args:
+            request: the body.
+            headers: of the request.
+            owner: whoever sent it, such as a hash of the API key.
+        """
+        if self.sessions is None:
+            return None
+        found = self.session_names.session_of(request, headers, owner=owner)
+        return None if found is None else found.id
+
+    def answered(self, session: str, response_id: str, *, owner: str = "") -> None:
+        """Note that a session got a response, from which its next request may go on."""
+        if self.sessions is not None:
+            self.sessions.also_named(session, self.session_names.session_of_response(response_id, owner=owner).id)
 
     def strong_answers(self) -> bool:
         """Whether the breaker of the strong model lets requests through."""

@@ -33,6 +33,8 @@ class LiteLLMVariable(str, Enum):
     GENERAL = PREFIX + "GENERAL"
     MODELS = PREFIX + "MODELS"
     POOL = PREFIX + "POOL"
+    SESSION_MARGIN = PREFIX + "SESSION_MARGIN"
+    SESSION_BY_USER = PREFIX + "SESSION_BY_USER"
     COST_MAP = PREFIX + "COST_MAP"
     THRESHOLD = PREFIX + "THRESHOLD"
     STRONG_SHARE = PREFIX + "STRONG_SHARE"
@@ -102,3 +104,4 @@ METADATA_USER_TIER, METADATA_THRESHOLD = "routelearn_tier", "routelearn_threshol
 #: Keys under which the plug-ins keep a request's selection, and when the request and its attempt began (monotonic
 #: seconds).
 METADATA_SELECTION, METADATA_RECEIVED, METADATA_STARTED = "routelearn", "routelearn_received", "routelearn_started"
+METADATA_SESSION = "routelearn_session"

@@ -15,9 +15,9 @@ from typing import Any
 from ...policies.capabilities import needs_of
 from ...routers.errors import InferenceError, require
 from ..gateway import Gateway
-from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_STARTED
+from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_SESSION, METADATA_STARTED
 from .cascade import PostCallCascade
-from .requests import context_of, metadata_of, policy_of, query_of, selection_in
+from .requests import context_of, headers_of, metadata_of, owner_of, policy_of, query_of, selection_in
 
 logger = logging.getLogger(__name__)
 
@@ -78,18 +78,22 @@ class Hook:
         received = time.monotonic()
         metadata = metadata_of(data)
         needs = needs_of(data) if self._gateway.reads_needs else None
+        owner = owner_of(user_api_key_dict)
+        session = self._gateway.session_of(data, headers_of(data), owner=owner)
         try:
             of_key = getattr(user_api_key_dict, "metadata", None)
             of_key = of_key if isinstance(of_key, Mapping) else {}
             selection = await self._gateway.select(
-                query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key), needs
+                query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key), needs, session
             )
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
-            selection = self._gateway.select_unread(error, needs)
+            selection = self._gateway.select_unread(error, needs, session)
         data["model"] = selection.model
         if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
             data["fallbacks"] = list(selection.fallbacks)
         metadata[METADATA_SELECTION], metadata[METADATA_RECEIVED] = selection.as_dict(), received
+        if session is not None:
+            metadata[METADATA_SESSION] = session
         return data
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
@@ -130,8 +134,10 @@ class Hook:
             self._record(_of_log(kwargs), error=error if isinstance(error, BaseException) else RuntimeError(str(error)))
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> Any:
-        """Let the cascade judge an answer: the response that replaces it; None: the answer stays."""
-        del user_api_key_dict
+        """Note the response of a session, and let the cascade judge it: the one that replaces it; None: it stays."""
+        session, response_id = metadata_of(data).get(METADATA_SESSION), getattr(response, "id", None)
+        if isinstance(session, str) and isinstance(response_id, str):
+            self._gateway.answered(session, response_id, owner=owner_of(user_api_key_dict))
         if self.cascade is None or METADATA_SELECTION not in metadata_of(data):
             return None
         return await self.cascade.review(data, response)

@@ -72,3 +72,16 @@ def policy_of(metadata: Mapping[str, Any], of_key: Mapping[str, Any] | None = No
             except (TypeError, ValueError):  # InputError is a ValueError
                 continue
     return None
+
+
+def headers_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The headers of the client's request, as LiteLLM's proxy keeps them."""
+    request = data.get("proxy_server_request")
+    headers = request.get("headers") if isinstance(request, Mapping) else None
+    return headers if isinstance(headers, Mapping) else {}
+
+
+def owner_of(api_key: Any) -> str:
+    """Whoever sent a request: the hash of the API key; empty: there is none."""
+    token = getattr(api_key, "token", None)
+    return token if isinstance(token, str) else ""

@@ -14,6 +14,7 @@ from ...monitoring.decision_log import DecisionLog
 from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
+from ...policies.conversation import Conversations
 from ...policies.threshold import StrongShare, Threshold
 from ...routers.base import Policy
 from ...routers.decision import Model
@@ -22,6 +23,7 @@ from ...routers.fallback import FallbackRouter
 from ...routers.pool_file import read_pool
 from ..defaults import LOCAL_ADDRESS, BatchLimits
 from ..gateway import Gateway
+from ..session_ids import SessionNames
 from ..wire_names import PREFIX, VARIABLES
 from ..wire_names import LiteLLMVariable as Variable
 from .cascade import PostCallCascade
@@ -32,6 +34,8 @@ from .request_hook import TRIGGERS, Hook, make_hook
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+#: Most sessions that the hook remembers.
+SESSIONS = 100_000
 
 
 class Plugins:
@@ -88,6 +92,10 @@ class Plugins:
             log=self._log(),
             limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
             pool=self._pool(models or {name: name for name in router.models}),
+            sessions=self._get(
+                Variable.SESSION_MARGIN, lambda text: Conversations(_number(text), max_sessions=100_000)
+            ),
+            session_names=SessionNames(user=self._get(Variable.SESSION_BY_USER, _switch) is True),
         )
 
     def _pool(self, names: Mapping[str, str]) -> list[Model]:

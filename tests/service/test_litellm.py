@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import importlib
+import json
 import pkgutil
 import re
 import subprocess
@@ -28,6 +29,7 @@ from routelearn.cascade.verifier import load_verifier
 from routelearn.monitoring.decision_log import DecisionLog
 from routelearn.monitoring.escalation import EscalationMonitor
 from routelearn.monitoring.routing import RouteMonitor
+from routelearn.policies.conversation import Conversations
 from routelearn.policies.threshold import Threshold
 from routelearn.routers.decision import Model
 from routelearn.routers.errors import InferenceError, InputError
@@ -80,6 +82,34 @@ def test_a_request_to_a_trigger_goes_to_the_model_that_the_router_chose_with_the
     assert (easy["model"], easy["fallbacks"]) == ("gpt-small", ["gpt-large"])
     assert hard["metadata"]["routelearn"]["decision"]["model"] == "strong"
     assert hard["messages"] == chat(HARD)["messages"]
+
+
+def test_a_session_keeps_its_model_and_the_log_holds_what_was_asked(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "log.jsonl", keep_prompts=True)
+    gateway = Gateway(Lengths(), models=NAMES, sessions=Conversations(0.45), log=log)
+    hook, named = Hook(gateway), {"metadata": {"session_id": "s"}}
+    first = hooked(hook, {**chat(HARD), **copy.deepcopy(named)})
+    second = hooked(hook, {**chat(EASY * 20), **copy.deepcopy(named)})
+    alone = hooked(hook, chat(EASY * 20))
+    assert first is not None and second is not None and alone is not None
+    assert (first["model"], second["model"], alone["model"]) == ("gpt-large", "gpt-large", "gpt-small")
+    asyncio.run(hook.async_post_call_success_hook(second, SimpleNamespace(), SimpleNamespace(id="resp_1")))
+    later = hooked(hook, {"model": "auto", "input": EASY * 20, "previous_response_id": "resp_1", "metadata": {}})
+    assert later is not None and later["model"] == "gpt-large"
+    other_key = SimpleNamespace(metadata=None, token="another key")
+    data = {"model": "auto", "input": EASY * 20, "previous_response_id": "resp_1", "metadata": {}}
+    asyncio.run(hook.async_pre_call_hook(other_key, None, data, "aresponses"))
+    assert data["model"] == "gpt-small"
+    gateway.close()
+    log.close()
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(row["model"], row["cause"]) for row in logged] == [
+        ("strong", "threshold"),
+        ("strong", "kept"),
+        ("weak", "threshold"),
+        ("strong", "kept"),
+        ("weak", "threshold"),
+    ]
 
 
 def test_a_request_that_needs_what_a_model_lacks_goes_to_the_other_one_alone() -> None:
