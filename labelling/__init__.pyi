@@ -10,7 +10,15 @@ from .collect import collect_answers as collect_answers
 from .collect import estimate_collect as estimate_collect
 from .estimate import Estimate as Estimate
 from .journal import Journal as Journal
+from .label_page import label_app as label_app
+from .label_page import new_token as new_token
+from .label_page import serve_labels as serve_labels
+from .pairs import Pair as Pair
+from .pairs import choose_pairs as choose_pairs
 from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
 from .question import Ask as Ask
 from .question import Reply as Reply
+from .votes import Showing as Showing
+from .votes import Votes as Votes
+from .votes import VoteSummary as VoteSummary
