@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import signal
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -111,17 +112,16 @@ def label_command(options: LabelOptions, page: PageOptions) -> None:
         console.print(f"{len(votes.pairs):,} pairs; {done:,} of {total:,} votes are there", soft_wrap=True)
         token = new_token()
         listening = listen(page.host, page.port)
+        listening.listen()  # whoever reads the address may ask at once
         host = f"[{page.host}]" if ":" in page.host else page.host
         url = f"http://{host}:{listening.getsockname()[1]}/{token}/"
         console.print(f"open {url} (Ctrl-C ends)", soft_wrap=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        listening.listen()
-        if page.open_browser:
-            webbrowser.open(url)
-        try:
+        with suppress(KeyboardInterrupt):  # how a person ends the command
+            if page.open_browser:
+                webbrowser.open(url)
             serve_labels(votes, listening, token)
-        except KeyboardInterrupt:  # how a person ends the command
-            votes.write()
+        votes.write()
         for line in _summary(votes.summary(), options.out):
             console.print(line, soft_wrap=True)
 

@@ -72,7 +72,10 @@ def label_app(votes: Votes, token: str) -> FastAPI:
         if body is None or body.get("choice") not in {*CHOICES, "undo"}:
             return _refused(422, f"expected number, a whole number, and choice, one of {[*CHOICES, 'undo']}")
         number, choice = body["number"], body["choice"]
-        stored = votes.undo(number) if choice == "undo" else votes.vote(number, choice)
+        try:
+            stored = votes.undo(number) if choice == "undo" else votes.vote(number, choice)
+        except OSError as error:
+            return _refused(507, f"the vote was not stored: {error.strerror}; end the command, and make room for it")
         answer = _reply(_state(votes) | {"stored": stored})
         if stored:
             answer.background = BackgroundTask(_write, votes)
