@@ -130,13 +130,13 @@ def _summary(found: VoteSummary, out: Path) -> list[str]:
     if not found.votes:
         return [f"no votes; {out} was not written"]
     lines = [f"{found.votes:,} votes are in {out}, and in {journal_of(out)}, from which the same command goes on"]
-    lines += [f"{model} is better in {count:,}" for model, count in found.wins.items()]
+    lines += [f"{model} is better in {count:,} pairs" for model, count in found.wins.items()]
     lines.append(f"ties: {found.ties:,}, {found.both_bad:,} of them with two bad answers; skipped: {found.skipped:,}")
     decided = found.votes - found.ties
     if decided:
-        lines.append(f"the left answer is better in {_share(found.left, decided)}")
+        lines.append(f"pairs won by the left answer: {_share(found.left, decided)}")
     if found.repeats:
-        lines.append(f"the labeller agrees with the first vote in {_share(found.agreed, found.repeats)} second votes")
+        lines.append(f"second votes that equal the first: {_share(found.agreed, found.repeats)}")
     else:
         lines.append("no pair had a second vote, so that the labeller is not measured")
     return lines

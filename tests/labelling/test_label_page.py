@@ -138,7 +138,7 @@ def test_200_votes_by_keyboard_with_kills_in_between_lose_nothing(page: Page, tm
         assert record.response_a.strip().endswith("s")  # type: ignore[union-attr]
     log = "".join(server.log)
     assert f"200 votes are in {out}" in log
-    assert f"agrees with the first vote in {agreed} of 20" in log
+    assert f"second votes that equal the first: {agreed} of 20" in log
 
 
 def fetch(url: str, content: Any = None) -> str:
