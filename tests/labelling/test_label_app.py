@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,28 @@ def test_a_vote_sent_twice_is_stored_once_and_the_reply_says_so(client: TestClie
     assert [reply["stored"] for reply in replies] == [True, False]
     assert replies[1]["number"] == 2
     assert len(votes.records()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
+def test_a_vote_that_the_disk_does_not_take_is_not_stored_and_harms_no_other(
+    client: TestClient, votes: Votes, tmp_path: Path
+) -> None:
+    import resource
+
+    client.post(f"/{TOKEN}/vote", headers=JSON, content=VOTE)
+    journal = tmp_path / "labels.jsonl.journal"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 10, limits[1]))
+    try:
+        reply = client.post(f"/{TOKEN}/vote", headers=JSON, content=json.dumps({"number": 2, "choice": "tie"}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert reply.status_code == 507
+    assert "make room" in reply.text
+    assert client.get(f"/{TOKEN}/state").json()["number"] == 2
+    assert client.post(f"/{TOKEN}/vote", headers=JSON, content=json.dumps({"number": 2, "choice": "tie"})).is_success
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [line.get("choice") for line in lines] == [None, "left", "tie"]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.com", ""])
