@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar
 
 from ..labelling.answers import read_answers
 from ..labelling.journal import journal_of
-from ..labelling.votes import Votes, VoteSummary
+from ..labelling.vote_records import VoteSummary
+from ..labelling.votes import Votes
 from ..monitoring.limits import wilson
 from ..routers.errors import InputError, require
 from .flags import Flag, Options, with_flags

@@ -19,6 +19,6 @@ from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
 from .question import Ask as Ask
 from .question import Reply as Reply
+from .vote_records import VoteSummary as VoteSummary
 from .votes import Showing as Showing
 from .votes import Votes as Votes
-from .votes import VoteSummary as VoteSummary

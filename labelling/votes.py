@@ -1,8 +1,8 @@
-"""The votes of a person on pairs of answers: which pair comes next, undo, repeats, and the records that result."""
+"""The votes of a person on pairs of answers: which pair comes next, undo and repeats."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from ..data.records import PreferenceRecord
 from ..data.writers import write_records
-from ..monitoring.limits import wilson
 from ..routers.errors import InputError
 from .answers import ModelAnswer
 from .journal import Journal, journal_of
 from .pairs import Pair, choose_pairs, draw, models_to_compare
+from .vote_records import AGAIN, VoteSummary, records_of, summary_of
 
 #: What a person can say of a pair; "skip" makes no record.
 Choice = Literal["left", "right", "tie", "both-bad", "skip"]
@@ -22,7 +22,6 @@ CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both-bad", "skip")
 #: A pair comes again after so many others, from the least to the most.
 _LEAST_GAP, _MOST_GAP = 5, 20
 _JOB = "label"
-_AGAIN = ":again"
 _SUFFIXES = (".jsonl", ".parquet", ".csv")
 
 
@@ -35,6 +34,13 @@ class Showing:
         pair: the pair.
         swapped: model a stands on the right.
         again: the pair was voted on before.
+
+    Example:
+        >>> from routelearn.labelling import Pair, Prompt, Showing
+        >>> prompt = Prompt(query="How much is 12 * 12?")
+        >>> pair = Pair(prompt=prompt, model_a="sim-max", model_b="sim-small", response_a="144", response_b="124")
+        >>> Showing(number=1, pair=pair, swapped=True, again=False).left
+        '124'
     """
 
     number: int
@@ -55,37 +61,7 @@ class Showing:
     @property
     def key(self) -> str:
         """The key of the vote in the journal."""
-        return self.pair.key + _AGAIN if self.again else self.pair.key
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VoteSummary:
-    """What the votes of an output say.
-
-    Attributes:
-        votes: number of pairs with a vote.
-        wins: number of pairs that each model won.
-        ties: number of pairs with a tie.
-        both_bad: those of the ties where both answers are bad.
-        skipped: number of pairs that were skipped.
-        left: number of pairs where the left answer won.
-        repeats: number of pairs with two votes.
-        agreed: those of them with the same vote twice.
-    """
-
-    votes: int
-    wins: Mapping[str, int]
-    ties: int
-    both_bad: int
-    skipped: int
-    left: int
-    repeats: int
-    agreed: int
-
-    @property
-    def agreement(self) -> tuple[float, float] | None:
-        """95 % interval (Wilson) of the share of the same votes; None: no pair has two votes."""
-        return wilson(self.agreed, self.repeats) if self.repeats else None
+        return self.pair.key + AGAIN if self.again else self.pair.key
 
 
 class Votes:
@@ -184,8 +160,8 @@ class Votes:
         key = self._next(number)
         if key is None:
             return None
-        again = key.endswith(_AGAIN)
-        pair = self._by_key[key.removesuffix(_AGAIN)]
+        again = key.endswith(AGAIN)
+        pair = self._by_key[key.removesuffix(AGAIN)]
         swapped = draw(self._seed, "side", pair.key) < 0.5
         if again:
             swapped = self._journal.entries[pair.key]["left"] == pair.model_a
@@ -230,24 +206,15 @@ class Votes:
         """How many showings are done, and how many there are in all, repeats included."""
         pairs = [self._state(pair.key) for pair in self.pairs]
         done, left = pairs.count("done") + pairs.count("skipped"), pairs.count("open") + pairs.count("later")
-        again = [self._state(key + _AGAIN) for key in self._by_key]
+        again = [self._state(key + AGAIN) for key in self._by_key]
         done += again.count("done") + again.count("skipped")
         if left or self.showing() is not None:
-            left += sum(self._state(key) != "skipped" and self._state(key + _AGAIN) == "open" for key in self._repeated)
+            left += sum(self._state(key) != "skipped" and self._state(key + AGAIN) == "open" for key in self._repeated)
         return done, done + left
 
     def records(self) -> list[PreferenceRecord]:
         """A record for each pair with a vote, those of earlier runs included. A second vote makes no record."""
-        found = []
-        for key, entry in self._journal.entries.items():
-            if entry["choice"] not in {"skip", "undone"} and not key.endswith(_AGAIN):
-                record = dict(entry["record"])
-                query = record.pop("query")
-                best = _best(entry)
-                preference = 0.5 if best is None else float(best == record["model_a"])
-                query = query if isinstance(query, str) else tuple(query)
-                found.append(PreferenceRecord(query, preference=preference, **record))
-        return found
+        return records_of(self._journal.entries)
 
     def write(self) -> None:
         """Write the records, whole or not at all. The file is removed where every vote was undone."""
@@ -259,23 +226,7 @@ class Votes:
 
     def summary(self) -> VoteSummary:
         """What the votes say, those of earlier runs included."""
-        entries = self._journal.entries
-        votes = {key: entry for key, entry in entries.items() if entry["choice"] not in {"skip", "undone"}}
-        first = {key: entry for key, entry in votes.items() if not key.endswith(_AGAIN)}
-        twice = [(first[key], votes[key + _AGAIN]) for key in first if key + _AGAIN in votes]
-        best = [_best(entry) for entry in first.values()]
-        models = sorted({entry[side] for entry in first.values() for side in ("left", "right")})
-        choices = [entry["choice"] for entry in first.values()]
-        return VoteSummary(
-            votes=len(first),
-            wins={model: best.count(model) for model in models},
-            ties=best.count(None),
-            both_bad=choices.count("both-bad"),
-            skipped=sum(entry["choice"] == "skip" for key, entry in entries.items() if not key.endswith(_AGAIN)),
-            left=choices.count("left"),
-            repeats=len(twice),
-            agreed=sum(_best(one) == _best(other) for one, other in twice),
-        )
+        return summary_of(self._journal.entries)
 
     def close(self) -> None:
         """Let other processes write."""
@@ -297,34 +248,29 @@ class Votes:
         return max(there, key=lambda key: entries[key]["number"], default=None)
 
     def _is_here(self, key: str) -> bool:
-        return key.removesuffix(_AGAIN) in self._by_key
+        return key.removesuffix(AGAIN) in self._by_key
 
     def _next(self, number: int) -> str | None:
         """The key of the pair to show: what was undone, a repeat whose time has come, or a pair without a vote."""
         entries = self._journal.entries
         undone = [key for key in entries if entries[key]["choice"] == "undone" and self._is_here(key)]
         for key in sorted(undone, key=lambda key: -entries[key]["number"]):
-            if not key.endswith(_AGAIN) or self._distance(key.removesuffix(_AGAIN), number) >= 2:
+            if not key.endswith(AGAIN) or self._distance(key.removesuffix(AGAIN), number) >= 2:
                 return key
         waiting = [(self._distance(key, number), key) for key in self._repeated if self._waits(key)]
         waiting.sort(reverse=True)
         for distance, key in waiting:
             if distance >= _LEAST_GAP + draw(self._seed, "gap", key) * (_MOST_GAP - _LEAST_GAP):
-                return key + _AGAIN
+                return key + AGAIN
         for wanted in ("open", "later"):
             for pair in self.pairs:
                 if self._state(pair.key) == wanted:
                     return pair.key
-        return next((key + _AGAIN for distance, key in waiting if distance >= 2), None)
+        return next((key + AGAIN for distance, key in waiting if distance >= 2), None)
 
     def _waits(self, key: str) -> bool:
-        return self._state(key) == "done" and self._state(key + _AGAIN) == "open"
+        return self._state(key) == "done" and self._state(key + AGAIN) == "open"
 
     def _distance(self, key: str, number: int) -> int:
         """How many showings ago a pair was voted on; 0: it has no vote."""
         return number - self._journal.entries[key]["number"] if self._state(key) == "done" else 0
-
-
-def _best(entry: Mapping[str, Any]) -> str | None:
-    """The model that a vote prefers; None: neither."""
-    return entry[entry["choice"]] if entry["choice"] in {"left", "right"} else None
