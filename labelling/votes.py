@@ -176,7 +176,13 @@ class Votes:
 
         Returns:
             Whether it was stored; False: the showing of this number has passed, or nothing is shown.
+
+        Raises:
+            InputError: there is no such choice.
+            OSError: the disk did not take it; nothing was stored.
         """
+        if choice not in CHOICES:
+            raise InputError(f"choice is {choice!r:.80}; expected one of {list(CHOICES)}")
         showing = self.showing()
         if showing is None or showing.number != number:
             return False
@@ -204,7 +210,7 @@ class Votes:
 
     def progress(self) -> tuple[int, int]:
         """How many showings are done, and how many there are in all, repeats included."""
-        pairs = [self._state(pair.key) for pair in self.pairs]
+        pairs = [self._state(key) for key in self._by_key]
         done, left = pairs.count("done") + pairs.count("skipped"), pairs.count("open") + pairs.count("later")
         again = [self._state(key + AGAIN) for key in self._by_key]
         done += again.count("done") + again.count("skipped")
@@ -263,9 +269,9 @@ class Votes:
             if distance >= _LEAST_GAP + draw(self._seed, "gap", key) * (_MOST_GAP - _LEAST_GAP):
                 return key + AGAIN
         for wanted in ("open", "later"):
-            for pair in self.pairs:
-                if self._state(pair.key) == wanted:
-                    return pair.key
+            for key in self._by_key:
+                if self._state(key) == wanted:
+                    return key
         return next((key + AGAIN for distance, key in waiting if distance >= 2), None)
 
     def _waits(self, key: str) -> bool:

@@ -102,12 +102,14 @@ def test_a_file_of_votes_that_are_all_undone_is_gone(tmp_path: Path) -> None:
         assert not (tmp_path / "l.jsonl").exists()
 
 
-def test_a_vote_that_is_sent_twice_counts_once(tmp_path: Path) -> None:
+def test_a_vote_that_is_sent_twice_counts_once_and_an_unknown_one_never(tmp_path: Path) -> None:
     with Votes(answers(5), tmp_path / "l.jsonl", **PAIR) as votes:
         number = votes.number
         assert votes.vote(number, "left")
         assert not votes.vote(number, "left")
         assert not votes.undo(number)
+        with pytest.raises(InputError, match="expected one of"):
+            votes.vote(votes.number, "best")  # type: ignore[arg-type]
         assert len(votes.records()) == 1
 
 
