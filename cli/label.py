@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import webbrowser
 from contextlib import suppress
@@ -19,6 +18,9 @@ from ..routers.errors import InputError, require
 from .flags import Flag, Options, with_flags
 from .options import DATA, OUTPUT, POOL, parse_pairs
 from .terminal import Console
+
+#: The addresses that the page takes, as its check of the header host does.
+LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,9 @@ class PageOptions(Options):
         """Refuse an address that other machines can reach.
 
         Raises:
-            InputError: it is not a loopback address.
+            InputError: it is none of `LOCAL_HOSTS`.
         """
-        try:
-            local = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            local = False
-        if not local:
+        if self.host not in LOCAL_HOSTS:
             raise InputError(f"--host is {self.host!r}; expected 127.0.0.1, ::1 or localhost, which only you can reach")
 
 

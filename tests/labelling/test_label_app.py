@@ -123,7 +123,7 @@ def test_a_vote_that_the_disk_does_not_take_is_not_stored_and_harms_no_other(
     assert [line.get("choice") for line in lines] == [None, "left", "tie"]
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.com", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "127.0.0.2", "192.168.0.7", "example.com", ""])
 def test_an_address_that_others_can_reach_is_refused(tmp_path: Path, host: str) -> None:
     done = run("label", tmp_path / "answers.jsonl", "-o", tmp_path / "l.jsonl", "--host", host)
     assert done.returncode == 2
