@@ -23,9 +23,17 @@ from .judge_prompts import rubric_text as rubric_text
 from .judging import Judging as Judging
 from .judging import estimate_judging as estimate_judging
 from .judging import judge_answers as judge_answers
+from .label_page import label_app as label_app
+from .label_page import new_token as new_token
+from .label_page import serve_labels as serve_labels
+from .pairs import Pair as Pair
+from .pairs import choose_pairs as choose_pairs
 from .pairwise import OrderEffect as OrderEffect
 from .pairwise import matchups as matchups
 from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
 from .question import Ask as Ask
 from .question import Reply as Reply
+from .vote_records import VoteSummary as VoteSummary
+from .votes import Showing as Showing
+from .votes import Votes as Votes
