@@ -14,6 +14,7 @@ from .collect import Collection as Collection
 from .collect import collect_answers as collect_answers
 from .collect import estimate_collect as estimate_collect
 from .estimate import Estimate as Estimate
+from .estimate import estimate_cost as estimate_cost
 from .graders import Grading as Grading
 from .graders import grade_answers as grade_answers
 from .journal import Journal as Journal
@@ -34,6 +35,7 @@ from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
 from .question import Ask as Ask
 from .question import Reply as Reply
+from .question import key_of as key_of
 from .vote_records import VoteSummary as VoteSummary
 from .votes import Showing as Showing
 from .votes import Votes as Votes
