@@ -26,6 +26,7 @@ from .export import export_command
 from .extend import extend_command
 from .inspect import inspect_command
 from .judge import judge_command
+from .label import label_command
 from .route import route_command
 from .score import score_command
 from .serve import serve_command
@@ -43,7 +44,10 @@ class _InOrder(TyperGroup):
 
 #: The commands by the heading of `--help` that they stand under.
 _COMMANDS: list[tuple[str, dict[str, Any]]] = [
-    ("From prompts to labels", {"build": build_command, "collect": collect_command, "judge": judge_command}),
+    (
+        "From prompts to a router",
+        {"build": build_command, "collect": collect_command, "judge": judge_command, "label": label_command},
+    ),
     (
         "Data and routers",
         {

@@ -14,6 +14,7 @@ from .collect import Collection as Collection
 from .collect import collect_answers as collect_answers
 from .collect import estimate_collect as estimate_collect
 from .estimate import Estimate as Estimate
+from .estimate import estimate_cost as estimate_cost
 from .graders import Grading as Grading
 from .graders import grade_answers as grade_answers
 from .journal import Journal as Journal
@@ -23,9 +24,18 @@ from .judge_prompts import rubric_text as rubric_text
 from .judging import Judging as Judging
 from .judging import estimate_judging as estimate_judging
 from .judging import judge_answers as judge_answers
+from .label_page import label_app as label_app
+from .label_page import new_token as new_token
+from .label_page import serve_labels as serve_labels
+from .pairs import Pair as Pair
+from .pairs import choose_pairs as choose_pairs
 from .pairwise import OrderEffect as OrderEffect
 from .pairwise import matchups as matchups
 from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
 from .question import Ask as Ask
 from .question import Reply as Reply
+from .question import key_of as key_of
+from .vote_records import VoteSummary as VoteSummary
+from .votes import Showing as Showing
+from .votes import Votes as Votes

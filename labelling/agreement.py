@@ -33,6 +33,11 @@ class Agreement:
         kappa_interval: its interval.
         auroc: how well the judge's preference tells where people prefer a from where they prefer b.
         auroc_interval: its interval.
+
+    Example:
+        >>> from routelearn.labelling import measure_agreement
+        >>> measure_agreement([1.0, 0.0, 0.5, 1.0], [1.0, 0.0, 0.5, 0.0], ["p1", "p2", "p3", "p4"]).agreement
+        0.75
     """
 
     pairs: int

@@ -49,6 +49,19 @@ class Build:
         held_out: number of labelled prompts that it was proved on.
         spent_usd: USD that were spent in all.
         stopped: why not every prompt was asked and judged; None: every one was.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from routelearn.evaluation import verdict_of
+        >>> from routelearn.labelling import Build
+        >>> records = [record for record in routelearn.read_records("records.jsonl").records if record.split == "test"]
+        >>> verdict = verdict_of(routelearn.load("router/"), records, max_quality_loss=0.1)
+        >>> counts = {"prompts": 300, "training": 210, "held_out": 90}
+        >>> build = Build(
+        ...     router=Path("router"), work=Path("router.build"), verdict=verdict, spent_usd=4.2, stopped=None, **counts
+        ... )
+        >>> build.verdict.prompts > 100
+        True
     """
 
     router: Path

@@ -23,6 +23,11 @@ class BuildSettings:
         max_quality_loss: the largest loss of quality against strong alone that is acceptable.
         held_out: share of the prompts that is kept from the training, to prove the router on.
         seed: of the choice of the prompts and of the training.
+
+    Example:
+        >>> from routelearn.labelling import BuildSettings
+        >>> BuildSettings(strong="gpt-5", weak="gpt-5-mini", grader="number", max_usd=5.0).held_out
+        0.3
     """
 
     strong: str

@@ -36,6 +36,15 @@ class Outcome:
         spent_usd: USD of all replies that were asked for here or earlier.
         failed_calls: calls that failed and were tried again, or given up.
         lost_calls: those among them that were sent and gave no answer; the service may charge for them.
+
+    Example:
+        >>> from routelearn.labelling import Outcome, Reply
+        >>> replies = {"k1": Reply(candidate="small", text="144", cost_usd=0.0001)}
+        >>> outcome = Outcome(
+        ...     replies=replies, missing=["k2"], stopped=None, spent_usd=0.0001, failed_calls=1, lost_calls=0
+        ... )
+        >>> len(outcome.replies), len(outcome.missing)
+        (1, 1)
     """
 
     replies: Mapping[str, Reply]

@@ -26,6 +26,12 @@ class Collection:
         answers: the answers that are there, prompt by prompt, each in the order of the models.
         outcome: how the calls ended.
         other_models: by candidate, the models that the service says answered in the place of the one that was asked.
+
+    Example:
+        >>> from routelearn.labelling import Collection, Outcome
+        >>> outcome = Outcome(replies={}, missing=[], stopped=None, spent_usd=0.0, failed_calls=0, lost_calls=0)
+        >>> Collection(answers=[], outcome=outcome, other_models={"small": ["smaller"]}).other_models
+        {'small': ['smaller']}
     """
 
     answers: Sequence[ModelAnswer]

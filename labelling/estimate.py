@@ -34,6 +34,13 @@ class Estimate:
         most_usd: the price if every answer has the greatest length that the parameters allow; None: they set no limit.
         paid_usd: USD of the answers that are there.
         basis: what the length of the answers is known from, in words.
+
+    Example:
+        >>> from routelearn.labelling import Candidate, estimate_cost
+        >>> model = Candidate(name="small", input_price=1.0, output_price=2.0, expected_output_tokens=100)
+        >>> estimate = estimate_cost(model, ["How much is 12 * 12?"] * 1000, {})
+        >>> estimate.questions, round(estimate.usd, 3), estimate.interval
+        (1000, 0.205, None)
     """
 
     candidate: str

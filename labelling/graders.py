@@ -32,6 +32,14 @@ class Grading:
     Attributes:
         records: one record an answer, in the order of the answers.
         unusual: number of answers by model and status, of those that are not "ok".
+
+    Example:
+        >>> from routelearn.labelling import ModelAnswer, Prompt, grade_answers
+        >>> prompt = Prompt(query="How much is 12 * 12?", reference="144", grader="number")
+        >>> refused = ModelAnswer(prompt=prompt, model="sim-small", response="I cannot say.", status="refused")
+        >>> grading = grade_answers([refused])
+        >>> grading.records[0].score, grading.unusual
+        (0.0, Counter({('sim-small', 'refused'): 1}))
     """
 
     records: Sequence[PerformanceRecord]

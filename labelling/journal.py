@@ -63,7 +63,11 @@ class Journal:
         self.close()
 
     def add(self, key: str, entry: Mapping[str, Any]) -> None:
-        """Add a line and wait until the disk has it."""
+        """Add a line and wait until the disk has it.
+
+        Raises:
+            OSError: the disk did not take it; the journal is as before.
+        """
         content = {"key": key, **entry}
         self._write(content)
         self.entries[key] = content
@@ -76,9 +80,14 @@ class Journal:
     def _write(self, content: Mapping[str, Any]) -> None:
         # Escapes keep lone surrogates, which UTF-8 cannot hold.
         line = json.dumps(content, ensure_ascii=True).encode("ascii") + b"\n"
-        while line:
-            line = line[self._file.write(line) or 0 :]
-        os.fsync(self._file.fileno())
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[self._file.write(line) or 0 :]
+            os.fsync(self._file.fileno())
+        except OSError:  # a full disk took a part of the line, which must not stand before the next one
+            self._file.truncate(end)
+            raise
 
     def _read(self, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self._file.seek(0)

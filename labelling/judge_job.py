@@ -58,6 +58,12 @@ class JudgeReport:
         malformed: those among them whose second reply ended with none either.
         refused: number of prompts that its service refused.
         order: how far the order of two answers decides; None: it rated single answers, or judged no pair.
+
+    Example:
+        >>> from routelearn.labelling import JudgeReport
+        >>> report = JudgeReport(judge="large", verdicts=200, asked_again=3, malformed=1, refused=0, order=None)
+        >>> report.malformed
+        1
     """
 
     judge: str

@@ -36,6 +36,12 @@ class Judging:
         unpaired: pairs of which one answer is missing.
         agreement: the judges compared with people; None: no labels of people were given.
         below: the agreement is below the least that was asked for; then the rest was not judged, and nothing written.
+
+    Example:
+        >>> from routelearn.labelling import Judging, Outcome
+        >>> outcome = Outcome(replies={}, missing=[], stopped=None, spent_usd=0.0, failed_calls=0, lost_calls=0)
+        >>> Judging(records=[], outcome=outcome, judges=[], unlabelled=2).below
+        False
     """
 
     records: Sequence[Record]

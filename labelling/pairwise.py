@@ -127,6 +127,12 @@ class OrderEffect:
         position_bias: how much more often the first answer wins than the second, from -1 to 1; 0.3: a judge that
             always prefers the first answer in 30 % of the pairs, and has no bias in the others.
         interval: its 95 % interval, by bootstrap over prompts.
+
+    Example:
+        >>> from routelearn.labelling import OrderEffect
+        >>> effect = OrderEffect(pairs=100, agreed=0.7, position_bias=0.3, interval=(0.21, 0.39))
+        >>> effect.interval[0] > 0  # the first answer wins more often than the second
+        True
     """
 
     pairs: int

@@ -34,7 +34,7 @@ class Prompt:
     Example:
         >>> from routelearn.labelling import Prompt
         >>> Prompt(query="How much is 12 * 12?", reference="144", grader="number").id
-        '8a0be9ebce96a9f4'
+        'd8ed46d70ce69416'
     """
 
     query: Query

@@ -21,6 +21,13 @@ class Ask:
         candidate: name of the model.
         query: the prompt or the chat.
         options: parameters of this call beside those of the candidate.
+
+    Example:
+        >>> from routelearn.labelling import Ask, Candidate, key_of
+        >>> model = Candidate(name="small")
+        >>> ask = Ask(key_of(model, "How much is 12 * 12?"), model.name, "How much is 12 * 12?")
+        >>> ask.key == key_of(Candidate(name="small", input_price=3.0), "How much is 12 * 12?")  # prices do not matter
+        True
     """
 
     key: str
@@ -52,6 +59,11 @@ class Reply:
         finish_reason: why the model stopped, in the words of the service; None: not reported.
         served_model: the model that answered, in the words of the service; None: not reported.
         error: why the service refuses this question for good; then there is no answer.
+
+    Example:
+        >>> from routelearn.labelling import Reply
+        >>> Reply.from_entry({"key": "k1", "candidate": "small", "text": "144", "output_tokens": 1}).text
+        '144'
     """
 
     candidate: str
