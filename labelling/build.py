@@ -60,7 +60,7 @@ class Build:
         >>> build = Build(
         ...     router=Path("router"), work=Path("router.build"), verdict=verdict, spent_usd=4.2, stopped=None, **counts
         ... )
-        >>> build.verdict.prompts > 100
+        >>> build.stopped is None
         True
     """
 
