@@ -23,6 +23,7 @@ from .evaluate import evaluate_command
 from .export import export_command
 from .extend import extend_command
 from .inspect import inspect_command
+from .next_labels import next_labels_command
 from .route import route_command
 from .score import score_command
 from .serve import serve_command
@@ -40,7 +41,7 @@ class _InOrder(TyperGroup):
 
 #: The commands by the heading of `--help` that they stand under.
 _COMMANDS: list[tuple[str, dict[str, Any]]] = [
-    ("From prompts to labels", {"collect": collect_command}),
+    ("From prompts to labels", {"collect": collect_command, "next-labels": next_labels_command}),
     (
         "Data and routers",
         {

@@ -181,9 +181,8 @@ def evaluate_pool(
     points = {name: (cost[rows, chosen], matrix[rows, chosen]) for name, chosen in choices.items()}
     # A mixture of single models sends all queries to one model at each of its m points.
     points[SINGLE_MODELS] = cost.T, matrix.T
-    prompts = rows if groups is None else groups
+    prompts, measured = rows if groups is None else groups, _areas(points, rows, weight)
     drawn = [_areas(points, sample, weight) for sample in resamples(prompts, bootstrap, seed)]
-    measured = _areas(points, rows, weight)
     quality, usd = weighted_mean(matrix, weight), 1000 * weighted_mean(cost, weight)
     best = int(np.argmax(quality))
     results = [

@@ -10,6 +10,14 @@ from .collect import collect_answers as collect_answers
 from .collect import estimate_collect as estimate_collect
 from .estimate import Estimate as Estimate
 from .journal import Journal as Journal
+from .learning_curve import CurvePoint as CurvePoint
+from .learning_curve import LabelsForGuarantee as LabelsForGuarantee
+from .learning_curve import LearningCurve as LearningCurve
+from .learning_curve import labels_for_guarantee as labels_for_guarantee
+from .learning_curve import measure_curve as measure_curve
+from .next_labels import ChosenPrompts as ChosenPrompts
+from .next_labels import choose_prompts as choose_prompts
+from .next_labels import write_prompts as write_prompts
 from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
 from .question import Ask as Ask

@@ -1,0 +1,311 @@
+"""What more labels would buy: how a router improves with the labels that are there, drawn on to four times as many."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.records import PreferenceRecord, Record, record_key
+from ..evaluation.thresholds.guarantee import LEAST_SAVED, labels_needed, lowest_cost_threshold
+from ..evaluation.thresholds.losses import Losses, losses_of
+from ..evaluation.thresholds.p_values import betting
+from ..routers.errors import InputError
+from ..routers.loading import load
+from ..routers.query import prompt_key
+from ..training.adaptation import LEAST_LABELS, adapt
+from ..training.fit.metrics import Array, log_loss, percentile_interval, resamples, routing_curve, weighted_mean
+from ..training.matrix_factorization.config import MatrixFactorizationConfig
+
+#: Fewest labelled prompts that a curve is drawn from.
+LEAST_FOR_CURVE = 60
+#: How many times the labels of today the curve is drawn on to; the gain is told from the first.
+AHEAD = (1, 2, 4)
+_FOLDS = 5
+#: A curve has at most so many sizes, each half of the next.
+_MOST_SIZES = 4
+#: Subsamples of each size below the whole.
+_REPEATS = 2
+#: How fast the distance to the limit falls with the number of labels n: as n to the power of minus one of these.
+_EXPONENTS = (0.25, 0.5, 1.0)
+
+#: A metric of a size: from the scores of its repeats (r, n) and row numbers to a number.
+Metric = Callable[[Array, npt.NDArray[np.int64]], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """A router that is trained on so many labels.
+
+    Attributes:
+        labels: number of labelled prompts that it is trained on.
+        log_loss: log loss (nats) of its win rate on other prompts.
+        log_loss_interval: a 95 % interval of the log loss.
+        apgr: APGR on other prompts; 0.5 is random.
+        apgr_interval: a 95 % interval of the APGR.
+        measured: whether it was trained; otherwise the curve is drawn on to it.
+        gain: APGR less that with all labels of today; None where it was trained.
+        gain_interval: a 95 % interval of the gain; None where it was trained.
+    """
+
+    labels: int
+    log_loss: float
+    log_loss_interval: tuple[float, float]
+    apgr: float
+    apgr_interval: tuple[float, float]
+    measured: bool
+    gain: float | None = None
+    gain_interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """How a router improves with the number of labels.
+
+    Attributes:
+        strong: the strong model.
+        weak: the weak model.
+        points: by rising number of labels; the last ones are not measured.
+        losses: what is lost where weak answers, for each of the n labelled prompts.
+        scores: (n,) the score of each of these prompts, by a router that was not trained on it.
+    """
+
+    strong: str
+    weak: str
+    points: Sequence[CurvePoint]
+    losses: Losses
+    scores: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsForGuarantee:
+    """How many labels a bound on the loss needs.
+
+    Attributes:
+        labels: number of labels that are there.
+        share: share of the queries that the bound would keep from strong with these labels; 0: none.
+        needed: number of labels that would do nine times out of ten; None: more than anyone would collect.
+    """
+
+    labels: int
+    share: float
+    needed: int | None
+
+
+def measure_curve(
+    labels: Sequence[Record],
+    strong: str,
+    weak: str,
+    *,
+    router: str | Path = "general",
+    bootstrap: int = 300,
+    seed: int = 0,
+    on_step: Callable[[int, int], object] = lambda done, total: None,
+) -> LearningCurve:
+    """Train routers on parts of the labels, measure each on labels that it did not see, and draw the curve on.
+
+    The general router is adapted to subsamples of the labels (`adapt`). The log loss and the APGR of prompts that were
+    held out are fitted by ``limit + b · n ** -c``; the intervals come from resampled prompts.
+
+    Args:
+        labels: records of 60 prompts or more, with scores of both models or preferences between them.
+        strong: the strong model.
+        weak: the weak model.
+        router: the general router that is adapted.
+        bootstrap: number of resamples.
+        seed: of the folds, the subsamples and the resamples.
+        on_step: called before each training with the number of those that are done, and with the number of all.
+
+    Raises:
+        InputError: there are too few labelled prompts, or they do not compare the two models.
+    """
+    losses = losses_of(labels, strong, weak)
+    if len(losses) < LEAST_FOR_CURVE:
+        raise InputError(f"{len(losses)} prompts have a label; expected {LEAST_FOR_CURVE} or more for a curve")
+    position = {prompt_key(query): row for row, query in enumerate(losses.queries)}
+    by_row: list[list[Record]] = [[] for _ in losses.queries]
+    for record in labels:
+        row = position.get(record_key(record))
+        if row is not None and {strong, weak}.issuperset(record.models):
+            by_row[row].append(replace(record, split=None))
+    config = MatrixFactorizationConfig(strong=strong, weak=weak, seed=seed)
+    with tempfile.TemporaryDirectory() as folder, _no_warnings():
+
+        def score(trained: npt.NDArray[np.int64], tested: npt.NDArray[np.int64]) -> Array:
+            records = [record for row in trained.tolist() for record in by_row[row]]
+            path = adapt(router, records, Path(folder) / "router", config)
+            return np.asarray(load(path).score([losses.queries[row] for row in tested.tolist()]), np.float64)
+
+        sizes, scores = _held_out_scores(len(losses), seed, score, on_step)
+    points = _points(sizes, scores, losses, bootstrap, seed)
+    return LearningCurve(strong=strong, weak=weak, points=points, losses=losses, scores=scores[-1][0])
+
+
+def pair_of_labels(labels: Sequence[Record]) -> tuple[str, str]:
+    """The better and the worse of two models, by their mean score or win rate.
+
+    Raises:
+        InputError: the labels name more or fewer than two models.
+    """
+    outcomes: dict[str, list[float]] = {}
+    for record in labels:
+        if isinstance(record, PreferenceRecord):
+            outcomes.setdefault(record.model_a, []).append(record.preference)
+            outcomes.setdefault(record.model_b, []).append(1 - record.preference)
+        else:
+            outcomes.setdefault(record.model, []).append(record.score)
+    if len(outcomes) != 2:
+        raise InputError(
+            f"the labels name the models {sorted(outcomes)}; expected two, or the strong and the weak one of them"
+        )
+    strong, weak = sorted(outcomes, key=lambda name: -float(np.mean(outcomes[name])))
+    return strong, weak
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """That a router of few labels has learned little is what the curve shows: no training need say it."""
+    logger = logging.getLogger("routelearn.training.pipeline")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def labels_for_guarantee(
+    curve: LearningCurve, max_quality_loss: float = 0.02, confidence: float = 0.95
+) -> LabelsForGuarantee:
+    """How many labels `calibrate` would need to bound the loss, by the scores and gaps of a curve.
+
+    Args:
+        curve: the curve; its scores are those of routers that did not see the prompt.
+        max_quality_loss: the largest expected loss against always-strong.
+        confidence: of the bound.
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+    losses, delta = curve.losses, 1 - confidence
+    if not 0 < max_quality_loss < losses.largest:
+        raise InputError(f"max_quality_loss is {max_quality_loss}; expected a number between 0 and {losses.largest:g}")
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"confidence is {confidence}; expected a number from 0.5 to below 1, such as 0.95")
+    gaps, alpha = losses.weighted_gap / losses.largest_weighted, max_quality_loss / losses.largest_weighted
+    threshold = lowest_cost_threshold(curve.scores, gaps, alpha, delta, betting)
+    share = float(weighted_mean(curve.scores < threshold, losses.weight))
+    if share >= LEAST_SAVED:
+        return LabelsForGuarantee(labels=len(losses), share=share, needed=len(losses))
+    needed = labels_needed(curve.scores, gaps, alpha, delta, "betting")
+    return LabelsForGuarantee(
+        labels=len(losses), share=0.0, needed=None if needed is None else max(needed, len(losses))
+    )
+
+
+def _held_out_scores(
+    count: int,
+    seed: int,
+    score: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Array],
+    on_step: Callable[[int, int], object],
+) -> tuple[list[int], list[Array]]:
+    """Sizes, rising, and for each the scores (r, n) of every prompt by routers of that size which did not see it."""
+    order = np.random.default_rng(seed).permutation(count)
+    folds = np.array_split(order, _FOLDS)
+    whole = count - max(map(len, folds))
+    sizes = [whole >> step for step in range(_MOST_SIZES) if whole >> step >= LEAST_LABELS + 2][::-1]
+    repeats = [1 if size == whole else _REPEATS for size in sizes]
+    scores = [np.zeros((number, count)) for number in repeats]
+    done, total = 0, _FOLDS * sum(repeats)
+    for fold in folds:
+        rest = order[~np.isin(order, fold)]
+        for size, found in zip(sizes, scores, strict=True):
+            for repeat in range(len(found)):
+                on_step(done, total)
+                # Subsamples of one size share no prompt.
+                found[repeat, fold] = score(rest[repeat * size :][:size], fold)
+                done += 1
+    on_step(done, total)
+    return sizes, scores
+
+
+def _points(sizes: list[int], scores: list[Array], losses: Losses, bootstrap: int, seed: int) -> list[CurvePoint]:
+    """The measured points, and those that the curve is drawn on to."""
+    target = 0.5 + losses.gap / losses.largest / 2
+    weight = losses.weight
+
+    def mean_log_loss(of_size: Array, rows: npt.NDArray[np.int64]) -> float:
+        every = np.mean([log_loss(one[rows], target[rows]) for one in of_size], axis=0)
+        return float(weighted_mean(every, None if weight is None else weight[rows]))
+
+    def mean_apgr(of_size: Array, rows: npt.NDArray[np.int64]) -> float:
+        of_rows, gap = None if weight is None else weight[rows], losses.gap[rows]
+        return float(np.mean([routing_curve(one[rows], gap, np.zeros(len(gap)), of_rows).apgr for one in of_size]))
+
+    every = np.arange(len(losses))
+    drawn = list(resamples(every, bootstrap, seed))
+    ahead = [len(losses) * times for times in AHEAD]
+    found = []
+    for metric, falls in ((mean_log_loss, True), (mean_apgr, False)):
+        values = _with_future(sizes, scores, metric, every, ahead, falls)
+        resampled = np.array([_with_future(sizes, scores, metric, rows, ahead, falls) for rows in drawn])
+        found.append((values, resampled))
+    (loss, drawn_loss), (apgr, drawn_apgr) = found
+    today = len(sizes)
+    points = []
+    for i, labels in enumerate([*sizes, *ahead]):
+        drawn_on = i >= today
+        points.append(
+            CurvePoint(
+                labels=labels,
+                log_loss=loss[i],
+                log_loss_interval=percentile_interval(drawn_loss[:, i]),
+                apgr=apgr[i],
+                apgr_interval=percentile_interval(drawn_apgr[:, i]),
+                measured=not drawn_on,
+                gain=apgr[i] - apgr[today] if drawn_on else None,
+                gain_interval=percentile_interval(drawn_apgr[:, i] - drawn_apgr[:, today]) if drawn_on else None,
+            )
+        )
+    return points
+
+
+def _with_future(
+    sizes: list[int], scores: list[Array], metric: Metric, rows: npt.NDArray[np.int64], ahead: list[int], falls: bool
+) -> list[float]:
+    """The metric at each size, and where its curve goes."""
+    values = [metric(of_size, rows) for of_size in scores]
+    return [*values, *extrapolated(sizes, values, ahead, falls=falls)]
+
+
+def extrapolated(sizes: Sequence[int], values: Sequence[float], ahead: Sequence[int], *, falls: bool) -> list[float]:
+    """Values at further sizes by ``limit + b · n ** -c``, fitted by least squares.
+
+    b has the sign that more labels do not harm; c is one of a few exponents. Values that are not known give NaN.
+
+    Args:
+        sizes: k numbers of labels, rising.
+        values: k values of a metric.
+        ahead: further numbers of labels.
+        falls: whether the metric falls where the router improves.
+    """
+    x, y = np.asarray(sizes, np.float64), np.asarray(values, np.float64)
+    if np.isnan(y).any():
+        return [float("nan")] * len(ahead)
+    best: tuple[float, list[float]] | None = None
+    for exponent in _EXPONENTS:
+        power = x**-exponent
+        centred = power - power.mean()
+        slope = float(centred @ y) / max(float(centred @ centred), 1e-300)
+        slope = max(slope, 0.0) if falls else min(slope, 0.0)
+        residual = y - y.mean() - slope * centred
+        error = float(residual @ residual)
+        if best is None or error < best[0]:
+            best = error, [float(y.mean() + slope * (size**-exponent - power.mean())) for size in ahead]
+    assert best is not None
+    return best[1]
