@@ -176,15 +176,14 @@ def evaluate_pool(
     cost = query_costs(pool, queries, output_tokens)
     rows = np.arange(len(queries))
     choices = {name: routed(np.asarray(predicted), cost) for name, predicted in predictions.items()}
-    # The oracle takes the cheapest one of the models that answer best.
-    choices[ORACLE] = routed(matrix, cost)
+    choices[ORACLE] = routed(matrix, cost)  # the cheapest one of the models that answer best
     points = {name: (cost[rows, chosen], matrix[rows, chosen]) for name, chosen in choices.items()}
     # A mixture of single models sends all queries to one model at each of its m points.
     points[SINGLE_MODELS] = cost.T, matrix.T
     prompts, measured = rows if groups is None else groups, _areas(points, rows, weight)
     drawn = [_areas(points, sample, weight) for sample in resamples(prompts, bootstrap, seed)]
     quality, usd = weighted_mean(matrix, weight), 1000 * weighted_mean(cost, weight)
-    best = int(np.argmax(quality))
+    best, known = int(np.argmax(quality)), baseline if baseline in predictions else None
     results = [
         _result(
             name,
@@ -192,7 +191,7 @@ def evaluate_pool(
             measured,
             drawn,
             best_single=float(quality[best]),
-            baseline=baseline if baseline in predictions else None,
+            baseline=known,
         )
         for name in [*predictions, SINGLE_MODELS, ORACLE]
     ]

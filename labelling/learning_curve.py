@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.records import PreferenceRecord, Record, record_key
-from ..evaluation.thresholds.guarantee import LEAST_SAVED, labels_needed, lowest_cost_threshold
+from ..evaluation.thresholds.guarantee import LEAST_SAVED, check_bound, labels_needed, lowest_cost_threshold
 from ..evaluation.thresholds.losses import Losses, losses_of
 from ..evaluation.thresholds.p_values import betting
 from ..routers.errors import InputError
@@ -193,10 +193,7 @@ def labels_for_guarantee(
         InputError: an argument is out of range.
     """
     losses, delta = curve.losses, 1 - confidence
-    if not 0 < max_quality_loss < losses.largest:
-        raise InputError(f"max_quality_loss is {max_quality_loss}; expected a number between 0 and {losses.largest:g}")
-    if not 0.5 <= confidence < 1:
-        raise InputError(f"confidence is {confidence}; expected a number from 0.5 to below 1, such as 0.95")
+    check_bound(losses, max_quality_loss, confidence)
     gaps, alpha = losses.weighted_gap / losses.largest_weighted, max_quality_loss / losses.largest_weighted
     threshold = lowest_cost_threshold(curve.scores, gaps, alpha, delta, betting)
     share = float(weighted_mean(curve.scores < threshold, losses.weight))

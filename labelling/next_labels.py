@@ -100,10 +100,7 @@ def choose_prompts(
         raise InputError(f"each of the {len(prompts)} prompts has a label; expected some without one")
     queries = [prompt.query for prompt in left]
     traffic = np.array([prompt.weight for prompt in left], np.float64)
-    size = traffic / traffic.sum()
-    if router is not None:
-        useful = traffic * usefulness_of(router, queries)
-        size = floor * size + (1 - floor) * useful / useful.sum()
+    size = traffic / traffic.sum() if router is None else _sizes(traffic, router, queries, floor)
     costs = _costs(queries, candidates)
     wanted = len(left) if count is None else min(count, len(left))
     if budget_usd is not None:
@@ -174,6 +171,12 @@ def _check(count: int | None, budget_usd: float | None, floor: float) -> None:
         raise InputError(f"budget_usd is {budget_usd!r:.80}; expected USD above 0")
     if not 0 < floor <= 1:
         raise InputError(f"floor is {floor!r:.80}; expected a number above 0 and at most 1")
+
+
+def _sizes(traffic: Array, router: Router, queries: Sequence[Query], floor: float) -> Array:
+    """Sizes (n,) that rise with the usefulness of a label, with a sum of 1."""
+    useful = traffic * usefulness_of(router, queries)
+    return np.asarray(floor * traffic / traffic.sum() + (1 - floor) * useful / useful.sum())
 
 
 def _costs(queries: Sequence[Query], candidates: Sequence[Candidate]) -> Array:

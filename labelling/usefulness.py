@@ -35,7 +35,7 @@ def usefulness_of(router: Router, queries: Sequence[Query]) -> Array:
     width = np.maximum(score.std() + _disagreement(router, queries, score), 1e-6)
     near = np.exp(-np.square((score - router.threshold) / width) / 2)
     found = spread * near
-    return np.maximum(found / max(float(found.max()), 1e-12), _LEAST)
+    return np.asarray(np.maximum(found / max(float(found.max()), 1e-12), _LEAST))
 
 
 def _disagreement(router: Router, queries: Sequence[Query], score: Array) -> Array:
@@ -46,4 +46,4 @@ def _disagreement(router: Router, queries: Sequence[Query], score: Array) -> Arr
     other = np.asarray(general.score(queries), np.float64)
     spread = float(other.std())
     standard = (other - other.mean()) / spread * score.std() if spread > 1e-9 else np.zeros(len(score))
-    return np.abs(score - score.mean() - standard)
+    return np.asarray(np.abs(score - score.mean() - standard))

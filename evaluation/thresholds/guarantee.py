@@ -118,17 +118,9 @@ def bound_loss(
     Raises:
         InputError: an argument is out of range, or there are too few prompts; the message says how many would do.
     """
-    if not 0 < max_quality_loss < losses.largest:
-        raise InputError(
-            f"max_quality_loss is {max_quality_loss}; expected a number between 0 and {losses.largest:g} "
-            f"(points of the {losses.unit})"
-        )
-    if not 0.5 <= confidence < 1:
-        raise InputError(f"confidence is {confidence}; expected a number from 0.5 to below 1, such as 0.95")
+    check_bound(losses, max_quality_loss, confidence, method)
     p_values = p_values_of(method)
     delta = 1 - confidence
-    if losses.weight is not None and method != "betting":
-        raise InputError(f"method is {method!r}, and the prompts have unequal weights; expected 'betting'")
     largest = losses.largest_weighted
     gaps, alpha = losses.weighted_gap / largest, max_quality_loss / largest
     scores = np.asarray(scores, np.float64)
@@ -154,6 +146,23 @@ def bound_loss(
         data_fingerprint=losses.fingerprint,
         date=datetime.now(timezone.utc).date().isoformat(),
     )
+
+
+def check_bound(losses: Losses, max_quality_loss: float, confidence: float, method: str = "betting") -> None:
+    """Refuse a bound that no labels could show.
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+    if not 0 < max_quality_loss < losses.largest:
+        raise InputError(
+            f"max_quality_loss is {max_quality_loss}; expected a number between 0 and {losses.largest:g} "
+            f"(points of the {losses.unit})"
+        )
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"confidence is {confidence}; expected a number from 0.5 to below 1, such as 0.95")
+    if losses.weight is not None and method != "betting":
+        raise InputError(f"method is {method!r}, and the prompts have unequal weights; expected 'betting'")
 
 
 def lowest_cost_threshold(
