@@ -19,10 +19,11 @@ _LEAST = 0.05
 def usefulness_of(router: Router, queries: Sequence[Query]) -> Array:
     """How useful the labels of n queries are expected to be, (n,) above 0 and at most 1.
 
-    It is the product of two things. The standard deviation of the gain: where one model is expected to be right
-    and the other one wrong in either direction, the label tells most (Neyman 1934). And the nearness of the
-    score to the router's threshold, where a label can change the decision; the score is as uncertain as the trained and
-    the general router disagree.
+    It is the product of two things. The spread of the gain: where one model is expected to be right and the other one
+    wrong, in either direction, the label tells most (Neyman 1934). And the nearness of the score to the router's
+    threshold, where a label can change the decision: from 1 far away to 2 at the threshold. The score is taken to
+    be as uncertain as the trained and the general router disagree. Nearness alone would leave out most of what APGR
+    measures.
 
     Args:
         router: the router so far.
@@ -34,7 +35,7 @@ def usefulness_of(router: Router, queries: Sequence[Query]) -> Array:
     score = np.asarray(router.score(queries), np.float64)
     width = np.maximum(score.std() + _disagreement(router, queries, score), 1e-6)
     near = np.exp(-np.square((score - router.threshold) / width) / 2)
-    found = spread * near
+    found = spread * (1 + near)
     return np.asarray(np.maximum(found / max(float(found.max()), 1e-12), _LEAST))
 
 
