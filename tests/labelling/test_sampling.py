@@ -54,17 +54,20 @@ def test_rows_that_stand_together_are_spread_over() -> None:
 
 
 def test_weighted_means_are_unbiased_and_their_95_percent_intervals_cover() -> None:
-    """2,000 samples of 300 of 30,000 prompts, in an order by clusters; the useful prompts lose more than the others."""
+    """2,000 times new outcomes of 30,000 prompts, and a sample of 300; useful prompts lose more than the others.
+
+    The outcomes are drawn anew because a systematic sample depends on its start alone: of one order there are only some
+    hundred samples that differ.
+    """
     random = np.random.default_rng(0)
     number, count, repetitions = 30_000, 300, 2000
     cluster = random.integers(0, 32, number)
     useful = np.clip(random.beta(1, 4, number) + cluster / 100, 0.05, 1)
-    loss = (random.random(number) < 0.6 * useful).astype(float) - (random.random(number) < 0.05)
-    size = 0.5 / number + 0.5 * useful / useful.sum()
-    probability = inclusion_probabilities(size, count)
+    probability = inclusion_probabilities(0.5 / number + 0.5 * useful / useful.sum(), count)
     order = np.lexsort((useful, cluster))
     covered, errors, plain = 0, [], []
     for _ in range(repetitions):
+        loss = (random.random(number) < 0.6 * useful) - (random.random(number) < 0.05).astype(float)
         rows = systematic_sample(probability, order, random)
         weight = 1 / probability[rows]
         mean = float(np.average(loss[rows], weights=weight))
