@@ -17,6 +17,7 @@ from ..labelling.candidates import Candidate, read_candidates
 from ..labelling.prompts import Prompt, read_prompts
 from ..routers.base import Router
 from ..routers.errors import DataError, InputError
+from ..routers.general import GeneralRouter
 from ..routers.loading import load
 from ..training.libraries import require_training
 from .flags import Flag, Options, with_flags
@@ -71,8 +72,8 @@ class LabelOptions(Options):
 
     Attributes:
         labels: Files of records that are there already; their prompts are left out. Can be repeated.
-        router: Folder of the router so far. The choice then leans to prompts where a label can change its decisions.
-            Without it the choice is a plain spread.
+        router: Folder of the router so far, or the word general. The choice then leans to prompts where a label can
+            change its decisions. Without it the choice is a plain spread.
         floor: Share of the choice that does not depend on the router, above 0 and at most 1. A small share makes
             unequal weights, and wider intervals.
     """
@@ -131,7 +132,7 @@ def next_labels_command(
     prompts = _read(options.prompts, reading, console)
     with console.status("reading"):
         labels = read_listed(console, given.labels or [], ReadOptions())
-    router = None if given.router is None else load(given.router)
+    router = None if given.router is None else _open(given.router, labels, curve)
     with console.status("choosing"):
         chosen = choose_prompts(
             prompts,
@@ -146,8 +147,12 @@ def next_labels_command(
     write_prompts(chosen.prompts, options.out)
     for line in _summary(chosen, options):
         console.print(line, soft_wrap=True)
-    if not curve.no_curve and len({record_key(record) for record in labels}) >= LEAST_FOR_CURVE:
+    if curve.no_curve or len({record_key(record) for record in labels}) < LEAST_FOR_CURVE:
+        return
+    try:
         _show_curve(labels, router, curve, options.seed, console)
+    except InputError as error:  # the prompts are chosen and written
+        console.print(f"no learning curve: {error}", soft_wrap=True)
 
 
 def _read(sources: list[str], reading: QueryReading, console: Console) -> list[Prompt]:
@@ -214,6 +219,17 @@ def _show_curve(
     table_console().print(_table(curve))
     for line in [*_gain_in_words(curve), _guarantee_in_words(needed, options, curve.losses.unit)]:
         table_console().print(line, highlight=False, soft_wrap=True)
+
+
+def _open(path: Path, labels: Sequence[Record], options: CurveOptions) -> Router:
+    """The router so far; a general one for the models of the options or of the labels, if they say which."""
+    router = load(path)
+    if not isinstance(router, GeneralRouter):
+        return router
+    strong, weak = options.strong, options.weak
+    if (strong is None or weak is None) and labels:
+        strong, weak = _pair(labels, None, options)
+    return router.placed(strong=strong, weak=weak)
 
 
 def _pair(labels: Sequence[Record], router: Router | None, options: CurveOptions) -> tuple[str, str]:

@@ -218,6 +218,23 @@ def test_the_command_refuses_what_it_cannot_do(
     assert not (tmp_path / "chosen.jsonl").exists()
 
 
+def test_the_command_takes_the_general_router_and_chooses_without_a_curve(
+    tmp_path: Path, prompts: list[Prompt], sample: Sample
+) -> None:
+    """The labels name four models, so that nobody knows which two the curve is about."""
+    write_prompts(prompts[:300], tmp_path / "prompts.jsonl")
+    labelled = {prompt_key(prompt.query) for prompt in prompts[:70]}
+    write_records([one for one in sample.performances if record_key(one) in labelled], tmp_path / "labels.jsonl")
+    command = ["next-labels", "prompts.jsonl", "-o", "chosen.jsonl", "--count", 30, "--labels", "labels.jsonl"]
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no learning curve: the labels name the models" in done.stderr
+    pair = ["--strong", "sim-max", "--weak", "sim-small"]
+    general = run(*command, *pair, "--router", "general", "--no-curve", "--force", cwd=tmp_path)
+    assert general.returncode == 0, general.stderr
+    assert "weights from" in general.stderr
+
+
 def test_the_pair_of_labels_is_the_better_and_the_worse_model() -> None:
     labels: list[Record] = [PerformanceRecord("a", "x", 0.2), PerformanceRecord("a", "y", 0.9)]
     assert pair_of_labels(labels) == ("y", "x")
