@@ -44,14 +44,15 @@ TESTED = ("mmlu", "mmlu_pro", "gsm8k", "ifeval")
 #: Sources that the way to choose was chosen on.
 DEVELOPMENT = ("fasteval_bbh_math", "fasteval_openai_evals", "cascades_knowledge")
 INTRODUCTION = (
-    "A label is a prompt whose answers by both models are judged; `adapt` makes a router of them, and the APGR is that on "
-    "other prompts, mean of {seeds} random parts of each set. random: a random choice. spread: `next-labels` without a "
-    "router. useful: half of the labels by spread, then half by `next-labels --router` with a router of the first half, "
-    "trained with the weights. less random: the mean difference over the three numbers of labels. The last column: so "
-    "many labels by this choice reach the APGR of 400 random ones, by straight lines over the logarithm of the labels for "
-    "both; below 25 and above 1,600 it counts as the limit. In brackets 95 % bootstrap intervals over the parts; the mean "
-    "over the sets is geometric. The pairs are those of the section on few labels; bfcl_function_calling is the set of "
-    "code: calls of functions, checked by a program, {strong} over {weak}."
+    "A label is a prompt whose answers by both models are judged; `adapt` makes a router of them, and the APGR is"
+    " that on other prompts, mean of {seeds} random parts of each set. random: a random choice. spread: `next-"
+    "labels` without a router. useful: half of the labels by spread, then half by `next-labels --router` with a "
+    "router of the first half, trained with the weights. less random: the mean difference over the three numbers "
+    "of labels. The last column: so many labels by this choice reach the APGR of 400 random ones, by straight "
+    "lines over the logarithm of the labels for both; below 25 and above 1,600 it counts as the limit. In "
+    "brackets 95 % bootstrap intervals over the parts; the mean over the sets is geometric. The pairs are those "
+    "of the section on few labels; bfcl_function_calling is the set of code: calls of functions, checked by a "
+    "program, {strong} over {weak}."
 )
 
 

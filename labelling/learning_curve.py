@@ -137,13 +137,13 @@ def measure_curve(
     config = MatrixFactorizationConfig(strong=strong, weak=weak, seed=seed)
     with tempfile.TemporaryDirectory() as folder, _no_warnings():
 
-        def score(trained: npt.NDArray[np.int64], tested: npt.NDArray[np.int64]) -> Array:
+        def score(trained: npt.NDArray[np.int64]) -> Array:
             records = [record for row in trained.tolist() for record in by_row[row]]
             path = adapt(router, records, Path(folder) / "router", config)
-            return np.asarray(load(path).score([losses.queries[row] for row in tested.tolist()]), np.float64)
+            return np.asarray(load(path).score(losses.queries), np.float64)
 
-        sizes, scores = _held_out_scores(len(losses), seed, score, on_step)
-    points = _points(sizes, scores, losses, bootstrap, seed)
+        sizes, scores, centred = _held_out_scores(len(losses), seed, score, on_step)
+    points = _points(sizes, scores, centred, losses, bootstrap, seed)
     return LearningCurve(strong=strong, weak=weak, points=points, losses=losses, scores=scores[-1][0])
 
 
@@ -208,30 +208,42 @@ def labels_for_guarantee(
 def _held_out_scores(
     count: int,
     seed: int,
-    score: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Array],
+    score: Callable[[npt.NDArray[np.int64]], Array],
     on_step: Callable[[int, int], object],
-) -> tuple[list[int], list[Array]]:
-    """Sizes, rising, and for each the scores (r, n) of every prompt by routers of that size which did not see it."""
+) -> tuple[list[int], list[Array], list[Array]]:
+    """Sizes, rising, and for each the scores (r, n) of every prompt by routers of that size which did not see it.
+
+    The scores stand a second time, each less the mean score of its router. A router that was trained without the
+    prompts that need strong scores all prompts lower: ranked over the folds, this would count against it.
+
+    Args:
+        count: number n of prompts.
+        seed: of the folds.
+        score: from the rows to train on to the scores (n,) of all prompts.
+        on_step: shows progress.
+    """
     order = np.random.default_rng(seed).permutation(count)
     folds = np.array_split(order, _FOLDS)
     whole = count - max(map(len, folds))
     sizes = [whole >> step for step in range(_MOST_SIZES) if whole >> step >= LEAST_LABELS + 2][::-1]
     repeats = [1 if size == whole else _REPEATS for size in sizes]
-    scores = [np.zeros((number, count)) for number in repeats]
+    scores, centred = ([np.zeros((number, count)) for number in repeats] for _ in range(2))
     done, total = 0, _FOLDS * sum(repeats)
     for fold in folds:
         rest = order[~np.isin(order, fold)]
-        for size, found in zip(sizes, scores, strict=True):
-            for repeat in range(len(found)):
+        for size, raw, level in zip(sizes, scores, centred, strict=True):
+            for repeat in range(len(raw)):
                 on_step(done, total)
-                # Subsamples of one size share no prompt.
-                found[repeat, fold] = score(rest[repeat * size :][:size], fold)
+                found = score(rest[repeat * size :][:size])  # subsamples of one size share no prompt
+                raw[repeat, fold], level[repeat, fold] = found[fold], found[fold] - found.mean()
                 done += 1
     on_step(done, total)
-    return sizes, scores
+    return sizes, scores, centred
 
 
-def _points(sizes: list[int], scores: list[Array], losses: Losses, bootstrap: int, seed: int) -> list[CurvePoint]:
+def _points(
+    sizes: list[int], scores: list[Array], centred: list[Array], losses: Losses, bootstrap: int, seed: int
+) -> list[CurvePoint]:
     """The measured points, and those that the curve is drawn on to."""
     target = 0.5 + losses.gap / losses.largest / 2
     weight = losses.weight
@@ -248,9 +260,9 @@ def _points(sizes: list[int], scores: list[Array], losses: Losses, bootstrap: in
     drawn = list(resamples(every, bootstrap, seed))
     ahead = [len(losses) * times for times in AHEAD]
     found = []
-    for metric, falls in ((mean_log_loss, True), (mean_apgr, False)):
-        values = _with_future(sizes, scores, metric, every, ahead, falls)
-        resampled = np.array([_with_future(sizes, scores, metric, rows, ahead, falls) for rows in drawn])
+    for metric, read, falls in ((mean_log_loss, scores, True), (mean_apgr, centred, False)):
+        values = _with_future(sizes, read, metric, every, ahead, falls)
+        resampled = np.array([_with_future(sizes, read, metric, rows, ahead, falls) for rows in drawn])
         found.append((values, resampled))
     (loss, drawn_loss), (apgr, drawn_apgr) = found
     today = len(sizes)

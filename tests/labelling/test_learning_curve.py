@@ -65,16 +65,18 @@ def test_no_prompt_is_scored_by_a_router_that_saw_it() -> None:
     trained_on: dict[int, set[int]] = {}
     steps: list[tuple[int, int]] = []
 
-    def score(trained: np.ndarray, tested: np.ndarray) -> np.ndarray:
-        assert not set(trained.tolist()) & set(tested.tolist())
-        for row in tested.tolist():
+    def score(trained: np.ndarray) -> np.ndarray:
+        found = np.arange(203.0)
+        for row in set(range(203)) - set(trained.tolist()):
             trained_on.setdefault(row, set()).add(len(trained))
-        return tested.astype(float)
+        found[trained] = -1e6
+        return found
 
-    sizes, scores = _held_out_scores(203, 0, score, lambda done, total: steps.append((done, total)))
+    sizes, scores, centred = _held_out_scores(203, 0, score, lambda done, total: steps.append((done, total)))
     assert sizes == [40, 81, 162]
     assert [len(one) for one in scores] == [2, 2, 1]
     assert all((one == np.arange(203)).all() for one in scores)
+    assert all((one > 0).all() for one in centred)
     assert all(found == set(sizes) for found in trained_on.values())
     assert steps[-1] == (25, 25)
 
