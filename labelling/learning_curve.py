@@ -52,6 +52,12 @@ class CurvePoint:
         measured: whether it was trained; otherwise the curve is drawn on to it.
         gain: APGR less that with all labels of today; None where it was trained.
         gain_interval: a 95 % interval of the gain; None where it was trained.
+
+    Example:
+        >>> from routelearn.labelling import CurvePoint
+        >>> intervals = {"log_loss_interval": (0.57, 0.66), "apgr_interval": (0.51, 0.66)}
+        >>> CurvePoint(labels=80, log_loss=0.61, apgr=0.59, measured=True, **intervals).gain is None
+        True
     """
 
     labels: int
@@ -74,6 +80,21 @@ class LearningCurve:
         points: by rising number of labels; the last ones are not measured.
         losses: what is lost where weak answers, for each of the n labelled prompts.
         scores: (n,) the score of each of these prompts, by a router that was not trained on it.
+
+    Example:
+        >>> import numpy as np
+        >>> from routelearn.evaluation import losses_of
+        >>> from routelearn.labelling import LearningCurve, labels_for_guarantee
+        >>> scores = {"sim-max": 1.0, "sim-small": 0.75}
+        >>> labels = [
+        ...     routelearn.PerformanceRecord(f"{n} + 2?", model, score)
+        ...     for n in range(99)
+        ...     for model, score in scores.items()
+        ... ]
+        >>> losses = losses_of(labels, *scores)
+        >>> curve = LearningCurve(strong="sim-max", weak="sim-small", points=[], losses=losses, scores=np.full(99, 0.5))
+        >>> labels_for_guarantee(curve, max_quality_loss=0.3).share  # all may go to weak
+        1.0
     """
 
     strong: str
@@ -91,6 +112,12 @@ class LabelsForGuarantee:
         labels: number of labels that are there.
         share: share of the queries that the bound would keep from strong with these labels; 0: none.
         needed: number of labels that would do nine times out of ten; None: more than anyone would collect.
+
+    Example:
+        >>> from routelearn.labelling import LabelsForGuarantee
+        >>> found = LabelsForGuarantee(labels=100, share=0.0, needed=400)
+        >>> found.needed - found.labels
+        300
     """
 
     labels: int

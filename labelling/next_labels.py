@@ -49,7 +49,7 @@ class ChosenPrompts:
         >>> from routelearn.labelling import Prompt, choose_prompts
         >>> prompts = [Prompt(query=f"How much is {number} + {number}?") for number in range(100)]
         >>> chosen = choose_prompts(prompts, 20)
-        >>> len(chosen.prompts), {prompt.weight for prompt in chosen.prompts}, float(chosen.probability[0])
+        >>> len(chosen.prompts), {prompt.weight for prompt in chosen.prompts}, round(float(chosen.probability[0]), 3)
         (20, {1.0}, 0.2)
     """
 
