@@ -22,6 +22,7 @@ from ..routers.query import prompt_key
 from ..training.adaptation import LEAST_LABELS, adapt
 from ..training.fit.metrics import Array, log_loss, percentile_interval, resamples, routing_curve, weighted_mean
 from ..training.matrix_factorization.config import MatrixFactorizationConfig
+from .curve_fit import EXPONENTS, extrapolated
 
 #: Fewest labelled prompts that a curve is drawn from.
 LEAST_FOR_CURVE = 60
@@ -32,8 +33,6 @@ _FOLDS = 5
 _MOST_SIZES = 4
 #: Subsamples of each size below the whole.
 _REPEATS = 2
-#: How fast the distance to the limit falls with the number of labels n: as n to the power of minus one of these.
-_EXPONENTS = (0.25, 0.5, 1.0)
 
 #: A metric of a size: from the scores of its repeats (r, n) and row numbers to a number.
 Metric = Callable[[Array, npt.NDArray[np.int64]], float]
@@ -138,7 +137,7 @@ def measure_curve(
     """Train routers on parts of the labels, measure each on labels that it did not see, and draw the curve on.
 
     The general router is adapted to subsamples of the labels (`adapt`). The log loss and the APGR of prompts that were
-    held out are fitted by ``limit + b · n ** -c``; the intervals come from resampled prompts.
+    held out are fitted by ``limit + b · n ** -c``; the intervals come from resampled prompts and several exponents.
 
     Args:
         labels: records of 60 prompts or more, with scores of both models or preferences between them.
@@ -288,8 +287,14 @@ def _points(
     ahead = [len(losses) * times for times in AHEAD]
     found = []
     for metric, read, falls in ((mean_log_loss, scores, True), (mean_apgr, centred, False)):
-        values = _with_future(sizes, read, metric, every, ahead, falls)
-        resampled = np.array([_with_future(sizes, read, metric, rows, ahead, falls) for rows in drawn])
+        values = _with_future(sizes, read, metric, every, ahead, falls, EXPONENTS)
+        # Few sizes tell little of the exponent: over the resamples each one counts alike.
+        resampled = np.array(
+            [
+                _with_future(sizes, read, metric, rows, ahead, falls, (EXPONENTS[number % len(EXPONENTS)],))
+                for number, rows in enumerate(drawn)
+            ]
+        )
         found.append((values, resampled))
     (loss, drawn_loss), (apgr, drawn_apgr) = found
     today = len(sizes)
@@ -312,36 +317,14 @@ def _points(
 
 
 def _with_future(
-    sizes: list[int], scores: list[Array], metric: Metric, rows: npt.NDArray[np.int64], ahead: list[int], falls: bool
+    sizes: list[int],
+    scores: list[Array],
+    metric: Metric,
+    rows: npt.NDArray[np.int64],
+    ahead: list[int],
+    falls: bool,
+    exponents: Sequence[float],
 ) -> list[float]:
     """The metric at each size, and where its curve goes."""
     values = [metric(of_size, rows) for of_size in scores]
-    return [*values, *extrapolated(sizes, values, ahead, falls=falls)]
-
-
-def extrapolated(sizes: Sequence[int], values: Sequence[float], ahead: Sequence[int], *, falls: bool) -> list[float]:
-    """Values at further sizes by ``limit + b · n ** -c``, fitted by least squares.
-
-    b has the sign that more labels do not harm; c is one of a few exponents. Values that are not known give NaN.
-
-    Args:
-        sizes: k numbers of labels, rising.
-        values: k values of a metric.
-        ahead: further numbers of labels.
-        falls: whether the metric falls where the router improves.
-    """
-    x, y = np.asarray(sizes, np.float64), np.asarray(values, np.float64)
-    if np.isnan(y).any():
-        return [float("nan")] * len(ahead)
-    best: tuple[float, list[float]] | None = None
-    for exponent in _EXPONENTS:
-        power = x**-exponent
-        centred = power - power.mean()
-        slope = float(centred @ y) / max(float(centred @ centred), 1e-300)
-        slope = max(slope, 0.0) if falls else min(slope, 0.0)
-        residual = y - y.mean() - slope * centred
-        error = float(residual @ residual)
-        if best is None or error < best[0]:
-            best = error, [float(y.mean() + slope * (size**-exponent - power.mean())) for size in ahead]
-    assert best is not None
-    return best[1]
+    return [*values, *extrapolated(sizes, values, ahead, falls=falls, exponents=exponents)]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from routelearn.data.records import PerformanceRecord, PreferenceRecord, Record, record_key
+from routelearn.labelling.curve_fit import extrapolated
 from routelearn.labelling.learning_curve import (
     LearningCurve,
     _held_out_scores,
-    extrapolated,
     labels_for_guarantee,
     measure_curve,
 )
