@@ -34,7 +34,7 @@ _MOST_SIZES = 4
 #: Subsamples of each size below the whole.
 _REPEATS = 2
 
-#: A metric of a size: from the scores of its repeats (r, n) and row numbers to a number.
+#: A metric of a router: from its scores (n,) of all prompts and row numbers to a number.
 Metric = Callable[[Array, npt.NDArray[np.int64]], float]
 
 
@@ -137,7 +137,8 @@ def measure_curve(
     """Train routers on parts of the labels, measure each on labels that it did not see, and draw the curve on.
 
     The general router is adapted to subsamples of the labels (`adapt`). The log loss and the APGR of prompts that were
-    held out are fitted by ``limit + b · n ** -c``; the intervals come from resampled prompts and several exponents.
+    held out are fitted by ``limit + b · n ** -c``. The intervals come from resampled prompts, several exponents, and
+    how much two routers of one size differ.
 
     Args:
         labels: records of 60 prompts or more, with scores of both models or preferences between them.
@@ -274,29 +275,17 @@ def _points(
     target = 0.5 + losses.gap / losses.largest / 2
     weight = losses.weight
 
-    def mean_log_loss(of_size: Array, rows: npt.NDArray[np.int64]) -> float:
-        every = np.mean([log_loss(one[rows], target[rows]) for one in of_size], axis=0)
-        return float(weighted_mean(every, None if weight is None else weight[rows]))
+    def mean_log_loss(one: Array, rows: npt.NDArray[np.int64]) -> float:
+        return float(weighted_mean(log_loss(one[rows], target[rows]), None if weight is None else weight[rows]))
 
-    def mean_apgr(of_size: Array, rows: npt.NDArray[np.int64]) -> float:
+    def apgr_of(one: Array, rows: npt.NDArray[np.int64]) -> float:
         of_rows, gap = None if weight is None else weight[rows], losses.gap[rows]
-        return float(np.mean([routing_curve(one[rows], gap, np.zeros(len(gap)), of_rows).apgr for one in of_size]))
+        return routing_curve(one[rows], gap, np.zeros(len(gap)), of_rows).apgr
 
-    every = np.arange(len(losses))
-    drawn = list(resamples(every, bootstrap, seed))
     ahead = [len(losses) * times for times in AHEAD]
-    found = []
-    for metric, read, falls in ((mean_log_loss, scores, True), (mean_apgr, centred, False)):
-        values = _with_future(sizes, read, metric, every, ahead, falls, EXPONENTS)
-        # Few sizes tell little of the exponent: over the resamples each one counts alike.
-        resampled = np.array(
-            [
-                _with_future(sizes, read, metric, rows, ahead, falls, (EXPONENTS[number % len(EXPONENTS)],))
-                for number, rows in enumerate(drawn)
-            ]
-        )
-        found.append((values, resampled))
-    (loss, drawn_loss), (apgr, drawn_apgr) = found
+    drawn = list(resamples(np.arange(len(losses)), bootstrap, seed))
+    loss, drawn_loss = _with_future(sizes, scores, mean_log_loss, drawn, ahead, falls=True)
+    apgr, drawn_apgr = _with_future(sizes, centred, apgr_of, drawn, ahead, falls=False)
     today = len(sizes)
     points = []
     for i, labels in enumerate([*sizes, *ahead]):
@@ -320,11 +309,26 @@ def _with_future(
     sizes: list[int],
     scores: list[Array],
     metric: Metric,
-    rows: npt.NDArray[np.int64],
+    drawn: Sequence[npt.NDArray[np.int64]],
     ahead: list[int],
+    *,
     falls: bool,
-    exponents: Sequence[float],
-) -> list[float]:
-    """The metric at each size, and where its curve goes."""
-    values = [metric(of_size, rows) for of_size in scores]
-    return [*values, *extrapolated(sizes, values, ahead, falls=falls, exponents=exponents)]
+) -> tuple[list[float], npt.NDArray[np.float64]]:
+    """The metric at each size and where its curve goes: (k,), and on each resample (b, k)."""
+    every = np.arange(scores[0].shape[1])
+    by_repeat = [[metric(one, every) for one in of_size] for of_size in scores]
+    # How much the metric differs from one choice of labels to the next, at the sizes that were trained twice.
+    squares = [np.var(values, ddof=1) for values in by_repeat if len(values) > 1]
+    chance = [float(np.sqrt(np.mean(squares) / len(values))) if squares else 0.0 for values in by_repeat]
+    random = np.random.default_rng(0)
+
+    def through(values: Sequence[float], exponents: Sequence[float]) -> list[float]:
+        return [*values, *extrapolated(sizes, values, ahead, falls=falls, exponents=exponents)]
+
+    resampled = []
+    for number, rows in enumerate(drawn):
+        values = [float(np.mean([metric(one, rows) for one in of_size])) for of_size in scores]
+        noisy = (np.array(values) + np.array(chance) * random.standard_normal(len(values))).tolist()
+        # Few sizes tell little of the exponent: over the resamples each one counts alike.
+        resampled.append(through(noisy, (EXPONENTS[number % len(EXPONENTS)],)))
+    return through([float(np.mean(values)) for values in by_repeat], EXPONENTS), np.array(resampled)
