@@ -27,6 +27,7 @@ from .extend import extend_command
 from .inspect import inspect_command
 from .judge import judge_command
 from .label import label_command
+from .next_labels import next_labels_command
 from .route import route_command
 from .score import score_command
 from .serve import serve_command
@@ -46,7 +47,13 @@ class _InOrder(TyperGroup):
 _COMMANDS: list[tuple[str, dict[str, Any]]] = [
     (
         "From prompts to a router",
-        {"build": build_command, "collect": collect_command, "judge": judge_command, "label": label_command},
+        {
+            "build": build_command,
+            "next-labels": next_labels_command,
+            "collect": collect_command,
+            "judge": judge_command,
+            "label": label_command,
+        },
     ),
     (
         "Data and routers",

@@ -15,7 +15,7 @@ from ..routers.base import Router
 from ..routers.decision import Model
 from ..routers.errors import InputError
 from ..routers.query import prompt_key
-from ..training.fit.metrics import Array, percentile_interval, resamples
+from ..training.fit.metrics import Array, percentile_interval, resamples, weighted_mean
 from .costs import priced_models
 from .thresholds.guarantee import Guarantee, bound_loss, labels_needed
 from .thresholds.losses import Losses, losses_of
@@ -103,7 +103,7 @@ def verdict_of(
     losses = losses_of(records, router.strong, router.weak)
     scores = router.score(losses.queries).astype(np.float64)
     draws = list(resamples(np.arange(len(losses)), bootstrap, seed))
-    lost = _mean(losses.gap, draws)
+    lost = _mean(losses.gap, losses.weight, draws)
     if lost[1][1] <= max_quality_loss:
         return _weak_alone(router, losses, lost, max_quality_loss)
     try:
@@ -138,8 +138,8 @@ def _with_guarantee(
 ) -> Verdict:
     """The verdict at a threshold with a bounded loss: deploy, unless a random choice loses less."""
     to_weak = scores < guarantee.threshold
-    less = _mean(losses.gap * (to_weak.mean() - to_weak), draws)
-    saved = None if usd is None else _mean(1000 * to_weak * (usd[:, 0] - usd[:, 1]), draws)
+    less = _mean(losses.gap * (1 - guarantee.strong_share - to_weak), losses.weight, draws)
+    saved = None if usd is None else _mean(1000 * to_weak * (usd[:, 0] - usd[:, 1]), losses.weight, draws)
     worse, better = less[1][1] < 0, less[1][0] > 0
     compared = "loses more" if worse else "loses less" if better else "does not lose measurably more or less"
     money = f"; that saves {_span(saved, '.2f')} USD per 1,000 queries" if saved else ""
@@ -164,8 +164,8 @@ def _without_guarantee(
     router: Router, losses: Losses, scores: Array, max_quality_loss: float, confidence: float
 ) -> Verdict:
     """The verdict where no threshold has a bounded loss: more labels may find one, or nothing does."""
-    alpha = max_quality_loss / losses.largest
-    needed = labels_needed(scores, losses.gap / losses.largest, alpha, 1 - confidence, "betting")
+    largest = losses.largest_weighted
+    needed = labels_needed(scores, losses.weighted_gap / largest, max_quality_loss / largest, 1 - confidence, "betting")
     what = f"a loss of at most {max_quality_loss:g} points of the {losses.unit} with {confidence:.0%} confidence"
     if needed is None:
         return Verdict(
@@ -184,10 +184,11 @@ def _without_guarantee(
     )
 
 
-def _mean(values: Array, draws: Sequence[npt.NDArray[np.int64]]) -> Estimate:
+def _mean(values: Array, weight: Array | None, draws: Sequence[npt.NDArray[np.int64]]) -> Estimate:
     """A mean and its 95 % bootstrap interval."""
-    low, high = percentile_interval(np.array([values[rows].mean() for rows in draws]))
-    return float(values.mean()), (float(low), float(high))
+    drawn = [weighted_mean(values[rows], None if weight is None else weight[rows]) for rows in draws]
+    low, high = percentile_interval(np.array(drawn))
+    return float(weighted_mean(values, weight)), (float(low), float(high))
 
 
 def _paid(records: Sequence[Record], costs: Mapping[tuple[str, str], float] | None) -> dict[tuple[str, str], float]:

@@ -27,6 +27,14 @@ from .judging import judge_answers as judge_answers
 from .label_page import label_app as label_app
 from .label_page import new_token as new_token
 from .label_page import serve_labels as serve_labels
+from .learning_curve import CurvePoint as CurvePoint
+from .learning_curve import LabelsForGuarantee as LabelsForGuarantee
+from .learning_curve import LearningCurve as LearningCurve
+from .learning_curve import labels_for_guarantee as labels_for_guarantee
+from .learning_curve import measure_curve as measure_curve
+from .next_labels import ChosenPrompts as ChosenPrompts
+from .next_labels import choose_prompts as choose_prompts
+from .next_labels import write_prompts as write_prompts
 from .pairs import Pair as Pair
 from .pairs import choose_pairs as choose_pairs
 from .pairwise import OrderEffect as OrderEffect

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ..data.records import PerformanceRecord, Record, record_key
 from ..data.writers import atomic_path, write_records
 from ..evaluation.verdict import Verdict
@@ -25,6 +23,7 @@ from .collect import collect_answers
 from .graders import Grader, grade_answers
 from .judge_job import JudgeSettings
 from .judging import judge_answers
+from .next_labels import choose_prompts
 from .prompts import Prompt
 from .proof import prove
 
@@ -60,7 +59,7 @@ class Build:
         >>> build = Build(
         ...     router=Path("router"), work=Path("router.build"), verdict=verdict, spent_usd=4.2, stopped=None, **counts
         ... )
-        >>> build.verdict.prompts > 100
+        >>> build.stopped is None
         True
     """
 
@@ -90,9 +89,9 @@ def build_router(
 ) -> Build:
     """Build a router of prompts, and say whether to deploy it.
 
-    A part of the prompts that the budget pays for is chosen at random. The answers and verdicts are journaled as
-    `collect_answers` and `judge_answers` do it, so that a run that was stopped goes on, pays nothing twice, and ends in
-    the same bytes. The router is the general router, adapted to the labels; some labels are held out to prove it.
+    As many prompts as the budget pays for are chosen, spread over the kinds of prompts. The answers and verdicts are
+    journaled as `collect_answers` and `judge_answers` do it, so that a run that was stopped goes on, pays nothing twice,
+    and ends in the same bytes. The router is the general router, adapted to the labels; some labels are held out to prove it.
 
     Args:
         prompts: what is asked; those whose split is "test" are held out.
@@ -206,34 +205,36 @@ class _Job:
                 "that folder with the answers in it"
             )
 
-    def _order(self) -> list[Prompt]:
-        """The prompts in random order: every first part is a fair sample of them."""
-        random = np.random.default_rng(self._settings.seed)
-        return [self._prompts[row] for row in random.permutation(len(self._prompts)).tolist()]
-
     def _affordable(self) -> list[Prompt]:
         """The prompts that the budget pays for, by the price of a pilot.
 
         Raises:
             InputError: they are too few.
         """
-        order = self._order()
-        pilot = order[:PILOT]
+        seed = self._settings.seed
+        pilot = choose_prompts(self._prompts, PILOT, seed=seed).prompts
         self._say(f"asking {len(pilot)} prompts first, to learn the price")
         records, _ = self._labels(pilot)
         limit = self._settings.max_usd or 0.0
         if not records:
             raise InputError(f"{limit:g} USD buy no prompt; expected some {LEAST_PROMPTS} prompts' worth")
         price = sum(self._price.values()) / len({record_key(record) for record in records})
-        count = len(order) if price <= 0 else min(len(order), int(_PLANNED * limit / price))
-        self._say(f"a prompt costs {price:.5f} USD; {limit:g} USD buy {count:,} of {len(order):,} prompts")
+        total = len(self._prompts)
+        count = total if price <= 0 else min(total, int(_PLANNED * limit / price))
+        self._say(f"a prompt costs {price:.5f} USD; {limit:g} USD buy {count:,} of {total:,} prompts")
         if count < LEAST_PROMPTS:
             raise InputError(
                 f"{limit:g} USD buy {count} prompts at {price:.5f} USD each; expected {LEAST_PROMPTS} or more: "
                 f"{LEAST_PROMPTS * price / _PLANNED:.2f} USD"
             )
-        wanted = {prompt.id for prompt in order[:count]}
-        return [prompt for prompt in self._prompts if prompt.id in wanted]
+        if count == total:
+            return list(self._prompts)
+        asked = {prompt.id for prompt in pilot}
+        rest = [prompt for prompt in self._prompts if prompt.id not in asked]
+        chosen = {
+            prompt.id: prompt for prompt in (*pilot, *choose_prompts(rest, count - len(pilot), seed=seed).prompts)
+        }
+        return [chosen[prompt.id] for prompt in self._prompts if prompt.id in chosen]
 
     def _left(self, besides: str) -> float | None:
         """What one kind of calls may spend: the budget less what the other kind spent."""

@@ -61,6 +61,7 @@ def read_prompts(
     columns: Mapping[str, str] | None = None,
     *,
     on_bad: Callable[[DataError], object] | None = None,
+    on_repeat: Callable[[Prompt], object] | None = None,
     options: SourceOptions | None = None,
 ) -> list[Prompt]:
     """Read prompts from files or hub ids. A prompt that stands there twice is kept once: its first row.
@@ -69,6 +70,7 @@ def read_prompts(
         sources: files or hub ids.
         columns: the table's name of some of our columns, such as ``{"prompt": "question", "reference": "answer"}``.
         on_bad: called with the error of each bad row, which is left out; None: the first one raises.
+        on_repeat: called with each prompt that stands in an earlier row too, which is left out.
         options: encoding and format of the files.
 
     Raises:
@@ -93,7 +95,8 @@ def read_prompts(
                     raise
                 on_bad(error)
             else:
-                found.setdefault(prompt.id, prompt)
+                if found.setdefault(prompt.id, prompt) is not prompt and on_repeat is not None:
+                    on_repeat(prompt)
     if not found:
         raise InputError(f"{', '.join(map(str, names))}: no prompts; expected at least one")
     return list(found.values())
