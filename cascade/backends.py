@@ -203,7 +203,7 @@ class _Client:
         self._options = options
 
     async def complete(self, query: Query) -> Answer:
-        reply = await call(self._create, messages=_messages(query), **self._options)
+        reply = await call(self._create, messages=chat_messages(query), **self._options)
         choices = getattr(reply, "choices", None)
         if not choices:
             raise InferenceError(f"the service replied with no completion, but with {type(reply).__name__}")
@@ -211,7 +211,7 @@ class _Client:
 
     async def stream(self, query: Query) -> AsyncGenerator[str | Answer, None]:
         settings = {"stream": True, "stream_options": {"include_usage": True}, **self._options}
-        reply = await call(self._create, messages=_messages(query), **settings)
+        reply = await call(self._create, messages=chat_messages(query), **settings)
         text, usage, reason = "", None, None
         async with aclosing(_chunks(reply)) as chunks:
             async for chunk in chunks:
@@ -244,7 +244,8 @@ async def _chunks(reply: Any) -> AsyncGenerator[Any, None]:
             await call(close)
 
 
-def _messages(query: Query) -> list[Any]:
+def chat_messages(query: Query) -> list[Any]:
+    """A query as the messages of a chat completion."""
     return [{"role": "user", "content": query}] if isinstance(query, str) else list(query)
 
 

@@ -20,6 +20,7 @@ from ..data.splits import deduplicate, find_leaks
 from ..data.writers import write_records
 from ..routers.errors import DataError, InputError
 from .flags import Flag, Options, with_flags
+from .from_log import from_log_command
 from .options import Reading
 from .outputs import Overwrite, check_raw
 from .possibilities import overview, possibilities, unlabelled
@@ -149,6 +150,9 @@ def convert(options: ConvertOptions, reading: Reading, overwrite: Overwrite) -> 
         records, dropped = deduplicate(records)
     write_records(records, output, raw=options.raw)
     console.print(f"wrote {len(records)} records to {output} ({dropped} repeated ones dropped)", markup=False)
+
+
+app.command("from-log")(from_log_command)
 
 
 def _read(source: str, options: ReadOptions) -> RecordSet:

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..labelling.candidates import Candidate
 from ..routers.decision import Model
 from ..routers.errors import InputError
 
@@ -15,6 +16,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:  # pragma: no cover
     import tomli as tomllib
+
+#: Fields of models.toml that say how a model is asked.
+_OF_CALLS = {item.name for item in fields(Candidate)} - {item.name for item in fields(Model)}
 
 
 def read_settings(path: Path | None, config: type[Any]) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def read_settings(path: Path | None, config: type[Any]) -> dict[str, Any]:
 
 
 def read_pool(path: Path | None) -> list[Model]:
-    """Prices from JSON (a list) or TOML (``[[models]]``): name, input_price, output_price.
+    """Prices from JSON (a list) or TOML (``[[models]]``): name, input_price, output_price, as in models.toml.
 
     Raises:
         InputError: no such file, or an entry that is no model.
@@ -44,8 +48,10 @@ def read_pool(path: Path | None) -> list[Model]:
     content = _read_structured(path)
     entries = content.get("models") if isinstance(content, dict) else content
     try:
-        return [Model(**entry) for entry in entries or []]
-    except TypeError as error:
+        return [
+            Model(**{name: value for name, value in entry.items() if name not in _OF_CALLS}) for entry in entries or []
+        ]
+    except (TypeError, AttributeError) as error:
         raise InputError(f"{path}: {error}; expected name, input_price and output_price for each model") from error
 
 

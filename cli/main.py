@@ -1,7 +1,8 @@
 """The command line: a thin skin over the API.
 
 Exit codes: 0 when all went well; 2 when the caller can mend it (bad input, a bundle that cannot be trusted, a missing
-extra); 3 when `train` made a bundle that is no better than none; 1 for every other failure.
+extra); 3 when `train` made a bundle that is no better than none, or when judges agree too little with people; 1 for
+every other failure.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..routers.errors import BundleError, InputError, MissingExtraError, RoutelearnError
 from .adapt import adapt_command
+from .build import build_command
 from .calibrate import calibrate_command
 from .cascade_plan import cascade_plan_command
+from .collect import collect_command
 from .data import app as data_app
 from .evaluate import evaluate_command
 from .export import export_command
 from .extend import extend_command
 from .inspect import inspect_command
+from .judge import judge_command
+from .label import label_command
+from .next_labels import next_labels_command
 from .route import route_command
 from .score import score_command
 from .serve import serve_command
@@ -39,6 +45,16 @@ class _InOrder(TyperGroup):
 
 #: The commands by the heading of `--help` that they stand under.
 _COMMANDS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "From prompts to a router",
+        {
+            "build": build_command,
+            "next-labels": next_labels_command,
+            "collect": collect_command,
+            "judge": judge_command,
+            "label": label_command,
+        },
+    ),
     (
         "Data and routers",
         {

@@ -20,7 +20,7 @@ from ..routers.base import Policy
 from ..routers.errors import InputError, require
 from ..service.defaults import RequestLimits, ServerSettings
 from ..service.trial import BundleTrial
-from ..service.wire_names import ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
+from ..service.wire_names import ADMIN_TOKEN_VARIABLE, LOG_SALT_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
 from .flags import Flag, FlagsOf, Options, with_flags
 from .options import DECISION, parse_pairs
 from .router_options import RULES, PolicyChoice, RouterChoice
@@ -43,7 +43,8 @@ class ServeOptions(Options):
         explore: Share of the queries whose model is drawn at random, so that the decision log can be used to evaluate
             other policies.
         decision_log: File to append each decision to, as a line of JSON. It holds hashes of the prompts, not the
-            prompts.
+            prompts. The variable ROUTELEARN_LOG_SALT can hold the salt of the hashes.
+        log_prompts: Write the prompts to the decision log as well, so that data from-log can make records of it.
         timeout: Time limit for a batch, in seconds. When the router takes longer, rules decide. The default is no
             limit.
         threads: Number of batches that are scored at the same time. The default is one for each CPU of the process.
@@ -65,6 +66,7 @@ class ServeOptions(Options):
     use_case_share: Annotated[list[str] | None, Flag(metavar="NAME=SHARE")] = None
     explore: Annotated[float, Flag(least=0, most=1)] = 0.0
     decision_log: Path | None = None
+    log_prompts: bool = False
     timeout: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
     threads: Annotated[int | None, Flag(least=1, panel="Server")] = None
     watch: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
@@ -86,6 +88,23 @@ class ServeOptions(Options):
                 "allow calls without a token"
             )
         return tokens
+
+    def log(self) -> DecisionLog | None:
+        """The decision log; None: decisions are not logged.
+
+        Raises:
+            InputError: the file cannot be opened, or prompts were asked for without a log.
+        """
+        if self.decision_log is None:
+            if self.log_prompts:
+                raise InputError("--log-prompts was given without --decision-log FILE; expected both")
+            return None
+        return DecisionLog(
+            self.decision_log,
+            keep_prompts=self.log_prompts,
+            salt=os.environ.get(LOG_SALT_VARIABLE) or None,
+            context_keys=(USER_TIER, USE_CASE),
+        )
 
 
 @with_flags
@@ -134,7 +153,7 @@ def serve_command(
             options.explore,
         ),
     )
-    log = DecisionLog(options.decision_log, context_keys=(USER_TIER, USE_CASE)) if options.decision_log else None
+    log = options.log()
     use_cases = parse_pairs(options.use_case_share or [], "--use-case-share")
     app = create_app(
         slot,

@@ -1,4 +1,10 @@
 from .labels import CensoredPreference as CensoredPreference
+from .log_line import LogFields as LogFields
+from .log_records import LogCounts as LogCounts
+from .log_records import LoggedPrompt as LoggedPrompt
+from .log_records import LogOptions as LogOptions
+from .log_records import LogRecords as LogRecords
+from .log_records import read_request_logs as read_request_logs
 from .parser import ReadOptions as ReadOptions
 from .queries import read_queries as read_queries
 from .readers import RecordSet as RecordSet

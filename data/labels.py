@@ -21,6 +21,13 @@ _TIES = frozenset(
     | {"both good", "both bad", "bothbad", "bothgood", "tiebothbad", "tiebothgood", "a=b", "a==b"}
 )
 _COMPARISONS = {"a>b": 1.0, "a>>b": 1.0, "b<a": 1.0, "b<<a": 1.0, "b>a": 0.0, "b>>a": 0.0, "a<b": 0.0, "a<<b": 0.0}
+#: What people click below an answer, and what feedback tools write for it.
+_UP = frozenset({"up", "thumbs up", "thumbsup", "thumb up", "good", "like", "liked", "positive", "correct", "yes"})
+_UP |= {"accept", "accepted", "helpful", "pass", "passed", "success", "👍"}
+_DOWN = frozenset({"down", "thumbs down", "thumbsdown", "thumb down", "bad", "dislike", "disliked", "negative"})
+_DOWN |= {"incorrect", "wrong", "no", "reject", "rejected", "not helpful", "unhelpful", "fail", "failed", "failure"}
+_DOWN |= {"👎"}
+_SKINS = re.compile("[\U0001f3fb-\U0001f3ff\ufe0f]")
 _BLANKS = re.compile(r"[\s_\-:]+")
 #: Decimals as spreadsheets of many countries write them; "12,345" may be a thousand, so it is not a number.
 _NUMBER_WITH_COMMA = re.compile(r"[01],\d+|\d{1,3},(\d{1,2}|\d{4,})")
@@ -88,6 +95,27 @@ def score_of(value: object, scale: float = 1.0) -> float:
         if scale >= percent:
             raise
         raise InputError(f"{error}; {_PERCENT if percent > _MOST_STARS else _STARS}") from None
+
+
+def feedback_score(value: object, scale: float = 1.0) -> float:
+    """A score from 0 to 1, from what a user or a test said of an answer.
+
+    Args:
+        value: a number from 0 to `scale`, true or false, or a word such as "thumbs_up", "bad" or "accepted".
+        scale: the highest number.
+
+    Raises:
+        InputError: the value is none of these.
+    """
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        word = _BLANKS.sub(" ", _SKINS.sub("", value)).strip().casefold()
+        if word in _UP or word == "true":
+            return 1.0
+        if word in _DOWN or word == "false":
+            return 0.0
+    return score_of(value, scale)
 
 
 def winner_preference(winner: object, model_a: str, model_b: str) -> float:

@@ -19,6 +19,10 @@ from .records import PreferenceRecord, Record, check_records
 _COMMON = ("weight", "task", "split", "source")
 PREFERENCE_COLUMNS = ("prompt", "messages", "model_a", "model_b", "preference", "response_a", "response_b", *_COMMON)
 PERFORMANCE_COLUMNS = ("prompt", "messages", "model", "score", "cost_usd", "response", *_COMMON)
+#: Columns of parquet files that are no texts.
+_NUMBERS = ("preference", "score", "cost_usd", "weight", "latency_s")
+_COUNTS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+_FLAGS = ("tokens_estimated",)
 
 
 @contextmanager
@@ -97,8 +101,12 @@ def _row(record: Record, columns: Sequence[str]) -> dict[str, Any]:
 def _write_parquet(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
     arrow: Any = require("pyarrow", "data")
     parquet: Any = require("pyarrow.parquet", "data")
-    numbers = {"preference", "score", "cost_usd", "weight"}
-    schema = arrow.schema([(name, arrow.float64() if name in numbers else arrow.string()) for name in columns])
+    kinds = {
+        **dict.fromkeys(_NUMBERS, arrow.float64()),
+        **dict.fromkeys(_COUNTS, arrow.int64()),
+        **dict.fromkeys(_FLAGS, arrow.bool_()),
+    }
+    schema = arrow.schema([(name, kinds.get(name, arrow.string())) for name in columns])
     parquet.write_table(arrow.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")
 
 

@@ -28,3 +28,5 @@ from .thresholds.report import ThresholdReport as ThresholdReport
 from .thresholds.report import ThresholdRow as ThresholdRow
 from .thresholds.report import threshold_report as threshold_report
 from .thresholds.report import write_calibration as write_calibration
+from .verdict import Verdict as Verdict
+from .verdict import verdict_of as verdict_of

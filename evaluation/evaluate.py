@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ..data.records import PerformanceRecord, PreferenceRecord, Record, check_records, record_key
 from ..routers.base import Router, win_rate
@@ -15,10 +16,10 @@ from ..routers.errors import InputError
 from ..routers.messages import USER, turn_of
 from ..routers.query import Query
 from ..routers.rules import RulesRouter
-from ..training.fit.metrics import Array, log_loss, percentile_interval, resamples
+from ..training.fit.metrics import Array, log_loss, percentile_interval, resamples, weighted_mean
 from .baselines import learned_baselines
 from .costs import priced_models
-from .pair import Assumptions, groups_of, paired, routing_results
+from .pair import Assumptions, groups_of, paired, relative_weights, routing_results
 from .pool import PoolReport, evaluate_pool
 from .results import Difference, Report, Result
 
@@ -118,6 +119,11 @@ def _report(
         baselines |= learned_baselines(training, next(iter(routers.values())).models, strong, weak)
     if "kNN" not in baselines:
         notes.append("kNN, k-means and best by task are missing: they need the training records of both models")
+    if pairs.weight is not None:
+        low, high = float(pairs.weight.min()), float(pairs.weight.max())
+        notes.append(
+            f"the records have weights, {low:.2f} to {high:.2f} times their mean; every figure and interval counts them"
+        )
     results: list[Result] = []
     differences: list[Difference] = []
     if pairs.queries:
@@ -133,8 +139,8 @@ def _report(
         queries=len(pairs.queries),
         prompts=len(set(pairs.keys)),
         preferences=len(preferences),
-        strong_quality=float(pairs.strong.mean()) if pairs.queries else None,
-        weak_quality=float(pairs.weak.mean()) if pairs.queries else None,
+        strong_quality=float(weighted_mean(pairs.strong, pairs.weight)) if pairs.queries else None,
+        weak_quality=float(weighted_mean(pairs.weak, pairs.weight)) if pairs.queries else None,
         tasks=dict(sorted(Counter(task for task in pairs.tasks if task).items())),
         results=results,
         differences=differences,
@@ -174,19 +180,30 @@ def _with_log_loss(
 ) -> list[Result]:
     """The results with the log loss on the preference records, for every router that knows their models."""
     groups = groups_of([record_key(record) for record in records])
+    weight = relative_weights([record.weight for record in records])
     by_name = {result.router: result for result in results}
     for name, router in {**routers, **baselines}.items():
         losses = preference_losses(router, records)
         if np.isnan(losses).all():
             continue
         before = by_name.get(name) or Result(router=name, role="router" if name in routers else "baseline")
-        drawn = [float(np.nanmean(losses[rows])) for rows in resamples(groups, assumptions.bootstrap, assumptions.seed)]
+        drawn = [
+            _mean_known(losses, weight, rows) for rows in resamples(groups, assumptions.bootstrap, assumptions.seed)
+        ]
         by_name[name] = replace(
             before,
-            values={**before.values, "log_loss": float(np.nanmean(losses))},
+            values={**before.values, "log_loss": _mean_known(losses, weight, np.arange(len(losses)))},
             intervals={**before.intervals, "log_loss": percentile_interval(drawn)},
         )
     return list(by_name.values())
+
+
+def _mean_known(losses: Array, weight: Array | None, rows: npt.NDArray[np.int64]) -> float:
+    """The weighted mean of the losses at some rows that are not NaN; NaN where all are."""
+    known = rows[~np.isnan(losses[rows])]
+    if not len(known):
+        return float("nan")
+    return float(weighted_mean(losses[known], None if weight is None else weight[known]))
 
 
 def _pool_report(
@@ -200,10 +217,12 @@ def _pool_report(
     It takes the queries that have a score of every model. A pool of fewer than three models needs no reason.
     """
     scores: dict[str, dict[str, float]] = defaultdict(dict)
+    weights: dict[str, list[float]] = defaultdict(list)
     query_of: dict[str, Query] = {}
     for record in records:
         if isinstance(record, PerformanceRecord):
             scores[record_key(record)][record.model] = record.score
+            weights[record_key(record)].append(record.weight)
             query_of.setdefault(record_key(record), record.query)
     # Rules know two models only.
     contestants = {name: one for name, one in {**routers, **baselines}.items() if not isinstance(one, RulesRouter)}
@@ -232,6 +251,7 @@ def _pool_report(
         output_tokens=assumptions.output_tokens,
         bootstrap=min(assumptions.bootstrap, _MOST_POOL_RESAMPLES),
         seed=assumptions.seed,
+        weight=relative_weights([float(np.mean(weights[key])) for key in keys]),
     )
     return report, ""
 

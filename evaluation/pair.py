@@ -23,6 +23,7 @@ from ..training.fit.metrics import (
     reliability,
     resamples,
     routing_curve,
+    weighted_mean,
 )
 from .baselines import best_by_task
 from .costs import pair_costs
@@ -79,6 +80,7 @@ class Pairs:
         weak: (n,) scores of the weak model.
         keys: n normalised prompts; rows with the same key are resampled together.
         tasks: n tasks, None where the record names none.
+        weight: (n,) weights, with a mean of 1, the mean of those of both records; None: all count alike.
     """
 
     queries: list[Query]
@@ -86,6 +88,11 @@ class Pairs:
     weak: Array
     keys: list[str]
     tasks: list[str | None]
+    weight: Array | None = None
+
+    def weight_of(self, rows: Rows) -> Array | None:
+        """The weights of some rows."""
+        return None if self.weight is None else self.weight[rows]
 
 
 def paired(records: Sequence[Record], strong: str, weak: str) -> Pairs:
@@ -94,7 +101,7 @@ def paired(records: Sequence[Record], strong: str, weak: str) -> Pairs:
     A query that stands several times in the records gives as many rows. Records of other models, preference records
     and queries with one score alone are left out.
     """
-    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    scores: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     query_of: dict[str, Query] = {}
     task_of: dict[str, str | None] = {}
     for record in records:
@@ -102,18 +109,25 @@ def paired(records: Sequence[Record], strong: str, weak: str) -> Pairs:
             key = record_key(record)
             query_of.setdefault(key, record.query)
             task_of.setdefault(key, record.task)
-            scores[key][record.model].append(record.score)
+            scores[key][record.model].append((record.score, record.weight))
     rows = [
         (key, *both) for key, by_model in scores.items() for both in zip(by_model[strong], by_model[weak], strict=False)
     ]
     keys = [key for key, _, _ in rows]
     return Pairs(
         queries=[query_of[key] for key in keys],
-        strong=np.asarray([strong_score for _, strong_score, _ in rows], np.float64),
-        weak=np.asarray([weak_score for _, _, weak_score in rows], np.float64),
+        strong=np.asarray([of_strong[0] for _, of_strong, _ in rows], np.float64),
+        weak=np.asarray([of_weak[0] for _, _, of_weak in rows], np.float64),
         keys=keys,
         tasks=[task_of[key] for key in keys],
+        weight=relative_weights([(of_strong[1] + of_weak[1]) / 2 for _, of_strong, of_weak in rows]),
     )
+
+
+def relative_weights(weights: npt.ArrayLike) -> Array | None:
+    """Weights (n,) with a mean of 1; None where all of them are the same."""
+    found = np.asarray(weights, np.float64)
+    return None if not len(found) or found.min() == found.max() else found / found.mean()
 
 
 def groups_of(keys: Sequence[str]) -> Rows:
@@ -190,31 +204,37 @@ class _Contest:
 
     def _of_scores(self, name: str, rows: Rows) -> dict[str, float]:
         scores, strong, weak = self.scores[name][rows], self.pairs.strong[rows], self.pairs.weak[rows]
-        curve = routing_curve(scores, strong, weak)
+        weight = self.pairs.weight_of(rows)
+        curve = routing_curve(scores, strong, weak, weight)
         figures = {"apgr": curve.apgr, **{f"cpt{p}": curve.cpt(p / 100) for p in (50, 80, 95)}}
-        figures["auroc"] = auroc(scores, strong > weak)
+        figures["auroc"] = auroc(scores, strong > weak, weight)
         for target in QUALITY_TARGETS:
             share = curve.share_for(target * curve.strong)
             figures[f"share{100 * target:.0f}"] = share
             if self.cost is not None:
-                mean = self.cost[rows].mean(axis=0) * 1000
+                mean = weighted_mean(self.cost[rows], weight) * 1000
                 figures[f"cost{100 * target:.0f}"] = float(share * mean[0] + (1 - share) * mean[1])
         if name in self.probabilistic:
-            figures["ece"] = expected_calibration_error(scores, (strong - weak) / 2 + 0.5)
+            figures["ece"] = expected_calibration_error(scores, (strong - weak) / 2 + 0.5, weight=weight)
         return figures
 
     def _of_choice(self, to_strong: Array, rows: Rows) -> dict[str, float]:
-        chosen = to_strong[rows] > 0
+        chosen, weight = to_strong[rows] > 0, self.pairs.weight_of(rows)
         quality = np.where(chosen, self.pairs.strong[rows], self.pairs.weak[rows])
-        figures = {"strong_share": float(chosen.mean()), "quality": float(quality.mean())}
+        figures = {
+            "strong_share": float(weighted_mean(chosen, weight)),
+            "quality": float(weighted_mean(quality, weight)),
+        }
         if self.cost is not None:
-            figures["cost"] = float(np.where(chosen, self.cost[rows, 0], self.cost[rows, 1]).mean() * 1000)
+            cost = np.where(chosen, self.cost[rows, 0], self.cost[rows, 1])
+            figures["cost"] = float(weighted_mean(cost, weight) * 1000)
         return figures
 
     def result(self, name: str, values: dict[str, float], drawn: Sequence[Mapping[str, float]]) -> Result:
         """The result of one name from its figures on all rows and on the resamples."""
         scores = self.scores.get(name)
-        curve = None if scores is None else routing_curve(scores, self.pairs.strong, self.pairs.weak)
+        weight = self.pairs.weight
+        curve = None if scores is None else routing_curve(scores, self.pairs.strong, self.pairs.weak, weight)
         win_rates = (self.pairs.strong - self.pairs.weak) / 2 + 0.5
         return Result(
             router=name,
@@ -222,7 +242,9 @@ class _Contest:
             values=values,
             intervals={key: percentile_interval([one[key] for one in drawn]) for key in values} if drawn else {},
             curve=None if curve is None else list(zip(curve.share.tolist(), curve.quality.tolist(), strict=True)),
-            reliability=reliability(self.scores[name], win_rates) if name in self.probabilistic else None,
+            reliability=reliability(self.scores[name], win_rates, weight=weight)
+            if name in self.probabilistic
+            else None,
             tasks={} if scores is None else _apgr_by_task(scores, self.pairs),
         )
 
@@ -265,7 +287,8 @@ def _apgr_by_task(scores: Floats, pairs: Pairs) -> dict[str, float]:
     by_task = {}
     for task, rows in sorted(rows_of.items()):
         if len(rows) >= LEAST_TASK:
-            apgr = routing_curve(scores[rows], pairs.strong[rows], pairs.weak[rows]).apgr
+            weight = pairs.weight_of(np.asarray(rows))
+            apgr = routing_curve(scores[rows], pairs.strong[rows], pairs.weak[rows], weight).apgr
             if not math.isnan(apgr):
                 by_task[task] = apgr
     return by_task

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..policies.cost import query_costs
 from ..routers.decision import Floats, Model
 from ..routers.query import Query
-from ..training.fit.metrics import Array, percentile_interval, resamples
+from ..training.fit.metrics import Array, percentile_interval, resamples, weighted_mean
 
 Rows = npt.NDArray[np.int64]
 
@@ -153,6 +153,7 @@ def evaluate_pool(
     bootstrap: int = 300,
     seed: int = 0,
     baseline: str = "kNN",
+    weight: Array | None = None,
 ) -> PoolReport:
     """Compare routers over a pool with the single models and with the oracle, which knows every score.
 
@@ -166,6 +167,7 @@ def evaluate_pool(
         bootstrap: number of resamples.
         seed: seed of the resamples.
         baseline: the router whose AIQ is subtracted in `PoolResult.difference`, if it is among the predictions.
+        weight: (n,) weights of the queries; None: all count alike.
 
     Raises:
         InputError: a model has no price.
@@ -174,24 +176,22 @@ def evaluate_pool(
     cost = query_costs(pool, queries, output_tokens)
     rows = np.arange(len(queries))
     choices = {name: routed(np.asarray(predicted), cost) for name, predicted in predictions.items()}
-    # The oracle takes the cheapest one of the models that answer best.
-    choices[ORACLE] = routed(matrix, cost)
+    choices[ORACLE] = routed(matrix, cost)  # the cheapest one of the models that answer best
     points = {name: (cost[rows, chosen], matrix[rows, chosen]) for name, chosen in choices.items()}
     # A mixture of single models sends all queries to one model at each of its m points.
     points[SINGLE_MODELS] = cost.T, matrix.T
-    prompts = rows if groups is None else groups
-    drawn = [_areas(points, sample) for sample in resamples(prompts, bootstrap, seed)]
-    measured = _areas(points, rows)
-    quality, usd = matrix.mean(axis=0), 1000 * cost.mean(axis=0)
-    best = int(np.argmax(quality))
+    prompts, measured = rows if groups is None else groups, _areas(points, rows, weight)
+    drawn = [_areas(points, sample, weight) for sample in resamples(prompts, bootstrap, seed)]
+    quality, usd = weighted_mean(matrix, weight), 1000 * weighted_mean(cost, weight)
+    best, known = int(np.argmax(quality)), baseline if baseline in predictions else None
     results = [
         _result(
             name,
-            points[name],
+            (weighted_mean(points[name][0].T, weight), weighted_mean(points[name][1].T, weight)),
             measured,
             drawn,
             best_single=float(quality[best]),
-            baseline=baseline if baseline in predictions else None,
+            baseline=known,
         )
         for name in [*predictions, SINGLE_MODELS, ORACLE]
     ]
@@ -204,14 +204,16 @@ def evaluate_pool(
     )
 
 
-def _areas(points: Mapping[str, tuple[Array, Array]], rows: Rows) -> dict[str, float]:
+def _areas(points: Mapping[str, tuple[Array, Array]], rows: Rows, weight: Array | None) -> dict[str, float]:
     """AIQ of each router on some rows, over the range from the cheapest to the most expensive single model."""
-    singles = points[SINGLE_MODELS][0][:, rows].mean(axis=1)
+    of_rows = None if weight is None else weight[rows]
+
+    def mean(values: Array) -> Array:
+        return np.asarray(weighted_mean(values[:, rows].T, of_rows))
+
+    singles = mean(points[SINGLE_MODELS][0])
     low, high = float(singles.min()), float(singles.max())
-    return {
-        name: average_quality(*hull(cost[:, rows].mean(axis=1), score[:, rows].mean(axis=1)), low, high)
-        for name, (cost, score) in points.items()
-    }
+    return {name: average_quality(*hull(mean(cost), mean(score)), low, high) for name, (cost, score) in points.items()}
 
 
 def _result(
@@ -223,8 +225,8 @@ def _result(
     best_single: float,
     baseline: str | None,
 ) -> PoolResult:
-    """The result of one router: its hull, its AIQ, and the difference to the baseline."""
-    costs, qualities = hull(points[0].mean(axis=1), points[1].mean(axis=1))
+    """The result of one router, from the mean costs and scores of its points: hull, AIQ, difference to the baseline."""
+    costs, qualities = hull(*points)
     difference, interval = None, None
     if baseline is not None and name != baseline:
         difference = measured[name] - measured[baseline]

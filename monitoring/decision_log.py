@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import glob
+import gzip
 import hashlib
 import json
 import logging
 import math
+import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,7 @@ class DecisionLog:
             raise InputError(
                 f"max_bytes is {max_bytes}, backups {backups}, flush_every {flush_every}; expected 1 or more of each"
             )
-        key = secrets.token_bytes(HASH_BYTES) if salt is None else salt.encode() if isinstance(salt, str) else salt
-        self._key = key if len(key) <= _LONGEST_KEY else hashlib.blake2b(key).digest()
+        self._key = secrets.token_bytes(HASH_BYTES) if salt is None else _key_of(salt)
         self._keep_prompts, self._context_keys, self._clock = keep_prompts, tuple(context_keys), clock
         self._lock = new_lock()
         self._ids = RecentKeys(KNOWN_IDS)
@@ -187,8 +187,7 @@ class DecisionLog:
 
     def query_hash(self, text: str) -> str:
         """The hash of a text, as hexadecimal digits."""
-        data = text.encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(data, digest_size=HASH_BYTES, key=self._key).hexdigest()
+        return _hash(text, self._key)
 
     def flush(self) -> None:
         """Hand the written lines to the operating system."""
@@ -204,7 +203,7 @@ class DecisionLog:
 
 
 def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Read the rows of a log, oldest first, rotated files included.
+    """Read the rows of a log, oldest first, rotated files included, also where they were compressed (path.1.gz).
 
     The last outcome that was written for a request is the "outcome" of its row, also one in PATH.outcomes; outcomes of
     other ids are left out. Broken lines (the process was killed while it wrote them) are left out, and their number is
@@ -216,25 +215,51 @@ def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: there is no such log.
     """
-    files = _files(Path(path))
+    files = rotated_files(path)
     if not files:
         raise InputError(f"there is no decision log at {path}")
     ids = {row["id"] for row in _rows(files) if "outcome" not in row}
-    found = [
-        row for row in _rows([*_files(Path(f"{path}{OUTCOMES}")), *files]) if "outcome" in row and row["id"] in ids
-    ]
-    outcomes = {row["id"]: row["outcome"] for row in sorted(found, key=lambda row: as_number(row.get("time")))}
-    return _joined(files, outcomes)
+    written = _rows([*rotated_files(f"{path}{OUTCOMES}"), *files])
+    return _joined(files, last_outcomes(row for row in written if "outcome" in row and row["id"] in ids))
 
 
-def _files(path: Path) -> list[Path]:
-    """The files of a rotated file that exist, oldest first."""
+def rotated_files(path: str | Path) -> list[Path]:
+    """The files of a rotated file that exist, oldest first: path.2, path.1, path; also path.2.gz."""
+    path = Path(path)
+    name = re.compile(re.escape(path.name) + r"\.([0-9]+)(\.gz)?")
     numbered = [
-        (int(file.suffix[1:]), file)
-        for file in path.parent.glob(f"{glob.escape(path.name)}.*")
-        if file.suffix[1:].isdigit() and file.stem == path.name
+        (int(match[1]), file) for file in path.parent.glob("*") if (match := name.fullmatch(file.name)) is not None
     ]
     return [file for _, file in sorted(numbered, reverse=True)] + ([path] if path.is_file() else [])
+
+
+def last_outcomes(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The outcome of each request: the last that was written, by its time; rows of equal times in their order.
+
+    Args:
+        rows: lines of outcomes, each with "id" and "outcome", mostly with "time".
+    """
+    return {row["id"]: row["outcome"] for row in sorted(rows, key=lambda row: as_number(row.get("time")))}
+
+
+def query_hash(query: Query, salt: str | bytes) -> str:
+    """The hash of a query, as a log with this salt writes it, as hexadecimal digits.
+
+    Args:
+        query: a prompt or a chat.
+        salt: the salt that `DecisionLog` was given.
+    """
+    return _hash(_text(query), _key_of(salt))
+
+
+def _key_of(salt: str | bytes) -> bytes:
+    key = salt.encode() if isinstance(salt, str) else salt
+    return key if len(key) <= _LONGEST_KEY else hashlib.blake2b(key).digest()
+
+
+def _hash(text: str, key: bytes) -> str:
+    data = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=HASH_BYTES, key=key).hexdigest()
 
 
 def _joined(files: Sequence[Path], outcomes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -246,7 +271,8 @@ def _joined(files: Sequence[Path], outcomes: Mapping[str, Any]) -> Iterator[dict
 def _rows(files: Sequence[Path], log_broken: bool = False) -> Iterator[dict[str, Any]]:
     broken = 0
     for file in files:
-        with file.open(encoding="utf-8", errors="replace") as lines:
+        opened = gzip.open if file.suffix == ".gz" else open
+        with opened(file, "rt", encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
                     row = json.loads(line)

@@ -17,6 +17,9 @@ PREFIX = "ROUTELEARN_"
 TOKEN_VARIABLE = PREFIX + "TOKEN"
 ADMIN_TOKEN_VARIABLE = PREFIX + "ADMIN_TOKEN"
 
+#: The salt of the hashes in the decision log of `routelearn serve` and of the LiteLLM plug-ins.
+LOG_SALT_VARIABLE = PREFIX + "LOG_SALT"
+
 #: Variables of other parts of routelearn.
 _CACHE_VARIABLE, _DATA_VARIABLE = PREFIX + "CACHE", PREFIX + "DATA"
 
@@ -37,6 +40,8 @@ class LiteLLMVariable(str, Enum):
     BREAKERS = PREFIX + "BREAKERS"
     RESET_TIMEOUT_S = PREFIX + "RESET_TIMEOUT_S"
     LOG = PREFIX + "LOG"
+    LOG_PROMPTS = PREFIX + "LOG_PROMPTS"
+    LOG_SALT = LOG_SALT_VARIABLE
     METRICS_PORT = PREFIX + "METRICS_PORT"
     METRICS_HOST = PREFIX + "METRICS_HOST"
     VERIFIER = PREFIX + "VERIFIER"

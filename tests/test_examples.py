@@ -17,7 +17,18 @@ from routelearn.data.writers import write_records
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the package, without the command line.
-ROOMS = ("routers", "availability", "policies", "cascade", "monitoring", "data", "training", "evaluation", "service")
+ROOMS = (
+    "routers",
+    "availability",
+    "policies",
+    "cascade",
+    "monitoring",
+    "data",
+    "training",
+    "evaluation",
+    "labelling",
+    "service",
+)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 RECORDS = 800
 

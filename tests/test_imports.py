@@ -72,6 +72,7 @@ ORDER = (
     "data",
     "training",
     "evaluation",
+    "labelling",
     "service",
     "cli",
 )

@@ -42,6 +42,7 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"routelearn"}
     assert {"routelearn/py.typed", "routelearn/routers/rules.toml", "routelearn/cli/main.py"} <= set(names)
+    assert {"routelearn/labelling/label_page.html", "routelearn/service/http/status.html"} <= set(names)
     encoder = {"table.npz", "tokenizer.json", "encoder.json", "README.md", "LICENSE"}
     assert {f"routelearn/models/minilm-static/{name}" for name in encoder} <= set(names)
     bundle = {"router.json", "model.onnx", "tokenizer.json", "README.md"}

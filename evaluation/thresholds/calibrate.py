@@ -21,7 +21,7 @@ from ...routers.loading import load
 from ...routers.query import Query, query_list
 from ...routers.threshold_table import share_threshold, threshold_table
 from ...training.export.publish import model_card
-from ...training.fit.metrics import Array
+from ...training.fit.metrics import Array, weighted_mean
 from .guarantee import Guarantee, bound_loss, contradiction
 from .losses import Losses, losses_of
 from .report import ThresholdReport, threshold_report
@@ -123,6 +123,7 @@ def calibrate_by_quality_loss(
     check_records(records)
     losses = losses_of(records, router.strong, router.weak)
     scores = router.score(losses.queries)
+    notes = [*notes, *_weights_in_words(losses)]
     earlier = router.guarantee
     comparison, contradicted = ([], False) if earlier is None else _compare(earlier, router, losses, scores)
     try:
@@ -144,6 +145,16 @@ def calibrate_by_quality_loss(
     return _guaranteed(router, losses, scores, guarantee, costs, [*notes, *comparison])
 
 
+def _weights_in_words(losses: Losses) -> list[str]:
+    """That the prompts have weights, where they have."""
+    if losses.weight is None:
+        return []
+    return [
+        f"the prompts have weights, {losses.weight.min():.2f} to {losses.weight.max():.2f} times their mean, and every "
+        "figure counts them; the bound rests on how the prompts were chosen"
+    ]
+
+
 def _guaranteed(
     router: Router,
     losses: Losses,
@@ -163,6 +174,7 @@ def _guaranteed(
         unit=losses.unit,
         guarantee=guarantee.as_dict(),
         notes=notes,
+        weight=losses.weight,
     )
     return ThresholdCalibration(report=report, threshold=guarantee.threshold, guarantee=guarantee.as_dict())
 
@@ -235,10 +247,11 @@ def _compare(
     if earlier["data_fingerprint"] == losses.fingerprint:
         return ["these are the labels of the earlier guarantee, so there is no new evidence"], False
     to_weak = scores < earlier["threshold"]
-    loss = float(np.where(to_weak, losses.gap, 0.0).mean())
+    loss = float(np.where(to_weak, losses.weighted_gap, 0.0).mean())
+    sent = 1 - float(weighted_mean(to_weak, losses.weight))
     lines = [
         f"before: threshold {earlier['threshold']:.4f} sent {earlier['strong_share']:.1%} to strong and lost "
-        f"{earlier['loss']:+.4f}; on these labels it sends {1 - to_weak.mean():.1%} and loses {loss:+.4f}"
+        f"{earlier['loss']:+.4f}; on these labels it sends {sent:.1%} and loses {loss:+.4f}"
     ]
     p = contradiction(earlier, losses, scores)
     contradicted = p <= earlier["delta"]

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...routers.errors import InputError
-from ...training.fit.metrics import Array
+from ...training.fit.metrics import Array, weighted_mean
 from .losses import Losses
 from .p_values import PValues, betting, fewest, p_values_of, upper_limit
 
@@ -102,7 +102,9 @@ def bound_loss(
 ) -> Guarantee:
     """The cheapest threshold whose expected loss against always-strong is bounded with a confidence.
 
-    The queries must be exchangeable with those to come, and the router must not have been trained on them.
+    The queries must be exchangeable with those to come, and the router must not have been trained on them. Prompts that
+    were chosen with known probabilities stand for all prompts by their weights: what is tested is then the
+    weighted loss, which the largest weight bounds, so that unequal weights cost power.
 
     Args:
         losses: losses of n prompts.
@@ -116,20 +118,16 @@ def bound_loss(
     Raises:
         InputError: an argument is out of range, or there are too few prompts; the message says how many would do.
     """
-    if not 0 < max_quality_loss < losses.largest:
-        raise InputError(
-            f"max_quality_loss is {max_quality_loss}; expected a number between 0 and {losses.largest:g} "
-            f"(points of the {losses.unit})"
-        )
-    if not 0.5 <= confidence < 1:
-        raise InputError(f"confidence is {confidence}; expected a number from 0.5 to below 1, such as 0.95")
+    check_bound(losses, max_quality_loss, confidence, method)
     p_values = p_values_of(method)
     delta = 1 - confidence
-    gaps, alpha = losses.gap / losses.largest, max_quality_loss / losses.largest
+    largest = losses.largest_weighted
+    gaps, alpha = losses.weighted_gap / largest, max_quality_loss / largest
     scores = np.asarray(scores, np.float64)
     threshold = lowest_cost_threshold(scores, gaps, alpha, delta, p_values)
     to_weak = scores < threshold
-    if to_weak.mean() < LEAST_SAVED:
+    saved = float(weighted_mean(to_weak, losses.weight))
+    if saved < LEAST_SAVED:
         needed = labels_needed(scores, gaps, alpha, delta, method)
         raise InputError(_too_few(len(losses), needed, losses.unit, max_quality_loss, delta))
     lost = np.where(to_weak, gaps, 0.0)
@@ -137,10 +135,10 @@ def bound_loss(
         n=len(losses),
         max_quality_loss=max_quality_loss,
         delta=round(delta, 12),
-        bound=min(upper_limit(p_values, lost, delta), alpha) * losses.largest,
+        bound=min(upper_limit(p_values, lost, delta), alpha) * largest,
         threshold=threshold,
-        strong_share=float(1 - to_weak.mean()),
-        loss=float(lost.mean()) * losses.largest,
+        strong_share=1 - saved,
+        loss=float(lost.mean()) * largest,
         unit=losses.unit,
         method=method,
         strong=strong,
@@ -148,6 +146,23 @@ def bound_loss(
         data_fingerprint=losses.fingerprint,
         date=datetime.now(timezone.utc).date().isoformat(),
     )
+
+
+def check_bound(losses: Losses, max_quality_loss: float, confidence: float, method: str = "betting") -> None:
+    """Refuse a bound that no labels could show.
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+    if not 0 < max_quality_loss < losses.largest:
+        raise InputError(
+            f"max_quality_loss is {max_quality_loss}; expected a number between 0 and {losses.largest:g} "
+            f"(points of the {losses.unit})"
+        )
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"confidence is {confidence}; expected a number from 0.5 to below 1, such as 0.95")
+    if losses.weight is not None and method != "betting":
+        raise InputError(f"method is {method!r}, and the prompts have unequal weights; expected 'betting'")
 
 
 def lowest_cost_threshold(
@@ -240,8 +255,8 @@ def contradiction(guarantee: Mapping[str, Any], losses: Losses, scores: npt.NDAr
         losses: losses of n new prompts.
         scores: (n,) the router's scores of the same prompts.
     """
-    lost = np.where(scores < guarantee["threshold"], losses.gap, 0.0) / losses.largest
-    alpha = guarantee["max_quality_loss"] / losses.largest
+    lost = np.where(scores < guarantee["threshold"], losses.weighted_gap, 0.0) / losses.largest_weighted
+    alpha = guarantee["max_quality_loss"] / losses.largest_weighted
     return float(betting(-lost[:, None], -alpha, guarantee["delta"])[0])
 
 

@@ -13,7 +13,7 @@ from ...data.records import PreferenceRecord, Record, record_key
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ...training.fit.metrics import Array
-from ..pair import groups_of, paired
+from ..pair import groups_of, paired, relative_weights
 
 #: The unit of a loss: points of the score, or points of the win rate against always-strong (which is 1/2).
 Unit = Literal["score", "win rate"]
@@ -35,7 +35,8 @@ class Losses:
         gap: (n,) how much more strong's answer is worth than weak's; negative where weak is better.
         largest: upper limit of the gaps: 1 for scores, 1/2 for win rates.
         unit: unit of the gaps.
-        fingerprint: sha256 of prompts and gaps; it identifies the data and reveals nothing of them.
+        fingerprint: sha256 of prompts, gaps and weights; it identifies the data and reveals nothing of them.
+        weight: (n,) weights of the prompts, with a mean of 1; None: all count alike.
     """
 
     queries: list[Query]
@@ -43,9 +44,20 @@ class Losses:
     largest: float
     unit: Unit
     fingerprint: str
+    weight: Array | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    @property
+    def largest_weighted(self) -> float:
+        """Upper limit of the gaps times their weights."""
+        return self.largest if self.weight is None else self.largest * float(self.weight.max())
+
+    @property
+    def weighted_gap(self) -> Array:
+        """The gaps times their weights, (n,): their mean is that of all prompts that these were chosen from."""
+        return self.gap if self.weight is None else self.gap * self.weight
 
 
 def losses_of(records: Sequence[Record], strong: str, weak: str) -> Losses:
@@ -64,7 +76,7 @@ def losses_of(records: Sequence[Record], strong: str, weak: str) -> Losses:
         InputError: no prompt has a score of both models, and there is no preference between them.
     """
     pairs = paired(records, strong, weak)
-    keys, queries, gaps = pairs.keys, pairs.queries, pairs.strong - pairs.weak
+    keys, queries, gaps, weights = pairs.keys, pairs.queries, pairs.strong - pairs.weak, pairs.weight
     unit: Unit = "score"
     if not queries:
         unit = "win rate"
@@ -76,6 +88,7 @@ def losses_of(records: Sequence[Record], strong: str, weak: str) -> Losses:
         keys = [record_key(record) for record in decided]
         queries = [record.query for record in decided]
         gaps = np.asarray([_preference(record, strong) - 0.5 for record in decided], np.float64)
+        weights = relative_weights([record.weight for record in decided])
     if not queries:
         raise InputError(
             f"no query has a score of both {strong!r} and {weak!r}, and there is no preference between them; "
@@ -86,15 +99,19 @@ def losses_of(records: Sequence[Record], strong: str, weak: str) -> Losses:
     gap = np.bincount(groups, gaps) / np.bincount(groups)
     by_key = np.asarray(sorted(range(len(first)), key=lambda group: keys[first[group]]), np.int64)
     order = by_key[np.random.default_rng(0).permutation(len(by_key))]
+    weight = None if weights is None else relative_weights(np.bincount(groups, weights) / np.bincount(groups))
     digest = hashlib.sha256()
     for group in by_key.tolist():
         digest.update(keys[first[group]].encode("utf-8", "surrogatepass") + b"\0" + gap[group].tobytes())
+        if weight is not None:
+            digest.update(weight[group].tobytes())
     return Losses(
         queries=[queries[first[group]] for group in order.tolist()],
         gap=gap[order],
         largest=1.0 if unit == "score" else 0.5,
         unit=unit,
         fingerprint=digest.hexdigest(),
+        weight=None if weight is None else weight[order],
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...routers.threshold_table import share_threshold
-from ...training.fit.metrics import Array, percentile_interval, resamples
+from ...training.fit.metrics import Array, percentile_interval, resamples, weighted_mean
 from ...training.html_page import escaped, html_table, new_figure, page, svg, write_pages
 
 JSON, HTML = "calibration.json", "calibration.html"
@@ -104,6 +104,7 @@ def threshold_report(
     unit: str = "score",
     guarantee: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    weight: Array | None = None,
 ) -> ThresholdReport:
     """Measure the thresholds around a chosen one.
 
@@ -117,9 +118,10 @@ def threshold_report(
         unit: unit of the gaps.
         guarantee: guarantee of the threshold as plain data, or None.
         notes: sentences to show.
+        weight: (n,) weights of the queries; None: all count alike.
     """
     scores = np.asarray(scores, np.float64)
-    measured = _Measurement(scores, gaps, costs)
+    measured = _Measurement(scores, gaps, costs, weight)
     share = float((scores >= threshold).mean())
     shares = [share + step for step in STEPS if step and 0 <= share + step <= 1]
     around = {value for value in (share_threshold(scores, near) for near in shares) if value != threshold}
@@ -150,23 +152,26 @@ def threshold_report(
 class _Measurement:
     """Measures thresholds on one set of queries: strong share, loss and cost."""
 
-    def __init__(self, scores: Array, gaps: Array | None, costs: Array | None) -> None:
-        self._scores, self._gaps, self._costs = scores, gaps, costs
+    def __init__(self, scores: Array, gaps: Array | None, costs: Array | None, weight: Array | None) -> None:
+        self._scores, self._gaps, self._costs, self._weight = scores, gaps, costs, weight
 
     def rows(self, thresholds: Sequence[float], chosen: float) -> list[ThresholdRow]:
         to_strong = self._scores[:, None] >= np.asarray(thresholds)
-        share = to_strong.mean(axis=0)
+        share = weighted_mean(to_strong, self._weight)
         loss: list[float | None] = [None] * len(thresholds)
         interval: list[tuple[float, float] | None] = [None] * len(thresholds)
         usd: list[float | None] = [None] * len(thresholds)
         if self._gaps is not None:
             losses = np.where(to_strong, 0.0, self._gaps[:, None])
-            loss = losses.mean(axis=0).tolist()
+            loss = weighted_mean(losses, self._weight).tolist()
             n = len(losses)
-            drawn = [np.bincount(rows, minlength=n) @ losses / n for rows in resamples(np.arange(n), BOOTSTRAP, 0)]
+            weight = np.ones(n) if self._weight is None else self._weight
+            counts = (np.bincount(rows, minlength=n) * weight for rows in resamples(np.arange(n), BOOTSTRAP, 0))
+            drawn = [count @ losses / count.sum() for count in counts]
             interval = [percentile_interval(values) for values in np.stack(drawn, axis=1)]
         if self._costs is not None:
-            usd = (np.where(to_strong, *(self._costs[:, [i]] for i in (0, 1))).mean(axis=0) * 1000).tolist()
+            spent = np.where(to_strong, *(self._costs[:, [i]] for i in (0, 1)))
+            usd = (weighted_mean(spent, self._weight) * 1000).tolist()
         return [
             ThresholdRow(
                 threshold=value,

@@ -68,7 +68,6 @@ class Plugins:
         router = FallbackRouter(bundle, strong=strong, weak=weak, general=general)
         _ = router.general  # loaded now, so that no request waits for it
         models = self._get(Variable.MODELS, _names)
-        log = self._get(Variable.LOG, str)
         availability = None
         if self._get(Variable.BREAKERS, _switch) is not False:
             breaker_limits = self._get(
@@ -83,9 +82,14 @@ class Plugins:
             policy=self._policy(router),
             availability=availability,
             monitor=monitor,
-            log=None if log is None else DecisionLog(log),
+            log=self._log(),
             limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
         )
+
+    def _log(self) -> DecisionLog | None:
+        path, salt = self._get(Variable.LOG, str), self._get(Variable.LOG_SALT, str)
+        keep_prompts = self._get(Variable.LOG_PROMPTS, _switch) is True
+        return None if path is None else DecisionLog(path, keep_prompts=keep_prompts, salt=salt)
 
     @cached_property
     def hook(self) -> Hook:

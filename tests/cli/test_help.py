@@ -56,7 +56,8 @@ def flags(path: tuple[str, ...]) -> dict[str, Any]:
 
 def test_these_are_the_commands() -> None:
     assert [" ".join(path) for path in LEAVES] == [
-        "data validate", "data sample", "data convert",
+        "build", "next-labels", "collect", "judge", "label",
+        "data validate", "data sample", "data convert", "data from-log",
         "train mf", "train similarity", "train frozen", "train bert", "train general", "train verifier",
         "adapt", "extend", "inspect", "export", "evaluate", "calibrate", "cascade-plan", "route", "score", "serve",
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from routelearn.data.labels import score_of, winner_preference
+from routelearn.data.labels import feedback_score, score_of, winner_preference
 from routelearn.routers.errors import InputError
 
 A = [
@@ -92,3 +92,32 @@ def test_a_number_of_thousands_of_digits_is_an_error_that_can_be_written() -> No
 def test_a_score_off_the_scale_says_what_to_do(value: object, scale: float, said: str) -> None:
     with pytest.raises(InputError, match=said):
         score_of(value, scale)
+
+
+@pytest.mark.parametrize(
+    ("value", "score"),
+    [
+        *(
+            (word, 1.0)
+            for word in ("up", "thumbs_up", ":thumbsup:", "👍", "👍🏿", "Good", "ACCEPTED", "true", True, 1, "1")
+        ),
+        *(
+            (word, 0.0)
+            for word in ("down", "thumbs-down", "👎", "not helpful", "Incorrect", "no", "False", False, 0, "0")
+        ),
+        (0.25, 0.25),
+        ("0,5", 0.5),
+    ],
+)
+def test_feedback_in_words_or_numbers(value: object, score: float) -> None:
+    assert feedback_score(value) == score
+
+
+@pytest.mark.parametrize("value", ["so so", "great, thanks", "", None, -1, "-1", 5, [1], {"score": 1}, float("nan")])
+def test_feedback_that_says_neither_is_refused(value: object) -> None:
+    with pytest.raises(InputError, match="is not"):
+        feedback_score(value)
+
+
+def test_true_and_words_do_not_depend_on_the_scale() -> None:
+    assert [feedback_score(value, 5) for value in (True, "good", 5, 4, "2.5")] == [1, 1, 1, 0.8, 0.5]

@@ -34,8 +34,8 @@ class OpenAIServer:
     """Serves on a thread of its own, as ``with OpenAIServer(answer=...) as server``.
 
     Attributes:
-        answer: gives the answer to the last message, as a text or as a whole message; when it raises, the reply has
-            the exception's `status`, or 500.
+        answer: gives the answer to the last message, as a text or as a whole message, which may have a finish_reason;
+            when it raises, the reply has the exception's `status`, or 500.
         delay_s: seconds before it answers.
         break_after: number of pieces of a stream after which the connection is dropped; None: it is not dropped.
         usage: report tokens, one for each word that was read or written.
@@ -131,7 +131,7 @@ class OpenAIServer:
         if request.get("stream"):
             self._stream(writer, text, base, usage if request.get("stream_options", {}).get("include_usage") else None)
             return
-        finish = "tool_calls" if message.get("tool_calls") else "stop"
+        finish = message.get("finish_reason") or ("tool_calls" if message.get("tool_calls") else "stop")
         choice = {"index": 0, "message": message, "finish_reason": finish}
         body = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
         self._write(writer, HTTPStatus.OK, body)

@@ -3,80 +3,25 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.browser import Page, browser, needs_browser
 from helpers.serve import TOKEN, Server, wait_for
 
 from routelearn.routers.bundle import read_bundle, save_bundle
 from routelearn.service.http import status_page
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1100,900",
-)
 EVIL = "<img src=x onerror=document.title=1>"
-
-needs_browser = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="no browser: apt-get install chromium chromium-driver"
-)
-
-
-class Page:
-    """The page as a reader sees it."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def text(self, name: str) -> str:
-        from selenium.common.exceptions import StaleElementReferenceException
-
-        while True:
-            try:
-                return str(self.driver.find_element("id", name).text)
-            except StaleElementReferenceException:  # the page was drawn anew between the two steps
-                continue
-
-    def run(self, script: str) -> Any:
-        return self.driver.execute_script(script)
-
-    def state(self) -> str:
-        return self.text("state")
-
-    def complaints(self) -> list[str]:
-        """What the browser's console says of the page, but for requests that fail on purpose."""
-        return [
-            one["message"] for one in self.driver.get_log("browser") if "Failed to load resource" not in one["message"]
-        ]
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    running = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield running
-    running.quit()
+    with browser(tmp_path_factory.mktemp("browser")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,7 @@ class Curve:
         return float(self.share[i - 1] + step * (self.share[i] - self.share[i - 1]))
 
 
-def routing_curve(scores: npt.NDArray[np.floating], strong: Array, weak: Array) -> Curve:
+def routing_curve(scores: npt.NDArray[np.floating], strong: Array, weak: Array, weight: Array | None = None) -> Curve:
     """The curve of a router over a set of queries, as RouteLLM draws it.
 
     The thresholds are the edges of `QUANTILE_BINS` quantile bins of the score. A query with a score at or above the
@@ -91,15 +92,36 @@ def routing_curve(scores: npt.NDArray[np.floating], strong: Array, weak: Array) 
         scores: (n,) win rates of strong over weak.
         strong: (n,) scores of the strong model's answers.
         weak: (n,) scores of the weak model's answers.
+        weight: (n,) weights of the queries in every quantile, share and mean; None: all count alike.
     """
-    edges = np.unique(np.quantile(np.asarray(scores, np.float64), np.linspace(0, 1, QUANTILE_BINS + 1)))
+    levels = np.linspace(0, 1, QUANTILE_BINS + 1)
+    edges = np.unique(weighted_quantiles(np.asarray(scores, np.float64), levels, weight))
     points = []
     for i, edge in enumerate(edges):
         to_strong = scores > edge if i == len(edges) - 1 else scores >= edge
-        points.append((float(to_strong.mean()), float(np.where(to_strong, strong, weak).mean())))
+        share_and_quality = to_strong, np.where(to_strong, strong, weak)
+        points.append(tuple(float(weighted_mean(one, weight)) for one in share_and_quality))
     points.sort()
     share, quality = np.array(points).T
-    return Curve(share=share, quality=quality, weak=float(weak.mean()), strong=float(strong.mean()))
+    ends = {"weak": float(weighted_mean(weak, weight)), "strong": float(weighted_mean(strong, weight))}
+    return Curve(share=share, quality=quality, **ends)
+
+
+def weighted_mean(values: npt.NDArray[Any], weight: Array | None) -> Any:
+    """The mean over the first axis, with weights (n,); None: all count alike."""
+    return values.mean(axis=0) if weight is None else np.average(values, axis=0, weights=weight)
+
+
+def weighted_quantiles(values: Array, levels: Array, weight: Array | None) -> Array:
+    """Quantiles (k,) of values (n,), where a value counts as often as its weight says; None: all count alike."""
+    if weight is None:
+        return np.asarray(np.quantile(values, levels))
+    order = np.argsort(values, kind="stable")
+    ordered = weight[order]
+    middle = np.cumsum(ordered) - ordered / 2
+    # The first value is the quantile 0 and the last one the quantile 1, as without weights.
+    spread = max(float(middle[-1] - middle[0]), 1e-300)
+    return np.asarray(np.interp(levels, (middle - middle[0]) / spread, values[order]))
 
 
 def log_loss(win_rates: npt.NDArray[np.floating], preferences: Array) -> Array:
@@ -116,12 +138,13 @@ def log_loss(win_rates: npt.NDArray[np.floating], preferences: Array) -> Array:
     return np.asarray(-(preferences * np.log(clipped) + (1 - preferences) * np.log(1 - clipped)))
 
 
-def auroc(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> float:
+def auroc(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_], weight: Array | None = None) -> float:
     """Area under the ROC curve (Mann and Whitney 1947); ties count one half.
 
     Args:
         scores: (n,) scores that should be higher for the positive rows.
         positive: (n,) whether each row is positive.
+        weight: (n,) weights of the rows; None: all count alike.
 
     Returns:
         The area in [0, 1]; NaN when all rows are alike.
@@ -131,26 +154,38 @@ def auroc(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> 
     count = int(positive.sum())
     if count in {0, len(positive)}:
         return float("nan")
+    if weight is not None:
+        _, place = np.unique(scores, return_inverse=True)
+        won, lost = (np.bincount(place, weight * one, place.max() + 1) for one in (positive, ~positive))
+        return float(won @ (np.cumsum(lost) - lost / 2) / (won.sum() * lost.sum()))
     return float((rankdata(scores)[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
 
 
-def reliability(predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10) -> list[tuple[float, float, int]]:
+def reliability(
+    predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10, weight: Array | None = None
+) -> list[tuple[float, float, int]]:
     """Compare predictions with outcomes in bins of equal counts.
 
     Args:
         predicted: (n,) predicted probabilities or win rates.
         outcome: (n,) outcomes in [0, 1].
         bins: number of bins.
+        weight: (n,) weights of the rows in the means; None: all count alike.
 
     Returns:
         (mean prediction, mean outcome, count) of each bin, by rising prediction.
     """
     order = np.argsort(predicted, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
-    return [(float(predicted[part].mean()), float(outcome[part].mean()), len(part)) for part in parts]
+    if weight is None:
+        return [(float(predicted[part].mean()), float(outcome[part].mean()), len(part)) for part in parts]
+    means = [[float(weighted_mean(one[part], weight[part])) for one in (predicted, outcome)] for part in parts]
+    return [(expected, observed, len(part)) for (expected, observed), part in zip(means, parts, strict=True)]
 
 
-def expected_calibration_error(predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10) -> float:
+def expected_calibration_error(
+    predicted: npt.NDArray[np.floating], outcome: Array, bins: int = 10, weight: Array | None = None
+) -> float:
     """Expected calibration error (ECE) over bins of equal counts (Nixon et al. 2019).
 
     The error is the mean of |mean outcome - mean prediction| over the bins, weighted by their counts.
@@ -159,9 +194,15 @@ def expected_calibration_error(predicted: npt.NDArray[np.floating], outcome: Arr
         predicted: (n,) predicted probabilities or win rates.
         outcome: (n,) outcomes in [0, 1].
         bins: number of bins.
+        weight: (n,) weights of the rows; None: all count alike.
     """
-    parts = reliability(predicted, outcome, bins)
-    return sum(count * abs(observed - expected) for expected, observed, count in parts) / len(predicted)
+    parts = reliability(predicted, outcome, bins, weight)
+    counts: list[float] = [count for _, _, count in parts]
+    if weight is not None:
+        order = np.argsort(predicted, kind="stable")
+        counts = [float(weight[part].sum()) for part in np.array_split(order, len(parts))]
+    errors = [abs(observed - expected) for expected, observed, _ in parts]
+    return float(sum(count * error for count, error in zip(counts, errors, strict=True)) / sum(counts))
 
 
 def resamples(groups: npt.NDArray[np.int64], samples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
