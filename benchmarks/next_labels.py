@@ -124,6 +124,10 @@ class Experiment:
         """A random choice."""
         return self.prompts[:count]
 
+    def random_again(self, count: int) -> list[Prompt]:
+        """Another random choice, which shows what chance alone does."""
+        return self.prompts[-count:]
+
     def spread(self, count: int) -> list[Prompt]:
         """The choice without labels."""
         return self._spread(count)[0]
@@ -152,6 +156,8 @@ WAYS = {
     "spread": Experiment.spread,
     "useful": Experiment.useful,
 }
+#: A control, measured apart.
+AGAIN = {"random again": Experiment.random_again}
 TRIED = {
     **WAYS,
     "useful, floor 0.2": lambda run, count: run.useful(count, 0.2),
@@ -239,8 +245,11 @@ def main() -> None:
     results: dict[str, list[dict[str, dict[str, float]]]] = {one.name: [] for one in sets}
     for seed in range(arguments.seeds):  # seed by seed, so that a run that is stopped has something of each set
         for one in sets:
-            name = f"next_labels/{kind}-{one.name}-{seed}"
-            results[one.name].append(cached(name, lambda one=one, seed=seed: measure(one, seed, ways, COUNTS)))
+            row = {}
+            for part, some in ((kind, ways), (f"{kind}-again", AGAIN)):
+                name = f"next_labels/{part}-{one.name}-{seed}"
+                row |= cached(name, lambda one=one, seed=seed, some=some: measure(one, seed, some, COUNTS))
+            results[one.name].append(row)
     text = table(results)
     if arguments.development:
         say("\n".join(text))

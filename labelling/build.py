@@ -90,8 +90,9 @@ def build_router(
     """Build a router of prompts, and say whether to deploy it.
 
     As many prompts as the budget pays for are chosen, spread over the kinds of prompts. The answers and verdicts are
-    journaled as `collect_answers` and `judge_answers` do it, so that a run that was stopped goes on, pays nothing twice,
-    and ends in the same bytes. The router is the general router, adapted to the labels; some labels are held out to prove it.
+    journaled as `collect_answers` and `judge_answers` do it, so that a run that was stopped goes on, pays nothing
+    twice, and ends in the same bytes. The router is the general router, adapted to the labels; some labels are held
+    out to prove it.
 
     Args:
         prompts: what is asked; those whose split is "test" are held out.

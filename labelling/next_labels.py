@@ -196,7 +196,10 @@ def _within(budget_usd: float, size: Array, costs: Array, most: int) -> int:
 
     def price(count: int) -> float:
         chance = inclusion_probabilities(size, count)
-        return float(chance @ costs + _MARGIN * math.sqrt((chance * (1 - chance)) @ costs**2))
+        expected = float(chance @ costs)
+        # The count is fixed, so that only differences from the mean price add up by chance (Hajek 1964).
+        variance = (chance * (1 - chance)) @ np.square(costs - expected / count)
+        return expected + _MARGIN * math.sqrt(float(variance))
 
     if price(1) > budget_usd:
         raise InputError(
