@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from helpers.cli import run
+from helpers.judges import judge_by, longer
+from helpers.recorded_models import RecordedModels
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -54,9 +57,9 @@ def test_the_shell_commands_run_in_order(tiny_encoder: Path, tiny_bert: Path, tm
     pd.DataFrame({"prompt": [r.query for r in test if isinstance(r.query, str)]}).to_parquet(
         tmp_path / "queries.parquet"
     )
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
     (verifier_command,) = re.findall(r"^routelearn train verifier .*$", CASCADE, re.MULTILINE)
-    for command in [*COMMANDS, verifier_command]:
+    for command in [*(one for one in COMMANDS if "build" not in one), verifier_command]:
         arguments = command.replace("gpt-4o-mini", "sim-small").replace("gpt-4o", "sim-max").split()[1:]
         if arguments[0] == "train":
             verifier = arguments[1] == "verifier"
@@ -65,6 +68,30 @@ def test_the_shell_commands_run_in_order(tiny_encoder: Path, tiny_bert: Path, tm
         done = run(*arguments, cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert {"score", "model", "source"} <= set(pd.read_parquet(tmp_path / "scored.parquet").columns)
+
+
+@pytest.mark.slow
+def test_the_build_command_runs(tmp_path: Path) -> None:
+    """With local models in the place of the README's: the strong one writes more, and the judge likes that."""
+    (command,) = (one for one in COMMANDS if "build" in one)
+
+    def answer(model: str, prompt: str) -> str:
+        if "===== " in prompt:
+            return judge_by(longer)(prompt)
+        return f"{prompt} has this answer." * (1 if model == "gpt-5-mini" and len(prompt) % 3 else 2)
+
+    class Models(RecordedModels):
+        def reply(self, model: str, prompt: str) -> str:
+            return answer(model, prompt)
+
+    prompts = [{"prompt": f"Question {number} of {number % 17} kinds{'?' * (number % 3)}"} for number in range(90)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+    with Models() as server:
+        server.write_models(tmp_path / "models.toml", {"gpt-5": (1.25, 10.0), "gpt-5-mini": (0.25, 2.0)})
+        done = run(*command.split()[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.match("deploy|do not deploy|label more", done.stdout)
+    assert (tmp_path / "router" / "router.json").is_file()
 
 
 @pytest.mark.parametrize(
