@@ -235,14 +235,14 @@ class Conversations:
         return replace(_instead(decision, session.model, KEPT, why), propensity=1.0)
 
 
-def switch_cost(history_tokens: int, model: Model, cached_price_share: float) -> float | None:
+def switch_cost(history_tokens: int, model: Model, cached_price_share: float | None = None) -> float | None:
     """Compute what a switch costs: the new model reads the whole history at full price, not from a prompt cache.
 
     Args:
         history_tokens: the tokens of the conversation so far, 0 or more.
         model: the model to switch to.
         cached_price_share: the price of a cached input token as a share of the full price, from 0 to 1; 1 means that
-            the provider has no prompt cache.
+            the provider has no prompt cache. None: what the model's `cached_input_price` says, or 1 where it has none.
 
     Returns:
         The USD that the switch costs more than staying with a model of the same price; None: the price is not known.
@@ -253,6 +253,9 @@ def switch_cost(history_tokens: int, model: Model, cached_price_share: float) ->
     if not isinstance(model, Model):
         raise InputError(f"model is {model!r:.80}; expected Model(name, input_price=...)")
     check_number("history_tokens", history_tokens, "a number from 0")
+    if cached_price_share is None:
+        full, cached = model.input_price, model.cached_input_price
+        cached_price_share = min(cached / full, 1.0) if full and cached is not None else 1.0
     check_number("cached_price_share", cached_price_share, "a number from 0 to 1")
     if history_tokens < 0 or not 0 <= cached_price_share <= 1:
         raise InputError(

@@ -25,6 +25,9 @@ def test_a_switch_costs_reading_the_history_at_full_price() -> None:
     assert switch_cost(100_000, Model("m", 3.0, 15.0), 0.1) == pytest.approx(0.27)
     assert switch_cost(100_000, Model("m", 3.0, 15.0), 1.0) == 0
     assert switch_cost(100_000, Model("m"), 0.1) is None
+    assert switch_cost(100_000, Model("m", 3.0, 15.0, cached_input_price=0.3)) == pytest.approx(0.27)
+    assert switch_cost(100_000, Model("m", 3.0, 15.0)) == 0
+    assert switch_cost(100_000, Model("m", 0.0, 0.0, cached_input_price=0.0)) == 0
     for history, share in ((-1, 0.1), (1, -0.1), (1, 1.1), (1, float("nan"))):
         with pytest.raises(InputError, match="cached_price_share"):
             switch_cost(history, Model("m", 1.0), share)
