@@ -45,11 +45,12 @@ TESTED = ("mmlu", "mmlu_pro", "gsm8k", "ifeval")
 DEVELOPMENT = ("fasteval_bbh_math", "fasteval_openai_evals", "cascades_knowledge")
 INTRODUCTION = (
     "A label is a prompt whose answers by both models are judged; `adapt` makes a router of them, and the APGR is"
-    " that on other prompts, mean of {seeds} random parts of each set. random: a random choice. spread: `next-"
-    "labels` without a router. useful: half of the labels by spread, then half by `next-labels --router` with a "
-    "router of the first half, trained with the weights. less random: the mean difference over the three numbers "
-    "of labels. The last column: so many labels by this choice reach the APGR of 400 random ones, by straight "
-    "lines over the logarithm of the labels for both; below 25 and above 1,600 it counts as the limit. In "
+    " that on other prompts, mean of {seeds} random parts of each set. random: a random choice, the mean of two. "
+    "spread: `next-labels` without a router, the mean of two seeds. useful: half of the labels by spread, then "
+    "half by `next-labels --router` with a router of the first half, trained with the weights. less random: the "
+    "mean difference over the three numbers of labels. The last column: so many labels by this choice reach the "
+    "APGR of 400 random ones, by straight lines over the logarithm of the labels for both; below 25 and above "
+    "1,600 it counts as the limit. random, twice: the second random choice against the first, as a control. In "
     "brackets 95 % bootstrap intervals over the parts; the mean over the sets is geometric. The pairs are those "
     "of the section on few labels; bfcl_function_calling is the set of code: calls of functions, checked by a "
     "program, {strong} over {weak}."
@@ -132,6 +133,10 @@ class Experiment:
         """The choice without labels."""
         return self._spread(count)[0]
 
+    def spread_again(self, count: int) -> list[Prompt]:
+        """The choice without labels, by another seed."""
+        return list(choose_prompts(self.prompts, count, seed=1000 + self.seed).prompts)
+
     def _spread_once(self, count: int) -> tuple[list[Prompt], Router]:
         chosen = list(choose_prompts(self.prompts, count, seed=self.seed).prompts)
         return chosen, self.router(chosen)
@@ -156,8 +161,10 @@ WAYS = {
     "spread": Experiment.spread,
     "useful": Experiment.useful,
 }
-#: A control, measured apart.
-AGAIN = {"random again": Experiment.random_again}
+#: The row that compares the second random choice with the first.
+CONTROL = "random, twice"
+#: Second choices, so that chance counts less.
+AGAIN = {"random again": Experiment.random_again, "spread again": Experiment.spread_again}
 TRIED = {
     **WAYS,
     "useful, floor 0.2": lambda run, count: run.useful(count, 0.2),
@@ -193,27 +200,25 @@ def needed(curves: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) 
 
 
 def table(results: dict[str, list[dict[str, dict[str, float]]]]) -> list[str]:
-    """A row for each set and way."""
-    ways = [way for way in next(iter(results.values()))[0] if way != "random"]
+    """A row for each set and way; the two choices of one way count as their mean."""
     heading = "| set | choice | " + " | ".join(f"APGR, {count} labels" for count in COUNTS)
     text = [heading + " | less random | labels for that of 400 random ones |", "|---|---|" + "---|" * (len(COUNTS) + 2)]
     random = np.random.default_rng(0)
-    arrays = {
-        name: {way: np.array([[row[way][str(count)] for count in COUNTS] for row in rows]) for way in rows[0]}
-        for name, rows in results.items()
-    }
-    draws = {name: random.integers(0, len(rows), (2000, len(rows))) for name, rows in results.items()}
-    means: dict[str, list[tuple[float, list[float]]]] = {way: [] for way in ways}
-    for name, by_way in arrays.items():
-        shown = " | ".join(f"{value:.3f}" for value in by_way["random"].mean(axis=0))
+    means: dict[str, list[tuple[float, list[float]]]] = {}
+    for name, rows in results.items():
+        by_way = {way: np.array([[row[way][str(count)] for count in COUNTS] for row in rows]) for way in rows[0]}
+        again, first = by_way.pop("random again"), by_way.pop("random")
+        by_way["spread"] = (by_way["spread"] + by_way.pop("spread again")) / 2
+        base, draws = (first + again) / 2, random.integers(0, len(rows), (2000, len(rows)))
+        shown = " | ".join(f"{value:.3f}" for value in base.mean(axis=0))
         text.append(f"| {name} | random | {shown} | | 400 |")
-        for way in ways:
-            curves, base = by_way[way], by_way["random"]
-            found = needed(curves, base)
-            drawn = [needed(curves[rows], base[rows]) for rows in draws[name]]
-            means[way].append((found, drawn))
-            gain = (curves - base).mean(axis=1)
-            low, high = np.quantile(gain[draws[name]].mean(axis=1), [0.025, 0.975])
+        compared = {way: (curves, base) for way, curves in by_way.items()} | {CONTROL: (again, first)}
+        for way, (curves, reference) in compared.items():
+            found = needed(curves, reference)
+            drawn = [needed(curves[rows], reference[rows]) for rows in draws]
+            means.setdefault(way, []).append((found, drawn))
+            gain = (curves - reference).mean(axis=1)
+            low, high = np.quantile(gain[draws].mean(axis=1), [0.025, 0.975])
             cells = [f"{value:.3f}" for value in curves.mean(axis=0)]
             cells += [f"{gain.mean():+.4f} ({low:+.4f} to {high:+.4f})", shown_labels(found, drawn)]
             text.append(f"| {name} | {way} | " + " | ".join(cells) + " |")
@@ -237,7 +242,7 @@ def main() -> None:
     parser.add_argument("--development", action="store_true", help="the sources that the way to choose was chosen on")
     parser.add_argument("--seeds", type=int, default=20, help="random parts of the sets")
     arguments = parser.parse_args()
-    ways, kind = (TRIED, "development") if arguments.development else (WAYS, "next_labels")
+    ways = TRIED if arguments.development else WAYS
     if arguments.development:
         sets = [one for one in development_sets() if one.name in DEVELOPMENT]
     else:
@@ -246,9 +251,9 @@ def main() -> None:
     for seed in range(arguments.seeds):  # seed by seed, so that a run that is stopped has something of each set
         for one in sets:
             row = {}
-            for part, some in ((kind, ways), (f"{kind}-again", AGAIN)):
-                name = f"next_labels/{part}-{one.name}-{seed}"
-                row |= cached(name, lambda one=one, seed=seed, some=some: measure(one, seed, some, COUNTS))
+            for way, choose in {**ways, **AGAIN}.items():
+                name = f"next_labels/{one.name}-{seed}-{way.replace(' ', '-')}"
+                row |= cached(name, lambda one=one, seed=seed, only={way: choose}: measure(one, seed, only, COUNTS))
             results[one.name].append(row)
     text = table(results)
     if arguments.development:
