@@ -84,7 +84,13 @@ def build_command(options: BuildOptions, reading: QueryReading, overwrite: Overw
     candidates = read_candidates(options.models, list(dict.fromkeys(names)))
     console.print(f"{len(prompts):,} prompts")
     if options.dry_run:
-        print_estimates(estimate_collect(prompts, candidates[:2], work_folder(options.out) / "answers.jsonl"))
+        print_estimates(estimate_collect(prompts, candidates[:2], work_folder(options.out) / "answers.jsonl"), None)
+        if options.judge:
+            console.print(
+                f"The price of {options.judge} as the judge comes on top: it reads both answers of a pair twice, which "
+                "mostly costs more than the answers do. The first 30 prompts tell it.",
+                soft_wrap=True,
+            )
         return
     if options.budget_usd is None:
         raise InputError(
@@ -113,3 +119,8 @@ def build_command(options: BuildOptions, reading: QueryReading, overwrite: Overw
         soft_wrap=True,
     )
     Console().print(str(done.verdict), soft_wrap=True)
+    if done.verdict.labels_needed is not None:
+        needed = done.verdict.labels_needed / max(done.held_out, 1) * (done.training + done.held_out)
+        console.print(
+            f"With the same share of held-out prompts that is some {needed:,.0f} prompts in all.", soft_wrap=True
+        )

@@ -11,14 +11,15 @@ from typing import Annotated, ClassVar
 from rich.table import Table
 
 from ..labelling.candidates import Candidate, read_candidates
-from ..labelling.collect import Collection, collect_answers, estimate_collect
+from ..labelling.collect import Collection, collect_answers, estimate_collect, failed_models
 from ..labelling.estimate import Estimate
 from ..labelling.journal import journal_of
 from ..labelling.prompts import read_prompts
-from ..routers.errors import DataError, InferenceError, InputError
+from ..routers.errors import DataError, InferenceError
 from .flags import Flag, Options, with_flags
 from .job_progress import job_progress
 from .options import OUTPUT, POOL, QueryReading, table_console
+from .outputs import check_job_output
 from .reading import bad_rows, say
 from .terminal import Console, on_interrupt
 
@@ -87,8 +88,7 @@ def collect_command(options: CollectOptions, cost: CostOptions, pilot: PilotOpti
     Example: routelearn collect prompts.jsonl --models models.toml --out answers.parquet --dry-run
     """
     console = Console(stderr=True)
-    if options.out.suffix.lower() not in {".parquet", ".jsonl", ".csv"}:
-        raise InputError(f"{options.out}: expected a file that ends in .parquet, .jsonl or .csv")
+    check_job_output(options.out, options.prompts, journal_of(options.out))
     columns = reading.column_names()
     with console.status("reading"):
         bad: list[DataError] = []
@@ -118,12 +118,20 @@ def collect_command(options: CollectOptions, cost: CostOptions, pilot: PilotOpti
     elif done.outcome.missing and done.outcome.stopped is None:
         raise InferenceError(
             f"{len(done.outcome.missing)} questions have no answer, because every try failed; the same command tries "
-            "them again"
+            f"them again. The last error: {done.outcome.last_error}"
         )
+    failed = failed_models(done.answers)
+    if failed:
+        raise InferenceError("; ".join(f"{name} answered nothing: {error}" for name, error in failed.items()))
 
 
-def print_estimates(estimates: Sequence[Estimate]) -> None:
-    """The table of a dry run, on stdout."""
+def print_estimates(estimates: Sequence[Estimate], pilot: str | None = "--pilot 100 asks 100 prompts") -> None:
+    """The table of a dry run, on stdout.
+
+    Args:
+        estimates: one for each model.
+        pilot: how the command measures the lengths of answers; None: it does so by itself.
+    """
     table = Table(title="what is still to be asked", title_justify="left")
     columns = ("model", "questions", "tokens in", "tokens out", "USD", "95 % interval", "at most", "known from")
     for name in columns:
@@ -150,9 +158,8 @@ def print_estimates(estimates: Sequence[Estimate]) -> None:
     )
     console.print(f"{sum(known):.4f} USD{whole}, beside {paid:.4f} USD that are paid", soft_wrap=True)
     if any(one.interval is None and one.questions for one in estimates):
-        console.print(
-            "The length of some answers is not measured. --pilot 100 asks 100 prompts, and measures it.", soft_wrap=True
-        )
+        how = "It is measured before the rest is asked." if pilot is None else f"{pilot}, and measures it."
+        console.print(f"The length of some answers is not measured. {how}", soft_wrap=True)
 
 
 def _usd(value: float | None) -> str:

@@ -27,6 +27,7 @@ from .flags import Flag, Options, with_flags
 from .job_progress import job_progress
 from .judge_lines import agreement_lines, judging_lines
 from .options import OUTPUT, QueryReading
+from .outputs import check_job_output
 from .reading import bad_rows, say
 from .terminal import Console, on_interrupt
 
@@ -160,10 +161,9 @@ def judge_command(
         return
     if not options.answers or options.out is None:
         raise InputError("expected a table of answers, and --out for the records")
-    if options.out.suffix.lower() not in {".parquet", ".jsonl", ".csv"}:
-        raise InputError(f"{options.out}: expected a file that ends in .parquet, .jsonl or .csv")
     console = Console(stderr=True)
     judges = by.read()
+    check_job_output(options.out, options.answers, journal_of(options.out) if judges else None)
     _check(options, by, pairs, people, judges)
     grader = _grader(options.grader)
     with console.status("reading"):
@@ -182,7 +182,7 @@ def judge_command(
     )
     say(console, _own_answers(judges, answers))
     if cost.dry_run:
-        print_estimates(estimate_judging(answers, judges, options.out, settings))
+        print_estimates(estimate_judging(answers, judges, options.out, settings), "--pilot 100 judges 100 of them")
         return
     human = read_all(people.human) if people.human else None
     _judge(
@@ -197,7 +197,7 @@ def judge_command(
         max_usd=cost.budget_usd,
     )
     if by.pilot:
-        print_estimates(estimate_judging(answers, judges, options.out, settings))
+        print_estimates(estimate_judging(answers, judges, options.out, settings), "--pilot 100 judges 100 of them")
 
 
 def _own_answers(judges: Sequence[Candidate], answers: Sequence[ModelAnswer]) -> list[str]:
@@ -308,5 +308,9 @@ def _judge(
     if done.outcome.missing and done.outcome.stopped is None:
         raise InferenceError(
             f"{len(done.outcome.missing)} questions have no reply, because every try failed; the same command tries "
-            "them again"
+            f"them again. The last error: {done.outcome.last_error}"
+        )
+    if not done.records and done.outcome.stopped is None:
+        raise InferenceError(
+            f"no reply of {', '.join(one.name for one in judges)} ended with a verdict; nothing was written"
         )

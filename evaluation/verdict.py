@@ -178,7 +178,7 @@ def _without_guarantee(
         )
     return Verdict(
         action="label more",
-        reason=f"{len(losses):,} labelled prompts do not show {what}; some {needed:,} would",
+        reason=f"{len(losses):,} held-out labelled prompts do not show {what}; some {needed:,} held-out ones would",
         prompts=len(losses),
         labels_needed=needed,
     )

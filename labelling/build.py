@@ -16,11 +16,12 @@ from ..routers.query import prompt_key
 from ..training.adaptation import adapt
 from ..training.matrix_factorization.config import MatrixFactorizationConfig
 from .answers import ModelAnswer
+from .build_checks import IN_VAIN, check_keys, check_verdicts
 from .build_settings import BuildSettings
 from .calls import Outcome, Progress
 from .candidates import Candidate
-from .collect import collect_answers
-from .graders import Grader, grade_answers
+from .collect import collect_answers, failed_models
+from .graders import grade_answers
 from .judge_job import JudgeSettings
 from .judging import judge_answers
 from .next_labels import choose_prompts
@@ -31,6 +32,8 @@ from .proof import prove
 PILOT = 30
 #: Fewest prompts that a router is built of.
 LEAST_PROMPTS = 60
+#: Fewest prompts to train on, and to prove the router on.
+LEAST_PART = 15
 #: The part of the budget that the plan uses; the rest is for answers that are longer than expected.
 _PLANNED = 0.95
 
@@ -129,10 +132,11 @@ class _Job:
         if missing:
             raise InputError(f"there are no models {missing}; expected names among {list(known)}")
         if settings.judge is None:
-            _check_keys(prompts, settings.grader)
-        if len(prompts) < LEAST_PROMPTS:
-            raise InputError(f"there are {len(prompts)} prompts; expected {LEAST_PROMPTS} or more")
-        self._prompts = prompts
+            check_keys(prompts, settings.grader)
+        # Records are grouped by this key, which folds case and white space.
+        self._prompts = list({prompt_key(prompt.query): prompt for prompt in reversed(prompts)}.values())[::-1]
+        if len(self._prompts) < LEAST_PROMPTS:
+            raise InputError(f"there are {len(self._prompts)} different prompts; expected {LEAST_PROMPTS} or more")
         self._pair = [known[settings.strong], known[settings.weak]]
         self._judge = known[settings.judge] if settings.judge else None
         self._out = out
@@ -146,10 +150,12 @@ class _Job:
 
     def run(self) -> Build:
         """All steps."""
+        self._check_split(self._prompts)
         self._open_work()
-        chosen = self._prompts
+        chosen: Sequence[Prompt] = self._prompts
         if self._settings.max_usd is not None:
             chosen = self._affordable()
+        self._check_split(chosen)
         self._say(f"asking {len(chosen):,} prompts")
         records, costs = self._labels(chosen)
         training, held_out = self._split(records, chosen)
@@ -252,6 +258,9 @@ class _Job:
         )
         self._spent["answers"], self._price["answers"] = done.outcome.spent_usd, _price_of(done.outcome)
         self._stopped = done.outcome.stopped
+        failed = failed_models(done.answers)
+        if failed and len(done.answers) >= 2 * IN_VAIN:
+            raise InputError("; ".join(f"model {name!r} answered nothing: {error}" for name, error in failed.items()))
         costs = {
             (prompt_key(answer.prompt.query), answer.model): answer.cost_usd
             for answer in done.answers
@@ -276,27 +285,37 @@ class _Job:
         )
         self._spent["verdicts"], self._price["verdicts"] = done.outcome.spent_usd, _price_of(done.outcome)
         self._stopped = self._stopped or done.outcome.stopped
+        check_verdicts(self._judge.name, done)
         return list(done.records)
 
     def _split(self, records: Sequence[Record], prompts: Sequence[Prompt]) -> tuple[list[Record], list[Record]]:
-        """Records to train on and records to prove on: by the file's own split, else by the prompt."""
-        own = {prompt.split for prompt in prompts}
-        tested = {prompt_key(prompt.query) for prompt in prompts if self._is_held_out(prompt, "test" in own)}
+        """Records to train on and records to prove on."""
+        tested = {prompt_key(prompt.query) for prompt in self._tested(prompts)}
         training = [replace(record, split="train") for record in records if record_key(record) not in tested]
         held_out = [replace(record, split="test") for record in records if record_key(record) in tested]
-        for what, part in (("to train on", training), ("to prove the router on", held_out)):
-            labelled = len({record_key(record) for record in part})
-            if labelled < LEAST_PROMPTS // 3:
-                raise InputError(
-                    f"{labelled} labelled prompts are left {what}; expected {LEAST_PROMPTS // 3} or more: give more "
-                    "prompts, or another share of held-out ones"
-                )
+        for part in (training, held_out):
+            self._check_part(len({record_key(record) for record in part}), held_out=part is held_out, what="labelled")
         return training, held_out
 
-    def _is_held_out(self, prompt: Prompt, by_file: bool) -> bool:
-        if by_file:
-            return prompt.split == "test"
-        return int(prompt.id[:8], 16) / 0x1_0000_0000 < self._settings.held_out
+    def _tested(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """The prompts that the router is proved on: those that the file says, else a share of them by their ids."""
+        if any(prompt.split == "test" for prompt in prompts):
+            return [prompt for prompt in prompts if prompt.split == "test"]
+        return sorted(prompts, key=lambda prompt: prompt.id)[: round(self._settings.held_out * len(prompts))]
+
+    def _check_part(self, count: int, *, held_out: bool, what: str) -> None:
+        """Refuse a part of the prompts that is too small to train on, or to prove the router on."""
+        if count < LEAST_PART:
+            raise InputError(
+                f"{count} {what} prompts are left {'to prove the router on' if held_out else 'to train on'}; expected "
+                f"{LEAST_PART} or more: give more prompts, or another share of held-out ones"
+            )
+
+    def _check_split(self, prompts: Sequence[Prompt]) -> None:
+        """Refuse a split that leaves too little on one side, before the prompts are asked."""
+        tested = len(self._tested(prompts))
+        self._check_part(tested, held_out=True, what="different")
+        self._check_part(len(prompts) - tested, held_out=False, what="different")
 
     def _train(self, training: Sequence[Record]) -> None:
         config = MatrixFactorizationConfig(
@@ -308,20 +327,6 @@ class _Job:
 def _price_of(outcome: Outcome) -> float:
     """USD of the replies to these questions; the journal may hold more."""
     return math.fsum(reply.cost_usd or 0.0 for reply in outcome.replies.values())
-
-
-def _check_keys(prompts: Sequence[Prompt], grader: str | Grader | None) -> None:
-    """Refuse prompts that nothing can judge, before anything is paid."""
-    if callable(grader):
-        return
-    without = sum(prompt.reference is None and not (grader or prompt.grader or "").count(":") for prompt in prompts)
-    if without:
-        raise InputError(
-            f"{without:,} of {len(prompts):,} prompts have no answer key, and no judge is named; expected a judge, or "
-            "the column reference"
-        )
-    if not grader and not all(prompt.grader for prompt in prompts):
-        raise InputError("the prompts have answer keys, but no grader; expected a grader, such as number, or a judge")
 
 
 def _of_both(records: Sequence[PerformanceRecord], settings: BuildSettings) -> list[PerformanceRecord]:

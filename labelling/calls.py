@@ -36,6 +36,7 @@ class Outcome:
         spent_usd: USD of all replies that were asked for here or earlier.
         failed_calls: calls that failed and were tried again, or given up.
         lost_calls: those among them that were sent and gave no answer; the service may charge for them.
+        last_error: the model and the words of the last call that failed; None: none did.
 
     Example:
         >>> from routelearn.labelling import Outcome, Reply
@@ -53,6 +54,7 @@ class Outcome:
     spent_usd: float
     failed_calls: int
     lost_calls: int
+    last_error: str | None = None
 
 
 @dataclass
@@ -139,6 +141,7 @@ class _Run:
         done = len(self._asks) - left
         self._progress = Progress(len(self._asks), done, done, self._spent)
         self._lost_calls = 0
+        self._last_error: str | None = None
         self._stopped: str | None = None
         self._settled = asyncio.Event()
         self._models = {
@@ -170,13 +173,13 @@ class _Run:
             spent_usd=self._spent,
             failed_calls=self._progress.failed_calls,
             lost_calls=self._lost_calls,
+            last_error=self._last_error,
         )
 
     async def _work(self, model: CandidateClient, queue: deque[Ask]) -> None:
         """Answer questions from a queue until it is empty or the budget is used up."""
         while queue and self._stopped is None:
-            expected = model.expected_cost(queue[0].query)
-            ticket = None if self._budget is None else await self._reserve(self._budget, expected)
+            ticket = None if self._budget is None else await self._reserve(self._budget, model, queue)
             if self._budget is not None and ticket is None:
                 return
             if not queue:  # others took the rest while this one waited
@@ -184,6 +187,7 @@ class _Run:
                 return
             ask = queue.popleft()
             cost = 0.0
+            model.in_flight += 1
             try:
                 reply = await self._ask(model, ask)
                 if reply is not None:
@@ -191,23 +195,27 @@ class _Run:
                     self._journal.add(ask.key, asdict(reply))
                     self._progress.done += 1
             finally:
+                model.in_flight -= 1
                 self._settle(ticket, cost)
             if self._on_progress is not None:
                 self._on_progress(self._progress)
 
-    async def _reserve(self, budget: Budget, expected: float) -> int | None:
-        """A ticket for a call; None: the budget has less than that left, whatever the calls in flight cost."""
-        while self._stopped is None:
-            ticket = budget.reserve(expected)
-            if ticket is not None:
-                return ticket
-            if budget.reserved_usd == 0 or budget.spent_usd + expected > budget.max_usd:
-                self._stopped = (
-                    f"the budget of {budget.max_usd:g} USD has {budget.max_usd - budget.spent_usd:.4f} USD left; the "
-                    f"next call is expected to cost {expected:.4f} USD"
-                )
-                self._settled.set()
-                return None
+    async def _reserve(self, budget: Budget, model: CandidateClient, queue: deque[Ask]) -> int | None:
+        """A ticket for a call; None: the budget has less than that left, or there is nothing left to ask."""
+        while self._stopped is None and queue:
+            if model.may_start:
+                reserved = model.reserved_cost(queue[0].query)
+                ticket = budget.reserve(reserved)
+                if ticket is not None:
+                    return ticket
+                if budget.reserved_usd == 0 or budget.spent_usd + reserved > budget.max_usd:
+                    left = budget.max_usd - budget.spent_usd
+                    state = f"has {left:.4f} USD left" if left > 0 else f"is exceeded by {-left:.4f} USD"
+                    self._stopped = (
+                        f"the budget of {budget.max_usd:g} USD {state}; the next call may cost {reserved:.4f} USD"
+                    )
+                    self._settled.set()
+                    return None
             self._settled.clear()
             await self._settled.wait()
         return None
@@ -229,8 +237,10 @@ class _Run:
                 reply = await model.call(ask)
             except Exception as error:
                 fault = fault_in(error)
-                self._progress.failed_calls += 1
-                self._lost_calls += not fault.uncharged
+                self._last_error = f"{ask.candidate}: {fault}"
+                if fault.kind != "question":
+                    self._progress.failed_calls += 1
+                    self._lost_calls += not fault.uncharged
                 if fault.kind == "setup":
                     raise InputError(f"the service of model {ask.candidate!r} refuses every call: {fault}") from error
                 if number + 1 >= FIRST_TRIES and not model.answers and fault.unreached:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,11 @@ class Candidate:
                 continue
             if not isinstance(value, str) or not (value or may_be_empty):
                 raise InputError(f"{name} of model {self.name!r} is {value!r:.80}; expected a text")
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
+            raise InputError(
+                f"base_url of model {self.name!r} is {self.base_url!r:.80}; expected an address that begins with "
+                "http:// or https://"
+            )
         for name in ("input_price", "cached_input_price", "output_price"):
             self._check(name, 0, "USD per million tokens, 0 or more", may_be_none=True)
         for name in ("requests_per_minute", "tokens_per_minute", "expected_output_tokens"):
@@ -98,6 +104,13 @@ class Candidate:
                 f"parameters of model {self.name!r} are {self.parameters!r:.80}; expected a table of parameters "
                 f"without {sorted(_RESERVED)}"
             )
+        try:
+            json.dumps(dict(self.parameters), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"parameters of model {self.name!r} cannot be sent: {error}; expected texts, numbers, true or false, "
+                "lists and tables"
+            ) from error
 
     def _check(self, name: str, least: float, expected: str, *, may_be_none: bool) -> None:
         value = getattr(self, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -27,7 +28,8 @@ class CandidateClient:
         self.candidate = candidate
         self.limit = RateLimit(candidate.requests_per_minute, candidate.tokens_per_minute)
         self.failures = 0
-        self.answers, self._written = 0, 0.0
+        self.in_flight = 0
+        self.answers, self._written, self._squares = 0, 0.0, 0.0
         for entry in journal.entries.values():
             if entry.get("candidate") == candidate.name and entry.get("error") is None:
                 self._count(entry["output_tokens"])
@@ -46,9 +48,18 @@ class CandidateClient:
             written = self._written / self.answers
         return query_tokens(query), min(written, self.candidate.most_output_tokens or written)
 
-    def expected_cost(self, query: Query) -> float:
-        """USD of a call; 0 where a price is not known."""
-        return self.candidate.cost(*self.expected_tokens(query)) or 0.0
+    def reserved_cost(self, query: Query) -> float:
+        """USD to reserve for a call: for an answer two standard deviations longer than usual. 0: no price is known."""
+        read, written = self.expected_tokens(query)
+        if self.answers > 1:
+            mean = self._written / self.answers
+            written += 2 * math.sqrt(max(self._squares / self.answers - mean**2, 0.0))
+        return self.candidate.cost(read, min(written, self.candidate.most_output_tokens or written)) or 0.0
+
+    @property
+    def may_start(self) -> bool:
+        """Whether another call may start within a budget: only so many at once as there are answers to judge by."""
+        return self.in_flight < max(self.answers, 1)
 
     async def call(self, ask: Ask) -> Reply:
         """One try of one call.
@@ -79,6 +90,7 @@ class CandidateClient:
     def _count(self, output_tokens: float) -> None:
         self.answers += 1
         self._written += output_tokens
+        self._squares += output_tokens**2
 
     def _read(self, reply: Any, ask: Ask, latency_s: float) -> Reply:
         choices = getattr(reply, "choices", None)
@@ -87,6 +99,8 @@ class CandidateClient:
         usage = getattr(reply, "usage", None)
         answer = answer_of(choices[0], usage)
         read, written = token_count(answer.input_tokens), token_count(answer.output_tokens)
+        if written == 0 and answer.text.strip():  # no answer has no tokens
+            written = None
         estimated = read is None or written is None
         read = query_tokens(ask.query) if read is None else read
         written = estimate_tokens(answer.text) if written is None else written

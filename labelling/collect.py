@@ -94,6 +94,19 @@ def estimate_collect(prompts: Sequence[Prompt], candidates: Sequence[Candidate],
     return estimates
 
 
+def failed_models(answers: Sequence[ModelAnswer]) -> dict[str, str]:
+    """The models of which no answer is any, and why: the service refused every question, or replied with no text."""
+    found: dict[str, list[ModelAnswer]] = {}
+    for answer in answers:
+        found.setdefault(answer.model, []).append(answer)
+    return {
+        name: next((one.reply.error for one in of_model if one.reply and one.reply.error), None)
+        or f"{len(of_model)} answers without a text"
+        for name, of_model in found.items()
+        if all(answer.status in {"failed", "empty", "refused"} for answer in of_model)
+    }
+
+
 def _check(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> None:
     if not prompts or not candidates:
         raise InputError(f"there are {len(prompts)} prompts and {len(candidates)} models; expected one or more of each")

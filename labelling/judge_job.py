@@ -93,6 +93,9 @@ class JudgeJob:
         """
         if not answers or not judges:
             raise InputError(f"there are {len(answers)} answers and {len(judges)} judges; expected one or more of each")
+        names = [judge.name for judge in judges]
+        if len(set(names)) < len(names):
+            raise InputError(f"the judges are {names}; expected each of them once")
         if settings.method not in _READERS:
             raise InputError(f"method is {settings.method!r}; expected one of {list(_READERS)}")
         rubric = rubric_text(settings.method) if settings.rubric is None else settings.rubric

@@ -88,7 +88,7 @@ def choose_pairs(
     """One pair of answers for each prompt with two of them, in random order.
 
     Among more than two models every pair of models is chosen about equally often. An answer that the service failed
-    to give is none.
+    to give is none, and two answers with the same text are a tie that nobody needs to look at.
 
     Args:
         answers: see `read_answers`.
@@ -109,13 +109,16 @@ def choose_pairs(
     chosen = []
     for prompt in sorted(by_prompt, key=lambda prompt: draw(seed, "order", prompt)):
         found = by_prompt[prompt]
-        possible = [_pair(found[a], found[b]) for a, b in combinations([m for m in models if m in found], 2)]
+        pairs = [_pair(found[a], found[b]) for a, b in combinations([m for m in models if m in found], 2)]
+        possible = [pair for pair in pairs if pair.response_a.strip() != pair.response_b.strip() or pair.key in known]
         if possible:
             pair = min(possible, key=lambda one: (one.key not in known, used[one.models], draw(seed, "pair", one.key)))
             used[pair.models] += 1
             chosen.append(pair)
     if not chosen:
-        raise InputError(f"no prompt has answers of two of the models {models}; expected one or more")
+        raise InputError(
+            f"no prompt has answers of two of the models {models}; expected one or more, with different texts"
+        )
     return sorted(chosen, key=lambda pair: pair.key not in known)
 
 

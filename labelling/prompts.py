@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..data.columns import find_columns
@@ -13,7 +13,7 @@ from ..data.labels import number
 from ..data.queries import query_columns, read_query
 from ..data.rows import Row, SourceOptions, open_table, source_list
 from ..routers.errors import DataError, InputError
-from ..routers.query import Query
+from ..routers.query import Query, transcript
 
 #: What a row may say of its prompt.
 PROMPT_COLUMNS = ("task", "split", "weight", "reference", "grader")
@@ -64,7 +64,7 @@ def read_prompts(
     on_repeat: Callable[[Prompt], object] | None = None,
     options: SourceOptions | None = None,
 ) -> list[Prompt]:
-    """Read prompts from files or hub ids. A prompt that stands there twice is kept once: its first row.
+    """Read prompts from files or hub ids. A prompt that stands there twice is kept once, by its first row.
 
     Args:
         sources: files or hub ids.
@@ -74,7 +74,8 @@ def read_prompts(
         options: encoding and format of the files.
 
     Raises:
-        DataError: a row has no prompt, or a value that is not as `Prompt` describes it, and `on_bad` is None.
+        DataError: two rows of one prompt have different answer keys; or a row has no prompt, or a value that is not as
+            `Prompt` describes it, and `on_bad` is None.
         InputError: there is no such file, no prompt in it, or its format is unknown.
     """
     found: dict[str, Prompt] = {}
@@ -95,8 +96,21 @@ def read_prompts(
                     raise
                 on_bad(error)
             else:
-                if found.setdefault(prompt.id, prompt) is not prompt and on_repeat is not None:
+                earlier = found.setdefault(prompt.id, prompt)
+                if earlier is prompt:
+                    continue
+                if on_repeat is not None:
                     on_repeat(prompt)
+                if earlier.reference is None:
+                    found[prompt.id] = replace(earlier, reference=prompt.reference)
+                elif prompt.reference not in {None, earlier.reference}:
+                    raise DataError(
+                        table.name,
+                        place,
+                        more["reference"],
+                        f"{prompt.reference!r:.60}, but an earlier row of this prompt has {earlier.reference!r:.60}",
+                        "one answer key for each prompt",
+                    )
     if not found:
         raise InputError(f"{', '.join(map(str, names))}: no prompts; expected at least one")
     return list(found.values())
@@ -115,7 +129,10 @@ def read_prompt(name: str, place: int, row: Row, of_query: Mapping[str, str], mo
     Raises:
         DataError: a value is not as `Prompt` describes it.
     """
-    query = read_query(name, place, row, of_query).query
+    read = read_query(name, place, row, of_query)
+    query = read.query
+    if not transcript(query).strip():
+        raise DataError(name, place, read.column, "the prompt is empty", "a text")
     values: dict[str, Any] = {ours: row.get(theirs) for ours, theirs in more.items()}
     texts = {ours: _text(value) for ours, value in values.items()}
     weight = values.pop("weight", None)

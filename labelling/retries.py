@@ -24,8 +24,8 @@ _QUESTION_STATUSES = frozenset({400, 413, 414, 415, 422})
 _SETUP_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
 #: The first wait in seconds, which doubles with each try, and the longest one.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
-#: A service that asks for a longer pause than this is taken at this, in seconds.
-_LONGEST_PAUSE_S = 3600.0
+#: A job does not wait for longer than this, in seconds, where a service asks for a pause.
+LONGEST_PAUSE_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,12 @@ def fault_in(error: BaseException) -> Fault:
         return Fault("setup", text, uncharged=True)
     if status in _QUESTION_STATUSES:
         return Fault("question", text, uncharged=True)
+    pause_s = _asked_pause(error)
+    if pause_s > LONGEST_PAUSE_S:
+        text = f"the service asks to wait {pause_s / 60:.0f} minutes; run the same command then ({text})"
+        return Fault("setup", text, uncharged=True)
     uncharged = refused_unread(error)
-    return Fault("service", text, _asked_pause(error), uncharged, uncharged and status is None)
+    return Fault("service", text, pause_s, uncharged, uncharged and status is None)
 
 
 def wait_before(number: int, fault: Fault | None, chance: random.Random) -> float:
@@ -84,7 +88,7 @@ def _asked_pause(error: BaseException) -> float:
         return 0.0
     milliseconds = as_number(headers.get("retry-after-ms"))
     if milliseconds > 0:
-        return min(milliseconds / 1000, _LONGEST_PAUSE_S)
+        return milliseconds / 1000
     asked = headers.get("retry-after")
     seconds = as_number(asked)
     if math.isnan(seconds) and isinstance(asked, str):
@@ -92,4 +96,4 @@ def _asked_pause(error: BaseException) -> float:
             seconds = parsedate_to_datetime(asked).timestamp() - time.time()
         except ValueError:
             return 0.0
-    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_PAUSE_S)
+    return 0.0 if math.isnan(seconds) else max(seconds, 0.0)

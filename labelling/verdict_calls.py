@@ -114,4 +114,5 @@ def _joined(first: Outcome, second: Outcome) -> Outcome:
         spent_usd=second.spent_usd,
         failed_calls=first.failed_calls + second.failed_calls,
         lost_calls=first.lost_calls + second.lost_calls,
+        last_error=second.last_error or first.last_error,
     )

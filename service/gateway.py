@@ -125,18 +125,8 @@ class Gateway:
         if availability is not None and not isinstance(availability, Availability):
             raise InputError(f"availability is {availability!r:.80}; expected Availability(models), or None")
         self._names = dict(models) if models is not None else {name: name for name in router.models}
-        unknown = set(self._names) - set(router.models)
-        if unknown:
-            raise InputError(
-                f"models names {sorted(unknown)}, which are not in the pool; expected some of {list(router.models)}"
-            )
-        if not {router.strong, router.weak} <= set(self._names):
-            raise InputError(
-                f"models names {list(self._names)}; expected {router.strong!r} and {router.weak!r} among them"
-            )
+        _check_names(router, self._names)
         pool_names = {name: model for model, name in self._names.items()}
-        if len(pool_names) != len(self._names):
-            raise InputError(f"models is {self._names}; expected a different name for each model")
         self._pool_names = {**{model: model for model in self._names}, **pool_names}
         self.router = router
         self.pool = _described(router, pool)
@@ -330,3 +320,20 @@ def _described(router: Router, pool: Sequence[Model] | None) -> list[Model]:
     if unknown:
         raise InputError(f"pool describes {unknown}; expected models among {list(router.models)}")
     return [given.get(model.name, model) for model in router.pool]
+
+
+def _check_names(router: Router, names: Mapping[str, str]) -> None:
+    """Refuse names of models at the gateway that do not fit the router.
+
+    Raises:
+        InputError: they do not.
+    """
+    unknown = set(names) - set(router.models)
+    if unknown:
+        raise InputError(
+            f"models names {sorted(unknown)}, which are not in the pool; expected some of {list(router.models)}"
+        )
+    if not {router.strong, router.weak} <= set(names):
+        raise InputError(f"models names {list(names)}; expected {router.strong!r} and {router.weak!r} among them")
+    if len(set(names.values())) != len(names):
+        raise InputError(f"models is {dict(names)}; expected a different name for each model")

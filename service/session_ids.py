@@ -35,6 +35,11 @@ class SessionId:
     Attributes:
         id: names it, as a hash; ids of different sources and owners never meet.
         source: where it came from.
+
+    Example:
+        >>> from routelearn.service import SessionId, SessionNames
+        >>> isinstance(SessionNames().session_of({"prompt_cache_key": "chat 7"}), SessionId)
+        True
     """
 
     id: str
