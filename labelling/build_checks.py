@@ -20,7 +20,7 @@ def check_verdicts(judge: str, done: Judging) -> None:
     Raises:
         InputError: half of its replies end with no verdict, or it always prefers what stands first.
     """
-    asked = len(done.records) + done.unlabelled
+    asked = len(done.records) + done.unlabelled - done.without_judge
     if asked >= IN_VAIN and done.unlabelled > asked / 2 and done.outcome.stopped is None:
         raise InputError(f"{judge!r} gave no verdict on {done.unlabelled:,} of {asked:,} pairs; expected another one")
     order = next((report.order for report in done.judges if report.order is not None), None)

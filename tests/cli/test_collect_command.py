@@ -100,6 +100,27 @@ def test_another_model_than_was_asked_is_told(tmp_path: Path) -> None:
         assert "warning: large was asked, but other answered" in done.stderr
 
 
+def test_an_output_in_whose_place_something_stands_is_refused_before_any_call(tmp_path: Path) -> None:
+    with FlakyModels() as server:
+        write_models(tmp_path / "models.toml", server.url)
+        write_prompts(tmp_path / "prompts.jsonl", 3)
+        (tmp_path / "other.jsonl").write_text("kept")
+        (tmp_path / "folder.jsonl").mkdir()
+        for out, said in (
+            ("prompts.jsonl", "is what the command reads"),
+            ("other.jsonl", "did not begin it"),
+            ("folder.jsonl", "is a folder"),
+            ("none/a.jsonl", "is not a folder"),
+            ("a.txt", "ends in .parquet"),
+        ):
+            arguments = [str(tmp_path / "prompts.jsonl"), "--models", str(tmp_path / "models.toml")]
+            for more in ([], ["--dry-run"]):
+                refused = CliRunner().invoke(app, ["collect", *arguments, "--out", str(tmp_path / out), *more])
+                assert isinstance(refused.exception, InputError) and said in str(refused.exception)
+        assert server.counts.calls == 0
+        assert (tmp_path / "other.jsonl").read_text() == "kept"
+
+
 def test_models_toml_is_a_pool_with_prices(tmp_path: Path) -> None:
     pool = read_pool(write_models(tmp_path / "models.toml", "http://localhost/v1"))
     assert {model.name: (model.input_price, model.output_price) for model in pool} == {

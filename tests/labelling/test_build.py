@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,3 +238,62 @@ def _kill_ten_times(folder: Path, server: RecordedModels, arguments: list[str]) 
 def _killed(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> bool:
     process.send_signal(signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_model_that_answers_nothing_and_a_judge_that_says_nothing_end_the_build_after_the_pilot(
+    tmp_path: Path,
+) -> None:
+    recorded = _sums(tmp_path)
+    silent = {**recorded, "strong": dict.fromkeys(recorded["strong"], "")}
+    with RecordedModels(recorded=silent) as server:
+        ended = _run(tmp_path, server, "--grader", "number", "--budget-usd", "5")
+        assert isinstance(ended.exception, InputError) and "model 'strong' answered nothing" in str(ended.exception)
+        assert server.counts.calls == 60
+    shutil.rmtree(tmp_path / "router.build")
+    for verdict, said in (("I like both.", "gave no verdict on 30 of 30"), ("[[A]]", "make every pair a tie")):
+        with RecordedModels(recorded={**recorded, "judge": _Always(verdict)}) as server:
+            server.write_models(tmp_path / "models.toml", {**PRICES, "judge": (1.0, 1.0)})
+            options = ("--judge", "judge", "--budget-usd", "5")
+            ended = CliRunner().invoke(app, _arguments(tmp_path, *options))
+            assert isinstance(ended.exception, InputError) and said in str(ended.exception)
+        shutil.rmtree(tmp_path / "router.build")
+
+
+class _Always(dict[str, str]):
+    """The same answer to everything."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def __missing__(self, prompt: str) -> str:
+        return self._text
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([f"{number} + 1?" for number in range(59)], "59 different prompts; expected 60"),
+        (["1 + 1?" + " " * number for number in range(80)], "1 different prompts; expected 60"),
+    ],
+)
+def test_too_few_different_prompts_are_refused(tmp_path: Path, rows: list[str], said: str) -> None:
+    (tmp_path / "prompts.jsonl").write_text(
+        "".join(json.dumps({"prompt": row, "reference": "2"}) + "\n" for row in rows)
+    )
+    server = RecordedModels()
+    server._port = 9
+    refused = _run(tmp_path, server, "--grader", "number", "--budget-usd", "1")
+    assert isinstance(refused.exception, InputError) and said in str(refused.exception)
+
+
+def test_a_split_that_leaves_nothing_to_train_on_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{number} + 1?", "reference": "2", "split": "test"} for number in range(70)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    server = RecordedModels()
+    server._port = 9
+    refused = _run(tmp_path, server, "--grader", "number", "--budget-usd", "1")
+    assert isinstance(refused.exception, InputError) and "0 different prompts are left to train on" in str(
+        refused.exception
+    )

@@ -117,3 +117,17 @@ def test_the_status_of_an_answer(text: str, reason: str | None, status: str) -> 
 
 def test_a_question_that_a_service_refuses_is_a_failed_answer() -> None:
     assert ModelAnswer.of(Prompt(query="q"), Reply(candidate="m", error="too long")).status == "failed"
+
+
+def test_two_answer_keys_of_one_prompt_are_an_error_and_one_that_comes_later_is_taken(tmp_path: Path) -> None:
+    path = _lines(tmp_path / "p.jsonl", [{"prompt": "a", "reference": None}, {"prompt": "a", "reference": "7"}])
+    assert read_prompts([path])[0].reference == "7"
+    path = _lines(tmp_path / "q.jsonl", [{"prompt": "a", "reference": "7"}, {"prompt": "a", "reference": "8"}])
+    with pytest.raises(DataError, match=r"row 2.*'8', but an earlier row of this prompt has '7'"):
+        read_prompts([path])
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\n"])
+def test_an_empty_prompt_is_not_asked(tmp_path: Path, prompt: str) -> None:
+    with pytest.raises(DataError, match="the prompt is empty"):
+        read_prompts([_lines(tmp_path / "p.jsonl", [{"prompt": prompt}])])
