@@ -251,7 +251,7 @@ def test_a_model_that_answers_nothing_and_a_judge_that_says_nothing_end_the_buil
         assert isinstance(ended.exception, InputError) and "model 'strong' answered nothing" in str(ended.exception)
         assert server.counts.calls == 60
     shutil.rmtree(tmp_path / "router.build")
-    for verdict, said in (("I like both.", "gave no verdict on 30 of 30"), ("[[A]]", "make every pair a tie")):
+    for verdict, said in (("I like both.", "gave no verdict on 16 of 16"), ("[[A]]", "make every pair a tie")):
         with RecordedModels(recorded={**recorded, "judge": _Always(verdict)}) as server:
             server.write_models(tmp_path / "models.toml", {**PRICES, "judge": (1.0, 1.0)})
             options = ("--judge", "judge", "--budget-usd", "5")
