@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.records import PerformanceRecord, PreferenceRecord, Record, record_key
+from ..monitoring.limits import wilson
 from ..training.fit.metrics import auroc, bootstrap_interval
 
 Interval = tuple[float, float]
@@ -90,7 +91,9 @@ def measure_agreement(
     return Agreement(
         pairs=len(ours),
         agreement=same(rows),
-        agreement_interval=bootstrap_interval(same, groups, seed=seed),
+        agreement_interval=not_of_one_value(
+            bootstrap_interval(same, groups, seed=seed), int((ours == theirs).sum()), len(ours)
+        ),
         decided=int(decided.sum()),
         agreement_decided=same(rows[decided]) if decided.any() else math.nan,
         kappa=kappa(rows),
@@ -98,6 +101,11 @@ def measure_agreement(
         auroc=area(rows),
         auroc_interval=bootstrap_interval(area, groups, seed=seed),
     )
+
+
+def not_of_one_value(interval: tuple[float, float], count: int, total: int) -> tuple[float, float]:
+    """A bootstrap interval of a share, or Wilson's where all resamples gave the same: that is no certainty."""
+    return interval if interval[0] < interval[1] else wilson(count, total)
 
 
 def _kappa(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> float:
