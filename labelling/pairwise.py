@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.records import PreferenceRecord
+from ..monitoring.limits import wilson
 from ..routers.errors import InputError
 from ..training.fit.metrics import bootstrap_interval
-from .agreement import not_of_one_value
 from .answers import ModelAnswer
 from .judge_prompts import pair_prompt
 
@@ -155,9 +155,10 @@ def order_effect(prompts: Sequence[str], verdicts: Sequence[tuple[float, float]]
     _, groups = np.unique(prompts, return_inverse=True)
     excess = both.sum(axis=1) - 1.0
     interval = bootstrap_interval(lambda rows: float(excess[rows].mean()), groups.astype(np.int64))
-    if interval[0] == interval[1]:  # all pairs alike: as a share of wins of the first answer, from 0 to 1
-        low, high = not_of_one_value(interval, round(len(both) * (1 + float(excess.mean())) / 2), len(both))
-        interval = (2 * low - 1, 2 * high - 1)
+    if interval[0] == interval[1]:  # all pairs are alike, which is no certainty: the share of others may be so large
+        _, others = wilson(0, len(both))
+        low, high = interval[0] - others, interval[0] + others
+        interval = (max(low, -1.0), min(high, 1.0))
     return OrderEffect(
         pairs=len(both),
         agreed=float((both[:, 0] == 1 - both[:, 1]).mean()),

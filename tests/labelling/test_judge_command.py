@@ -110,7 +110,7 @@ def test_judges_compare_pairs_and_the_command_says_how_they_did(server: OpenAISe
     assert done.returncode == 0, done.stderr
     for line in (
         "wrote 3 records to",
-        "judge-x: both orders agree in 100.0% of 2 pairs; position bias +0.000 (95 % interval +0.000 to +0.000;",
+        "judge-x: both orders agree in 100.0% of 2 pairs; position bias +0.000 (95 % interval -0.658 to +0.658;",
         "judge-y: 4 verdicts",
         "1 pairs needed no judge",
     ):

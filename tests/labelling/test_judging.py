@@ -54,7 +54,9 @@ def test_orders_that_disagree_are_a_tie_and_the_bias_is_told(server: OpenAIServe
     assert [record.preference for record in done.records] == [0.5, 0.5, 0, 0.5, 0.5]
     report = done.judges[0].order
     assert report is not None
-    assert (report.agreed, report.position_bias, report.interval) == (0.0, 1.0, (1.0, 1.0))
+    assert (report.agreed, report.position_bias) == (0.0, 1.0)
+    low, high = report.interval
+    assert 0.3 < low < high == 1.0  # a few pairs that are all alike are no certainty
 
 
 def test_an_answer_that_orders_the_judge_about_does_not_win(server: OpenAIServer, tmp_path: Path) -> None:
