@@ -17,7 +17,7 @@ from ..labelling.journal import journal_of
 from ..labelling.prompts import read_prompts
 from ..routers.errors import DataError, InferenceError
 from .flags import Flag, Options, with_flags
-from .job_progress import job_progress
+from .job_progress import job_progress, outcome_lines
 from .options import OUTPUT, POOL, QueryReading, table_console
 from .outputs import check_job_output
 from .reading import bad_rows, say
@@ -181,11 +181,4 @@ def _summary(done: Collection, out: Path, candidates: Sequence[Candidate]) -> li
         lines.append(f"{name}: the service reported no tokens for {count:,} answers; they are estimated")
     for name, others in done.other_models.items():
         lines.append(f"warning: {name} was asked, but {', '.join(others)} answered")
-    if outcome.failed_calls:
-        lines.append(
-            f"{outcome.failed_calls:,} calls failed and were tried again; {outcome.lost_calls:,} of them had been "
-            "sent, so that the service may charge for them"
-        )
-    if outcome.stopped is not None:
-        lines.append(f"stopped: {outcome.stopped}; {len(outcome.missing):,} questions are left")
-    return lines
+    return lines + outcome_lines(outcome)

@@ -1,4 +1,4 @@
-"""How far a job of many calls is, on stderr: a bar on a terminal, and a line every few seconds in a log."""
+"""How far a job of many calls is, and how it ended: a bar on a terminal, and a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from ..labelling.calls import Progress
+from ..labelling.calls import Outcome, Progress
 from .terminal import Console
 
 #: Seconds between two lines.
@@ -26,6 +26,19 @@ def job_progress(console: Console, what: str) -> Iterator[Callable[[Progress], N
     with Bar(TextColumn("{task.description}"), *columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=None, usd="")
         yield lambda now: bar.update(task, total=now.total, completed=now.done, usd=_rest(now))
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """The calls that failed, and why the job ended early."""
+    lines = []
+    if outcome.failed_calls:
+        lines.append(
+            f"{outcome.failed_calls:,} calls failed and were tried again; {outcome.lost_calls:,} of them had been "
+            "sent, so that the service may charge for them"
+        )
+    if outcome.stopped is not None:
+        lines.append(f"stopped: {outcome.stopped}; {len(outcome.missing):,} questions are left")
+    return lines
 
 
 class _Lines:

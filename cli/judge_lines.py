@@ -9,6 +9,7 @@ from ..labelling.agreement import Agreement
 from ..labelling.candidates import Candidate
 from ..labelling.judge_job import JudgeReport, JudgeSettings
 from ..labelling.judging import Judging
+from .job_progress import outcome_lines
 
 
 def agreement_lines(found: Agreement) -> list[str]:
@@ -45,14 +46,7 @@ def judging_lines(done: Judging, judges: Sequence[Candidate], settings: JudgeSet
     unpriced = [one.name for one in judges if one.cost(1, 1) is None]
     if unpriced:
         lines.append(f"no price is known for {unpriced}: their verdicts count as 0 USD")
-    if outcome.failed_calls:
-        lines.append(
-            f"{outcome.failed_calls:,} calls failed and were tried again; {outcome.lost_calls:,} of them had been "
-            "sent, so that the service may charge for them"
-        )
-    if outcome.stopped is not None:
-        lines.append(f"stopped: {outcome.stopped}; {len(outcome.missing):,} questions are left")
-    return lines
+    return lines + outcome_lines(outcome)
 
 
 def _judge_lines(report: JudgeReport) -> list[str]:

@@ -91,7 +91,7 @@ def measure_agreement(
     return Agreement(
         pairs=len(ours),
         agreement=same(rows),
-        agreement_interval=not_of_one_value(
+        agreement_interval=_not_of_one_value(
             bootstrap_interval(same, groups, seed=seed), int((ours == theirs).sum()), len(ours)
         ),
         decided=int(decided.sum()),
@@ -103,7 +103,7 @@ def measure_agreement(
     )
 
 
-def not_of_one_value(interval: tuple[float, float], count: int, total: int) -> tuple[float, float]:
+def _not_of_one_value(interval: tuple[float, float], count: int, total: int) -> tuple[float, float]:
     """A bootstrap interval of a share, or Wilson's where all resamples gave the same: that is no certainty."""
     return interval if interval[0] < interval[1] else wilson(count, total)
 

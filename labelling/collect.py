@@ -11,7 +11,7 @@ from .answers import ModelAnswer, write_answers
 from .calls import Outcome, Progress, ask_all
 from .candidates import Candidate
 from .estimate import Estimate, estimate_cost, pilot_rows
-from .journal import Journal, journal_of
+from .journal import Journal, entries_of, journal_of
 from .prompts import Prompt
 from .question import Ask, Reply, key_of
 
@@ -81,11 +81,7 @@ def collect_answers(
 def estimate_collect(prompts: Sequence[Prompt], candidates: Sequence[Candidate], out: str | Path) -> list[Estimate]:
     """What `collect_answers` will cost beyond the answers that are in the journal of `out`; asks nothing."""
     _check(prompts, candidates)
-    path = journal_of(out)
-    entries = {}
-    if path.exists():
-        with Journal(path, _JOB) as journal:
-            entries = journal.entries
+    entries = entries_of(out, _JOB)
     estimates = []
     for one in candidates:
         keys = [key_of(one, prompt.query) for prompt in prompts]

@@ -132,6 +132,19 @@ def _locked(path: Path) -> Any:
     return lock
 
 
+def entries_of(out: str | Path, job: str) -> dict[str, dict[str, Any]]:
+    """The lines of the journal beside an output, by key; none where there is no journal yet, and none is begun.
+
+    Raises:
+        InputError: it is another job's, or another process writes to it.
+    """
+    path = journal_of(out)
+    if not path.exists():
+        return {}
+    with Journal(path, job) as journal:
+        return journal.entries
+
+
 def journal_of(out: str | Path) -> Path:
     """The journal beside an output: "answers.parquet" has "answers.parquet.journal"."""
     return Path(f"{out}.journal")

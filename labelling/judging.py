@@ -14,7 +14,7 @@ from .answers import ModelAnswer
 from .calls import Outcome, Progress
 from .candidates import Candidate
 from .estimate import Estimate, estimate_cost
-from .journal import Journal, journal_of
+from .journal import Journal, entries_of, journal_of
 from .judge_job import Item, JudgeJob, JudgeReport, JudgeSettings
 from .people import LabelsOfPeople
 from .question import Reply
@@ -140,11 +140,7 @@ def estimate_judging(
     Questions that are asked again because a reply ended with no verdict are not counted.
     """
     job = JudgeJob.of(answers, judges, settings or JudgeSettings())
-    path = journal_of(out)
-    entries = {}
-    if path.exists():
-        with Journal(path, _JOB) as journal:
-            entries = journal.entries
+    entries = entries_of(out, _JOB)
     estimates = []
     for judge in judges:
         asks = judge_asks(job.prompts(job.items), [judge])

@@ -104,7 +104,7 @@ class Session:
         self._run: Callable[..., Any] = self._session.run
         if bare is not None:
             self._run = lambda outputs, feeds, options=None: bare.run(outputs, feeds, options)
-        # Without this option onnxruntime computes all outputs, even if only some are asked for (2 us a query).
+        # This option saves 2 us a query where only some outputs are asked for. (It leaves out no node of the graph.)
         self._asked_only = ort.RunOptions()
         self._asked_only.only_execute_path_to_fetches = True
         self.outputs, self.finds_nearest = _outputs(self._session, file)

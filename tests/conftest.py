@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if (
     "PYTEST_XDIST_WORKER" in os.environ
@@ -18,6 +19,7 @@ if (
 
 import numpy as np
 import pytest
+from helpers.browser import Page, browser
 from helpers.built_once import built_once
 from helpers.quick import (
     count_processes,
@@ -296,3 +298,16 @@ def texts(sample: Sample) -> list[str]:
 @pytest.fixture(scope="session")
 def tested(sample: Sample) -> list[PerformanceRecord]:
     return [record for record in sample.performances if record.split == "test"]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real browser, started once a module."""
+    with browser(tmp_path_factory.mktemp("browser")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(driver: Any) -> Page:
+    driver.get_log("browser")
+    return Page(driver)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_imports import ORDER
 
 import routelearn
 from routelearn.data.sample import Sample
@@ -17,18 +18,7 @@ from routelearn.data.writers import write_records
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The rooms of the package, without the command line.
-ROOMS = (
-    "routers",
-    "availability",
-    "policies",
-    "cascade",
-    "monitoring",
-    "data",
-    "training",
-    "evaluation",
-    "labelling",
-    "service",
-)
+ROOMS = ORDER[:-1]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 RECORDS = 800
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.request_logs import call, decide, log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routelearn import Decision
 from routelearn.data import LogFields, LogOptions, read_request_logs
 from routelearn.data.log_messages import logged_query
 from routelearn.monitoring import DecisionLog
@@ -18,25 +18,6 @@ from routelearn.routers.errors import DataError, InputError
 from routelearn.routers.query import turns
 
 TEXTS = st.text("abc ", min_size=1, max_size=8).filter(str.strip)
-
-
-def call(
-    text: str = "Hi", model: str = "m", *, at: float | None = None, answer: str = "Yes", **more: Any
-) -> dict[str, Any]:
-    response = {"choices": [{"message": {"role": "assistant", "content": answer}}]}
-    request = {"model": model, "messages": [{"role": "user", "content": text}]}
-    return {"request": request, "response": response, **({} if at is None else {"time": at}), **more}
-
-
-def log_of(tmp_path: Path, *lines: Any) -> Path:
-    path = tmp_path / "log.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def decide(log: DecisionLog, query: Any, model: str, propensity: float = 1.0, id: str | None = None) -> str:
-    decision = Decision(model, 0.5, 0.5, (model,), "learned", "threshold", propensity=propensity)
-    return log.write(query, decision, id=id)
 
 
 # ---- what the router knew

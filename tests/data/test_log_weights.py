@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from helpers.request_logs import call, decide, log_of
 
-from routelearn import Decision, Router
+from routelearn import Router
 from routelearn.data import LogOptions, PerformanceRecord, read_records, read_request_logs, write_records
 from routelearn.monitoring import DecisionLog, off_policy_value, read_log
 from routelearn.policies import Explore
 from routelearn.routers.errors import DataError
 from routelearn.service import Gateway
-
-
-def call(
-    text: str = "Hi", model: str = "m", *, at: float | None = None, answer: str = "Yes", **more: Any
-) -> dict[str, Any]:
-    response = {"choices": [{"message": {"role": "assistant", "content": answer}}]}
-    request = {"model": model, "messages": [{"role": "user", "content": text}]}
-    return {"request": request, "response": response, **({} if at is None else {"time": at}), **more}
-
-
-def log_of(tmp_path: Path, *lines: Any) -> Path:
-    path = tmp_path / "log.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def decide(log: DecisionLog, query: Any, model: str, propensity: float = 1.0, id: str | None = None) -> str:
-    decision = Decision(model, 0.5, 0.5, (model,), "learned", "threshold", propensity=propensity)
-    return log.write(query, decision, id=id)
 
 
 def explored(path: Path, requests: int, seed: int) -> None:

@@ -7,12 +7,11 @@ import random
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.browser import Page, browser, needs_browser
+from helpers.browser import Page, needs_browser
 from helpers.label_server import LabelServer
 from helpers.serve import wait_for
 
@@ -28,18 +27,6 @@ KEYS = {
     "right": ("2", "\ue014"),
     "tie": ("t", "0", "\ue015", "b", "B"),
 }
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with browser(tmp_path_factory.mktemp("browser")) as running:
-        yield running
-
-
-@pytest.fixture
-def page(driver: Any) -> Page:
-    driver.get_log("browser")
-    return Page(driver)
 
 
 def write_answers(path: Path, count: int, text: str = "") -> Path:

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers.browser import Page, browser, needs_browser
+from helpers.browser import Page, needs_browser
 from helpers.serve import TOKEN, Server, wait_for
 
 from routelearn.routers.bundle import read_bundle, save_bundle
 from routelearn.service.http import status_page
 
 EVIL = "<img src=x onerror=document.title=1>"
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with browser(tmp_path_factory.mktemp("browser")) as running:
-        yield running
-
-
-@pytest.fixture
-def page(driver: Any) -> Page:
-    driver.get_log("browser")
-    return Page(driver)
 
 
 @needs_browser
