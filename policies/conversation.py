@@ -1,36 +1,25 @@
-"""Conversations: a session keeps its model unless another one is better by more than a margin."""
+"""Conversations: a session keeps its model unless another one is worth more than the switch costs."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from ..routers.checks import as_number, check_number, check_seconds, check_whole
-from ..routers.decision import THRESHOLD, TRAINED, Decision, Model, Source
+from ..routers.checks import check_number
+from ..routers.decision import TRAINED, Decision
 from ..routers.errors import InputError
 from ..routers.forks import new_lock
-from ..routers.stand_in import FALLBACK_CAUSES
-from .composed import EXPLORE
+from .session_lengths import SessionLengths
+from .session_margin import BY_SCORE, why_kept
+from .session_state import MemorySessions, SessionState, SessionStore
+from .switch_price import SwitchPrices
 
-#: The `Decision.cause` when the session kept its model, and when it could not because its model is down.
-KEPT, DIVERTED = "kept", "diverted"
-#: Causes of decisions that compared the score with the threshold: the router's, or of the one that stands in for it.
-_BY_SCORE = FALLBACK_CAUSES | {THRESHOLD, EXPLORE}
-
-
-@dataclass(slots=True)
-class _Session:
-    """A session: its model, the score and source of the decision that chose it, and the time of its last request."""
-
-    model: str
-    score: float
-    source: Source
-    seen: float
+#: The `Decision.cause` when the session kept its model, when it could not because its model is down, and when it was
+#: moved to a model for good.
+KEPT, DIVERTED, ESCALATED = "kept", "diverted", "escalated"
 
 
 @dataclass(slots=True)
@@ -42,10 +31,9 @@ class SessionCounts:
         same: requests whose decision was for the session's model.
         kept: requests whose decision was for another model, and the session kept its model.
         switched: requests whose decision was for another model, and the session switched to it.
+        escalated: requests that moved their session to a model for good, such as after a loop of failing tool calls.
         diverted: requests that another model answered because the session's model is down. Each of them also counts
-            as begun, same, kept or switched.
-        evicted: sessions that were forgotten because there were too many.
-        expired: sessions that were forgotten because they were silent for too long.
+            as one of the others.
 
     Example:
         >>> from routelearn.policies import SessionCounts
@@ -57,16 +45,16 @@ class SessionCounts:
     same: int = 0
     kept: int = 0
     switched: int = 0
+    escalated: int = 0
     diverted: int = 0
-    evicted: int = 0
-    expired: int = 0
 
 
 class Conversations:
     """Keeps the model of each session. Threads may share one.
 
-    A session follows a decision for another model only when that decision is clear by more than `margin`, in units
-    of the score (hysteresis):
+    With `prices`, a session switches when the gain of another model exceeds the price of the switch (`SwitchPrices`).
+    Where prices are not known, and for decisions that no threshold made, a session follows a decision for another
+    model only when that decision is clear by more than `margin`, in units of the score (hysteresis):
 
     ========================================== =========================================================
     the decision was made by                   the session switches when
@@ -81,7 +69,7 @@ class Conversations:
     ========================================== =========================================================
 
     A utility is on the scale of a quality, and the score moves by half a difference of qualities (see `win_rate`).
-    With margin 0 every decision is followed. Session ids are not stored; they are hashed with a key of this object.
+    With margin 0 every decision is followed. Session ids are not stored; they are hashed.
 
     Example:
         >>> import routelearn
@@ -96,29 +84,40 @@ class Conversations:
         self,
         margin: float = 0.1,
         *,
+        prices: SwitchPrices | None = None,
+        lengths: SessionLengths | None = None,
+        store: SessionStore | None = None,
         max_sessions: int = 10_000,
         ttl_s: float | None = 3600.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+        salt: bytes | None = None,
     ) -> None:
         """Start without sessions.
 
         Args:
             margin: how clear a decision must be, from 0 (follow every decision) to 1.
+            prices: weigh the price of a switch instead, where prices are known; None: nowhere.
+            lengths: tells how many requests a session still has; None: it is learned from now on.
+            store: keeps the sessions; None: the memory of this process, with the next two settings.
             max_sessions: the most sessions to remember; beyond it, the session that was silent longest is forgotten.
             ttl_s: forget a session after so many silent seconds; None: never. Providers keep prompt caches for
                 minutes; after that, staying with a model saves nothing.
-            clock: a function that gives the time in seconds.
+            clock: a function that gives the time in seconds; replicas with one store need one clock.
+            salt: key of the hashes of session ids, up to 64 bytes; None: a random one. Replicas with one store need
+                one salt.
 
         Raises:
             InputError: an argument is out of its range.
         """
         self._margin = _checked(margin)
-        check_whole("max_sessions", max_sessions, 1)
-        check_seconds("ttl_s", ttl_s)
-        self._max_sessions, self._ttl_s, self._clock = max_sessions, ttl_s, clock
-        self._key = os.urandom(32)
+        if prices is not None and not isinstance(prices, SwitchPrices):
+            raise InputError(f"prices is {prices!r:.80}; expected SwitchPrices(models=[...]), or None")
+        self._prices = prices
+        self._lengths = lengths or SessionLengths()
+        self._store: SessionStore = store if store is not None else MemorySessions(max_sessions, ttl_s)
+        self._clock = clock
+        self._key = os.urandom(32) if salt is None else salt
         self._lock = new_lock()
-        self._sessions: OrderedDict[bytes, _Session] = OrderedDict()  # the most recent session is last
         self._counts = SessionCounts()
 
     def decide(
@@ -129,6 +128,10 @@ class Conversations:
         margin: float | None = None,
         utility: Mapping[str, float] | None = None,
         available: Callable[[str], bool] | None = None,
+        tokens: int = 0,
+        step: bool = False,
+        escalate_to: str | None = None,
+        why: str = "",
     ) -> Decision:
         """Decide a request of a session: keep the session's model, or follow the router's decision.
 
@@ -138,43 +141,45 @@ class Conversations:
             margin: the margin for this request; None: the margin of this object. See `margin_of_cost`.
             utility: the utility of each model for this query, on the scale of a quality, if the policy has utilities.
             available: says whether a model is up (`Availability.is_available`). While the session's model is down, the
-                first candidate that is up answers, and the session returns to its model later. If no candidate is up,
-                nothing changes.
+                first candidate that is up answers. With `prices`, the session then stays with that one until a switch
+                is worth its price; without them it returns to its model.
+            tokens: estimated tokens of the request, which the session's model reads; 0: not known.
+            step: the request goes on after a tool call within the user's turn. The session then keeps its model.
+            escalate_to: the model that the session moves to now and keeps to its end; None: the session goes on.
+            why: the reason for that.
 
         Returns:
-            The decision, or a copy whose first candidate is the model that answers, with the cause "kept" or
-            "diverted" and a reason. If the session would have kept the model whatever was drawn, its propensity is 1.
-            With `Explore` around a policy that is not a threshold, propensities are approximate.
+            The decision, or a copy whose first candidate is the model that answers, with the cause "kept", "diverted"
+            or "escalated" and a reason. If the session would have kept the model whatever was drawn, its propensity is
+            1. With `Explore` around a policy that is not a threshold, propensities are approximate.
 
         Raises:
             InputError: the margin is out of range.
         """
-        if not isinstance(decision, Decision):
-            raise InputError(f"decision is {decision!r:.80}; expected the decision of router.route(query)")
-        if session_id is not None and not isinstance(session_id, str):
-            raise InputError(f"session_id is {session_id!r:.80}; expected a text, or None")
-        if available is not None and not callable(available):
-            raise InputError(f"available is {available!r:.80}; expected a function of a model's name, or None")
+        _check_request(session_id, decision, available)
         limit = self._margin if margin is None else _checked(margin)
         if not session_id or decision.targets:
             return decision
         up = decision.candidates if available is None else [name for name in decision.candidates if available(name)]
-        key = self._hashed(session_id)
+        request = _Request(decision, limit, utility, up, tokens, step, escalate_to, why, self._clock())
+        outcome: list[tuple[Decision, str]] = []
+
+        def change(session: SessionState | None) -> SessionState:
+            chosen, event = self._chosen(session, request)
+            result = chosen
+            if up and chosen.model not in up:
+                result = _instead(chosen, up[0], DIVERTED, f"{chosen.model}, the session's model, is down")
+            outcome[:] = [(result, event)]  # the last one counts, where the store calls this again
+            return self._after(session, request, chosen if self._prices is None else result, result.model, event)
+
+        state = self._store.update(self._hashed(session_id), request.now, change)
+        self._lengths.reached(state.requests)
+        result, event = outcome[0]
         with self._lock:
-            now = self._clock()
-            session = self._session(key, now)
-            if session is None:
-                session = _Session(decision.model, decision.score, decision.source, now)
-                result = decision
-                self._counts.begun += 1
-            else:
-                result = self._keep_or_follow(session, decision, limit, utility)
-            self._sessions[key] = session
-            self._forget_beyond()
-            if up and result.model not in up:
-                self._counts.diverted += 1
-                result = _instead(result, up[0], DIVERTED, f"{result.model}, the session's model, is down")
-        return result
+            setattr(self._counts, event, getattr(self._counts, event) + 1)
+            self._counts.diverted += result.cause == DIVERTED
+        note = self._store.note
+        return replace(result, reason=f"{result.reason}; {note}") if note else result
 
     def also_named(self, session_id: str, other_id: str) -> None:
         """Find a session by another id as well, such as that of the response which the next request goes on from.
@@ -183,141 +188,125 @@ class Conversations:
             session_id: the id of the session; nothing happens where it is forgotten.
             other_id: the other id. It counts as one more session, which is forgotten by itself.
         """
-        with self._lock:
-            session = self._session(self._hashed(session_id), self._clock())
-            if session is not None:
-                self._sessions[self._hashed(other_id)] = session
-                self._forget_beyond()
+        self._store.alias(self._hashed(session_id), self._hashed(other_id))
 
     def as_dict(self) -> dict[str, int]:
         """Return the number of sessions and the counts since the start, as plain data."""
         with self._lock:
-            return {"sessions": len(self._sessions), **asdict(self._counts)}
+            return {**asdict(self._counts), **self._store.as_dict()}
 
-    def _hashed(self, session_id: str) -> bytes:
-        return hashlib.blake2b(session_id.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).digest()
+    def _hashed(self, session_id: str) -> str:
+        return hashlib.blake2b(session_id.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).hexdigest()
 
-    def _forget_beyond(self) -> None:
-        """Forget the session that was silent longest, where there are too many."""
-        if len(self._sessions) > self._max_sessions:
-            self._sessions.popitem(last=False)
-            self._counts.evicted += 1
-
-    def _session(self, key: bytes, now: float) -> _Session | None:
-        """Forget the sessions that were silent for too long, then look up one and mark it as the most recent."""
-        while self._ttl_s is not None and self._sessions:
-            oldest = next(iter(self._sessions))
-            if now - self._sessions[oldest].seen <= self._ttl_s:
-                break
-            del self._sessions[oldest]
-            self._counts.expired += 1
-        session = self._sessions.get(key)
-        if session is not None:
-            session.seen = now
-            self._sessions.move_to_end(key)
-        return session
-
-    def _keep_or_follow(
-        self, session: _Session, decision: Decision, margin: float, utility: Mapping[str, float] | None
-    ) -> Decision:
-        """Follow the decision, or keep the session's model."""
-        why = _why_kept(session, decision, margin, utility)
+    def _chosen(self, session: SessionState | None, request: _Request) -> tuple[Decision, str]:
+        """The decision for a request, as if every model was up, and the count of `SessionCounts` that it belongs to."""
+        decision = request.decision
+        if request.escalate_to is not None and (session is None or not session.escalated):
+            return replace(_instead(decision, request.escalate_to, ESCALATED, request.why), propensity=1.0), "escalated"
+        if session is None:
+            return decision, "begun"
+        if session.escalated:
+            stays: str | None = f"the session was escalated: {session.escalated}"
+            cause = ESCALATED
+        elif request.step and session.model in decision.candidates:
+            stays, cause = f"kept {session.model}: the request goes on after a tool call", KEPT
+        else:
+            stays, cause = self._why_kept(session, request), KEPT
         if decision.model == session.model:
-            self._counts.same += 1
             # This model would answer whatever was drawn.
-            return decision if why is None or decision.propensity == 1 else replace(decision, propensity=1.0)
-        if why is None:
-            self._counts.switched += 1
+            same = decision if stays is None or decision.propensity == 1 else replace(decision, propensity=1.0)
+            return same, "same"
+        if stays is None:
             was = f"the session leaves {session.model}, chosen at {session.score:.4f}"
-            session.model, session.score, session.source = decision.model, decision.score, decision.source
-            return replace(decision, reason=f"{decision.reason}; {was}")
-        self._counts.kept += 1
-        return replace(_instead(decision, session.model, KEPT, why), propensity=1.0)
+            return replace(decision, reason=f"{decision.reason}; {was}"), "switched"
+        return replace(_instead(decision, session.model, cause, stays), propensity=1.0), "kept"
+
+    def _after(
+        self, session: SessionState | None, request: _Request, chosen: Decision, answers: str, event: str
+    ) -> SessionState:
+        """The session after a request.
+
+        Args:
+            session: before it; None: it begins.
+            request: the request.
+            chosen: the decision for the session's model.
+            answers: the model that answers.
+            event: the count of `SessionCounts` that the request belongs to.
+        """
+        decision = request.decision
+        if session is None:
+            after = SessionState(chosen.model, decision.score, decision.source, request.now)
+        else:
+            after = session.copy()
+            if chosen.model != session.model:
+                after.model, after.score, after.source = chosen.model, decision.score, decision.source
+        if event == "escalated":
+            after.escalated = request.why
+        after.seen = request.now
+        after.requests += 1
+        if not request.step and decision.source in TRAINED:
+            after.scored += 1
+            after.score_sum += decision.score
+        if request.tokens < after.context:  # the beginning was left out, so that no cache fits
+            after.read.clear()
+        after.context = request.tokens
+        after.read[answers] = (request.tokens, request.now)
+        return after
+
+    def _why_kept(self, session: SessionState, request: _Request) -> str | None:
+        """Say why the session keeps its model; None: it follows the decision."""
+        decision = request.decision
+        if self._prices is not None and decision.source in TRAINED and decision.cause in BY_SCORE:
+            other = decision.model
+            if other == session.model:  # the decision that was not drawn
+                others = [name for name in decision.candidates if name != session.model]
+                other = others[0] if len(others) == 1 else other
+            switch = self._prices.switch(
+                session,
+                other,
+                tokens=request.tokens,
+                score=decision.score,
+                threshold=decision.threshold,
+                requests_left=self._lengths.left(session.requests + 1),
+                now=request.now,
+            )
+            if switch is not None and session.model in decision.candidates:
+                if switch.gain > switch.price:
+                    return None
+                return (
+                    f"kept {session.model}, chosen at {session.score:.4f}: {other} gains {switch.gain:.2g} USD, "
+                    f"and the switch costs {switch.price:.2g} USD"
+                )
+        return why_kept(session, decision, request.margin, request.utility)
 
 
-def switch_cost(history_tokens: int, model: Model, cached_price_share: float | None = None) -> float | None:
-    """Compute what a switch costs: the new model reads the whole history at full price, not from a prompt cache.
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request of a session; see `Conversations.decide`."""
 
-    Args:
-        history_tokens: the tokens of the conversation so far, 0 or more.
-        model: the model to switch to.
-        cached_price_share: the price of a cached input token as a share of the full price, from 0 to 1; 1 means that
-            the provider has no prompt cache. None: what the model's `cached_input_price` says, or 1 where it has none.
-
-    Returns:
-        The USD that the switch costs more than staying with a model of the same price; None: the price is not known.
-
-    Raises:
-        InputError: a number is out of range.
-    """
-    if not isinstance(model, Model):
-        raise InputError(f"model is {model!r:.80}; expected Model(name, input_price=...)")
-    check_number("history_tokens", history_tokens, "a number from 0")
-    if cached_price_share is None:
-        full, cached = model.input_price, model.cached_input_price
-        cached_price_share = min(cached / full, 1.0) if full and cached is not None else 1.0
-    check_number("cached_price_share", cached_price_share, "a number from 0 to 1")
-    if history_tokens < 0 or not 0 <= cached_price_share <= 1:
-        raise InputError(
-            f"history_tokens is {history_tokens} and cached_price_share is {cached_price_share}; "
-            "expected a number from 0, and a number from 0 to 1"
-        )
-    if model.input_price is None:
-        return None
-    return history_tokens * model.input_price * (1 - cached_price_share) / 1e6
-
-
-def margin_of_cost(usd: float, value_per_quality_usd: float) -> float:
-    """Compute the margin at which a switch is worth its cost.
-
-    A switch gains quality[new] - quality[kept] in this answer, and pays when that is worth more than it costs. The
-    score moves by half of the gain, so the margin is ``usd / value_per_quality_usd / 2``, at most 1. If the session
-    is expected to have n more answers, divide the cost by n.
-
-    Args:
-        usd: the cost of the switch in USD, from `switch_cost`.
-        value_per_quality_usd: how many USD an answer of quality 1 is worth more than one of quality 0, above 0.
-
-    Raises:
-        InputError: a number is out of range.
-    """
-    if not (0 <= as_number(usd) < math.inf and as_number(value_per_quality_usd) > 0):
-        raise InputError(
-            f"usd is {usd} and value_per_quality_usd is {value_per_quality_usd}; "
-            "expected a number from 0, and a number above 0"
-        )
-    return min(1.0, float(usd) / float(value_per_quality_usd) / 2)
-
-
-def _why_kept(session: _Session, decision: Decision, margin: float, utility: Mapping[str, float] | None) -> str | None:
-    """Say why the session keeps its model; None: it follows the decision."""
-    kept, score = session.model, decision.score
-    if margin == 0 or kept not in decision.candidates:
-        return None
-    fallback = decision.source not in TRAINED
-    if fallback and (decision.source == "default" or score >= decision.threshold):
-        return None
-    if fallback and session.source in TRAINED:
-        stays = True
-        why = (
-            f"rules chose {decision.model}, and rules may only move this session to strong, because the router began it"
-        )
-    elif fallback or decision.cause in _BY_SCORE:
-        stays = -margin <= score - decision.threshold < margin
-        why = f"score {score:.4f} is within {margin:.4g} of threshold {decision.threshold:.4f}"
-    elif utility is not None and kept in utility and decision.model in utility:
-        advantage = (utility[decision.model] - utility[kept]) / 2
-        stays = advantage <= margin
-        why = f"{decision.model} is ahead by {advantage:.4f}, not more than {margin:.4g}"
-    else:
-        stays = abs(score - session.score) <= margin
-        why = f"score {score:.4f} moved by not more than {margin:.4g}"
-    return f"kept {kept}, chosen at {session.score:.4f}: {why}" if stays else None
+    decision: Decision
+    margin: float
+    utility: Mapping[str, float] | None
+    up: Sequence[str]
+    tokens: int
+    step: bool
+    escalate_to: str | None
+    why: str
+    now: float
 
 
 def _instead(decision: Decision, model: str, cause: str, reason: str) -> Decision:
     others = tuple(name for name in decision.candidates if name != model)
     return replace(decision, model=model, candidates=(model, *others), cause=cause, reason=reason)
+
+
+def _check_request(session_id: object, decision: object, available: object) -> None:
+    if not isinstance(decision, Decision):
+        raise InputError(f"decision is {decision!r:.80}; expected the decision of router.route(query)")
+    if session_id is not None and not isinstance(session_id, str):
+        raise InputError(f"session_id is {session_id!r:.80}; expected a text, or None")
+    if available is not None and not callable(available):
+        raise InputError(f"available is {available!r:.80}; expected a function of a model's name, or None")
 
 
 def _checked(margin: float) -> float:

@@ -119,6 +119,7 @@ def test_a_kept_decision_says_so_and_has_the_kept_model_first() -> None:
         "same": 0,
         "kept": 2,
         "switched": 1,
+        "escalated": 0,
         "diverted": 0,
         "evicted": 0,
         "expired": 0,

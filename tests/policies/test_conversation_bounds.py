@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routelearn.policies.composed import Explore
-from routelearn.policies.conversation import KEPT, Conversations, margin_of_cost, switch_cost
+from routelearn.policies.conversation import KEPT, Conversations
+from routelearn.policies.session_state import MemorySessions
+from routelearn.policies.switch_price import margin_of_cost, switch_cost
 from routelearn.routers.base import Router
 from routelearn.routers.decision import Floats, Model
 from routelearn.routers.errors import InputError
@@ -89,16 +91,17 @@ def test_without_a_time_to_live_no_silence_is_too_long() -> None:
 
 
 def test_session_ids_are_not_kept_and_may_be_any_text() -> None:
-    conversations = Conversations(0.1, clock=lambda: 5.0)
+    store = MemorySessions()
+    conversations = Conversations(0.1, clock=lambda: 5.0, store=store)
     ids = ["user-4711@example.org", "\ud800 lone surrogate", "x" * 100_000, "\0"]
     for session in ids:
         conversations.decide(session, by_threshold(0.6))
         assert conversations.decide(session, by_threshold(0.45)).cause == KEPT
-    assert {len(key) for key in conversations._sessions} == {16}
-    other = Conversations(0.1)
-    other.decide(ids[0], by_threshold(0.6))
-    assert not set(other._sessions) & set(conversations._sessions)  # another key: no ids found by trying them
-    assert not any("user-4711" in repr(entry) for entry in conversations._sessions.items())
+    assert {len(key) for key in store._sessions} == {32}
+    others = MemorySessions()
+    Conversations(0.1, store=others).decide(ids[0], by_threshold(0.6))
+    assert not set(others._sessions) & set(store._sessions)  # another key: no ids found by trying them
+    assert not any("user-4711" in repr(entry) for entry in store._sessions.items())
 
 
 @pytest.mark.parametrize(

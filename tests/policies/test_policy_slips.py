@@ -10,9 +10,10 @@ from helpers.policies import NAMES, TableRouter
 from helpers.slips import Slip, says_what_to_write
 
 from routelearn.policies.composed import ByContext, Explore, TopK
-from routelearn.policies.conversation import Conversations, margin_of_cost, switch_cost
+from routelearn.policies.conversation import Conversations
 from routelearn.policies.cost import CostPerThousand, budget_threshold
 from routelearn.policies.objective import Objective, cost_aware
+from routelearn.policies.switch_price import margin_of_cost, switch_cost
 from routelearn.policies.threshold import GuaranteedThreshold, StrongShare, Threshold
 from routelearn.routers.decision import Model
 from routelearn.routers.errors import InputError
