@@ -9,6 +9,7 @@ from typing import Any
 from ..routers.checks import as_number
 from ..routers.decision import Decision, Model
 from ..routers.messages import as_mapping
+from ..routers.query import CHARACTERS_PER_TOKEN
 
 #: The `Decision.cause` when the decision's model cannot serve the request and another one can, and when none can.
 SKIPPED, UNABLE = "skipped", "unable"
@@ -62,6 +63,11 @@ class Needs:
     files: bool = False
     tools: bool = False
     json_schema: bool = False
+
+    @property
+    def expected_tokens(self) -> int:
+        """The input tokens as they are counted for costs: fewer than `input_tokens`, which errs on the safe side."""
+        return self.input_tokens * BYTES_PER_TOKEN // CHARACTERS_PER_TOKEN
 
 
 def needs_of(request: Mapping[str, Any]) -> Needs:

@@ -6,7 +6,6 @@ from .defaults import BatchLimits as BatchLimits
 from .defaults import RequestLimits as RequestLimits
 from .defaults import ServerSettings as ServerSettings
 from .gateway import Gateway as Gateway
-from .gateway import Selection as Selection
 from .http.app import create_app as create_app
 from .http.middleware import Tokens as Tokens
 from .http.server import listen as listen
@@ -21,5 +20,7 @@ from .litellm.plugins import RoutingPlugin as RoutingPlugin
 from .litellm.request_hook import Hook as Hook
 from .litellm.request_hook import make_hook as make_hook
 from .litellm.settings import Plugins as Plugins
+from .request_facts import RequestFacts as RequestFacts
+from .selection import Selection as Selection
 from .session_ids import SessionId as SessionId
 from .session_ids import SessionNames as SessionNames

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..availability.availability import Availability, Choice
 from ..monitoring.repeats import query_key
-from ..policies.capabilities import UNABLE, Needs, among_able, says_something
+from ..policies.capabilities import UNABLE, among_able, needs_of, says_something
 from ..policies.conversation import Conversations
 from ..routers.base import Policy, Router, check_router
 from ..routers.decision import Context, Decision, Model
@@ -18,6 +18,9 @@ from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Adjust, Batcher, safe_decision
 from .defaults import BatchLimits
+from .gateway_models import check_gateway_names, described
+from .request_facts import RequestFacts
+from .selection import Selection
 from .session_ids import SessionNames
 
 if TYPE_CHECKING:
@@ -26,40 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The model that a gateway asks for one request.
-
-    Attributes:
-        model: the gateway's name of the model to ask.
-        fallbacks: the gateway's names of the models to ask when the first one fails, in order.
-        reason: why this model is asked: the breaker's reason where a breaker changed the model, else the decision's.
-        decision: what the router decided, in the pool's names.
-        asked: the pool's name of the model to ask.
-        lease: number of the probe that this request is; None: the request is not a probe. See `Choice`.
-
-    Example:
-        >>> import asyncio, routelearn
-        >>> from routelearn.policies import Threshold
-        >>> from routelearn.service import Gateway
-        >>> gateway = Gateway(routelearn.load("router/"), policy=Threshold(0.0))  # every score goes to strong
-        >>> selection = asyncio.run(gateway.select("Prove that every group of order 15 is cyclic."))
-        >>> selection.model, selection.decision.cause
-        ('sim-max', 'threshold')
-        >>> gateway.close()
-    """
-
-    model: str
-    fallbacks: tuple[str, ...]
-    reason: str
-    decision: Decision
-    asked: str
-    lease: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The selection as plain data, ready for JSON."""
-        return asdict(self)
+#: A request of which nothing but the query is known.
+NOTHING_KNOWN = RequestFacts()
 
 
 class Gateway:
@@ -125,11 +96,11 @@ class Gateway:
         if availability is not None and not isinstance(availability, Availability):
             raise InputError(f"availability is {availability!r:.80}; expected Availability(models), or None")
         self._names = dict(models) if models is not None else {name: name for name in router.models}
-        _check_names(router, self._names)
+        check_gateway_names(router, self._names)
         pool_names = {name: model for model, name in self._names.items()}
         self._pool_names = {**{model: model for model in self._names}, **pool_names}
         self.router = router
-        self.pool = _described(router, pool)
+        self.pool = described(router, pool)
         #: Whether a model lacks anything, so that the needs of requests matter.
         self.reads_needs = says_something(self.pool)
         self.availability = availability
@@ -169,8 +140,7 @@ class Gateway:
         query: Query,
         context: Context | None = None,
         policy: Policy | None = None,
-        needs: Needs | None = None,
-        session: str | None = None,
+        facts: RequestFacts = NOTHING_KNOWN,
     ) -> Selection:
         """The model to ask for a request, and the models to ask when it fails.
 
@@ -178,23 +148,35 @@ class Gateway:
             query: the query.
             context: describes the request.
             policy: decides; None: the gateway's policy.
-            needs: what the request needs of a model, from `needs_of`; None: nothing.
-            session: id of the session, from `SessionNames.session_of`; None: the request is decided by itself.
+            facts: what else is known of the request, from `facts_of`.
         """
-        return self._available(await self.decide(query, context, policy, self._adjust(needs, session)))
+        return self._available(await self.decide(query, context, policy, self._adjust(facts)))
 
-    def select_unread(self, error: Exception, needs: Needs | None = None, session: str | None = None) -> Selection:
+    def select_unread(self, error: Exception, facts: RequestFacts = NOTHING_KNOWN) -> Selection:
         """The safe answer, with its fallbacks, for a request whose query cannot be read: strong if it is available.
 
         Args:
             error: what is wrong with the request; the decision's reason names its type, since a message may quote a
                 prompt.
-            needs: what the request needs of a model; None: nothing.
-            session: id of the session; None: the request is decided by itself.
+            facts: what else is known of the request.
         """
         level = logging.INFO if isinstance(error, InputError) else logging.ERROR
         log_error(logger, "a request cannot be read, the strong model answers", error, level)
-        return self._available(self._safe_decision("", error, self._adjust(needs, session)))
+        return self._available(self._safe_decision("", error, self._adjust(facts)))
+
+    def facts_of(
+        self, request: Mapping[str, Any], headers: Mapping[str, Any] | None = None, *, owner: str = ""
+    ) -> RequestFacts:
+        """What is known of a request beside its query, as far as this gateway has a use for it.
+
+        Args:
+            request: the body.
+            headers: of the request.
+            owner: whoever sent it, such as a hash of the API key.
+        """
+        session = None if self.sessions is None else self.session_names.session_of(request, headers, owner=owner)
+        needs = needs_of(request) if self.reads_needs or session is not None else None
+        return RequestFacts(needs=needs, session=None if session is None else session.id)
 
     def _safe_decision(self, query: Query, error: Exception, adjust: Adjust | None) -> Decision:
         decision = safe_decision(self.router, "error", type(error).__name__)
@@ -205,22 +187,20 @@ class Gateway:
             log_error(logger, "a decision could not be recorded; the request is not affected", failure)
         return decision
 
-    def _adjust(self, needs: Needs | None, session: str | None) -> Adjust | None:
+    def _adjust(self, facts: RequestFacts) -> Adjust | None:
         """What a request changes of the router's decision; None: nothing."""
-        if needs is None and (session is None or self.sessions is None):
-            return None
-        return lambda decision: self._adjusted(decision, needs, session)
+        return None if facts == NOTHING_KNOWN else lambda decision: self._adjusted(decision, facts)
 
-    def _adjusted(self, decision: Decision, needs: Needs | None, session: str | None) -> Decision:
+    def _adjusted(self, decision: Decision, facts: RequestFacts) -> Decision:
         """The decision among the gateway's models: by what they can do, then by the session."""
         decision = replace(decision, candidates=tuple(one for one in decision.candidates if one in self._names))
-        if needs is not None:
-            decision = among_able(decision, self.pool, needs, self.router.strong)
+        if self.reads_needs and facts.needs is not None:
+            decision = among_able(decision, self.pool, facts.needs, self.router.strong)
             if decision.cause == UNABLE:
                 logger.error("%s; %s is asked", decision.reason, decision.model)
-        if self.sessions is not None and session is not None:
+        if self.sessions is not None and facts.session is not None:
             up = None if self.availability is None else self.availability.is_available
-            decision = self.sessions.decide(session, decision, available=up)
+            decision = self.sessions.decide(facts.session, decision, available=up, tokens=facts.tokens)
         return decision
 
     def _available(self, decision: Decision) -> Selection:
@@ -244,21 +224,6 @@ class Gateway:
             asked=choice.model,
             lease=choice.lease,
         )
-
-    def session_of(
-        self, request: Mapping[str, Any], headers: Mapping[str, Any] | None = None, *, owner: str = ""
-    ) -> str | None:
-        """The id of the session of a request; None: sessions are off, or nothing tells the session.
-
-        Args:
-            request: the body.
-            headers: of the request.
-            owner: whoever sent it, such as a hash of the API key.
-        """
-        if self.sessions is None:
-            return None
-        found = self.session_names.session_of(request, headers, owner=owner)
-        return None if found is None else found.id
 
     def answered(self, session: str, response_id: str, *, owner: str = "") -> None:
         """Note that a session got a response, from which its next request may go on."""
@@ -305,35 +270,3 @@ class Gateway:
             self._monitor.observe(decision, novelty=novelty, vector=vector, latency_s=latency_s, key=query_key(query))
         if self._log is not None:
             self._log.write(query, decision, latency_s=latency_s)
-
-
-def _described(router: Router, pool: Sequence[Model] | None) -> list[Model]:
-    """The models of the router, as `pool` describes them.
-
-    Raises:
-        InputError: pool describes a model that the router does not have.
-    """
-    if pool is not None and not all(isinstance(model, Model) for model in pool):
-        raise InputError(f"pool is {pool!r:.80}; expected models: [Model('gpt-4o-mini', vision=False)]")
-    given = {model.name: model for model in pool or ()}
-    unknown = sorted(set(given) - set(router.models))
-    if unknown:
-        raise InputError(f"pool describes {unknown}; expected models among {list(router.models)}")
-    return [given.get(model.name, model) for model in router.pool]
-
-
-def _check_names(router: Router, names: Mapping[str, str]) -> None:
-    """Refuse names of models at the gateway that do not fit the router.
-
-    Raises:
-        InputError: they do not.
-    """
-    unknown = set(names) - set(router.models)
-    if unknown:
-        raise InputError(
-            f"models names {sorted(unknown)}, which are not in the pool; expected some of {list(router.models)}"
-        )
-    if not {router.strong, router.weak} <= set(names):
-        raise InputError(f"models names {list(names)}; expected {router.strong!r} and {router.weak!r} among them")
-    if len(set(names.values())) != len(names):
-        raise InputError(f"models is {dict(names)}; expected a different name for each model")

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ...policies.capabilities import needs_of
 from ...routers.decision import Decision
 from ...routers.error_log import log_error
 from ...routers.errors import InputError
@@ -91,9 +90,9 @@ class RoutingPlugin(_SharedPlugin):
         earlier = selection_in(context.metadata)
         if earlier is None or "order" not in earlier:
             policy = policy_of(context.metadata)
-            needs = needs_of({"messages": context.structured_messages}) if self._gateway.reads_needs else None
+            request = {"messages": context.structured_messages, "metadata": context.metadata}
             selection = await self._gateway.select(
-                context.structured_messages, context_of(context.metadata), policy, needs
+                context.structured_messages, context_of(context.metadata), policy, self._gateway.facts_of(request)
             )
             order = [self._gateway.pool_name(name) for name in (selection.model, *selection.fallbacks)]
             earlier = {**selection.as_dict(), "order": order, "tried": []}

@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from ...policies.capabilities import needs_of
 from ...routers.errors import InferenceError, require
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_SESSION, METADATA_STARTED
@@ -77,23 +76,21 @@ class Hook:
             return None
         received = time.monotonic()
         metadata = metadata_of(data)
-        needs = needs_of(data) if self._gateway.reads_needs else None
-        owner = owner_of(user_api_key_dict)
-        session = self._gateway.session_of(data, headers_of(data), owner=owner)
+        facts = self._gateway.facts_of(data, headers_of(data), owner=owner_of(user_api_key_dict))
         try:
             of_key = getattr(user_api_key_dict, "metadata", None)
             of_key = of_key if isinstance(of_key, Mapping) else {}
             selection = await self._gateway.select(
-                query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key), needs, session
+                query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key), facts
             )
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
-            selection = self._gateway.select_unread(error, needs, session)
+            selection = self._gateway.select_unread(error, facts)
         data["model"] = selection.model
         if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
             data["fallbacks"] = list(selection.fallbacks)
         metadata[METADATA_SELECTION], metadata[METADATA_RECEIVED] = selection.as_dict(), received
-        if session is not None:
-            metadata[METADATA_SESSION] = session
+        if facts.session is not None:
+            metadata[METADATA_SESSION] = facts.session
         return data
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:

@@ -15,6 +15,7 @@ from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
 from ...policies.conversation import Conversations
+from ...policies.switch_price import SwitchPrices
 from ...policies.threshold import StrongShare, Threshold
 from ...routers.base import Policy
 from ...routers.decision import Model
@@ -23,7 +24,7 @@ from ...routers.fallback import FallbackRouter
 from ...routers.pool_file import read_pool
 from ..defaults import LOCAL_ADDRESS, BatchLimits
 from ..gateway import Gateway
-from ..session_ids import SessionNames
+from ..session_ids import HEADERS, SessionNames
 from ..wire_names import PREFIX, VARIABLES
 from ..wire_names import LiteLLMVariable as Variable
 from .cascade import PostCallCascade
@@ -83,6 +84,7 @@ class Plugins:
             availability = Availability(tuple(models or router.models), breaker_limits)
         monitor = RouteMonitor(router)
         self._serve_metrics(monitor, availability)
+        pool = self._pool(models or {name: name for name in router.models})
         return Gateway(
             router,
             models=models,
@@ -91,12 +93,37 @@ class Plugins:
             monitor=monitor,
             log=self._log(),
             limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
-            pool=self._pool(models or {name: name for name in router.models}),
-            sessions=self._get(
-                Variable.SESSION_MARGIN, lambda text: Conversations(_number(text), max_sessions=100_000)
+            pool=pool,
+            sessions=self._sessions(pool, router),
+            session_names=SessionNames(
+                headers=(*(self._get(Variable.SESSION_HEADERS, _headers) or ()), *HEADERS),
+                user=self._get(Variable.SESSION_BY_USER, _switch) is True,
             ),
-            session_names=SessionNames(user=self._get(Variable.SESSION_BY_USER, _switch) is True),
         )
+
+    def _sessions(self, pool: list[Model], router: FallbackRouter) -> Conversations | None:
+        """What keeps the models of sessions, by prices where they are known; None: sessions are off."""
+        margin = self._get(Variable.SESSION_MARGIN, _number)
+        switch = self._get(Variable.SESSIONS, _switch)
+        if switch is False or (switch is None and margin is None):
+            return None
+        models = list({model.name: model for model in (*router.pool, *pool)}.values())
+        prices = None
+        if margin is None and any(model.input_price is not None for model in models):
+            prices = SwitchPrices(
+                models=models,
+                cache_ttl_s=self._get(Variable.CACHE_TTL_S, _number) or 300.0,
+                value_usd=self._get(Variable.ANSWER_VALUE_USD, _number),
+            )
+        elif margin is None:
+            logger.warning(
+                "sessions are on, and no prices are known: each decision is followed; expected %s with prices, %s=on, "
+                "or %s",
+                Variable.POOL.value,
+                Variable.COST_MAP.value,
+                Variable.SESSION_MARGIN.value,
+            )
+        return Conversations(margin or 0.0, prices=prices, max_sessions=SESSIONS)
 
     def _pool(self, names: Mapping[str, str]) -> list[Model]:
         """What is known of the models: from LiteLLM's cost map, and from a file, which goes first."""
@@ -214,6 +241,10 @@ def _lowest_scores(text: str) -> dict[str, float]:
         return {name.strip(): float(lowest) for name, _, lowest in pairs}
     except ValueError:
         raise ValueError("expected tiers with their lowest scores, such as SIMPLE=0,COMPLEX=0.5") from None
+
+
+def _headers(text: str) -> list[str]:
+    return [name.strip().lower() for name in text.split(",") if name.strip()]
 
 
 def _switch(text: str) -> bool:

@@ -1,0 +1,36 @@
+"""What a gateway knows of a request beside its query: what it needs of a model, its session, and its size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..policies.capabilities import Needs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """What a gateway knows of a request beside its query; `Gateway.facts_of` reads it.
+
+    Attributes:
+        needs: what the request needs of a model; None: not read.
+        session: id of its session; None: it is decided by itself.
+
+    Example:
+        >>> import routelearn
+        >>> from routelearn.policies import Conversations
+        >>> from routelearn.service import Gateway
+        >>> gateway = Gateway(routelearn.load("router/"), sessions=Conversations())
+        >>> body = {"messages": [{"role": "user", "content": "Plan a trip to Oslo."}], "prompt_cache_key": "trip"}
+        >>> facts = gateway.facts_of(body)
+        >>> facts.session is not None, facts.tokens
+        (True, 6)
+        >>> gateway.close()
+    """
+
+    needs: Needs | None = None
+    session: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens that a model reads for the request; 0: not read."""
+        return 0 if self.needs is None else self.needs.expected_tokens
