@@ -21,6 +21,7 @@ from .litellm.request_hook import Hook as Hook
 from .litellm.request_hook import make_hook as make_hook
 from .litellm.settings import Plugins as Plugins
 from .request_facts import RequestFacts as RequestFacts
+from .request_rules import RequestRules as RequestRules
 from .selection import Selection as Selection
 from .session_ids import SessionId as SessionId
 from .session_ids import SessionNames as SessionNames

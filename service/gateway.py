@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..availability.availability import Availability, Choice
 from ..monitoring.repeats import query_key
-from ..policies.capabilities import UNABLE, among_able, needs_of, says_something
-from ..policies.conversation import Conversations
 from ..routers.base import Policy, Router, check_router
-from ..routers.decision import Context, Decision, Model
+from ..routers.decision import Context, Decision
 from ..routers.error_log import log_error
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Adjust, Batcher, safe_decision
 from .defaults import BatchLimits
-from .gateway_models import check_gateway_names, described
 from .request_facts import RequestFacts
+from .request_rules import RequestRules
 from .selection import Selection
-from .session_ids import SessionNames
 
 if TYPE_CHECKING:
     from ..monitoring.decision_log import DecisionLog
@@ -40,6 +37,7 @@ class Gateway:
 
     Attributes:
         router: decides the queries.
+        rules: what requests change of the router's decision.
         batcher: scores the requests.
         availability: circuit breakers; None: every model counts as available.
 
@@ -66,9 +64,7 @@ class Gateway:
         monitor: RouteMonitor | None = None,
         log: DecisionLog | None = None,
         limits: BatchLimits | None = None,
-        pool: Sequence[Model] | None = None,
-        sessions: Conversations | None = None,
-        session_names: SessionNames | None = None,
+        rules: RequestRules | None = None,
     ) -> None:
         """Check that the names fit together.
 
@@ -81,14 +77,12 @@ class Gateway:
             monitor: counts the decisions.
             log: keeps the decisions.
             limits: size of a batch, length of the queue and longest wait; None: the defaults.
-            pool: what the models can do, such as ``Model("small", vision=False, max_input_tokens=8000)``: a request
-                that needs what a model lacks goes to another one. None: what the router's pool says.
-            sessions: keeps the model of each session; None: each request is decided by itself.
-            session_names: where the session of a request is looked for; None: the default places.
+            rules: what requests change of a decision, such as sessions; None: what models cannot do, as far as the
+                router's pool says it.
 
         Raises:
-            InputError: pool names a model that the router does not have; a name of `models` is not in the router's
-                pool; strong or weak is missing; or two models have one name at the gateway.
+            InputError: the rules describe a model that the router does not have; a name of `models` is not in the
+                router's pool; strong or weak is missing; or two models have one name at the gateway.
         """
         check_router(router)
         if models is not None and not isinstance(models, Mapping):
@@ -96,16 +90,13 @@ class Gateway:
         if availability is not None and not isinstance(availability, Availability):
             raise InputError(f"availability is {availability!r:.80}; expected Availability(models), or None")
         self._names = dict(models) if models is not None else {name: name for name in router.models}
-        check_gateway_names(router, self._names)
+        _check_names(router, self._names)
         pool_names = {name: model for model, name in self._names.items()}
         self._pool_names = {**{model: model for model in self._names}, **pool_names}
         self.router = router
-        self.pool = described(router, pool)
-        #: Whether a model lacks anything, so that the needs of requests matter.
-        self.reads_needs = says_something(self.pool)
+        self.rules = rules or RequestRules()
+        self.rules.pool_of(router)  # refuses what does not fit now, and not at the first request
         self.availability = availability
-        self.sessions = sessions
-        self.session_names = session_names or SessionNames()
         self._monitor = monitor
         self._log = log
         self.batcher = Batcher(router, policy, limits=limits, on_decision=self._on_decision)
@@ -167,16 +158,8 @@ class Gateway:
     def facts_of(
         self, request: Mapping[str, Any], headers: Mapping[str, Any] | None = None, *, owner: str = ""
     ) -> RequestFacts:
-        """What is known of a request beside its query, as far as this gateway has a use for it.
-
-        Args:
-            request: the body.
-            headers: of the request.
-            owner: whoever sent it, such as a hash of the API key.
-        """
-        session = None if self.sessions is None else self.session_names.session_of(request, headers, owner=owner)
-        needs = needs_of(request) if self.reads_needs or session is not None else None
-        return RequestFacts(needs=needs, session=None if session is None else session.id)
+        """What is known of a request beside its query; see `RequestRules.facts_of`."""
+        return self.rules.facts_of(request, self.router, headers, owner=owner)
 
     def _safe_decision(self, query: Query, error: Exception, adjust: Adjust | None) -> Decision:
         decision = safe_decision(self.router, "error", type(error).__name__)
@@ -192,16 +175,10 @@ class Gateway:
         return None if facts == NOTHING_KNOWN else lambda decision: self._adjusted(decision, facts)
 
     def _adjusted(self, decision: Decision, facts: RequestFacts) -> Decision:
-        """The decision among the gateway's models: by what they can do, then by the session."""
+        """The decision among the gateway's models, by what is known of the request."""
         decision = replace(decision, candidates=tuple(one for one in decision.candidates if one in self._names))
-        if self.reads_needs and facts.needs is not None:
-            decision = among_able(decision, self.pool, facts.needs, self.router.strong)
-            if decision.cause == UNABLE:
-                logger.error("%s; %s is asked", decision.reason, decision.model)
-        if self.sessions is not None and facts.session is not None:
-            up = None if self.availability is None else self.availability.is_available
-            decision = self.sessions.decide(facts.session, decision, available=up, tokens=facts.tokens)
-        return decision
+        up = None if self.availability is None else self.availability.is_available
+        return self.rules.decided(decision, facts, self.router, up)
 
     def _available(self, decision: Decision) -> Selection:
         """Select among the candidates of a decision by their breakers."""
@@ -227,8 +204,9 @@ class Gateway:
 
     def answered(self, session: str, response_id: str, *, owner: str = "") -> None:
         """Note that a session got a response, from which its next request may go on."""
-        if self.sessions is not None:
-            self.sessions.also_named(session, self.session_names.session_of_response(response_id, owner=owner).id)
+        if self.rules.sessions is not None:
+            names = self.rules.session_names
+            self.rules.sessions.also_named(session, names.session_of_response(response_id, owner=owner).id)
 
     def strong_answers(self) -> bool:
         """Whether the breaker of the strong model lets requests through."""
@@ -270,3 +248,20 @@ class Gateway:
             self._monitor.observe(decision, novelty=novelty, vector=vector, latency_s=latency_s, key=query_key(query))
         if self._log is not None:
             self._log.write(query, decision, latency_s=latency_s)
+
+
+def _check_names(router: Router, names: Mapping[str, str]) -> None:
+    """Refuse names of models at the gateway that do not fit the router.
+
+    Raises:
+        InputError: they do not.
+    """
+    unknown = set(names) - set(router.models)
+    if unknown:
+        raise InputError(
+            f"models names {sorted(unknown)}, which are not in the pool; expected some of {list(router.models)}"
+        )
+    if not {router.strong, router.weak} <= set(names):
+        raise InputError(f"models names {list(names)}; expected {router.strong!r} and {router.weak!r} among them")
+    if len(set(names.values())) != len(names):
+        raise InputError(f"models is {dict(names)}; expected a different name for each model")

@@ -9,7 +9,7 @@ from ..policies.capabilities import Needs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFacts:
-    """What a gateway knows of a request beside its query; `Gateway.facts_of` reads it.
+    """What a gateway knows of a request beside its query; `RequestRules.facts_of` reads it.
 
     Attributes:
         needs: what the request needs of a model; None: not read.
@@ -18,13 +18,12 @@ class RequestFacts:
     Example:
         >>> import routelearn
         >>> from routelearn.policies import Conversations
-        >>> from routelearn.service import Gateway
-        >>> gateway = Gateway(routelearn.load("router/"), sessions=Conversations())
+        >>> from routelearn.service import RequestRules
+        >>> rules = RequestRules(sessions=Conversations())
         >>> body = {"messages": [{"role": "user", "content": "Plan a trip to Oslo."}], "prompt_cache_key": "trip"}
-        >>> facts = gateway.facts_of(body)
+        >>> facts = rules.facts_of(body, routelearn.load("router/"))
         >>> facts.session is not None, facts.tokens
         (True, 6)
-        >>> gateway.close()
     """
 
     needs: Needs | None = None

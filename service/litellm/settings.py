@@ -24,6 +24,7 @@ from ...routers.fallback import FallbackRouter
 from ...routers.pool_file import read_pool
 from ..defaults import LOCAL_ADDRESS, BatchLimits
 from ..gateway import Gateway
+from ..request_rules import RequestRules
 from ..session_ids import HEADERS, SessionNames
 from ..wire_names import PREFIX, VARIABLES
 from ..wire_names import LiteLLMVariable as Variable
@@ -93,11 +94,13 @@ class Plugins:
             monitor=monitor,
             log=self._log(),
             limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
-            pool=pool,
-            sessions=self._sessions(pool, router),
-            session_names=SessionNames(
-                headers=(*(self._get(Variable.SESSION_HEADERS, _headers) or ()), *HEADERS),
-                user=self._get(Variable.SESSION_BY_USER, _switch) is True,
+            rules=RequestRules(
+                pool=pool,
+                sessions=self._sessions(pool, router),
+                session_names=SessionNames(
+                    headers=(*(self._get(Variable.SESSION_HEADERS, _headers) or ()), *HEADERS),
+                    user=self._get(Variable.SESSION_BY_USER, _switch) is True,
+                ),
             ),
         )
 

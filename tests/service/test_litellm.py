@@ -43,6 +43,7 @@ from routelearn.service.litellm.plugins import ClassifierPlugin, RoutingPlugin
 from routelearn.service.litellm.request_hook import TRIGGERS, Hook
 from routelearn.service.litellm.requests import policy_of, query_of
 from routelearn.service.litellm.settings import Plugins
+from routelearn.service.request_rules import RequestRules
 from routelearn.service.wire_names import LiteLLMVariable
 
 HARD, EASY = "x" * 90, "x"
@@ -86,7 +87,7 @@ def test_a_request_to_a_trigger_goes_to_the_model_that_the_router_chose_with_the
 
 def test_a_session_keeps_its_model_and_the_log_holds_what_was_asked(tmp_path: Path) -> None:
     log = DecisionLog(tmp_path / "log.jsonl", keep_prompts=True)
-    gateway = Gateway(Lengths(), models=NAMES, sessions=Conversations(0.45), log=log)
+    gateway = Gateway(Lengths(), models=NAMES, rules=RequestRules(sessions=Conversations(0.45)), log=log)
     hook, named = Hook(gateway), {"metadata": {"session_id": "s"}}
     first = hooked(hook, {**chat(HARD), **copy.deepcopy(named)})
     second = hooked(hook, {**chat(EASY * 20), **copy.deepcopy(named)})
@@ -115,7 +116,9 @@ def test_a_session_keeps_its_model_and_the_log_holds_what_was_asked(tmp_path: Pa
 def test_a_request_that_needs_what_a_model_lacks_goes_to_the_other_one_alone() -> None:
     image = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
     content = [{"type": "text", "text": EASY}, image]
-    gateway = Gateway(Lengths(), models=NAMES, pool=[Model("weak", vision=False, max_input_tokens=5000)])
+    gateway = Gateway(
+        Lengths(), models=NAMES, rules=RequestRules(pool=[Model("weak", vision=False, max_input_tokens=5000)])
+    )
     seen = hooked(Hook(gateway), chat(content))
     assert seen is not None
     assert (seen["model"], seen.get("fallbacks")) == ("gpt-large", None)
@@ -133,7 +136,7 @@ def test_a_request_that_nobody_can_serve_goes_to_strong_and_the_log_says_what_is
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pool = [Model("weak", audio=False), Model("strong", audio=False)]
-    gateway = Gateway(Lengths(), models=NAMES, pool=pool)
+    gateway = Gateway(Lengths(), models=NAMES, rules=RequestRules(pool=pool))
     heard = hooked(Hook(gateway), chat([{"type": "text", "text": EASY}, {"type": "input_audio", "input_audio": {}}]))
     assert heard is not None and heard["model"] == "gpt-large"
     assert "no model of the pool can serve this request: weak: it reads no audio; strong" in caplog.text
