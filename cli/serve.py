@@ -15,13 +15,17 @@ from typing import Annotated, ClassVar
 from ..monitoring.decision_log import DecisionLog
 from ..monitoring.escalation import EscalationMonitor
 from ..policies.composed import ByContext, Explore
+from ..policies.conversation import Conversations
+from ..policies.switch_price import SwitchPrices
 from ..policies.threshold import StrongShare
-from ..routers.base import Policy
+from ..routers.base import Policy, Router
 from ..routers.errors import InputError, require
-from ..service.defaults import RequestLimits, ServerSettings
+from ..service.defaults import MOST_SESSIONS, RequestLimits, ServerSettings
+from ..service.request_rules import RequestRules
 from ..service.trial import BundleTrial
 from ..service.wire_names import ADMIN_TOKEN_VARIABLE, LOG_SALT_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
 from .flags import Flag, FlagsOf, Options, with_flags
+from .input_files import read_pool
 from .options import DECISION, parse_pairs
 from .router_options import RULES, PolicyChoice, RouterChoice
 from .terminal import LogFormatter
@@ -107,11 +111,57 @@ class ServeOptions(Options):
         )
 
 
+@dataclass(frozen=True)
+class SessionOptions(Options):
+    """Which model a conversation stays with, and what models can do.
+
+    Attributes:
+        pool: File with the models' prices, limits and abilities (models.toml). The default is what the bundle says.
+        sessions: Keep the model of a conversation, so that the provider's prompt cache stays warm, unless another model
+            gains more than the switch costs. Needs prices. A request names the session of each of its queries; a chat
+            without a name is known by its first turns.
+        session_margin: Instead of prices, keep the model unless the score is beyond the threshold by this margin, from
+            0 to 1.
+        cache_ttl: Time, in seconds, for which a provider's prompt cache holds what was read last.
+        answer_value_usd: How many USD a good answer is worth more than a bad one. The default is what the threshold
+            says.
+    """
+
+    HEADING: ClassVar[str] = "Sessions"
+
+    pool: Path | None = None
+    sessions: bool = False
+    session_margin: Annotated[float | None, Flag(least=0, most=1)] = None
+    cache_ttl: Annotated[float, Flag(metavar="SECONDS")] = 300.0
+    answer_value_usd: Annotated[float | None, Flag(metavar="USD")] = None
+
+    def rules(self, router: Router) -> RequestRules:
+        """What requests change of the router's decisions.
+
+        Raises:
+            InputError: there are sessions, and neither prices nor a margin to decide by.
+        """
+        given = read_pool(self.pool)
+        models = list({model.name: model for model in (*router.pool, *given)}.values())
+        sessions = None
+        if self.session_margin is not None:
+            sessions = Conversations(self.session_margin, max_sessions=MOST_SESSIONS)
+        elif self.sessions:
+            if sum(model.input_price is not None and model.output_price is not None for model in models) < 2:
+                raise InputError("--sessions needs prices; expected --pool FILE with prices, or --session-margin")
+            prices = SwitchPrices(models=models, cache_ttl_s=self.cache_ttl, value_usd=self.answer_value_usd)
+            sessions = Conversations(0.0, prices=prices, max_sessions=MOST_SESSIONS)
+        rules = RequestRules(pool=given, sessions=sessions)
+        rules.pool_of(router)
+        return rules
+
+
 @with_flags
 def serve_command(
     choice: RouterChoice,
     policy: PolicyChoice,
     options: ServeOptions,
+    conversations: SessionOptions,
     server: Annotated[ServerSettings, FlagsOf(panel="Server")],
     limits: Annotated[RequestLimits, FlagsOf(panel="Limits of a request")],
 ) -> None:
@@ -162,6 +212,7 @@ def serve_command(
         decision_log=log,
         escalation=EscalationMonitor(known=[*slot.current.router.models, *use_cases]),
         watch_s=options.watch,
+        rules=conversations.rules(slot.current.router),
     )
     run(app, listening, slot, server)
 

@@ -10,6 +10,9 @@ from ..routers.errors import InputError
 #: The address that only this machine can reach.
 LOCAL_ADDRESS = "127.0.0.1"
 
+#: Most sessions that a service remembers.
+MOST_SESSIONS = 100_000
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 

@@ -69,6 +69,10 @@ class RequestRules:
         """
         return self._pool(router)[0]
 
+    def reads_needs(self, router: Router) -> bool:
+        """Whether a model of the router lacks anything, so that the needs of requests matter."""
+        return self._pool(router)[1]
+
     def facts_of(
         self,
         request: Mapping[str, Any],
@@ -87,7 +91,7 @@ class RequestRules:
         """
         session = None if self.sessions is None else self.session_names.session_of(request, headers, owner=owner)
         needs: Needs | None = None
-        if session is not None or self._pool(router)[1]:
+        if session is not None or self.reads_needs(router):
             needs = needs_of(request)
         return RequestFacts(needs=needs, session=None if session is None else session.id)
 

@@ -20,6 +20,7 @@ from ...routers.assessment import Assessment
 from ...routers.decision import Context, Decision
 from ...routers.query import Query
 from ..defaults import RequestLimits
+from ..request_rules import RequestRules
 from ..wire_names import OUTCOMES, ROUTE, SCORE
 from .endpoints import (
     add_monitoring_endpoints,
@@ -48,6 +49,7 @@ class _Service:
         decision_log: DecisionLog | None,
         escalation: EscalationMonitor,
         watch_s: float | None,
+        rules: RequestRules | None,
     ) -> None:
         self._slot = slot
         self._limits = limits
@@ -57,7 +59,7 @@ class _Service:
         self._started = time.monotonic()
         self._monitor = RouteMonitor(slot.current.router)
         slot.on_reload = self._monitor.follow
-        self._lanes = Lanes(Scorer(slot, limits, self._observe), limits)
+        self._lanes = Lanes(Scorer(slot, limits, self._observe, rules), limits)
         self.metrics = HttpMetrics(slot, lambda: self._lanes.waiting)
         register(self._monitor, self.metrics.registry)
         register(escalation, self.metrics.registry)
@@ -124,6 +126,7 @@ def create_app(
     decision_log: DecisionLog | None = None,
     escalation: EscalationMonitor | None = None,
     watch_s: float | None = None,
+    rules: RequestRules | None = None,
 ) -> FastAPI:
     """The service as an ASGI application, for any ASGI server that runs it in one process.
 
@@ -135,10 +138,12 @@ def create_app(
         escalation: the monitor of a cascade in this process; None: the service makes a monitor for the escalations
             that callers report.
         watch_s: seconds between two looks for a newer bundle; None: the service does not look.
+        rules: what requests change of the router's decisions, such as sessions; None: what models cannot do, as far as
+            the router's pool says it.
     """
     limits, tokens = limits or RequestLimits(), tokens or Tokens()
     service = _Service(
-        slot, limits, decision_log, escalation or EscalationMonitor(known=slot.current.router.models), watch_s
+        slot, limits, decision_log, escalation or EscalationMonitor(known=slot.current.router.models), watch_s, rules
     )
     app = FastAPI(
         title="routelearn",

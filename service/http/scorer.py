@@ -6,14 +6,13 @@ import contextvars
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from ...monitoring.tracing import annotate
-from ...policies.capabilities import among_able, needs_of, says_something
 from ...policies.threshold import policy_of
 from ...routers.assessment import Assessment
 from ...routers.base import Policy, Router, decide_by
@@ -22,9 +21,10 @@ from ...routers.error_log import log_error
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..defaults import RequestLimits
+from ..request_rules import RequestRules
 from .replies import RequestError
 from .request_limits import check_queries
-from .schemas import SCORING_REQUEST, RouteReply, ScoreReply, validation_problem
+from .schemas import SCORING_REQUEST, RouteReply, ScoreReply, ScoringRequest, validation_problem
 from .slot import ActiveRouter, RouterSlot
 
 logger = logging.getLogger(__name__)
@@ -59,20 +59,26 @@ class _Request:
     queries: Sequence[Query]
     context: Context
     policy: Policy | None
+    sessions: Sequence[str | None] = ()
     parts: list[tuple[list[Decision], Assessment]] = field(default_factory=list)
 
 
 class Scorer:
     """Answers batches of jobs; the `work` of a `Lane`. Threads may share it."""
 
-    def __init__(self, slot: RouterSlot, limits: RequestLimits, observe: Observe) -> None:
+    def __init__(
+        self, slot: RouterSlot, limits: RequestLimits, observe: Observe, rules: RequestRules | None = None
+    ) -> None:
         """Set what decides and who watches.
 
         Args:
             slot: holds the router.
             limits: bound the queries of a request, and of one run of the router.
             observe: called with the decisions for each request.
+            rules: what requests change of the router's decisions; None: what models cannot do, as far as the router's
+                pool says it.
         """
+        self._rules = rules or RequestRules()
         self._slot = slot
         self._limits = limits
         self._observe = observe
@@ -100,6 +106,7 @@ class Scorer:
             content = SCORING_REQUEST.validate_json(job.body)
             policy = policy_of(content.get("threshold"), content.get("strong_share"))
             check_queries(content["queries"], self._limits)
+            sessions = self._sessions(content)
         except ValidationError as error:
             return RequestError(*validation_problem(error))
         except InputError as error:
@@ -107,7 +114,24 @@ class Scorer:
         except RequestError as error:
             return error
         context = {key: str(value) for key, value in content.get("context", {}).items()}
-        return _Request(job, content["queries"], context, policy or self._slot.policy)
+        return _Request(job, content["queries"], context, policy or self._slot.policy, sessions)
+
+    def _sessions(self, content: ScoringRequest) -> Sequence[str | None]:
+        """The session of each query, as the request says it.
+
+        Raises:
+            InputError: the service keeps no sessions, or there is not one for each query.
+        """
+        sessions = content.get("sessions")
+        if sessions is None:
+            return ()
+        if self._rules.sessions is None:
+            raise InputError("sessions is given, and the service keeps none; expected it to run with --sessions")
+        if len(sessions) != len(content["queries"]):
+            raise InputError(
+                f"sessions has {len(sessions)} entries for {len(content['queries'])} queries; expected one for each"
+            )
+        return sessions
 
     def _decide_alone(self, router: Router, request: _Request) -> RequestError | None:
         try:
@@ -136,8 +160,31 @@ class Scorer:
                     part = assessment if whole else assessment.rows(range(low - start, high - start))
                     decisions = decide_by(request.policy, router, part, contexts[low:high])
                     begun = first - len(request.queries)
-                    decisions = _able(router, request.queries[low - begun : high - begun], decisions)
+                    decisions = self._final(router, request, low - begun, decisions)
                     request.parts.append((decisions, part))
+
+    def _final(self, router: Router, request: _Request, begun: int, decisions: list[Decision]) -> list[Decision]:
+        """The decisions for some queries of a request, by what is known of the queries beside their text.
+
+        Args:
+            router: made the decisions.
+            request: the request.
+            begun: place of the first of the queries in the request.
+            decisions: by the router.
+        """
+        if request.job.kind != "route" and not self._rules.reads_needs(router):
+            return decisions
+        final = []
+        for place, decision in enumerate(decisions, begun):
+            query = request.queries[place]
+            body: dict[str, object] = {"messages": query if isinstance(query, list) else [_user(query)]}
+            if request.sessions and request.sessions[place]:
+                body["session_id"] = request.sessions[place]
+            facts = self._rules.facts_of(body, router)
+            if request.job.kind != "route":
+                facts = replace(facts, session=None)
+            final.append(self._rules.decided(decision, facts, router))
+        return final
 
     def _reply(self, request: _Request, active: ActiveRouter) -> bytes:
         decisions = [decision for part, _ in request.parts for decision in part]
@@ -171,11 +218,5 @@ class Scorer:
         return ids
 
 
-def _able(router: Router, queries: Sequence[Query], decisions: list[Decision]) -> list[Decision]:
-    """The decisions among the models that can serve the queries, where the pool says what models cannot do."""
-    if not says_something(router.pool):
-        return decisions
-    return [
-        among_able(decision, router.pool, needs_of({"messages": query}), router.strong)
-        for query, decision in zip(queries, decisions, strict=True)
-    ]
+def _user(query: Query) -> dict[str, object]:
+    return {"role": "user", "content": query}

@@ -22,7 +22,7 @@ from ...routers.decision import Model
 from ...routers.errors import InputError, require
 from ...routers.fallback import FallbackRouter
 from ...routers.pool_file import read_pool
-from ..defaults import LOCAL_ADDRESS, BatchLimits
+from ..defaults import LOCAL_ADDRESS, MOST_SESSIONS, BatchLimits
 from ..gateway import Gateway
 from ..request_rules import RequestRules
 from ..session_ids import HEADERS, SessionNames
@@ -36,8 +36,6 @@ from .request_hook import TRIGGERS, Hook, make_hook
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-#: Most sessions that the hook remembers.
-SESSIONS = 100_000
 
 
 class Plugins:
@@ -126,7 +124,7 @@ class Plugins:
                 Variable.COST_MAP.value,
                 Variable.SESSION_MARGIN.value,
             )
-        return Conversations(margin or 0.0, prices=prices, max_sessions=SESSIONS)
+        return Conversations(margin or 0.0, prices=prices, max_sessions=MOST_SESSIONS)
 
     def _pool(self, names: Mapping[str, str]) -> list[Model]:
         """What is known of the models: from LiteLLM's cost map, and from a file, which goes first."""

@@ -251,7 +251,7 @@ def test_a_wrong_request_is_told_what_is_wrong_and_where(
         (
             "/v1/route",
             {"queries": ["a"], "treshold": 1},
-            "unknown field 'treshold'; expected queries, context, threshold, strong_share",
+            "unknown field 'treshold'; expected queries, context, sessions, threshold, strong_share",
         ),
         (
             "/v1/route",
