@@ -11,6 +11,7 @@ from .cost import CostPerThousand as CostPerThousand
 from .cost import budget_threshold as budget_threshold
 from .objective import Objective as Objective
 from .objective import cost_aware as cost_aware
+from .prompt_cache import PromptCache as PromptCache
 from .session_lengths import SessionLengths as SessionLengths
 from .session_state import MemorySessions as MemorySessions
 from .session_state import SessionState as SessionState
