@@ -1,0 +1,163 @@
+"""What a request of an agent is: a user's turn, a step within one, or housekeeping; and whether the agent loops."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from ..routers.messages import as_mapping
+from ..routers.query import REQUEST_FIELDS
+from .agent_rules import AgentRules, AgentTurn, CompiledRules, default_rules
+from .failing_results import failed
+from .housekeeping import housekeeping_of, texts_of
+from .injected import CONTENT_FIELDS, is_of_user, own_text, text_of_part
+from .tool_steps import Call, Result, call_in_text, repeats_of, steps_of, steps_of_parts
+
+_USER = AgentTurn("user")
+#: How many messages are looked back at: the next number where a loop may be longer, and no more than the last.
+_LOOK_BACK = (24, 400)
+#: The result of a tool that is what the user said: answers to questions, reasons for refusals. Cline, Roo Code.
+_SAID_BY_THE_USER = re.compile(
+    r"\s*(?:\[[^\n]{0,500}\] Result:\s*)?(?:The user [^<]{0,300})?<(?:feedback|answer|user_message|task)>"
+)
+
+
+def agent_turn_of(request: Mapping[str, Any], rules: AgentRules | None = None) -> AgentTurn:
+    """Read what a request of an agent is.
+
+    The current turn begins with the last message that holds a user's own words: results of tools, in whatever form,
+    and blocks that agents add are none. A request that cannot be read is a user's turn.
+
+    Args:
+        request: the body of OpenAI's chat, Responses or completions API, of Anthropic's, Gemini's or Bedrock's.
+        rules: what counts as what; None: the lists that come with routelearn.
+    """
+    rules = rules or default_rules()
+    compiled = rules.compiled
+    items = _items(request)
+    why = housekeeping_of(request, items, compiled)
+    if why:
+        return AgentTurn("housekeeping", why=why)
+    if not items or _begins_turn(items[-1], compiled):
+        return _USER
+    for count in _LOOK_BACK:
+        rounds, calls = _current_turn(items[-count:], compiled)
+        failures = next((back for back, one in enumerate(reversed(rounds)) if not all(one)), len(rounds))
+        repeats = repeats_of(calls)
+        if count >= len(items) or (failures + 1 < len(rounds) and 3 * (repeats + 1) <= len(calls)):
+            break  # what came before changes nothing
+    return AgentTurn("step", failures, repeats) if rounds or calls else _USER
+
+
+def _items(request: Mapping[str, Any]) -> Sequence[Any]:
+    """The messages of a request."""
+    for field in REQUEST_FIELDS:
+        value = request.get(field)
+        if not value:
+            continue
+        if isinstance(value, str):
+            return [{"role": "user", "content": value}]
+        if isinstance(value, (list, tuple)):
+            return value if not isinstance(value[-1], str) else [{"role": "user", "content": value[-1]}]
+        return [value] if as_mapping(value) is not None else []
+    return []
+
+
+def _begins_turn(item: Any, rules: CompiledRules) -> bool:
+    """Whether an item holds a user's own words."""
+    if not is_of_user(item):
+        return False
+    known = item if type(item) is dict else as_mapping(item) or {}
+    texts = list(texts_of(known))
+    if texts and _is_result(texts[0], rules):
+        return False
+    if any(_has_own_words(text, rules) for text in texts):
+        return True
+    parts = next((known[name] for name in CONTENT_FIELDS if known.get(name) is not None), None)
+    if not isinstance(parts, (list, tuple)):
+        return False
+    steps = list(steps_of_parts(parts))
+    if steps:
+        return any(isinstance(step, Result) and _is_said(step.body) for step in steps)
+    return any(text_of_part(part) is None for part in parts)  # an image alone
+
+
+def _has_own_words(text: str, rules: CompiledRules) -> bool:
+    """Whether a text of a user's turn holds more than what the agent added."""
+    if text[:1].isalnum() and not rules.patterns and rules.openings.match(text) is None:
+        return True  # blocks begin with a tag
+    return bool(own_text(text, rules).strip())
+
+
+def _is_result(text: str, rules: CompiledRules) -> bool:
+    """Whether a text of a user's turn is the result of a tool, and holds no words of the user."""
+    start = 0 if text[:1] > " " else len(text) - len(text.lstrip())
+    return rules.results.match(text, start) is not None and _SAID_BY_THE_USER.match(text) is None
+
+
+def _is_said(body: Any) -> bool:
+    """Whether the result of a tool is what the user said."""
+    content = body.get("content") if isinstance(body, Mapping) else None
+    if isinstance(content, (list, tuple)):
+        content = text_of_part(content[0]) if content else None
+    return isinstance(content, str) and _SAID_BY_THE_USER.match(content) is not None
+
+
+def _current_turn(items: Sequence[Any], rules: CompiledRules) -> tuple[list[list[bool]], list[Call]]:
+    """The current turn: for each step whether its results failed, and its tool calls, the oldest first."""
+    backwards: list[Call | Result | None] = []  # None: an answer of the assistant, which ends a step
+    wants_text = False  # what follows is the result of a call that the assistant wrote in its text
+    for item in reversed(items):
+        known = item if type(item) is dict else as_mapping(item)
+        if known is None:
+            continue
+        if is_of_user(known):
+            if _begins_turn(known, rules):
+                break
+            texts = list(texts_of(known))
+            wants_text = bool(texts) and _is_result(texts[0], rules)
+            found: list[Call | Result] = [Result(_without_head("\n".join(texts), rules))] if wants_text else []
+            if not wants_text:
+                found += steps_of_parts(known.get("content") or known.get("parts"))
+            backwards += reversed(found)
+            continue
+        steps = steps_of(known)
+        if steps is None:
+            continue
+        written = call_in_text(known) if wants_text and not steps else None
+        wants_text = False
+        backwards += [written] if written is not None else reversed(steps)
+        if not steps:
+            backwards.append(None)
+    return _read(backwards[::-1], rules)
+
+
+def _read(steps: Sequence[Call | Result | None], rules: CompiledRules) -> tuple[list[list[bool]], list[Call]]:
+    calls = [step for step in steps if isinstance(step, Call)]
+    by_id = {call.id: call for call in calls if isinstance(call.id, str)}
+    rounds: list[list[bool]] = []
+    last: Call | None = None
+    for is_result, group in groupby(steps, key=lambda step: isinstance(step, Result)):
+        if not is_result:
+            last = next((step for step in reversed(list(group)) if isinstance(step, Call)), last)
+            continue
+        results = [step for step in group if isinstance(step, Result)]
+        called = [by_id.get(one.id, last) if isinstance(one.id, str) else last for one in results]
+        rounds.append(
+            [
+                failed(one.body, rules, searched=call is not None and call.searches())
+                for one, call in zip(results, called, strict=True)
+            ]
+        )
+    counted = [call for call in calls if rules.polling.match(call.name) is None]
+    return rounds, counted
+
+
+def _without_head(text: str, rules: CompiledRules) -> str:
+    """The result of a tool without the line that names the tool."""
+    head = rules.results.match(text.lstrip())
+    if head is None or head[0].startswith("<"):
+        return text
+    return text.lstrip()[head.end() :].lstrip()
