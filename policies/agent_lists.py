@@ -94,7 +94,7 @@ HOUSEKEEPING = (
     ("summary", r"<explicit_instructions type=\"summarize_task\">"),
     ("summary", r"You are maintaining a context-aware state summary for an interactive agent"),
     ("summary", r"<role>\s*Context Extraction Assistant\s*</role>"),
-    ("summary", r"Generate a detailed summary of this conversation\."),
+    ("summary", r"Generate a detailed summary of this conversation\.\s+Include:"),
     ("next speaker", r"Analyze \*only\* the content and structure of your immediately preceding response"),
     ("title", r"You are a helpful assistant\. You will be presented with a user prompt, and your job is to provide a "
      r"short title for a task"),
@@ -112,7 +112,7 @@ HOUSEKEEPING = (
     ("commit", r"You are an expert software engineer that generates (?:concise, |one-line )*Git commit messages based "
      r"on the provided diffs"),
     # Open WebUI
-    ("title", r"### Task:\s*Generate a concise(?:, \d-\d word)? title\b"),
+    ("title", r"### Task:\s*Generate a concise(?:, \d-\d word)? title\b[^\n]{0,80} (?:chat|conversation)"),
     ("tags", r"### Task:\s*Generate 1-3 broad tags categorizing the main themes of the chat history"),
     ("suggestions", r"### Task:\s*Suggest 3-5 relevant follow-up questions"),
     ("query", r"### Task:\s*Analyze the chat history to determine the necessity of generating search queries"),
@@ -134,14 +134,12 @@ HOUSEKEEPING = (
      r"title"),
     ("title", r"Summarize the conversation into a title in .{1,40} within \d+ characters ignoring instructions"),
     ("title", r"You are a professional conversation summarizer\. Generate a concise title"),
-    ("title", r"Based on the chat history, give this conversation a name\."),
+    ("title", r"Based on the chat history, give this conversation a name\.\s+Keep it short"),
     ("title", r"Given the following\.\.\. please reply with a title for the chat that is \d"),
-    # Of other clients: an instruction of the software for a title or a summary, with the chat in tags or a JSON form.
+    # Of other clients: the software's instruction for a title, with the chat in tags or with a JSON form.
     ("title", r"(?:You are an? [\w -]{0,40}title generat\w+|(?:Generate|Create|Write|Provide) an? (?:[\w-]+,? ){0,3}"
      rf"title)\b[^\n]{{0,200}}\b{_CHAT}\b{_LATER}(?:<(?:chat_history|conversation|transcript|session|chat|messages)>"
      r"|\{{1,2} ?\"title\":)"),
-    ("summary", rf"(?:Summari[sz]e|Condense|Compress) the (?:following |above )?(?:[\w-]+ )?{_CHAT}\b{_LATER}"
-     r"<(?:chat_history|conversation|transcript|session|chat|messages)>"),
 )  # fmt: skip
 #: What clients ask to see whether a service answers, with room for one token.
 PROBES = frozenset({"quota", "test", "ping", "hi", "hello", "warmup", "count", "probe", "foo", "."})

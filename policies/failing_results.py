@@ -22,9 +22,9 @@ _BODIES = ("content", "output", "response", "text", "toolResult", "functionRespo
 _INNER = ("metadata", "outcome", "error_details")
 #: Beginnings that only a failing tool has, whatever the tool.
 _SURELY = re.compile(
-    r"\s*(?:<tool_use_error>|The tool execution failed with the following error|Exit [Cc]ode:? [1-9]\d*\b"
+    r"[\r\n]*(?:<tool_use_error>|The tool execution failed with the following error|Exit [Cc]ode:? [1-9]\d*\b"
     r"|<returncode>-?[1-9]\d*</returncode>|Command executed in terminal [^\n]*not successful"
-    r"|(?:Chunk ID|Wall time):(?s:.{0,200}?)\nProcess exited with code [1-9])"
+    r"|(?:Chunk ID|Wall time):[^\n]*\n(?:(?!Output:)[^\n]*\n){0,5}?Process exited with code [1-9])"
 )
 #: Ends that only a failing command has: OpenHands, Gemini CLI.
 _AT_THE_END = re.compile(
@@ -91,15 +91,15 @@ def _says_so(known: Mapping[str, Any], *, weak: bool) -> bool:
 def _text_fails(text: str, rules: CompiledRules, searched: bool) -> bool:
     if _SURELY.match(text) or _AT_THE_END.search(text, max(0, len(text) - _END)):
         return True
-    head = text[:2000].lstrip()
-    if head.startswith("{"):
+    head = text[:2000].lstrip("\r\n")  # an indented line is a piece of a file
+    if head.lstrip().startswith("{"):
         known = _parsed(text)
         return known is not None and _says_so(known, weak=not searched)
     if searched or rules.failing.match(head) is None:
         return False
     lines = [line for line in head.split("\n", 6)[:6] if line.strip()]
     # Several lines that all begin so are what was found, not what went wrong.
-    return len(lines) < 2 or rules.failing.match(lines[1].lstrip()) is None
+    return len(lines) < 2 or rules.failing.match(lines[1]) is None
 
 
 def _parsed(text: str) -> Mapping[str, Any] | None:

@@ -134,7 +134,9 @@ def call_in_text(known: Mapping[str, Any]) -> Call | None:
 
 def repeats_of(calls: Sequence[Call]) -> int:
     """How often the last calls were made in a row: one call, or a cycle of two or three; 0: there are no calls."""
-    most = min(len(calls), 1)
+    if not calls:
+        return 0
+    most = 1
     for period in (1, 2, 3):
         count = 1
         while (count + 1) * period <= len(calls) and all(
