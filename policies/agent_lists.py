@@ -69,7 +69,10 @@ FAILING = (
     r"(?:Tool|Function) [\w'\"`.-]{1,80} (?:not found|does not exist|failed)",
 )
 #: Regular expressions of the names of tools that wait for something; their calls may be repeated.
-POLLING = (r"(?i:.*(?:wait|sleep|poll|status|_?output|write_stdin|read_process|get_task|monitor))",)
+POLLING = (
+    r"(?i:.*(?:wait|sleep|poll|status|monitor|(?:bash|task|agent|command|terminal|shell)_?output))",
+    r"(?:write_stdin|read_process|get_task)\b",
+)
 _LATER = r"(?s:.{0,4000}?)"
 _CHAT = r"(?:conversation|chat|thread|session|discussion|dialog(?:ue)?)"
 #: Housekeeping requests: the name of the rule, and a regular expression of the beginning of a system prompt or of the

@@ -70,11 +70,12 @@ def _begins_turn(item: Any, rules: CompiledRules) -> bool:
     if not is_of_user(item):
         return False
     known = item if type(item) is dict else as_mapping(item) or {}
-    texts = list(texts_of(known))
+    texts = texts_of(known)
     if texts and _is_result(texts[0], rules):
         return False
-    if any(_has_own_words(text, rules) for text in texts):
-        return True
+    for text in texts:
+        if _has_own_words(text, rules):
+            return True
     parts = next((known[name] for name in CONTENT_FIELDS if known.get(name) is not None), None)
     if not isinstance(parts, (list, tuple)):
         return False
@@ -116,7 +117,7 @@ def _current_turn(items: Sequence[Any], rules: CompiledRules) -> tuple[list[list
         if is_of_user(known):
             if _begins_turn(known, rules):
                 break
-            texts = list(texts_of(known))
+            texts = texts_of(known)
             wants_text = bool(texts) and _is_result(texts[0], rules)
             found: list[Call | Result] = [Result(_without_head("\n".join(texts), rules))] if wants_text else []
             if not wants_text:
@@ -151,7 +152,7 @@ def _read(steps: Sequence[Call | Result | None], rules: CompiledRules) -> tuple[
                 for one, call in zip(results, called, strict=True)
             ]
         )
-    counted = [call for call in calls if rules.polling.match(call.name) is None]
+    counted = [call for call in calls if rules.polling.match(call.name[:100]) is None]
     return rounds, counted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..routers.messages import as_mapping
@@ -32,7 +32,7 @@ def housekeeping_of(request: Mapping[str, Any], items: Sequence[Any], rules: Com
     if marked is not None:
         return "marked" if marked else ""
     last = items[-1] if items else None
-    texts = list(texts_of(last)) if is_of_user(last) else []
+    texts = texts_of(last) if is_of_user(last) else []
     if len(texts) == 1 and len(texts[0]) < 16:
         word = texts[0].strip()
         if word == "Warmup" or (word.lower() in PROBES and any(request.get(name) == 1 for name in _LIMITS)):
@@ -50,22 +50,18 @@ def housekeeping_of(request: Mapping[str, Any], items: Sequence[Any], rules: Com
     return ""
 
 
-def texts_of(message: object) -> Iterator[str]:
+def texts_of(message: object) -> list[str]:
     """The texts of a user's message, without the results of tools."""
     known = message if type(message) is dict else as_mapping(message)
     if known is None:
-        return
+        return []
     for name in CONTENT_FIELDS:
         content = known.get(name)
         if isinstance(content, str):
-            yield content
-            return
+            return [content]
         if isinstance(content, Sequence) and not isinstance(content, (bytes, bytearray)):
-            for part in content:
-                text = text_of_part(part)
-                if text:
-                    yield text
-            return
+            return [text for text in map(text_of_part, content) if text]
+    return []
 
 
 def _rule(text: str, rules: CompiledRules) -> str:
@@ -86,27 +82,25 @@ def _marked(request: Mapping[str, Any]) -> bool | None:
     return None
 
 
-def _system_texts(request: Mapping[str, Any], items: Sequence[Any]) -> Iterator[str]:
+def _system_texts(request: Mapping[str, Any], items: Sequence[Any]) -> list[str]:
     """The system prompts: the fields of the request, and the messages at the head of the chat."""
+    texts: list[str] = []
     for name in _SYSTEM:
-        content = request.get(name)
-        if content:
-            yield from _content_texts(content)
+        if name in request:
+            texts += _content_texts(request[name])
     for item in items[:_HEAD]:
         known = item if type(item) is dict else as_mapping(item)
         if known is None or known.get("role") not in ("system", "developer"):
-            return
-        yield from _content_texts(known.get("content"))
+            break
+        texts += _content_texts(known.get("content"))
+    return texts
 
 
-def _content_texts(content: object) -> Iterator[str]:
+def _content_texts(content: object) -> list[str]:
     if isinstance(content, str):
-        yield content
-        return
+        return [content]
     known = as_mapping(content)
     parts = content if known is None else known.get("parts", [known])
-    if isinstance(parts, Sequence):
-        for part in parts[:_PARTS]:
-            text = text_of_part(part)
-            if text:
-                yield text
+    if not isinstance(parts, Sequence) or isinstance(parts, (bytes, bytearray)):
+        return []
+    return [text for text in map(text_of_part, parts[:_PARTS]) if text]
