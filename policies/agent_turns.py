@@ -18,9 +18,12 @@ from .tool_steps import Call, Result, call_in_text, repeats_of, steps_of, steps_
 _USER = AgentTurn("user")
 #: How many messages are looked back at: the next number where a loop may be longer, and no more than the last.
 _LOOK_BACK = (24, 400)
-#: The result of a tool that is what the user said: answers to questions, reasons for refusals. Cline, Roo Code.
+#: The result of a tool that is what the user said: answers to questions, reasons for refusals. Claude Code; Cline and
+#: Roo Code.
 _SAID_BY_THE_USER = re.compile(
-    r"\s*(?:\[[^\n]{0,500}\] Result:\s*)?(?:The user [^<]{0,300})?<(?:feedback|answer|user_message|task)>"
+    r"\s*(?:User has answered your questions:"
+    r"|The user doesn't want to proceed with this tool use\.[^\n]{0,300}the user said:"
+    r"|(?:\[[^\n]{0,500}\] Result:\s*)?(?:The user [^<]{0,300})?<(?:feedback|answer|user_message|task)>)"
 )
 
 
@@ -42,13 +45,16 @@ def agent_turn_of(request: Mapping[str, Any], rules: AgentRules | None = None) -
         return AgentTurn("housekeeping", why=why)
     if not items or _begins_turn(items[-1], compiled):
         return _USER
+    turn = _USER
     for count in _LOOK_BACK:
         rounds, calls = _current_turn(items[-count:], compiled)
         failures = next((back for back, one in enumerate(reversed(rounds)) if not all(one)), len(rounds))
         repeats = repeats_of(calls)
+        if rounds or calls:
+            turn = AgentTurn("step", failures, repeats)
         if count >= len(items) or (failures + 1 < len(rounds) and 3 * (repeats + 1) <= len(calls)):
             break  # what came before changes nothing
-    return AgentTurn("step", failures, repeats) if rounds or calls else _USER
+    return turn
 
 
 def _items(request: Mapping[str, Any]) -> Sequence[Any]:
@@ -67,9 +73,9 @@ def _items(request: Mapping[str, Any]) -> Sequence[Any]:
 
 def _begins_turn(item: Any, rules: CompiledRules) -> bool:
     """Whether an item holds a user's own words."""
-    if not is_of_user(item):
-        return False
     known = item if type(item) is dict else as_mapping(item) or {}
+    if not is_of_user(known):
+        return known.get("role") in ("tool", "function") and _is_said(known)
     texts = texts_of(known)
     if texts and _is_result(texts[0], rules):
         return False

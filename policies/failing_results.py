@@ -31,6 +31,10 @@ _AT_THE_END = re.compile(
     r"\[(?:The command completed|Command finished) with exit code [1-9]\d*\.?\]"
     r"|\nExit Code: [1-9]\d*\n(?:Signal|Background PIDs|Process Group PGID): "
 )
+#: Beginnings where the user refused the call: the tool did not fail.
+_REFUSED = re.compile(
+    r"\s*(?:The user (?:doesn't want to|denied|rejected)|User rejected|\[Request interrupted by user)"
+)
 #: How much of the end is read, and the longest text that is read as JSON, in characters.
 _END, _LONGEST_JSON = 600, 20_000
 #: Results are not read deeper than this.
@@ -47,6 +51,11 @@ def failed(result: object, rules: CompiledRules, *, searched: bool = False) -> b
         rules: the rules.
         searched: the tool searched, or printed a file: its text may begin with an error that it found.
     """
+    content = result.get("content") if isinstance(result, Mapping) else result
+    if isinstance(content, (list, tuple)) and content and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    if isinstance(content, str) and _REFUSED.match(content):
+        return False
     return _fails(result, rules, searched, 0)
 
 

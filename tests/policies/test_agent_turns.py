@@ -130,6 +130,10 @@ def test_the_users_next_words_begin_a_turn(form: str) -> None:
         {"messages": [QUESTION, *anthropic(beside="No, keep the old name.")]},
         {"messages": [QUESTION, *anthropic("The user denied this operation and provided the following feedback:\n"
                                            "<feedback>\nUse tabs.\n</feedback>")]},
+        {"messages": [QUESTION, *anthropic("The user doesn't want to proceed with this tool use. It was rejected. To tell "
+                                           "you how to proceed, the user said:\nUse tabs.", is_error=True)]},
+        {"messages": [QUESTION, *anthropic("User has answered your questions: \"Which?\"=\"The first\"")]},
+        {"messages": [QUESTION, *openai("The user has provided feedback.\n<feedback>\nUse tabs.\n</feedback>")]},
         {"messages": [QUESTION, *openai()[:1], {"role": "user", "content":
                       f"[ask_followup_question for 'Which?'] Result:\n<answer>\nThe first.\n</answer>\n{DETAILS}"}]},
         {"messages": [{"role": "user", "content": f"<task>\nFix the parser.\n</task>\n{DETAILS}"}]},
@@ -177,6 +181,13 @@ def test_a_step_that_works_ends_the_row() -> None:
     fails, works = openai("Error: x"), openai("x")
     assert agent_turn_of({"messages": [QUESTION, *fails, *fails, *works]}).failures == 0
     assert agent_turn_of({"messages": [QUESTION, *fails, *works, *fails, *fails]}).failures == 2
+
+
+def test_a_call_that_the_user_refused_has_not_failed() -> None:
+    refused = anthropic(
+        "The user doesn't want to proceed with this tool use. The tool use was rejected.", is_error=True
+    )
+    assert agent_turn_of({"messages": [QUESTION, *refused]}) == AgentTurn("step", failures=0, repeats=1)
 
 
 def test_calls_made_at_once_are_one_step() -> None:
