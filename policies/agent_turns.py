@@ -18,6 +18,8 @@ from .tool_steps import Call, Result, call_in_text, repeats_of, steps_of, steps_
 _USER = AgentTurn("user")
 #: How many messages are looked back at: the next number where a loop may be longer, and no more than the last.
 _LOOK_BACK = (24, 400)
+#: The most tool calls that are compared.
+_MOST_CALLS = 400
 #: The result of a tool that is what the user said: answers to questions, reasons for refusals. Claude Code; Cline and
 #: Roo Code.
 _SAID_BY_THE_USER = re.compile(
@@ -47,12 +49,14 @@ def agent_turn_of(request: Mapping[str, Any], rules: AgentRules | None = None) -
         return _USER
     turn = _USER
     for count in _LOOK_BACK:
-        rounds, calls = _current_turn(items[-count:], compiled)
-        failures = next((back for back, one in enumerate(reversed(rounds)) if not all(one)), len(rounds))
-        repeats = repeats_of(calls)
+        steps = _current_turn(items[-count:], compiled)
+        rounds, calls = _rounds_of(steps), [step for step in steps if isinstance(step, Call)]
+        waits = compiled.polling.match
+        acting = [call for call in calls[-_MOST_CALLS:] if waits(call.name[:100]) is None]
+        failures, repeats = _failures_of(rounds, compiled), repeats_of(acting)
         if rounds or calls:
             turn = AgentTurn("step", failures, repeats)
-        if count >= len(items) or (failures + 1 < len(rounds) and 3 * (repeats + 1) <= len(calls)):
+        if count >= len(items) or (failures + 1 < len(rounds) and 3 * (repeats + 1) <= len(acting)):
             break  # what came before changes nothing
     return turn
 
@@ -112,9 +116,9 @@ def _is_said(body: Any) -> bool:
     return isinstance(content, str) and _SAID_BY_THE_USER.match(content) is not None
 
 
-def _current_turn(items: Sequence[Any], rules: CompiledRules) -> tuple[list[list[bool]], list[Call]]:
-    """The current turn: for each step whether its results failed, and its tool calls, the oldest first."""
-    backwards: list[Call | Result | None] = []  # None: an answer of the assistant, which ends a step
+def _current_turn(items: Sequence[Any], rules: CompiledRules) -> list[Call | Result | None]:
+    """The calls and the results of the current turn, the oldest first; None: an answer, which ends a step."""
+    backwards: list[Call | Result | None] = []
     wants_text = False  # what follows is the result of a call that the assistant wrote in its text
     for item in reversed(items):
         known = item if type(item) is dict else as_mapping(item)
@@ -138,28 +142,31 @@ def _current_turn(items: Sequence[Any], rules: CompiledRules) -> tuple[list[list
         backwards += [written] if written is not None else reversed(steps)
         if not steps:
             backwards.append(None)
-    return _read(backwards[::-1], rules)
+    return backwards[::-1]
 
 
-def _read(steps: Sequence[Call | Result | None], rules: CompiledRules) -> tuple[list[list[bool]], list[Call]]:
-    calls = [step for step in steps if isinstance(step, Call)]
-    by_id = {call.id: call for call in calls if isinstance(call.id, str)}
-    rounds: list[list[bool]] = []
+def _rounds_of(steps: Sequence[Call | Result | None]) -> list[list[tuple[Result, Call | None]]]:
+    """The results of the steps, each with its call: calls that were made at once are one step."""
+    by_id = {step.id: step for step in steps if isinstance(step, Call) and isinstance(step.id, str)}
+    rounds: list[list[tuple[Result, Call | None]]] = []
     last: Call | None = None
     for is_result, group in groupby(steps, key=lambda step: isinstance(step, Result)):
-        if not is_result:
+        if is_result:
+            results = [step for step in group if isinstance(step, Result)]
+            rounds.append([(one, by_id.get(one.id, last) if isinstance(one.id, str) else last) for one in results])
+        else:
             last = next((step for step in reversed(list(group)) if isinstance(step, Call)), last)
-            continue
-        results = [step for step in group if isinstance(step, Result)]
-        called = [by_id.get(one.id, last) if isinstance(one.id, str) else last for one in results]
-        rounds.append(
-            [
-                failed(one.body, rules, searched=call is not None and call.searches())
-                for one, call in zip(results, called, strict=True)
-            ]
-        )
-    counted = [call for call in calls if rules.polling.match(call.name[:100]) is None]
-    return rounds, counted
+    return rounds
+
+
+def _failures_of(rounds: Sequence[Sequence[tuple[Result, Call | None]]], rules: CompiledRules) -> int:
+    """How many steps failed in a row, at the end."""
+    count = 0
+    for one in reversed(rounds):
+        if not all(failed(result.body, rules, searched=call is not None and call.searches()) for result, call in one):
+            break
+        count += 1
+    return count
 
 
 def _without_head(text: str, rules: CompiledRules) -> str:

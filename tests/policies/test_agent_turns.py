@@ -130,8 +130,8 @@ def test_the_users_next_words_begin_a_turn(form: str) -> None:
         {"messages": [QUESTION, *anthropic(beside="No, keep the old name.")]},
         {"messages": [QUESTION, *anthropic("The user denied this operation and provided the following feedback:\n"
                                            "<feedback>\nUse tabs.\n</feedback>")]},
-        {"messages": [QUESTION, *anthropic("The user doesn't want to proceed with this tool use. It was rejected. To tell "
-                                           "you how to proceed, the user said:\nUse tabs.", is_error=True)]},
+        {"messages": [QUESTION, *anthropic("The user doesn't want to proceed with this tool use. It was rejected. To "
+                                           "tell you how to proceed, the user said:\nUse tabs.", is_error=True)]},
         {"messages": [QUESTION, *anthropic("User has answered your questions: \"Which?\"=\"The first\"")]},
         {"messages": [QUESTION, *openai("The user has provided feedback.\n<feedback>\nUse tabs.\n</feedback>")]},
         {"messages": [QUESTION, *openai()[:1], {"role": "user", "content":
