@@ -113,7 +113,7 @@ class ServeOptions(Options):
 
 @dataclass(frozen=True)
 class SessionOptions(Options):
-    """Which model a conversation stays with, and what models can do.
+    """Conversations, agents, and what models can do.
 
     Attributes:
         pool: File with the models' prices, limits and abilities (models.toml). The default is what the bundle says.
@@ -123,17 +123,20 @@ class SessionOptions(Options):
         session_margin: Instead of prices, keep the model unless the score is beyond the threshold by this margin, from
             0 to 1.
         cache_ttl: Time, in seconds, for which a provider's prompt cache holds what was read last.
+        no_agents: Let every chat count as a user's turn. By default, a step of an agent keeps to the user's question,
+            blocks that agents add are not read, loops of tool calls go to strong, and titles and summaries to weak.
         answer_value_usd: How many USD a good answer is worth more than a bad one. The default is what the threshold
             says.
     """
 
-    HEADING: ClassVar[str] = "Sessions"
+    HEADING: ClassVar[str] = "Conversations"
 
     pool: Path | None = None
     sessions: bool = False
     session_margin: Annotated[float | None, Flag(least=0, most=1)] = None
     cache_ttl: Annotated[float, Flag(metavar="SECONDS")] = 300.0
     answer_value_usd: Annotated[float | None, Flag(metavar="USD")] = None
+    no_agents: bool = False
 
     def rules(self, router: Router) -> RequestRules:
         """What requests change of the router's decisions.
@@ -151,7 +154,7 @@ class SessionOptions(Options):
                 raise InputError("--sessions needs prices; expected --pool FILE with prices, or --session-margin")
             prices = SwitchPrices(models=models, cache_ttl_s=self.cache_ttl, value_usd=self.answer_value_usd)
             sessions = Conversations(0.0, prices=prices, max_sessions=MOST_SESSIONS)
-        rules = RequestRules(pool=given, sessions=sessions)
+        rules = RequestRules(pool=given, sessions=sessions, reads_agents=not self.no_agents)
         rules.pool_of(router)
         return rules
 

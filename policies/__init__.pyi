@@ -1,6 +1,7 @@
 from .agent_rules import AgentRules as AgentRules
 from .agent_rules import AgentTurn as AgentTurn
 from .agent_turns import agent_turn_of as agent_turn_of
+from .agent_turns import asked_in as asked_in
 from .capabilities import Needs as Needs
 from .capabilities import among_able as among_able
 from .capabilities import lacking as lacking

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from ..routers.messages import as_mapping
-from ..routers.query import REQUEST_FIELDS
+from ..routers.query import REQUEST_FIELDS, Query
 from .agent_rules import AgentRules, AgentTurn, CompiledRules, default_rules
 from .failing_results import failed
 from .housekeeping import housekeeping_of, texts_of
@@ -59,6 +59,24 @@ def agent_turn_of(request: Mapping[str, Any], rules: AgentRules | None = None) -
         if count >= len(items) or (failures + 1 < len(rounds) and 3 * (repeats + 1) <= len(acting)):
             break  # what came before changes nothing
     return turn
+
+
+def asked_in(query: Query, rules: AgentRules | None = None) -> Query:
+    """The query up to the last message with a user's own words; the same object where nothing stands behind it.
+
+    The steps of a turn are then routed alike, by what the user asked and not by the output of a tool.
+
+    Args:
+        query: a prompt or a chat.
+        rules: what counts as what; None: the lists that come with routelearn.
+    """
+    if isinstance(query, str):
+        return query
+    compiled = (rules or default_rules()).compiled
+    for end in range(len(query), 0, -1):
+        if _begins_turn(query[end - 1], compiled):
+            return query if end == len(query) else list(query[:end])
+    return query
 
 
 def _items(request: Mapping[str, Any]) -> Sequence[Any]:

@@ -16,7 +16,7 @@ from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Adjust, Batcher, safe_decision
 from .defaults import BatchLimits
-from .request_facts import RequestFacts
+from .request_facts import NOTHING_KNOWN, RequestFacts
 from .request_rules import RequestRules
 from .selection import Selection
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from ..monitoring.routing import RouteMonitor
 
 logger = logging.getLogger(__name__)
-
-#: A request of which nothing but the query is known.
-NOTHING_KNOWN = RequestFacts()
 
 
 class Gateway:
@@ -141,7 +138,8 @@ class Gateway:
             policy: decides; None: the gateway's policy.
             facts: what else is known of the request, from `facts_of`.
         """
-        return self._available(await self.decide(query, context, policy, self._adjust(facts)))
+        asked = self.rules.routed_query(query, facts)
+        return self._available(await self.decide(asked, context, policy, self._adjust(facts)))
 
     def select_unread(self, error: Exception, facts: RequestFacts = NOTHING_KNOWN) -> Selection:
         """The safe answer, with its fallbacks, for a request whose query cannot be read: strong if it is available.

@@ -1,10 +1,14 @@
-"""What a gateway knows of a request beside its query: what it needs of a model, its session, and its size."""
+"""What is known of a request beside its query: its needs, its session, its place in an agent's work."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..policies.agent_rules import AgentTurn
 from ..policies.capabilities import Needs
+
+#: What a request is unless something else is known.
+USERS_TURN = AgentTurn("user")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +18,7 @@ class RequestFacts:
     Attributes:
         needs: what the request needs of a model; None: not read.
         session: id of its session; None: it is decided by itself.
+        turn: a user's turn, a step of an agent within one, or housekeeping.
 
     Example:
         >>> import routelearn
@@ -28,8 +33,13 @@ class RequestFacts:
 
     needs: Needs | None = None
     session: str | None = None
+    turn: AgentTurn = USERS_TURN
 
     @property
     def tokens(self) -> int:
         """Estimated tokens that a model reads for the request; 0: not read."""
         return 0 if self.needs is None else self.needs.expected_tokens
+
+
+#: A request of which nothing but the query is known.
+NOTHING_KNOWN = RequestFacts()

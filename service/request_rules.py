@@ -1,20 +1,28 @@
-"""What a request changes of the router's decision: what models can do, and the session that it belongs to."""
+"""What a request changes of the router's decision: its place in an agent's work, what it needs, its session."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from ..policies.agent_rules import AgentRules, default_rules
+from ..policies.agent_turns import agent_turn_of, asked_in
 from ..policies.capabilities import UNABLE, Needs, among_able, needs_of, says_something
-from ..policies.conversation import Conversations
+from ..policies.conversation import ESCALATED, Conversations
+from ..policies.injected import without_injected
 from ..routers.base import Router
 from ..routers.decision import Decision, Model
 from ..routers.errors import InputError
-from .request_facts import RequestFacts
+from ..routers.query import Query
+from .request_facts import USERS_TURN, RequestFacts
 from .session_ids import SessionNames
 
 logger = logging.getLogger(__name__)
+
+#: The `Decision.cause` of a request of the client itself, such as one for a title, which goes to weak.
+HOUSEKEEPING = "housekeeping"
 
 
 class RequestRules:
@@ -42,6 +50,8 @@ class RequestRules:
         pool: Sequence[Model] | None = None,
         sessions: Conversations | None = None,
         session_names: SessionNames | None = None,
+        agents: AgentRules | None = None,
+        reads_agents: bool = True,
     ) -> None:
         """Set the rules.
 
@@ -50,6 +60,8 @@ class RequestRules:
                 that needs what a model lacks goes to another one. None: what the router's pool says.
             sessions: keeps the model of each session; None: each request is decided by itself.
             session_names: where the session of a request is looked for; None: the default places.
+            agents: what counts as the traffic of an agent; None: the lists that come with routelearn.
+            reads_agents: tell steps of agents and housekeeping from users' turns; False: every request is a user's.
 
         Raises:
             InputError: pool is no list of models.
@@ -59,6 +71,7 @@ class RequestRules:
         self._given = {model.name: model for model in pool or ()}
         self.sessions = sessions
         self.session_names = session_names or SessionNames()
+        self._agents = (agents or default_rules()) if reads_agents else None
         self._described: tuple[Router | None, list[Model], bool] = (None, [], False)
 
     def pool_of(self, router: Router) -> list[Model]:
@@ -93,7 +106,20 @@ class RequestRules:
         needs: Needs | None = None
         if session is not None or self.reads_needs(router):
             needs = needs_of(request)
-        return RequestFacts(needs=needs, session=None if session is None else session.id)
+        turn = USERS_TURN if self._agents is None else agent_turn_of(request, self._agents)
+        return RequestFacts(needs=needs, session=None if session is None else session.id, turn=turn)
+
+    def routed_query(self, query: Query, facts: RequestFacts) -> Query:
+        """What the router reads of a query: the user's words, without what an agent added to them.
+
+        Args:
+            query: of the request.
+            facts: of the request.
+        """
+        if self._agents is None:
+            return query
+        asked = asked_in(query, self._agents) if facts.turn.kind == "step" else query
+        return without_injected(asked, self._agents)
 
     def decided(
         self,
@@ -111,13 +137,26 @@ class RequestRules:
             available: says whether a model is up; None: all are.
         """
         pool, lacks = self._pool(router)
+        escalates = self._agents.loops(facts.turn) if self._agents is not None else None
+        if facts.turn.kind == "housekeeping":
+            decision = _instead(decision, router.weak, HOUSEKEEPING, f"housekeeping of the client: {facts.turn.why}")
+        elif escalates is not None and (self.sessions is None or facts.session is None):
+            decision = _instead(decision, router.strong, ESCALATED, escalates)
         if lacks and facts.needs is not None:
             decision = among_able(decision, pool, facts.needs, router.strong)
             if decision.cause == UNABLE:
                 logger.error("%s; %s is asked", decision.reason, decision.model)
-        if self.sessions is not None and facts.session is not None:
-            decision = self.sessions.decide(facts.session, decision, available=available, tokens=facts.tokens)
-        return decision
+        if self.sessions is None or facts.session is None or facts.turn.kind == "housekeeping":
+            return decision
+        return self.sessions.decide(
+            facts.session,
+            decision,
+            available=available,
+            tokens=facts.tokens,
+            step=facts.turn.kind == "step",
+            escalate_to=None if escalates is None else router.strong,
+            why=escalates or "",
+        )
 
     def _pool(self, router: Router) -> tuple[list[Model], bool]:
         """The models of a router, and whether one of them lacks anything."""
@@ -130,3 +169,11 @@ class RequestRules:
             lacks = says_something(pool)
             self._described = router, pool, lacks
         return pool, lacks
+
+
+def _instead(decision: Decision, model: str, cause: str, reason: str) -> Decision:
+    """The decision for another model, whatever was drawn."""
+    others = tuple(name for name in decision.candidates if name != model)
+    return replace(
+        decision, model=model, candidates=(model, *others), cause=cause, reason=reason, propensity=1.0, targets=()
+    )

@@ -36,6 +36,10 @@ class Part(TypedDict):
     text: NotRequired[str | None]
     content: NotRequired[str | Annotated[list[str | ResultPart], Field(fail_fast=True)] | None]
     functionResponse: NotRequired[FunctionResponse]
+    functionCall: NotRequired[dict[str, Any] | None]
+    name: NotRequired[str | None]
+    input: NotRequired[Any]
+    is_error: NotRequired[bool | None]
 
 
 _Content = str | Annotated[list[str | Part], Field(fail_fast=True)] | None
@@ -73,3 +77,9 @@ class Message(_ShareGPT):
     type: NotRequired[Annotated[str, Field(description="The kind of an item of the Responses API.")]]
     output: NotRequired[Annotated[_Content, Field(description="What a tool replied, in the Responses API.")]]
     value: NotRequired[Annotated[str, Field(description="The content, in ShareGPT.")]]
+    tool_calls: NotRequired[
+        Annotated[list[dict[str, Any]] | None, Field(description="Tools that the assistant calls.")]
+    ]
+    name: NotRequired[str | None]
+    arguments: NotRequired[Annotated[str | None, Field(description="Of a call, in the Responses API.")]]
+    status: NotRequired[str | None]

@@ -21,6 +21,7 @@ from ...routers.error_log import log_error
 from ...routers.errors import InputError
 from ...routers.query import Query
 from ..defaults import RequestLimits
+from ..request_facts import NOTHING_KNOWN, RequestFacts
 from ..request_rules import RequestRules
 from .replies import RequestError
 from .request_limits import check_queries
@@ -53,13 +54,15 @@ class Job:
 
 @dataclass(slots=True)
 class _Request:
-    """A parsed job, and the decisions so far with the assessments behind them."""
+    """A parsed job: what is known of its queries, what the router reads of them, and the decisions so far."""
 
     job: Job
     queries: Sequence[Query]
     context: Context
     policy: Policy | None
     sessions: Sequence[str | None] = ()
+    facts: list[RequestFacts] = field(default_factory=list)
+    asked: list[Query] = field(default_factory=list)
     parts: list[tuple[list[Decision], Assessment]] = field(default_factory=list)
 
 
@@ -146,7 +149,10 @@ class Scorer:
 
     def _decide(self, router: Router, requests: Sequence[_Request]) -> None:
         """Decide all queries of some requests, at most `max_batch` of them in one run of the router."""
-        queries = [query for request in requests for query in request.queries]
+        for request in requests:
+            if not request.facts:
+                self._read(router, request)
+        queries = [query for request in requests for query in request.asked]
         contexts = [request.context for request in requests for _ in request.queries]
         for start in range(0, len(queries), self._limits.max_batch):
             stop = min(start + self._limits.max_batch, len(queries))
@@ -160,31 +166,33 @@ class Scorer:
                     part = assessment if whole else assessment.rows(range(low - start, high - start))
                     decisions = decide_by(request.policy, router, part, contexts[low:high])
                     begun = first - len(request.queries)
-                    decisions = self._final(router, request, low - begun, decisions)
+                    known = request.facts[low - begun : high - begun]
+                    decisions = [
+                        decision if facts is NOTHING_KNOWN else self._rules.decided(decision, facts, router)
+                        for decision, facts in zip(decisions, known, strict=True)
+                    ]
                     request.parts.append((decisions, part))
 
-    def _final(self, router: Router, request: _Request, begun: int, decisions: list[Decision]) -> list[Decision]:
-        """The decisions for some queries of a request, by what is known of the queries beside their text.
+    def _read(self, router: Router, request: _Request) -> None:
+        """Read what is known of the queries beside their text, and what the router reads of each."""
+        for place, query in enumerate(request.queries):
+            facts = self._facts_of(router, request, place)
+            request.facts.append(facts)
+            request.asked.append(self._rules.routed_query(query, facts))
 
-        Args:
-            router: made the decisions.
-            request: the request.
-            begun: place of the first of the queries in the request.
-            decisions: by the router.
-        """
-        if request.job.kind != "route" and not self._rules.reads_needs(router):
-            return decisions
-        final = []
-        for place, decision in enumerate(decisions, begun):
-            query = request.queries[place]
-            body: dict[str, object] = {"messages": query if isinstance(query, list) else [_user(query)]}
-            if request.sessions and request.sessions[place]:
-                body["session_id"] = request.sessions[place]
-            facts = self._rules.facts_of(body, router)
-            if request.job.kind != "route":
-                facts = replace(facts, session=None)
-            final.append(self._rules.decided(decision, facts, router))
-        return final
+    def _facts_of(self, router: Router, request: _Request, place: int) -> RequestFacts:
+        """What is known of one query beside its text. Prompts have no place in an agent's work."""
+        query = request.queries[place]
+        routes = request.job.kind == "route"
+        is_chat = not isinstance(query, str)
+        keeps = routes and self._rules.sessions is not None
+        if not (is_chat or keeps or self._rules.reads_needs(router)):
+            return NOTHING_KNOWN
+        body: dict[str, object] = {"messages": query if is_chat else [{"role": "user", "content": query}]}
+        if request.sessions and request.sessions[place]:
+            body["session_id"] = request.sessions[place]
+        facts = self._rules.facts_of(body, router)
+        return facts if keeps else replace(facts, session=None)
 
     def _reply(self, request: _Request, active: ActiveRouter) -> bytes:
         decisions = [decision for part, _ in request.parts for decision in part]
@@ -216,7 +224,3 @@ class Scorer:
             except Exception as error:  # noqa: BLE001 - an observer must not fail the request
                 log_error(logger, "an observer failed; the request is not affected", error)
         return ids
-
-
-def _user(query: Query) -> dict[str, object]:
-    return {"role": "user", "content": query}

@@ -93,6 +93,7 @@ class Plugins:
             log=self._log(),
             limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
             rules=RequestRules(
+                reads_agents=self._get(Variable.AGENTS, _switch) is not False,
                 pool=pool,
                 sessions=self._sessions(pool, router),
                 session_names=SessionNames(
