@@ -63,8 +63,6 @@ def proxy_command(options: ProxyOptions, models: ProxyModels) -> None:
 
     Example: routelearn proxy --config config.yaml --port 8080
     """
-    for sent in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sent, lambda *_: sys.exit(0))  # until the proxy has handlers of its own, and after its end
     if (options.router is None) == (options.config is None):
         raise InputError("expected a ROUTER with --strong and --weak, or --config FILE")
     _check_installed()
@@ -73,6 +71,8 @@ def proxy_command(options: ProxyOptions, models: ProxyModels) -> None:
         _check_access(config, options.host)
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        for sent in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sent, lambda *_: sys.exit(0))  # until the proxy has handlers of its own, and after its end
         run_server = require("litellm.proxy.proxy_cli", "litellm").run_server
         listening = ["--host", options.host, "--port", str(options.port), "--keepalive_timeout", str(KEEPALIVE_S)]
         run_server.main(args=["--config", str(config), *listening], prog_name="litellm")
