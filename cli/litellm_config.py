@@ -100,8 +100,10 @@ def litellm_config_command(options: LiteLLMConfigOptions, models: ProxyModels, o
     overwrite.check(path)
     strong, weak = models.upstreams(options.router)
     text = proxy_config(absolute(options.router), strong, weak, models.affinity)
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{path.parent} is not a folder; expected a folder for {path.name}") from error
     with atomic_path(path) as staging:
         staging.write_text(text, encoding="utf-8")
     console = Console(stderr=True, soft_wrap=True)
