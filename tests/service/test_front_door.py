@@ -68,6 +68,6 @@ def test_the_openai_client_shows_it_at_once(bundle: Path) -> None:
             with pytest.raises(openai.APIStatusError, match="routelearn proxy answers such requests") as error:
                 call()
             assert error.value.status_code == 501
-        _, text, _ = server.call("/metrics")
-    counted = [line for line in text.decode().splitlines() if "requests_total" in line and 'status="501"' in line]
+        text = server.ask("/metrics")[1]
+    counted = [line for line in text.splitlines() if "requests_total" in line and 'status="501"' in line]
     assert sum(float(line.split()[-1]) for line in counted) == len(calls)  # the client repeats none
