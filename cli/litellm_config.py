@@ -115,7 +115,7 @@ def litellm_config_command(options: LiteLLMConfigOptions, models: ProxyModels, o
 
 def absolute(router: str) -> str:
     """A bundle's folder as a path that holds from every folder; the name of a router that comes with routelearn."""
-    return str(Path(router).resolve()) if Path(router).is_dir() else router
+    return str(Path(router).absolute()) if Path(router).is_dir() else router  # a link stays one: it may be moved later
 
 
 def _names(router: str, strong: str, weak: str) -> tuple[str, str]:
