@@ -112,4 +112,4 @@ METADATA_USER_TIER, METADATA_THRESHOLD = "routelearn_tier", "routelearn_threshol
 #: Keys under which the plug-ins keep a request's selection, and when the request and its attempt began (monotonic
 #: seconds).
 METADATA_SELECTION, METADATA_RECEIVED, METADATA_STARTED = "routelearn", "routelearn_received", "routelearn_started"
-METADATA_SESSION, METADATA_NEEDS = "routelearn_session", "routelearn_needs"
+METADATA_SESSION = "routelearn_session"

@@ -19,7 +19,7 @@ from ..batcher import safe_decision
 from ..gateway import Gateway
 from ..wire_names import METADATA_SELECTION
 from .requests import context_of, policy_of, selection_in
-from .seat import keep, needs_in, session_in
+from .seat import place_in
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -153,9 +153,9 @@ class ClassifierPlugin(_SharedPlugin):
         request_context, policy = context_of(metadata, of_key), policy_of(metadata, of_key)
         if self._tiers is not None:
             return self._tier(await self._gateway.decide(query, request_context, policy))
-        needs, session = needs_in(metadata), session_in(metadata)
-        selection = await self._gateway.select(query, request_context, policy, needs, session)
-        keep(metadata, selection)
+        place = place_in(metadata)
+        selection = await self._gateway.select(query, request_context, policy, place.needs, place.session)
+        place.update(selection.as_dict())
         return "SIMPLE" if selection.asked == self._gateway.router.weak else "COMPLEX"
 
     def _tier(self, decision: Decision) -> str:

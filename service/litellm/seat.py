@@ -8,22 +8,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from ...policies.capabilities import Needs, needs_of
 from ...routers.error_log import log_error
-from ..gateway import Gateway, Selection
-from ..wire_names import METADATA_NEEDS, METADATA_SELECTION, METADATA_SESSION
+from ..gateway import Gateway
+from ..wire_names import METADATA_SELECTION, METADATA_SESSION
 from .requests import headers_of, metadata_of
 
 logger = logging.getLogger(__name__)
 
 
-def prepare(gateway: Gateway, data: Mapping[str, Any], owner: str) -> None:
-    """Note the session and the needs of a request that a classifier may see, and leave a place for its selection.
+class Place(dict[str, Any]):
+    """Where the classifier puts its selection: a dict for LiteLLM's loggers, with what the hook knows of the request.
 
-    Nothing is noted for a request that names a model of the pool. It never raises.
+    Attributes:
+        needs: what the request needs of a model; None: not read.
+        session: id of its session; None: it is decided by itself.
+    """
+
+    def __init__(self, needs: Needs | None = None, session: str | None = None) -> None:
+        super().__init__()
+        self.needs, self.session = needs, session
+
+
+def prepare(gateway: Gateway, data: Mapping[str, Any], owner: str) -> None:
+    """Leave a place for the selection of a request that a classifier may see.
+
+    Nothing is left for a request that names a model of the pool. It never raises.
 
     Args:
         gateway: knows the names of models, and whether needs and sessions matter.
@@ -33,35 +45,19 @@ def prepare(gateway: Gateway, data: Mapping[str, Any], owner: str) -> None:
     model = data.get("model")
     if not isinstance(model, str) or gateway.pool_name(model) is not None:
         return
+    metadata = metadata_of(data)
+    metadata[METADATA_SELECTION] = place = Place()
+    metadata.pop(METADATA_SESSION, None)  # a client's own entry of this name
     try:
-        metadata = metadata_of(data)
-        metadata[METADATA_SELECTION] = {}
-        noted = {
-            METADATA_NEEDS: asdict(needs_of(data)) if gateway.reads_needs else None,
-            METADATA_SESSION: gateway.session_of(data, headers_of(data), owner=owner),
-        }
-        for name, value in noted.items():
-            metadata.pop(name, None)  # a client's own entry of this name
-            if value is not None:
-                metadata[name] = value
+        place.needs = needs_of(data) if gateway.reads_needs else None
+        place.session = gateway.session_of(data, headers_of(data), owner=owner)
     except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
-        log_error(logger, "a request could not be prepared for the classifier; it is decided by its text", error)
+        log_error(logger, "a request could not be read for the classifier; it is decided by its text", error)
+    if place.session is not None:
+        metadata[METADATA_SESSION] = place.session
 
 
-def needs_in(metadata: Mapping[str, Any]) -> Needs | None:
-    """The needs that the hook noted; None: it noted none."""
-    needs = metadata.get(METADATA_NEEDS)
-    return Needs(**needs) if isinstance(needs, dict) else None
-
-
-def session_in(metadata: Mapping[str, Any]) -> str | None:
-    """The session that the hook noted; None: it noted none."""
-    session = metadata.get(METADATA_SESSION)
-    return session if isinstance(session, str) else None
-
-
-def keep(metadata: Mapping[str, Any], selection: Selection) -> None:
-    """Put the selection of a request where the hook looks for it; without the hook nobody does."""
+def place_in(metadata: Mapping[str, Any]) -> Place:
+    """The place that the hook left; without the hook, one that nobody reads."""
     place = metadata.get(METADATA_SELECTION)
-    if isinstance(place, dict):
-        place.update(selection.as_dict())
+    return place if isinstance(place, Place) else Place()

@@ -65,7 +65,9 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
         assert done.returncode == 0, done.stderr
         exported = dict(word.split("=", 1) for word in words_of_the_recipe("export")[1:])
         assert exported["LITELLM_MASTER_KEY"] == KEY
+        (folder / "models.toml").write_text(f'[[models]]\nname = "{WEAK}"\njson_schema = false\n')
         more = {"ROUTELEARN_METRICS_PORT": str(free_port()), "ROUTELEARN_RESET_TIMEOUT_S": "1"}
+        more["ROUTELEARN_POOL"] = str(folder / "models.toml")
         with Proxy(NEWEST, folder, {**exported, **more}) as proxy:
             client = openai.OpenAI(base_url=proxy.url, api_key=KEY, max_retries=0, timeout=120)
             yield Setup(proxy, client, strong, weak, Metrics(int(more["ROUTELEARN_METRICS_PORT"])))
@@ -114,6 +116,15 @@ def test_the_request_reaches_the_model_as_it_was_sent(setup: Setup, prompts: dic
 def test_a_request_can_ask_for_a_threshold_of_its_own(setup: Setup, prompts: dict[str, list[str]]) -> None:
     assert setup.text(prompts[WEAK][0], metadata={"routelearn_threshold": "0"}) == HELLO[STRONG]
     assert setup.text(prompts[STRONG][0], metadata={"routelearn_threshold": "2"}) == HELLO[WEAK]
+
+
+def test_a_request_goes_to_a_model_that_can_serve_it_by_what_the_classifier_is_not_shown(
+    setup: Setup, prompts: dict[str, list[str]]
+) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object", "properties": {}}}}
+    before = setup.metrics.total("routelearn_decisions_total", model=STRONG, cause="skipped")
+    assert setup.text(prompts[WEAK][0], response_format=wanted) == HELLO[STRONG]
+    assert setup.metrics.total("routelearn_decisions_total", model=STRONG, cause="skipped") == before + 1
 
 
 @pytest.mark.parametrize("model, other", [(STRONG, WEAK), (WEAK, STRONG)])

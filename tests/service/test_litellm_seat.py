@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -119,17 +120,17 @@ def test_the_threshold_of_an_api_key_goes_before_that_of_the_request() -> None:
 
 
 def test_what_a_client_writes_into_the_place_of_the_hook_does_not_count() -> None:
-    ours = {"routelearn_session": "theirs", "routelearn_needs": {"no": 1}, "routelearn": {"asked": "weak"}}
-    metadata = seat().ask(EASY, metadata=dict(ours))
-    assert metadata["routing_decision"]["tier"] == "SIMPLE"
-    assert metadata.keys().isdisjoint({"routelearn_session", "routelearn_needs"})
-    assert metadata["routelearn"]["decision"]["model"] == "weak"
+    theirs = {"routelearn_session": "theirs", "routelearn": {"asked": "strong", "lease": 1, "more": "theirs"}}
+    metadata = seat().ask(EASY, metadata=theirs)
+    assert "routelearn_session" not in metadata
+    assert (metadata["routelearn"]["asked"], metadata["routelearn"].get("more")) == ("weak", None)
+    assert json.dumps(metadata["routelearn"])
 
 
 def test_metadata_that_cannot_be_read_stops_no_request(caplog: pytest.LogCaptureFixture) -> None:
     one = seat(sessions=Conversations(0.45), session_names=SimpleNamespace(session_of=None))
     assert one.ask(EASY)["routing_decision"]["tier"] == "SIMPLE"
-    assert "could not be prepared for the classifier" in caplog.text
+    assert "could not be read for the classifier" in caplog.text
 
 
 # ---- who answered
