@@ -100,6 +100,14 @@ def test_the_models_are_listed(setup: Setup) -> None:
     assert [model.id for model in setup.client.models.list()] == ["auto", "strong", "weak"]
 
 
+def test_a_reply_says_who_answered(setup: Setup, prompts: dict[str, list[str]]) -> None:
+    for model, tier in ((STRONG, "COMPLEX"), (WEAK, "SIMPLE")):
+        asked: Any = [{"role": "user", "content": prompts[model][0]}]
+        headers = setup.client.chat.completions.with_raw_response.create(model="auto", messages=asked).headers
+        assert headers["x-litellm-model-name"] == f"openai/{model}"
+        assert headers["x-litellm-complexity-router-tier"] == tier
+
+
 def test_requests_that_name_a_model_are_left_alone(setup: Setup, prompts: dict[str, list[str]]) -> None:
     before = setup.metrics.total("routelearn_decisions_total")
     assert setup.text(prompts[STRONG][0], "weak") == HELLO[WEAK]
