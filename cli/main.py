@@ -30,6 +30,7 @@ from .label import label_command
 from .litellm_config import litellm_config_command
 from .next_labels import next_labels_command
 from .proxy import proxy_command
+from .replay import replay_command
 from .route import route_command
 from .score import score_command
 from .serve import serve_command
@@ -70,7 +71,12 @@ _COMMANDS: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         "What a router is worth",
-        {"evaluate": evaluate_command, "calibrate": calibrate_command, "cascade-plan": cascade_plan_command},
+        {
+            "evaluate": evaluate_command,
+            "calibrate": calibrate_command,
+            "cascade-plan": cascade_plan_command,
+            "replay": replay_command,
+        },
     ),
     (
         "Routing",

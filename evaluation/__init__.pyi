@@ -14,6 +14,15 @@ from .report import write_report as write_report
 from .results import Difference as Difference
 from .results import Report as Report
 from .results import Result as Result
+from .session_replay.compare import SessionReport as SessionReport
+from .session_replay.compare import SessionResult as SessionResult
+from .session_replay.compare import calibrate_sessions as calibrate_sessions
+from .session_replay.compare import evaluate_sessions as evaluate_sessions
+from .session_replay.read import read_sessions as read_sessions
+from .session_replay.replay import Replay as Replay
+from .session_replay.replay import replay_sessions as replay_sessions
+from .session_replay.report import write_session_report as write_session_report
+from .session_replay.turns import SessionRequest as SessionRequest
 from .thresholds.ab_test import ABTest as ABTest
 from .thresholds.calibrate import ThresholdCalibration as ThresholdCalibration
 from .thresholds.calibrate import calibrate_by_budget as calibrate_by_budget

@@ -1,3 +1,6 @@
+from .agent_rules import AgentRules as AgentRules
+from .agent_rules import AgentTurn as AgentTurn
+from .agent_turns import agent_turn_of as agent_turn_of
 from .capabilities import Needs as Needs
 from .capabilities import among_able as among_able
 from .capabilities import lacking as lacking
@@ -9,8 +12,10 @@ from .conversation import Conversations as Conversations
 from .conversation import SessionCounts as SessionCounts
 from .cost import CostPerThousand as CostPerThousand
 from .cost import budget_threshold as budget_threshold
+from .injected import without_injected as without_injected
 from .objective import Objective as Objective
 from .objective import cost_aware as cost_aware
+from .prompt_cache import PromptCache as PromptCache
 from .session_lengths import SessionLengths as SessionLengths
 from .session_state import MemorySessions as MemorySessions
 from .session_state import SessionState as SessionState

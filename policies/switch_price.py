@@ -11,10 +11,8 @@ from ..routers.checks import as_number, check_number, check_seconds
 from ..routers.decision import Model
 from ..routers.errors import InputError
 from .cost import call_cost, check_price_list, check_prices
+from .prompt_cache import cacheable
 from .session_state import SessionState
-
-#: Providers cache nothing below this many tokens (OpenAI and Anthropic alike).
-LEAST_CACHED = 1024
 
 
 def cached_price(model: Model) -> float | None:
@@ -174,8 +172,8 @@ class SwitchPrices:
             return None
         # A request that is shorter than the last one begins anew, and is in no cache.
         before = session.context if session.context <= tokens else 0
-        stays = request_cost(kept, tokens, _cacheable(before), self.output_tokens)
-        moves = request_cost(other, tokens, _cacheable(before), self.output_tokens)
+        stays = request_cost(kept, tokens, cacheable(before), self.output_tokens)
+        moves = request_cost(other, tokens, cacheable(before), self.output_tokens)
         if stays is None or moves is None:
             return None
         dearer = moves - stays
@@ -198,10 +196,5 @@ class SwitchPrices:
     def _unread(self, model: Model, session: SessionState, before: int, now: float) -> float:
         """USD for what the model's cache does not hold of the conversation so far."""
         tokens, when = session.read.get(model.name, (0, now))
-        held = _cacheable(min(tokens, before)) if now - when <= self.cache_ttl_s else 0
-        return switch_cost(max(_cacheable(before) - held, 0), model) or 0.0
-
-
-def _cacheable(tokens: int) -> int:
-    """The tokens that providers keep: none of a short text."""
-    return tokens if tokens >= LEAST_CACHED else 0
+        held = cacheable(min(tokens, before)) if now - when <= self.cache_ttl_s else 0
+        return switch_cost(max(cacheable(before) - held, 0), model) or 0.0

@@ -1,7 +1,7 @@
 """What a message says: its role and its text, in the forms of the chat APIs.
 
-OpenAI (chat, Responses), Anthropic (blocks, tool_result), Gemini (parts), ShareGPT (from, value) and pydantic objects
-of their client libraries are read alike.
+OpenAI (chat, Responses), Anthropic (blocks, tool_result), Gemini (parts), Bedrock (toolResult), ShareGPT (from, value)
+and pydantic objects of their client libraries are read alike. Results of tools are text.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ TOOL = frozenset({"tool", "function", "observation"})
 
 #: What an assistant says without text; such a message may leave its content out.
 _WORDLESS = ("tool_calls", "function_call", "audio", "refusal")
+#: Items of a Responses request that say nothing to a model.
+_SILENT = frozenset({"item_reference", "compaction", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response"})
 
 
 class Turn(NamedTuple):
@@ -55,7 +57,7 @@ def turn_of(message: object, number: int = 0) -> Turn:
     content = known.get("content")
     if isinstance(content, str):
         return Turn(role, content)
-    if role in USER and _holds_tool_results(content):
+    if role in USER and _holds_tool_results(known.get("parts") if content is None else content):
         role = "tool"
     return Turn(role, _text(known, role, number))
 
@@ -98,6 +100,8 @@ def _role(message: Mapping[str, Any], number: int) -> str:
             return "tool"
         if kind.endswith("_call") or kind == "reasoning":
             return "assistant"
+        if kind in _SILENT:
+            return "system"
         role = kind if kind in USER | ASSISTANT | TOOL | {"system"} else "user"
     if not isinstance(role, str):
         raise InputError(f"message {number} of a chat has the role {role!r}; expected a text")
@@ -110,18 +114,33 @@ def _text(message: Mapping[str, Any], role: str, number: int) -> str:
             return content_text(message[field])
     if role in ASSISTANT or any(field in message for field in _WORDLESS):
         return ""
+    kind = message.get("type")
+    if isinstance(kind, str) and (kind in _SILENT or kind.endswith("_output")):
+        return ""
     raise InputError(f"message {number} of a chat has no content; expected a mapping with 'role' and 'content'")
 
 
 def _holds_tool_results(content: object) -> bool:
-    """Whether a user turn only brings results of tools: what Anthropic has in place of the role tool."""
+    """Whether a user turn only brings results of tools: what Anthropic, Gemini and Bedrock have for the role tool."""
     if not isinstance(content, Sequence) or isinstance(content, (str, bytes, bytearray)) or not content:
         return False
     for part in content:
         known = as_mapping(part)
-        if known is None or known.get("type") != "tool_result":
+        if known is None or not (is_tool_result(known) or _reply_of(known) is not None):
             return False
     return True
+
+
+def is_tool_result(part: Mapping[str, Any]) -> bool:
+    """Whether a part is the result of a tool in Anthropic's form, of a server's tools as well, or in Bedrock's."""
+    kind = part.get("type")
+    return (isinstance(kind, str) and kind.endswith("tool_result")) or isinstance(part.get("toolResult"), Mapping)
+
+
+def _reply_of(part: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The result of a tool in Gemini's form; None: the part is none."""
+    reply = part.get("functionResponse", part.get("function_response"))
+    return reply if isinstance(reply, Mapping) else None
 
 
 def _part_text(part: object, nested: bool) -> str:
@@ -133,18 +152,31 @@ def _part_text(part: object, nested: bool) -> str:
     text = known.get("text", "")
     if text and isinstance(text, str):
         return text
-    if known.get("type") == "tool_result":
-        return "" if nested else content_text(known.get("content"), nested=True)
-    reply = known.get("functionResponse", known.get("function_response"))
-    if isinstance(reply, Mapping):
+    if is_tool_result(known):
+        return "" if nested else content_text(known.get("toolResult", known).get("content"), nested=True)
+    reply = _reply_of(known)
+    if reply is not None:
         return _reply_text(reply.get("response"))
     if isinstance(text, Mapping):
         text = text.get("value", "")
-    return text if isinstance(text, str) else ""
+    return (text if isinstance(text, str) else "") or _output_text(known, nested)
+
+
+def _output_text(part: Mapping[str, Any], nested: bool) -> str:
+    """What a part of a tool's output says: that of a shell, of code that the provider ran, Bedrock's JSON."""
+    said = [part.get("stdout"), part.get("stderr")]
+    ran = part.get("codeExecutionResult")
+    if isinstance(ran, Mapping):
+        said.append(ran.get("output"))
+    if nested and "json" in part:
+        said.append(_reply_text(part["json"]))
+    return "\n".join(text for text in said if isinstance(text, str) and text)
 
 
 def _reply_text(reply: object) -> str:
-    """The reply of a tool in a Gemini part: its one text, or else the reply as JSON."""
+    """The reply of a tool in a Gemini part: the text, its one text, or else the reply as JSON."""
+    if isinstance(reply, str):
+        return reply
     if isinstance(reply, Mapping) and len(reply) == 1:
         (value,) = reply.values()
         if isinstance(value, str):
