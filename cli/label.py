@@ -92,7 +92,7 @@ def label_command(options: LabelOptions, page: PageOptions) -> None:
         require(module, "serve")
     page.check()
     from ..labelling.label_page import new_token, serve_labels
-    from ..service.http.server import listen
+    from ..service.http.listening import listen
 
     console = Console(stderr=True)
     with console.status("reading"):

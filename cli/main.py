@@ -27,7 +27,9 @@ from .extend import extend_command
 from .inspect import inspect_command
 from .judge import judge_command
 from .label import label_command
+from .litellm_config import litellm_config_command
 from .next_labels import next_labels_command
+from .proxy import proxy_command
 from .replay import replay_command
 from .route import route_command
 from .score import score_command
@@ -76,7 +78,16 @@ _COMMANDS: list[tuple[str, dict[str, Any]]] = [
             "replay": replay_command,
         },
     ),
-    ("Routing", {"route": route_command, "score": score_command, "serve": serve_command}),
+    (
+        "Routing",
+        {
+            "route": route_command,
+            "score": score_command,
+            "serve": serve_command,
+            "litellm-config": litellm_config_command,
+            "proxy": proxy_command,
+        },
+    ),
 ]
 
 app = typer.Typer(

@@ -86,7 +86,7 @@ class ServeOptions(Options):
             InputError: a token cannot be read, or other machines could call the service without one.
         """
         tokens = _token(self.token_file, TOKEN_VARIABLE), _token(self.admin_token_file, ADMIN_TOKEN_VARIABLE)
-        if not _is_loopback(host) and tokens[0] is None and not self.insecure_no_token:
+        if not is_loopback(host) and tokens[0] is None and not self.insecure_no_token:
             raise InputError(
                 f"other machines can reach {host}: give --token-file or {TOKEN_VARIABLE}, or --insecure-no-token to "
                 "allow calls without a token"
@@ -187,8 +187,9 @@ def serve_command(
     if choice.router != RULES:
         trial.start()  # while the imports below take their time
     from ..service.http.app import create_app
+    from ..service.http.listening import listen
     from ..service.http.middleware import Tokens
-    from ..service.http.server import listen, run
+    from ..service.http.server import run
     from ..service.http.slot import RouterSlot
 
     handler = logging.StreamHandler(sys.stderr)
@@ -278,7 +279,8 @@ def _token(path: Path | None, variable: str) -> bytes | None:
     return token
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether no other machine can reach this address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -7,8 +7,8 @@ from .defaults import RequestLimits as RequestLimits
 from .defaults import ServerSettings as ServerSettings
 from .gateway import Gateway as Gateway
 from .http.app import create_app as create_app
+from .http.listening import listen as listen
 from .http.middleware import Tokens as Tokens
-from .http.server import listen as listen
 from .http.server import run as run
 from .http.slot import ActiveRouter as ActiveRouter
 from .http.slot import RouterSlot as RouterSlot

@@ -72,7 +72,12 @@ USER_TIER, USE_CASE = "tier", "use_case"
 SCORE, ROUTE, OUTCOMES = "/v1/score", "/v1/route", "/v1/outcomes"
 RELOAD, STATUS, ROUTER = "/v1/reload", "/v1/status", "/v1/router"
 HEALTH, METRICS, PAGE, OPENAPI = "/healthz", "/metrics", "/", "/openapi.json"
-PATHS = frozenset({SCORE, ROUTE, OUTCOMES, RELOAD, STATUS, ROUTER, HEALTH, METRICS, PAGE, OPENAPI})
+#: Paths of OpenAI's and Anthropic's services, to which `routelearn proxy` answers and `routelearn serve` does not.
+COMPLETIONS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+MODELS = "/v1/models"
+PATHS = frozenset(
+    {SCORE, ROUTE, OUTCOMES, RELOAD, STATUS, ROUTER, HEALTH, METRICS, PAGE, OPENAPI, *COMPLETIONS, MODELS}
+)
 #: Paths that need no token: their replies say nothing about queries or models.
 OPEN_PATHS = frozenset({HEALTH, PAGE, OPENAPI})
 
@@ -80,6 +85,8 @@ OPEN_PATHS = frozenset({HEALTH, PAGE, OPENAPI})
 AUTHORIZATION, AUTHENTICATE, BEARER = b"authorization", b"www-authenticate", b"Bearer"
 CONTENT_TYPE, CONTENT_LENGTH, JSON = b"content-type", b"content-length", b"application/json"
 CONNECTION, RETRY_AFTER = b"connection", b"retry-after"
+#: What the clients of OpenAI and Anthropic ask before they repeat a request that failed with a status of 500 or more.
+SHOULD_RETRY = b"x-should-retry"
 
 #: `error.type` of a reply, one word for programs. The framework adds words for its own statuses ("not_found").
 ErrorType = Literal[
@@ -93,6 +100,7 @@ ErrorType = Literal[
     "internal",
     "invalid_json",
     "invalid_request",
+    "not_implemented",
     "reload_running",
     "timeout",
     "too_large",

@@ -25,6 +25,7 @@ from ..wire_names import OUTCOMES, ROUTE, SCORE
 from .endpoints import (
     add_monitoring_endpoints,
     add_openapi_endpoint,
+    add_proxy_endpoints,
     add_router_endpoints,
     describe_body_endpoints,
     framework_error,
@@ -158,5 +159,6 @@ def create_app(
     describe_body_endpoints(app)
     add_router_endpoints(app, slot)
     add_monitoring_endpoints(app, slot, service.metrics, service.status)
+    add_proxy_endpoints(app)
     add_openapi_endpoint(app, document(app, limits, tokens))
     return app

@@ -13,7 +13,20 @@ from starlette.exceptions import HTTPException
 
 from ...cascade.threads import in_thread
 from ...routers.errors import RoutelearnError
-from ..wire_names import HEALTH, METRICS, OPENAPI, OUTCOMES, PAGE, RELOAD, ROUTE, ROUTER, SCORE, STATUS
+from ..wire_names import (
+    COMPLETIONS,
+    HEALTH,
+    METRICS,
+    MODELS,
+    OPENAPI,
+    OUTCOMES,
+    PAGE,
+    RELOAD,
+    ROUTE,
+    ROUTER,
+    SCORE,
+    STATUS,
+)
 from . import status_page
 from .openapi import errors, text
 from .prometheus import HttpMetrics
@@ -95,6 +108,25 @@ def add_monitoring_endpoints(
     async def page() -> Response:
         """The status page; it asks the reader for the token, if the service has one."""
         return Response(status_page.HTML, headers=status_page.HEADERS)
+
+
+def add_proxy_endpoints(app: FastAPI) -> None:
+    """Add the endpoints of services that answer queries: they say that this service does not."""
+
+    async def refuse() -> None:
+        """Say that the service only decides which model should answer; routelearn proxy answers here."""
+        raise RequestError(
+            501,
+            "not_implemented",
+            f"this service decides which model should answer ({ROUTE}), and asks no model; routelearn proxy answers "
+            "such requests",
+        )
+
+    replies = errors(401, 501)
+    for path in COMPLETIONS:
+        name = path.removeprefix("/v1/").replace("/", "_")
+        app.post(path, status_code=501, responses=replies, operation_id=name, summary="Not answered")(refuse)
+    app.get(MODELS, status_code=501, responses=replies, operation_id="models", summary="Not answered")(refuse)
 
 
 def add_openapi_endpoint(app: FastAPI, document: dict[str, Any]) -> None:

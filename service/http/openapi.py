@@ -22,6 +22,7 @@ _WHEN = {
     422: "The request does not fit its schema, or it exceeds a limit.",
     429: "Too many requests wait.",
     500: "An unexpected error.",
+    501: "The service only decides; routelearn proxy answers here.",
     503: "The request was not scored in time, or the service is being shut down.",
 }
 _RETRY = {

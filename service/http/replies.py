@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from pydantic_core import to_json
 from starlette.types import Send
 
-from ..wire_names import AUTHENTICATE, BEARER, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, JSON, RETRY_AFTER, ErrorType
+from ..wire_names import (
+    AUTHENTICATE,
+    BEARER,
+    CONNECTION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    JSON,
+    RETRY_AFTER,
+    SHOULD_RETRY,
+    ErrorType,
+)
 from .schemas import ErrorReply
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -17,6 +27,7 @@ _ERROR_HEADERS: dict[int, Headers] = {
     401: [(AUTHENTICATE, BEARER)],
     408: [(CONNECTION, b"close")],
     429: [(RETRY_AFTER, b"1")],
+    501: [(SHOULD_RETRY, b"false")],
     503: [(RETRY_AFTER, b"1")],
 }
 

@@ -6,7 +6,7 @@
 - `hook`: the callback, for any LiteLLM. It chooses the model of requests to "auto", and tells the circuit breakers how
   calls ended.
 - `routing_plugin`: for `router_settings: plugins` of LiteLLM 1.94 or newer.
-- `classifier_plugin`: for the complexity router of LiteLLM 1.99 or newer.
+- `classifier_plugin`: for the complexity router of LiteLLM 1.99 or newer; the recommended way, with the hook beside it.
 - `gateway`: the `Gateway` that the three share, for your own plug-ins.
 
 docs/litellm.md has the recipe and the variables.

@@ -18,6 +18,7 @@ from ..batcher import safe_decision
 from ..gateway import Gateway
 from ..wire_names import METADATA_SELECTION
 from .requests import context_of, policy_of, selection_in
+from .seat import place_in
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -120,9 +121,10 @@ class ClassifierPlugin(_SharedPlugin):
         """Set the lowest score of each tier.
 
         Args:
-            gateway: scores the queries; its breakers play no part, because LiteLLM chooses the model.
-            tiers: lowest score of each tier; one tier begins at 0. None: SIMPLE for requests that go to weak, COMPLEX
-                for requests that go to strong.
+            gateway: scores the queries.
+            tiers: lowest score of each tier; one tier begins at 0. The score alone then names the tier. None: SIMPLE
+                for requests that go to weak, COMPLEX for requests that go to strong, and the breakers, the sessions
+                and the needs of a request count as well.
 
         Raises:
             InputError: no tier begins at 0.
@@ -138,13 +140,22 @@ class ClassifierPlugin(_SharedPlugin):
         Args:
             context: the request, as LiteLLM passes it.
         """
-        query: Query = context.structured_messages
         try:
-            decision = await self._gateway.decide(query, context_of(context.metadata), policy_of(context.metadata))
+            return await self._classified(context.structured_messages, context.metadata)
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
             log_error(logger, "scoring failed; the highest tier is the safe answer", error)
-            decision = safe_decision(self._gateway.router, "error", type(error).__name__)
-        return self._tier(decision)
+            return self._tier(safe_decision(self._gateway.router, "error", type(error).__name__))
+
+    async def _classified(self, query: Query, metadata: Mapping[str, Any]) -> str:
+        of_key = metadata.get("user_api_key_metadata")
+        of_key = of_key if isinstance(of_key, Mapping) else {}
+        request_context, policy = context_of(metadata, of_key), policy_of(metadata, of_key)
+        if self._tiers is not None:
+            return self._tier(await self._gateway.decide(query, request_context, policy))
+        place = place_in(metadata)
+        selection = await self._gateway.select(query, request_context, policy, place.facts)
+        place.update(selection.as_dict())
+        return "SIMPLE" if selection.asked == self._gateway.router.weak else "COMPLEX"
 
     def _tier(self, decision: Decision) -> str:
         if self._tiers is None:

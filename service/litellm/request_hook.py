@@ -17,6 +17,8 @@ from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_SESSION, METADATA_STARTED
 from .cascade import PostCallCascade
 from .requests import context_of, headers_of, metadata_of, owner_of, policy_of, query_of, selection_in
+from .seat import prepare
+from .served import ServedByOther, answering, chosen
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Hook:
         cascade: judges the answers of the weak model; None: they are taken as they are.
         attempts_reported: this version of LiteLLM reports every failed attempt; False: it reports the first of a
             request.
+        served: counts the responses that another model gave than the one that was chosen.
 
     Example:
         >>> import asyncio, routelearn
@@ -65,6 +68,7 @@ class Hook:
         self._triggers = frozenset(triggers)
         self.cascade = cascade
         self.attempts_reported = attempts_reported
+        self.served = ServedByOther()
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
@@ -73,6 +77,7 @@ class Hook:
         del cache, call_type
         model = data.get("model")
         if not isinstance(model, str) or model not in self._triggers:
+            prepare(self._gateway, data, owner_of(user_api_key_dict))
             return None
         received = time.monotonic()
         metadata = metadata_of(data)
@@ -135,7 +140,7 @@ class Hook:
         session, response_id = metadata_of(data).get(METADATA_SESSION), getattr(response, "id", None)
         if isinstance(session, str) and isinstance(response_id, str):
             self._gateway.answered(session, response_id, owner=owner_of(user_api_key_dict))
-        if self.cascade is None or METADATA_SELECTION not in metadata_of(data):
+        if self.cascade is None or METADATA_RECEIVED not in metadata_of(data):
             return None
         return await self.cascade.review(data, response)
 
@@ -143,7 +148,9 @@ class Hook:
         self, request: Mapping[str, Any], latency_s: float | None = None, error: BaseException | None = None
     ) -> None:
         metadata = metadata_of(request)
-        model = self._gateway.pool_name(metadata.get("model_group"), metadata.get("deployment"))
+        model = answering(self._gateway, metadata)
+        if error is None:
+            self.served.observe(chosen(self._gateway, metadata), model)
         if model is not None:
             self._gateway.record(
                 model, ok=error is None, latency_s=latency_s, error=error, selection=selection_in(metadata)

@@ -148,7 +148,10 @@ class Plugins:
     def hook(self) -> Hook:
         """The callback; with a verifier, it runs a cascade."""
         triggers = self._get(Variable.TRIGGERS, lambda text: tuple(filter(None, text.split(","))))
-        return make_hook(self.gateway, triggers=triggers or TRIGGERS, cascade=self._cascade())
+        hook = make_hook(self.gateway, triggers=triggers or TRIGGERS, cascade=self._cascade())
+        if self._get(Variable.METRICS_PORT, _port) is not None:
+            self._registry.register(hook.served)
+        return hook
 
     @cached_property
     def routing_plugin(self) -> RoutingPlugin:

@@ -60,7 +60,7 @@ def test_these_are_the_commands() -> None:
         "data validate", "data sample", "data convert", "data from-log",
         "train mf", "train similarity", "train frozen", "train bert", "train general", "train verifier",
         "adapt", "extend", "inspect", "export", "evaluate", "calibrate", "cascade-plan", "replay",
-            "route", "score", "serve",
+        "route", "score", "serve", "litellm-config", "proxy",
     ]  # fmt: skip
 
 

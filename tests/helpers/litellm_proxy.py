@@ -97,11 +97,16 @@ def _stop(process: subprocess.Popen[bytes], limit: float) -> None:
 
 @dataclass
 class Proxy:
-    """A proxy process in a folder that holds its config.yaml; ``with Proxy(version, folder, variables) as proxy``."""
+    """A proxy process in a folder that holds its config.yaml; ``with Proxy(version, folder, variables) as proxy``.
+
+    Attributes:
+        command: a command of routelearn that starts it, without the port; empty: LiteLLM's own command of the guide.
+    """
 
     version: str
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
 
     @property
@@ -119,6 +124,8 @@ class Proxy:
         (line,) = re.findall("^litellm .*", block("console", "litellm --config"), re.MULTILINE)
         name, *arguments = shlex.split(line.replace("--port 4000", f"--port {self.port}"))
         command = [str(python_of(self.version).with_name(name)), *arguments]
+        if self.command:
+            command = [str(python_of(self.version)), "-m", "routelearn", *self.command, "--port", str(self.port)]
         with (self.folder / "proxy.log").open("wb") as log:
             self.process = subprocess.Popen(
                 command,

@@ -121,7 +121,7 @@ class OpenAIServer:
             return
         message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
         text = message.get("content") or ""
-        read = sum(len(str(message["content"]).split()) for message in request["messages"])
+        read = sum(len(str(message.get("content")).split()) for message in request["messages"])
         written = len(text.split())
         self.counts.input_tokens += read
         self.counts.output_tokens += written

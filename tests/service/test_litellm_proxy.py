@@ -61,7 +61,7 @@ class Setup:
 
 def variables(strong: Upstream, weak: Upstream, **more: str) -> dict[str, str]:
     """What the recipe exports, with the test's upstreams and bundle in the place of the reader's."""
-    words = shlex.split(block("console", "export").replace("export", ""))
+    words = shlex.split(block("console", "export ROUTELEARN_ROUTER").replace("export", ""))
     exported = dict(word.split("=", 1) for word in words if re.match("[A-Z_]+=", word))
     urls = {
         f"{name}_URL": f"http://127.0.0.1:{upstream.port}/v1" for name, upstream in (("STRONG", strong), ("WEAK", weak))
