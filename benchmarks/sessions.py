@@ -94,19 +94,17 @@ def conversations(count: int, seed: int = 0, *, test: bool = True) -> dict[str, 
     draw = np.random.default_rng(seed)
     sessions = {}
     for number in range(count):
-        subject = draw.choice(list(subjects))
+        name, subject = f"session-{seed}-{number}", draw.choice(list(subjects))
         start = int(draw.integers(0, len(words) - 1))
         document = " ".join(words[start : start + int(np.clip(draw.lognormal(np.log(1200), 0.8), 50, 5000))])
-        messages = [
-            {"role": "system", "content": f"Conversation {number}. You help a student with this text: {document}"}
-        ]
+        messages = [{"role": "system", "content": f"{name}. You help a student with this text: {document}"}]
         turns = []
         for _ in range(min(40, int(draw.geometric(1 / 9)))):
             row = rows.loc[draw.choice(subjects[subject]) if draw.random() < 0.8 else draw.integers(len(rows))]
             messages = [*messages, {"role": "user", "content": row["prompt"]}]
             turns.append(Turn(messages, {name: float(row[name]) for name in (STRONG, WEAK)}))
             messages = [*messages, {"role": "assistant", "content": str(said.get(row["prompt"], "I see."))[:1500]}]
-        sessions[f"session-{seed}-{number}"] = turns
+        sessions[name] = turns
     return sessions
 
 
@@ -177,7 +175,6 @@ async def run(url: str, model: str, sessions: dict[str, list[Turn]]) -> tuple[di
                         reply = await client.chat.completions.create(
                             model=model,
                             messages=turn.messages,  # type: ignore[arg-type]
-                            user=name,
                             extra_body={"litellm_session_id": name, "metadata": {"session_id": name}},
                         )
                     except openai.OpenAIError as error:
@@ -249,7 +246,7 @@ def through_proxy(
     usd = dict.fromkeys(sessions, 0.0)
     lines = [(one.name, line) for one in pair for line in one.lines()]
     for _, line in lines:
-        usd[line["user"]] += line["usd"]
+        usd[line["began"].split(".")[0]] += line["usd"]
     read = sum(line["input"] for _, line in lines)
     return Row(
         way,
@@ -321,7 +318,7 @@ def measure(version: str, sessions: dict[str, list[Turn]], label: str, ways: Seq
         "",
         *table(rows),
         "",
-        f"A replay without proxies (`routelearn replay`) says that sessions save {report.saved_share:.1%} ({low:.1%} to "
+        f"A replay without proxies (`routelearn replay`): sessions save {report.saved_share:.1%} ({low:.1%} to "
         f"{high:.1%}) at the quality of single prompts, with the threshold {at:.4f}. The largest difference between "
         f"the upstreams' bills and `routelearn_spent_usd_total`: {apart:.6f} USD.",
     ]

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...routers.error_log import log_error
-from ..gateway import NOTHING_KNOWN, Gateway
-from ..request_facts import RequestFacts
+from ..gateway import Gateway
+from ..request_facts import NOTHING_KNOWN, RequestFacts
 from ..wire_names import METADATA_SELECTION, METADATA_SESSION
 from .requests import headers_of, metadata_of
 

@@ -60,6 +60,9 @@ class Billing:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                if not head.startswith("post "):
+                    writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+                    continue
                 length = int(head.split("content-length:")[1].split("\r\n")[0])
                 request = json.loads(await reader.readexactly(length))
                 self._answer(request, writer)
@@ -83,7 +86,7 @@ class Billing:
             "usd": usd,
             "image": "image_url" in content,
             "tools": bool(request.get("tools")),
-            "user": request.get("user"),
+            "began": str(messages[0].get("content"))[:60],
         }
         with self.ledger.open("a") as ledger:
             ledger.write(json.dumps(line) + "\n")
