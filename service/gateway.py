@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..availability.availability import Availability, Choice
+from ..availability.availability import Availability
+from ..availability.choice import Choice
 from ..monitoring.repeats import query_key
 from ..policies.capabilities import UNABLE, Needs, among_able, says_something
 from ..policies.conversation import Conversations

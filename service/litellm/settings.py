@@ -23,7 +23,10 @@ from ...routers.fallback import FallbackRouter
 from ...routers.pool_file import read_pool
 from ..defaults import LOCAL_ADDRESS, BatchLimits
 from ..gateway import Gateway
+from ..redis_link import RedisLink
 from ..session_ids import SessionNames
+from ..shared_breakers import SharedBreakers
+from ..shared_sessions import SharedSessions, shared_salt
 from ..wire_names import PREFIX, VARIABLES
 from ..wire_names import LiteLLMVariable as Variable
 from .cascade import PostCallCascade
@@ -81,6 +84,9 @@ class Plugins:
                 Variable.RESET_TIMEOUT_S, lambda text: BreakerLimits(reset_timeout_s=_number(text))
             )
             availability = Availability(tuple(models or router.models), breaker_limits)
+        link = self._link()
+        if link is not None and availability is not None:
+            SharedBreakers(link, availability)  # the breakers keep it
         monitor = RouteMonitor(router)
         self._serve_metrics(monitor, availability)
         return Gateway(
@@ -92,11 +98,23 @@ class Plugins:
             log=self._log(),
             limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
             pool=self._pool(models or {name: name for name in router.models}),
-            sessions=self._get(
-                Variable.SESSION_MARGIN, lambda text: Conversations(_number(text), max_sessions=100_000)
-            ),
+            sessions=self._get(Variable.SESSION_MARGIN, lambda text: self._sessions(_number(text), link)),
             session_names=SessionNames(user=self._get(Variable.SESSION_BY_USER, _switch) is True),
         )
+
+    def _link(self) -> RedisLink | None:
+        """The Redis or Valkey that the replicas share."""
+        url = self._get(Variable.REDIS_URL, str)
+        try:
+            return None if url is None else RedisLink(url)
+        except InputError as error:  # which does not show the URL: it may hold a password
+            raise InputError(f"{Variable.REDIS_URL.value}: {error}") from None
+
+    def _sessions(self, margin: float, link: RedisLink | None) -> Conversations:
+        if link is None:
+            return Conversations(margin, max_sessions=SESSIONS)
+        store = SharedSessions(link, max_sessions=SESSIONS)
+        return Conversations(margin, store=store, salt=shared_salt(self._get(Variable.LOG_SALT, str)))
 
     def _pool(self, names: Mapping[str, str]) -> list[Model]:
         """What is known of the models: from LiteLLM's cost map, and from a file, which goes first."""

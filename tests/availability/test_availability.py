@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from routelearn.availability.availability import Availability, Choice
+from routelearn.availability.availability import Availability
 from routelearn.availability.breaker import BreakerLimits
+from routelearn.availability.choice import Choice
 from routelearn.monitoring.prometheus import register
 from routelearn.routers.checks import MAX_NAME
 from routelearn.routers.decision import Decision
