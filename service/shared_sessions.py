@@ -11,7 +11,7 @@ from .redis_link import RedisLink, Script, StoreDownError
 #: What decisions say while the store is down.
 DOWN = "the session store is down: this replica decides from its own memory"
 #: So often is a session decided anew because another replica wrote in between; then the other one's state stands.
-_TRIES = 8
+_TRIES = 20
 
 #: Writes a session if nobody wrote since it was read, and answers nil; else it answers what stands there, empty for
 #: nothing. A key that holds no text is no session, and is written over.
@@ -107,7 +107,7 @@ class SharedSessions:
         "sessions" is the number of sessions that this replica remembers, which are those that it wrote itself, not
         the number in the store. "store_down" is 1 while the store is down; "store_down_s" and "store_errors" count the
         seconds and the errors, "decided_alone" the requests that were decided without the store, and
-        "store_conflicts" how often another replica wrote a session in between.
+        "store_conflicts" those that were not noted, because others wrote the session in between again and again.
         """
         with self._lock:
             counts = {"decided_alone": self._alone, "store_conflicts": self._conflicts}
@@ -122,7 +122,7 @@ class SharedSessions:
     def _update(self, key: str, now: float, change: Change) -> SessionState:
         own = self._local.kept(key, now)
         there = own or b""  # what is expected in the store
-        for tried in range(_TRIES):
+        for _ in range(_TRIES):
             before = self._newest(there, own, now)
             after = change(before)
             if before is not None:
@@ -133,11 +133,9 @@ class SharedSessions:
             if found is None:
                 self._local.keep(key, packed)
                 return after
-            if tried:
-                with self._lock:
-                    self._conflicts += 1
             there = _bytes(found)
-        self._local.keep(key, there)
+        with self._lock:
+            self._conflicts += 1
         return change(self._newest(there, own, now))
 
     def _newest(self, there: bytes, own: bytes | None, now: float) -> SessionState | None:
