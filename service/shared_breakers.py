@@ -122,10 +122,9 @@ class SharedBreakers:
         while self._news:
             self._tell(*self._news[0])
             self._news.popleft()
-        states = {one.model: one.state for one in self._availability.statuses()}
-        self._hear(list(states))
-        for model, state in states.items():
-            self._take_turns(model, state)
+        self._hear([status.model for status in self._availability.statuses()])
+        for status in self._availability.statuses():
+            self._take_turns(status.model, status.state)
 
     def _tell(self, model: str, new: BreakerState, why: str) -> None:
         if self._availability.status(model).state != new:
