@@ -54,6 +54,13 @@ class RedisLink:
         prefix: what all keys begin with.
         place: where the store is, without user and password.
         errors: requests that failed, since the start.
+
+    Example:
+        >>> from routelearn.service import RedisLink
+        >>> link = RedisLink("redis://user:secret@localhost:1/0")  # nobody is there
+        >>> link.place, link.down
+        ('redis://localhost:1', True)
+        >>> link.close()
     """
 
     def __init__(self, url: str, *, prefix: str = "routelearn:", timeout_s: float = 0.1) -> None:

@@ -84,11 +84,11 @@ class Plugins:
                 Variable.RESET_TIMEOUT_S, lambda text: BreakerLimits(reset_timeout_s=_number(text))
             )
             availability = Availability(tuple(models or router.models), breaker_limits)
-        link = self._link()
-        if link is not None and availability is not None:
-            SharedBreakers(link, availability)  # the breakers keep it
+        if self._link is not None and availability is not None:
+            SharedBreakers(self._link, availability)  # the breakers keep it
         monitor = RouteMonitor(router)
         self._serve_metrics(monitor, availability)
+        store, salt = self._shared
         return Gateway(
             router,
             models=models,
@@ -98,10 +98,14 @@ class Plugins:
             log=self._log(),
             limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
             pool=self._pool(models or {name: name for name in router.models}),
-            sessions=self._get(Variable.SESSION_MARGIN, lambda text: self._sessions(_number(text), link)),
+            sessions=self._get(
+                Variable.SESSION_MARGIN,
+                lambda text: Conversations(_number(text), max_sessions=SESSIONS, store=store, salt=salt),
+            ),
             session_names=SessionNames(user=self._get(Variable.SESSION_BY_USER, _switch) is True),
         )
 
+    @cached_property
     def _link(self) -> RedisLink | None:
         """The Redis or Valkey that the replicas share."""
         url = self._get(Variable.REDIS_URL, str)
@@ -110,11 +114,12 @@ class Plugins:
         except InputError as error:  # which does not show the URL: it may hold a password
             raise InputError(f"{Variable.REDIS_URL.value}: {error}") from None
 
-    def _sessions(self, margin: float, link: RedisLink | None) -> Conversations:
-        if link is None:
-            return Conversations(margin, max_sessions=SESSIONS)
-        store = SharedSessions(link, max_sessions=SESSIONS)
-        return Conversations(margin, store=store, salt=shared_salt(self._get(Variable.LOG_SALT, str)))
+    @property
+    def _shared(self) -> tuple[SharedSessions | None, bytes | None]:
+        """Where the replicas keep sessions, and the salt of their ids."""
+        if self._link is None:
+            return None, None
+        return SharedSessions(self._link, max_sessions=SESSIONS), shared_salt(self._get(Variable.LOG_SALT, str))
 
     def _pool(self, names: Mapping[str, str]) -> list[Model]:
         """What is known of the models: from LiteLLM's cost map, and from a file, which goes first."""

@@ -31,12 +31,15 @@ class RedisServer:
 
     Attributes:
         port: where it listens, also after it was started again.
+        url: the same, as a URL.
+        folder: where it runs.
     """
 
     def __init__(self, *options: str) -> None:
         refuse_unless_slow("starts a server")
         self._program, self._options = server_program(), options
         self._folder = tempfile.TemporaryDirectory()
+        self.folder = Path(self._folder.name)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -47,7 +50,7 @@ class RedisServer:
         """Start the server, empty, and wait until it answers."""
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self.process = subprocess.Popen(
-            [*command, *self._options], cwd=self._folder.name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, *self._options], cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         end = time.monotonic() + 30
         while time.monotonic() < end:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import random
+import re
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from routelearn.service.shared_sessions import SharedSessions, shared_salt
 redis = pytest.importorskip("redis")
 pytestmark = pytest.mark.slow
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "availability.md"
 POOL = (Model("strong", 10.0, 30.0, cached_input_price=1.0), Model("weak", 0.5, 1.0, cached_input_price=0.05))
 
 
@@ -244,3 +247,11 @@ def test_a_url_with_a_password_is_never_shown(caplog: pytest.LogCaptureFixture) 
 def test_replicas_with_one_secret_have_one_salt() -> None:
     assert shared_salt("a") == shared_salt("a") != shared_salt(None) == shared_salt(None)
     assert len(shared_salt(None)) <= 64
+
+
+def test_the_recipe_of_the_docs_runs(server: RedisServer) -> None:
+    (recipe,) = re.findall(r"```py\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(recipe.replace("redis://localhost:6379/0", server.url), names)
+    assert names["sessions"].decide("s", by_threshold(0.9)).reason == "by the threshold"
+    names["shared"].close()

@@ -84,13 +84,15 @@ def test_no_request_fails_while_the_server_is_killed_and_started_under_load() ->
         stop = threading.Event()
 
         def outages() -> None:
-            for _ in range(3):
-                time.sleep(0.3)
-                server.kill()
-                time.sleep(0.3)
-                server.start()
-            eventually(lambda: not any(sessions.as_dict()["store_down"] for sessions in replicas))
-            stop.set()
+            try:
+                for _ in range(3):
+                    time.sleep(0.3)
+                    server.kill()
+                    time.sleep(0.3)
+                    server.start()
+                eventually(lambda: not any(sessions.as_dict()["store_down"] for sessions in replicas))
+            finally:
+                stop.set()
 
         operator = threading.Thread(target=outages)
         operator.start()
