@@ -69,7 +69,7 @@ def latencies() -> Iterator[str]:
             alone = timed([shared(url, f"alone, {what}:")])
             turns = timed([shared(url, f"turns, {what}:") for _ in range(2)])
             yield f"| Redis over {what}, sessions stay with their replica | {alone} |"
-            yield f"| Redis over {what}, two replicas in turns | {turns} |"
+            yield f"| Redis over {what}, sessions go to either of two replicas | {turns} |"
         left = shared(server.url, "down:")
         server.kill()
         yield f"| Redis is down | {timed([left])} |"
