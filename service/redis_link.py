@@ -172,8 +172,10 @@ class RedisLink:
             self.errors += 1
             if self._down_since is None:
                 self._down_since = time.monotonic()
+                behind = error.__cause__ or error.__context__  # such as the error of TLS behind that of the connection
+                kinds = [type(one).__name__ for one in (error, behind) if one is not None]
                 # The messages of some errors quote what was sent.
-                logger.warning("the store at %s is down (%s); trying again", self.place, type(error).__name__)
+                logger.warning("the store at %s is down (%s); trying again", self.place, ", ".join(kinds))
         self._look_after()
 
     def _look_after(self) -> None:

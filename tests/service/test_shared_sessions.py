@@ -221,6 +221,16 @@ def test_a_forked_child_shares_the_sessions_over_connections_of_its_own(server: 
     assert noted + sum(one["store_conflicts"] for one in counts) == 1 + 3 * 50
 
 
+@pytest.mark.parametrize("options", ["", "?db=3", "?decode_responses=true", "?protocol=3"])
+def test_a_unix_socket_and_options_in_the_url_are_understood(options: str) -> None:
+    with RedisServer("--unixsocket", "redis.sock") as server:
+        stores = [SharedSessions(f"unix://{server.folder}/redis.sock{options}") for _ in range(2)]
+        assert [store.update("a", 0.0, one_more).requests for store in (*stores, *stores)] == [1, 2, 3, 4]
+        stores[0].alias("a", "b")
+        assert stores[1].update("b", 0.0, one_more).requests == 5
+        assert [store.note for store in stores] == ["", ""]
+
+
 def test_a_url_with_a_password_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with RedisServer("--requirepass", "right") as locked:

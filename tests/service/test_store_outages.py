@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from helpers.availability import by_threshold, run_threads
+from helpers.availability import Clock, by_threshold, run_threads
 from helpers.redis_server import RedisServer
 
 from routelearn.policies.conversation import Conversations
 from routelearn.policies.session_state import SessionState
+from routelearn.policies.switch_price import SwitchPrices
+from routelearn.routers.decision import Model
 from routelearn.service.redis_link import RedisLink, StoreDownError
 from routelearn.service.shared_sessions import DOWN, SharedSessions
 
@@ -61,6 +65,40 @@ def test_decisions_go_on_and_say_so_and_the_store_is_used_again() -> None:
             assert (at_b.model, at_b.cause) == ("strong", "kept")
             assert DOWN not in at_b.reason
         assert of_a.as_dict()["store_down"] == 0
+
+
+def test_one_replica_decides_as_in_memory_whatever_befalls_the_store() -> None:
+    rng = random.Random(11)
+    with RedisServer() as server:
+        clock = Clock()
+        prices = SwitchPrices(models=[Model("strong", 10.0, 30.0), Model("weak", 0.5, 1.0)])
+        store = SharedSessions(RedisLink(server.url, timeout_s=10))
+        with_store = Conversations(prices=prices, store=store, clock=clock)
+        in_memory = Conversations(prices=prices, clock=clock)
+        client = redis.Redis.from_url(server.url)
+        marked = 0
+        for step in range(3000):
+            clock.now += 1
+            if step % 500 == 250:
+                client.replicaof("127.0.0.1", 1)  # which refuses to write
+            elif step % 500 == 300:
+                client.replicaof("NO", "ONE")
+                eventually(lambda: store.note == "")
+            elif step % 97 == 0 and not 250 < step % 500 < 300:
+                client.flushall()
+            elif step % 89 == 0:
+                client.client_kill_filter(_type="normal", skipme=True)
+            session, other = (f"session {rng.randrange(40)}" for _ in range(2))
+            decision, tokens = by_threshold(round(rng.random(), 3)), rng.randrange(50_000)
+            expected = in_memory.decide(session, decision, tokens=tokens)
+            found = with_store.decide(session, decision, tokens=tokens)
+            marked += found.reason.endswith(f"; {DOWN}")
+            assert replace(found, reason=found.reason.removesuffix(f"; {DOWN}")) == expected
+            if rng.random() < 0.05:
+                in_memory.also_named(session, other)
+                with_store.also_named(session, other)
+        assert marked >= 6 * 50
+        assert with_store.as_dict()["switched"] == in_memory.as_dict()["switched"] > 50
 
 
 def test_the_later_state_stands_where_both_went_on_alone() -> None:
