@@ -27,7 +27,9 @@ def server() -> Iterator[RedisServer]:
 
 
 def proxies(server: RedisServer, **more: str) -> list[Plugins]:
-    names = {"STRONG": "strong", "WEAK": "weak", "GENERAL": "off", "SESSION_MARGIN": "1", "REDIS_URL": server.url}
+    # A busy machine must not make the store seem down.
+    url = f"{server.url}?socket_timeout=10&socket_connect_timeout=10"
+    names = {"STRONG": "strong", "WEAK": "weak", "GENERAL": "off", "SESSION_MARGIN": "1", "REDIS_URL": url}
     return [Plugins({f"ROUTELEARN_{name}": value for name, value in {**names, **more}.items()}) for _ in range(2)]
 
 

@@ -145,18 +145,18 @@ def one_more(state: SessionState | None) -> SessionState:
 @pytest.mark.parametrize("what", [b"", b"not json", b"\xff\x00", b"[1]", b'["m",1,2,3]', b"null", b'{"model":"m"}'])
 def test_what_is_no_session_in_the_store_is_written_over(server: RedisServer, prefix: str, what: bytes) -> None:
     client = redis.Redis.from_url(server.url)
-    store = SharedSessions(RedisLink(server.url, prefix=prefix))
+    store = SharedSessions(RedisLink(server.url, prefix=prefix, timeout_s=10))
     client.set(f"{prefix}s:a", what)
     assert [store.update("a", 0.0, one_more).requests for _ in range(2)] == [1, 2]
     client.set(f"{prefix}s:a", what)  # what this replica knows of the session goes on
     assert store.update("a", 0.0, one_more).requests == 3
-    assert SharedSessions(RedisLink(server.url, prefix=prefix)).update("a", 0.0, one_more).requests == 4
+    assert SharedSessions(RedisLink(server.url, prefix=prefix, timeout_s=10)).update("a", 0.0, one_more).requests == 4
     assert store.note == ""
 
 
 def test_a_key_of_another_type_is_written_over(server: RedisServer, prefix: str) -> None:
     client = redis.Redis.from_url(server.url)
-    store = SharedSessions(RedisLink(server.url, prefix=prefix))
+    store = SharedSessions(RedisLink(server.url, prefix=prefix, timeout_s=10))
     for spoil in (lambda: client.hset(f"{prefix}s:a", "x", "y"), lambda: client.rpush(f"{prefix}s:a", "x")):
         client.delete(f"{prefix}s:a")
         spoil()
@@ -179,7 +179,7 @@ def test_a_session_expires_by_the_rule_and_in_the_store(server: RedisServer, pre
     clock.now += 61
     assert b.decide("s", by_threshold(0.9)).cause == "threshold"
     assert b.as_dict()["begun"] == 2
-    forever = SharedSessions(RedisLink(server.url, prefix=prefix), ttl_s=None)
+    forever = SharedSessions(RedisLink(server.url, prefix=prefix, timeout_s=10), ttl_s=None)
     forever.update("f", 0.0, one_more)
     assert client.pttl(f"{prefix}s:f") == -1
 
@@ -224,7 +224,8 @@ def test_a_forked_child_shares_the_sessions_over_connections_of_its_own(server: 
 @pytest.mark.parametrize("options", ["", "?db=3", "?decode_responses=true", "?protocol=3"])
 def test_a_unix_socket_and_options_in_the_url_are_understood(options: str) -> None:
     with RedisServer("--unixsocket", "redis.sock") as server:
-        stores = [SharedSessions(f"unix://{server.folder}/redis.sock{options}") for _ in range(2)]
+        url = f"unix://{server.folder}/redis.sock{options}"
+        stores = [SharedSessions(RedisLink(url, timeout_s=10)) for _ in range(2)]
         assert [store.update("a", 0.0, one_more).requests for store in (*stores, *stores)] == [1, 2, 3, 4]
         stores[0].alias("a", "b")
         assert stores[1].update("b", 0.0, one_more).requests == 5
@@ -239,7 +240,7 @@ def test_a_url_with_a_password_is_never_shown(caplog: pytest.LogCaptureFixture) 
         assert store.update("a", 0.0, one_more).requests == 1
         assert store.note
         assert wrong.down
-        right = SharedSessions(RedisLink(f"redis://:right@127.0.0.1:{locked.port}/0?password=right"))
+        right = SharedSessions(RedisLink(f"redis://:right@127.0.0.1:{locked.port}/0?password=right", timeout_s=10))
         right.update("a", 0.0, one_more)
         assert right.note == ""
     for url in ("redis://:geheim@[::1", "redis://:geheim@host:port/0", "http://:geheim@host", "geheim", 7, None, ""):
