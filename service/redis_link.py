@@ -227,13 +227,16 @@ def place_of(url: object) -> str:
     Raises:
         InputError: this is no URL of a store. The message does not show the URL.
     """
-    if isinstance(url, str):
-        try:
-            parts = urlsplit(url)
-            if parts.scheme == "unix" and parts.path:
-                return f"unix://{parts.path}"
-            if parts.scheme in SCHEMES and parts.hostname:
-                return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}"
-        except ValueError:  # the port is no number; the message may quote the password
-            pass
-    raise InputError(_WRONG_URL) from None
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        port = parts.port or 6379
+    except ValueError:  # the port is no number; the message may quote the password
+        raise InputError(_WRONG_URL) from None
+    if "@" in parts.path + parts.query + parts.fragment and "@" not in parts.netloc:
+        # The beginning of the password would pass for the host.
+        raise InputError(f"{_WRONG_URL}, with / ? # @ of a password percent-encoded")
+    if parts.scheme == "unix" and parts.path:
+        return f"unix://{parts.path}"
+    if parts.scheme in SCHEMES and parts.hostname:
+        return f"{parts.scheme}://{parts.hostname}:{port}"
+    raise InputError(_WRONG_URL)

@@ -243,12 +243,16 @@ def test_a_url_with_a_password_is_never_shown(caplog: pytest.LogCaptureFixture) 
         right = SharedSessions(RedisLink(f"redis://:right@127.0.0.1:{locked.port}/0?password=right", timeout_s=10))
         right.update("a", 0.0, one_more)
         assert right.note == ""
+    for url in ("redis://u:7/geheim@host", "redis://u:7#geheim@host", "unix://u:7/geheim@/x.sock"):
+        with pytest.raises(InputError, match="percent-encoded") as refused:
+            RedisLink(url)
+        assert "geheim" not in str(refused.value)
     for url in ("redis://:geheim@[::1", "redis://:geheim@host:port/0", "http://:geheim@host", "geheim", 7, None, ""):
         with pytest.raises(InputError, match="the URL of the store is not shown") as refused:
             RedisLink(url)  # type: ignore[arg-type]
         assert "geheim" not in str(refused.value)
         assert refused.value.__cause__ is None
-        assert refused.value.__suppress_context__
+        assert refused.value.__suppress_context__ or refused.value.__context__ is None
     with pytest.raises(InputError, match="options that redis-py knows"):
         RedisLink("redis://:geheim@host/0?socket_timeout=geheim")
     assert "geheim" not in caplog.text
