@@ -4,7 +4,7 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
   $$each -c "import ensurepip, sys; sys.exit(sys.version_info < (3, 10))" 2> /dev/null && echo $$each && break; done)
 BIN = .venv/bin
 DEMO_EXTRAS = fast,train
-EXTRAS = fast,train,data,hub,excel,minilm,transformers,lora,distill,serve,metrics,availability,labels,portable,ray,docs,dev
+EXTRAS = fast,train,data,hub,excel,minilm,transformers,lora,distill,serve,metrics,availability,redis,labels,portable,ray,docs,dev
 
 # A file at a time; the order is conftest's: files with slow tests first.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder

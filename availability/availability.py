@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from ..routers.checks import OTHER, as_number, check_names, check_whole, clean_name, usable
+from ..routers.checks import OTHER, as_number, check_names, check_seconds, check_whole, clean_name, usable
 from ..routers.decision import Decision
 from ..routers.error_log import log_error
 from ..routers.errors import InputError, require
 from ..routers.forks import new_lock
 from .breaker import BreakerLimits, BreakerState, describe, is_failure
+from .choice import Choice, names_of
 from .model_health import Change, ModelHealth, ModelStatus
 from .rising_clock import RisingClock
 
@@ -22,35 +22,6 @@ logger = logging.getLogger(__name__)
 
 #: A function that is called with the model, its old state, its new state, and the reason.
 OnChange = Callable[[str, BreakerState, BreakerState, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The model to ask now.
-
-    Attributes:
-        model: name of the chosen candidate.
-        position: position of the chosen candidate, 0 for the first.
-        reason: one readable sentence, which also says why each candidate before this one was skipped.
-        probe: True when this request is a probe, which finds out whether the model is back.
-        degraded: True when no candidate is available and this one is the last resort.
-        lease: number of the probe, which tells its outcome from the outcomes of other calls; None for other requests.
-
-    Example:
-        >>> from routelearn.availability import Availability
-        >>> choice = Availability().choose(["sim-max", "sim-small"])
-        >>> choice.model, choice.position, choice.degraded
-        ('sim-max', 0, False)
-        >>> choice.reason
-        'sim-max is the first available candidate'
-    """
-
-    model: str
-    position: int
-    reason: str
-    probe: bool = False
-    degraded: bool = False
-    lease: int | None = None
 
 
 class Availability:
@@ -110,7 +81,8 @@ class Availability:
             )
         require("pybreaker", "availability")  # raises now, not at the first request
         self._limits = limits or BreakerLimits()
-        self._max_models, self._counts_as_failure, self._on_change = max_models, counts_as_failure, on_change
+        self._max_models, self._counts_as_failure = max_models, counts_as_failure
+        self._watchers: list[OnChange] = [] if on_change is None else [on_change]
         self.clock = clock
         self._now = RisingClock(clock)
         self._lock = new_lock()
@@ -130,7 +102,7 @@ class Availability:
         Raises:
             InputError: there are no candidates.
         """
-        names = _names(candidates)
+        names = names_of(candidates)
         changes: list[Change] = []
         with self._lock:
             now = self._now()
@@ -159,7 +131,7 @@ class Availability:
         Raises:
             InputError: there are no candidates.
         """
-        names = _names(candidates)
+        names = names_of(candidates)
         with self._lock:
             return tuple(names[position] for position in self._order(names, self._now()))
 
@@ -167,6 +139,46 @@ class Availability:
         """Whether `choose` would take this model now if it stood first. Nothing changes."""
         with self._lock:
             return self._wait_s(model, self._now()) == 0
+
+    def wait_s(self, model: str) -> float:
+        """Seconds until a request may go to a model; 0: one may go now, possibly as a probe. Nothing changes."""
+        with self._lock:
+            return self._wait_s(model, self._now())
+
+    def hold(self, model: str, seconds: float, why: str) -> None:
+        """Open the breaker of a model for a reason that lies outside, such as what another process found.
+
+        An open breaker stays open for at least as long; a half-open one is left alone, because its probe tells more.
+
+        Args:
+            model: name of the model.
+            seconds: the first probe may go after so many seconds.
+            why: the reason, for logs and for the reasons of choices.
+
+        Raises:
+            InputError: `seconds` is not above 0.
+        """
+        check_seconds("seconds", seconds)
+        changes: list[Change] = []
+        with self._lock:
+            self._health(model).hold(seconds, why, self._now(), changes)
+        self._announce(changes)
+
+    def release(self, model: str, why: str) -> None:
+        """Close the breaker of a model, because it is known from outside that the model is back.
+
+        Args:
+            model: name of the model.
+            why: the reason, for logs.
+        """
+        changes: list[Change] = []
+        with self._lock:
+            self._health(model).release(why, self._now(), changes)
+        self._announce(changes)
+
+    def watch(self, on_change: OnChange) -> None:
+        """Have one more function called after each change of state, in the thread that caused the change."""
+        self._watchers.append(on_change)
 
     def record(
         self,
@@ -270,9 +282,9 @@ class Availability:
         for change in changes:
             level = logging.WARNING if change.new == "open" else logging.INFO
             logger.log(level, "breaker of %r: %s -> %s, %s", change.model, change.old, change.new, change.why)
-            if self._on_change is not None:
+            for on_change in self._watchers:
                 try:
-                    self._on_change(change.model, change.old, change.new, change.why)
+                    on_change(change.model, change.old, change.new, change.why)
                 except Exception as error:  # noqa: BLE001 - an observer must not fail the request
                     log_error(logger, "on_change raised; the request goes on", error)
 
@@ -329,11 +341,3 @@ class Attempt:
     ) -> None:
         """Do the same as `__exit__`."""
         self.__exit__(kind, error, traceback)
-
-
-def _names(candidates: Decision | Sequence[str]) -> Sequence[str]:
-    names = candidates.candidates if isinstance(candidates, Decision) else candidates
-    wrong = isinstance(names, str) or not isinstance(names, Sequence) or not names
-    if wrong or not all(isinstance(name, str) for name in names):
-        raise InputError(f"candidates are {names!r}; expected a decision, or a sequence of at least one model name")
-    return names

@@ -214,7 +214,7 @@ class Breaker:
     """The breaker of one model. It has no lock: the object that holds it locks.
 
     Attributes:
-        opened_at: when the breaker last opened, in seconds of the caller's clock.
+        due_at: when the first probe of an open breaker may go, in seconds of the caller's clock.
     """
 
     def __init__(self, name: str, limits: BreakerLimits) -> None:
@@ -235,7 +235,7 @@ class Breaker:
         self._leases: dict[int, float] = {}  # running probe -> end of its lease, oldest probe first
         self._next = 0
         self._unsettled = 0
-        self.opened_at = 0.0
+        self.due_at = 0.0
 
     @property
     def state(self) -> BreakerState:
@@ -255,7 +255,7 @@ class Breaker:
     def wait_s(self, now: float) -> float:
         """Seconds until a request may go to the model; 0 when the breaker is closed or a probe may go now."""
         if self.state == "open":
-            return max(0.0, self.opened_at + self._limits.reset_timeout_s - now)
+            return max(0.0, self.due_at - now)
         if self.state == "half-open" and len(self._leases) >= self._limits.probes:
             return max(0.0, next(iter(self._leases.values())) - now)
         return 0.0
@@ -311,6 +311,19 @@ class Breaker:
         self._breaker.open()
         self._changed(now)
 
+    def hold(self, seconds: float, now: float) -> None:
+        """Open the breaker for so many seconds, or keep it open for as long. A half-open breaker is left alone."""
+        if self.state == "closed":
+            self.open(now)
+            self.due_at = now + seconds
+        elif self.state == "open":
+            self.due_at = max(self.due_at, now + seconds)
+
+    def close(self, now: float) -> None:
+        """Close the breaker."""
+        self._breaker.close()
+        self._changed(now)
+
     def _report(self, ok: bool, now: float) -> None:
         before = self.state
         with contextlib.suppress(_FailedError):
@@ -322,4 +335,4 @@ class Breaker:
         self._leases.clear()  # outcomes of the probes that still run come too late now
         self._unsettled = 0
         if self.state == "open":
-            self.opened_at = now
+            self.due_at = now + self._limits.reset_timeout_s

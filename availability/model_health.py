@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 
 from .breaker import Breaker, BreakerLimits, BreakerState
 
-#: Why a candidate was skipped: the event that opened its breaker ("probe": a probe failed), or "probing": all the
-#: probes that may run at a time are running.
-SkipKind = Literal["failures", "error-rate", "latency", "probe", "probing"]
+#: Why a candidate was skipped: the event that opened its breaker ("probe": a probe failed; "held": `hold` did it), or
+#: "probing": all the probes that may run at a time are running.
+SkipKind = Literal["failures", "error-rate", "latency", "probe", "held", "probing"]
 SKIP_KINDS: tuple[SkipKind, ...] = get_args(SkipKind)
 
 
@@ -262,6 +262,21 @@ class ModelHealth:
             lease = self._breaker.oldest_probe or self.claim(now, changes)
         if lease is not None:  # without a lease the call began before the breaker opened, or was the last resort
             self._settle(self._breaker, lease, ok, latency_s, now, changes)
+
+    def hold(self, seconds: float, why: str, now: float, changes: list[Change]) -> None:
+        """Open the breaker for so many seconds, for a reason outside; a change of state is appended to `changes`."""
+        if self._breaker is not None:
+            before = self.state
+            self._breaker.hold(seconds, now)
+            self._changed(before, "held", why, changes)
+
+    def release(self, why: str, now: float, changes: list[Change]) -> None:
+        """Close the breaker, for a reason outside; a change of state is appended to `changes`."""
+        if self._breaker is not None and self.state != "closed":
+            before = self.state
+            self._breaker.close(now)
+            self._outcomes.clear()
+            self._changed(before, "held", why, changes)
 
     def _judge(self, breaker: Breaker, ok: bool, now: float, changes: list[Change]) -> None:
         """Open the breaker when the failures in a row or the window reach a limit."""

@@ -22,8 +22,16 @@ from ..routers.base import Policy, Router
 from ..routers.errors import InputError, require
 from ..service.defaults import MOST_SESSIONS, RequestLimits, ServerSettings
 from ..service.request_rules import RequestRules
+from ..service.shared_sessions import SharedSessions, shared_salt
 from ..service.trial import BundleTrial
-from ..service.wire_names import ADMIN_TOKEN_VARIABLE, LOG_SALT_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
+from ..service.wire_names import (
+    ADMIN_TOKEN_VARIABLE,
+    LOG_SALT_VARIABLE,
+    TOKEN_VARIABLE,
+    USE_CASE,
+    USER_TIER,
+    LiteLLMVariable,
+)
 from .flags import Flag, FlagsOf, Options, with_flags
 from .input_files import read_pool
 from .options import DECISION, parse_pairs
@@ -123,6 +131,9 @@ class SessionOptions(Options):
         session_margin: Instead of prices, keep the model unless the score is beyond the threshold by this margin, from
             0 to 1.
         cache_ttl: Time, in seconds, for which a provider's prompt cache holds what was read last.
+        session_store: URL of the Redis or Valkey in which several services share their sessions, such as
+            redis://localhost:6379/0. The variable ROUTELEARN_REDIS_URL can hold it instead, so that nobody reads a
+            password in it.
         no_agents: Let every chat count as a user's turn. By default, a step of an agent keeps to the user's question,
             blocks that agents add are not read, loops of tool calls go to strong, and titles and summaries to weak.
         answer_value_usd: How many USD a good answer is worth more than a bad one. The default is what the threshold
@@ -136,6 +147,7 @@ class SessionOptions(Options):
     session_margin: Annotated[float | None, Flag(least=0, most=1)] = None
     cache_ttl: Annotated[float, Flag(metavar="SECONDS")] = 300.0
     answer_value_usd: Annotated[float | None, Flag(metavar="USD")] = None
+    session_store: Annotated[str | None, Flag(metavar="URL")] = None
     no_agents: bool = False
 
     def rules(self, router: Router) -> RequestRules:
@@ -146,14 +158,20 @@ class SessionOptions(Options):
         """
         given = read_pool(self.pool)
         models = list({model.name: model for model in (*router.pool, *given)}.values())
-        sessions = None
-        if self.session_margin is not None:
-            sessions = Conversations(self.session_margin, max_sessions=MOST_SESSIONS)
-        elif self.sessions:
+        sessions, prices = None, None
+        if self.sessions and self.session_margin is None:
             if sum(model.input_price is not None and model.output_price is not None for model in models) < 2:
                 raise InputError("--sessions needs prices; expected --pool FILE with prices, or --session-margin")
             prices = SwitchPrices(models=models, cache_ttl_s=self.cache_ttl, value_usd=self.answer_value_usd)
-            sessions = Conversations(0.0, prices=prices, max_sessions=MOST_SESSIONS)
+        if self.sessions or self.session_margin is not None:
+            url = self.session_store or os.environ.get(LiteLLMVariable.REDIS_URL.value)
+            sessions = Conversations(
+                self.session_margin or 0.0,
+                prices=prices,
+                max_sessions=MOST_SESSIONS,
+                store=SharedSessions(url, max_sessions=MOST_SESSIONS) if url else None,
+                salt=shared_salt(os.environ.get(LOG_SALT_VARIABLE)) if url else None,
+            )
         rules = RequestRules(pool=given, sessions=sessions, reads_agents=not self.no_agents)
         rules.pool_of(router)
         return rules

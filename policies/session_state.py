@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..routers.checks import as_number, check_seconds, check_whole
+from ..routers.checks import check_seconds, check_whole
 from ..routers.decision import Source
 from ..routers.forks import new_lock
 
@@ -66,23 +67,33 @@ class SessionState:
         )
 
     def as_json(self) -> str:
-        """The state as JSON."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """The state as JSON: a list of the fields in their order, because a session is kept in this form."""
+        return _write([getattr(self, name) for name in self.__slots__])
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SessionState | None:
-        """The state that `as_json` wrote; None: the text is something else, such as that of another version."""
+        """The state that `as_json` wrote; None: the text is something else, such as that of a newer version."""
         try:
             fields: Any = json.loads(text)
-            read: Mapping[str, Any] = fields.pop("read")
-            state = cls(**fields, read={name: (int(tokens), float(when)) for name, (tokens, when) in read.items()})
-        except (TypeError, ValueError, AttributeError, KeyError):
-            return None
-        numbers = (state.score, state.seen, state.requests, state.scored, state.score_sum, state.context)
-        texts = (state.model, state.source, state.escalated)
-        if not all(isinstance(text, str) for text in texts) or any(as_number(one) != one for one in numbers):
+            state = cls(*fields) if isinstance(fields, list) else None
+            if state is None or not state._is_sound():
+                return None
+            state.read = {name: (int(tokens), float(when)) for name, (tokens, when) in state.read.items()}
+        except (TypeError, ValueError, OverflowError, RecursionError):
             return None
         return state
+
+    def _is_sound(self) -> bool:
+        numbers = (self.score, self.seen, self.requests, self.scored, self.score_sum, self.context)
+        texts = (self.model, self.source, self.escalated)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(number, (int, float)) for number in numbers)
+            and isinstance(self.read, dict)
+        )
+
+
+_write = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class SessionStore(Protocol):
@@ -122,6 +133,8 @@ class SessionStore(Protocol):
 class MemorySessions:
     """Sessions in the memory of this process. Threads may share one.
 
+    A session is kept as JSON, which takes half of the memory that the object takes.
+
     Example:
         >>> from routelearn.policies import MemorySessions
         >>> MemorySessions(max_sessions=1000).as_dict()
@@ -145,7 +158,8 @@ class MemorySessions:
         check_seconds("ttl_s", ttl_s)
         self._max_sessions, self._ttl_s = max_sessions, ttl_s
         self._lock = new_lock()
-        self._sessions: OrderedDict[str, SessionState] = OrderedDict()  # the most recent session is last
+        self._sessions: OrderedDict[str, bytes] = OrderedDict()  # the most recent session is last
+        self._none_before = -math.inf  # no session is silent for too long before this time
         self._evicted = self._expired = 0
 
     def update(self, key: str, now: float, change: Change) -> SessionState:
@@ -158,9 +172,8 @@ class MemorySessions:
         """
         with self._lock:
             self._forget_silent(now)
-            state = self._sessions[key] = change(self._sessions.get(key))
-            self._sessions.move_to_end(key)
-            self._forget_beyond()
+            state = change(_read(self._sessions.get(key)))
+            self._put(key, state.as_json().encode())
         return state
 
     def alias(self, key: str, other: str) -> None:
@@ -168,24 +181,53 @@ class MemorySessions:
         with self._lock:
             state = self._sessions.get(key)
             if state is not None:
-                self._sessions[other] = state
-                self._sessions.move_to_end(other)
-                self._forget_beyond()
+                self._put(other, state)
+
+    def kept(self, key: str, now: float) -> bytes | None:
+        """A session in the form in which it is kept, which is the JSON of its state; None: it is not known.
+
+        Args:
+            key: the hashed id.
+            now: time in seconds.
+        """
+        with self._lock:
+            self._forget_silent(now)
+            return self._sessions.get(key)
+
+    def keep(self, key: str, state: bytes) -> None:
+        """Keep a session that was changed elsewhere.
+
+        Args:
+            key: the hashed id.
+            state: the JSON of its state.
+        """
+        with self._lock:
+            self._put(key, state)
 
     def as_dict(self) -> dict[str, int]:
         """The number of sessions, and how many were forgotten since the start."""
         with self._lock:
             return {"sessions": len(self._sessions), "evicted": self._evicted, "expired": self._expired}
 
-    def _forget_beyond(self) -> None:
+    def _put(self, key: str, state: bytes) -> None:
+        self._sessions[key] = state
+        self._sessions.move_to_end(key)
         while len(self._sessions) > self._max_sessions:
             self._sessions.popitem(last=False)
             self._evicted += 1
 
     def _forget_silent(self, now: float) -> None:
-        while self._ttl_s is not None and self._sessions:
-            oldest = next(iter(self._sessions.values()))
-            if now - oldest.seen <= self._ttl_s:
+        """Forget the sessions that were silent for too long; the oldest one is read only when that may be so."""
+        if self._ttl_s is None or now <= self._none_before:
+            return
+        while self._sessions:
+            oldest = _read(next(iter(self._sessions.values())))
+            if oldest is not None and now - oldest.seen <= self._ttl_s:
+                self._none_before = oldest.seen + self._ttl_s
                 break
             self._sessions.popitem(last=False)
             self._expired += 1
+
+
+def _read(kept: bytes | None) -> SessionState | None:
+    return None if kept is None else SessionState.from_json(kept)

@@ -33,6 +33,7 @@ EXTRA_OF = {
     "httptools": "serve",
     "uvicorn": "serve",
     "onnxruntime_extensions": "portable",
+    "redis": "redis",
 }
 
 

@@ -20,8 +20,13 @@ from .litellm.plugins import RoutingPlugin as RoutingPlugin
 from .litellm.request_hook import Hook as Hook
 from .litellm.request_hook import make_hook as make_hook
 from .litellm.settings import Plugins as Plugins
+from .redis_link import RedisLink as RedisLink
+from .redis_link import StoreDownError as StoreDownError
 from .request_facts import RequestFacts as RequestFacts
 from .request_rules import RequestRules as RequestRules
 from .selection import Selection as Selection
 from .session_ids import SessionId as SessionId
 from .session_ids import SessionNames as SessionNames
+from .shared_breakers import SharedBreakers as SharedBreakers
+from .shared_sessions import SharedSessions as SharedSessions
+from .shared_sessions import shared_salt as shared_salt

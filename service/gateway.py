@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..availability.availability import Availability, Choice
+from ..availability.availability import Availability
+from ..availability.choice import Choice
 from ..monitoring.repeats import query_key
 from ..routers.base import Policy, Router, check_router
 from ..routers.decision import Context, Decision

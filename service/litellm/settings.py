@@ -24,8 +24,11 @@ from ...routers.fallback import FallbackRouter
 from ...routers.pool_file import read_pool
 from ..defaults import LOCAL_ADDRESS, MOST_SESSIONS, BatchLimits
 from ..gateway import Gateway
+from ..redis_link import RedisLink
 from ..request_rules import RequestRules
 from ..session_ids import HEADERS, SessionNames
+from ..shared_breakers import SharedBreakers
+from ..shared_sessions import SharedSessions, shared_salt
 from ..wire_names import PREFIX, VARIABLES
 from ..wire_names import LiteLLMVariable as Variable
 from .cascade import PostCallCascade
@@ -81,6 +84,8 @@ class Plugins:
                 Variable.RESET_TIMEOUT_S, lambda text: BreakerLimits(reset_timeout_s=_number(text))
             )
             availability = Availability(tuple(models or router.models), breaker_limits)
+        if self._link is not None and availability is not None:
+            SharedBreakers(self._link, availability)  # the breakers keep it
         monitor = RouteMonitor(router)
         self._serve_metrics(monitor, availability)
         pool = self._pool(models or {name: name for name in router.models})
@@ -125,7 +130,24 @@ class Plugins:
                 Variable.COST_MAP.value,
                 Variable.SESSION_MARGIN.value,
             )
-        return Conversations(margin or 0.0, prices=prices, max_sessions=MOST_SESSIONS)
+        store, salt = self._shared
+        return Conversations(margin or 0.0, prices=prices, max_sessions=MOST_SESSIONS, store=store, salt=salt)
+
+    @cached_property
+    def _link(self) -> RedisLink | None:
+        """The Redis or Valkey that the replicas share."""
+        url = self._get(Variable.REDIS_URL, str)
+        try:
+            return None if url is None else RedisLink(url)
+        except InputError as error:  # which does not show the URL: it may hold a password
+            raise InputError(f"{Variable.REDIS_URL.value}: {error}") from None
+
+    @property
+    def _shared(self) -> tuple[SharedSessions | None, bytes | None]:
+        """Where the replicas keep sessions, and the salt of their ids."""
+        if self._link is None:
+            return None, None
+        return SharedSessions(self._link, max_sessions=MOST_SESSIONS), shared_salt(self._get(Variable.LOG_SALT, str))
 
     def _pool(self, names: Mapping[str, str]) -> list[Model]:
         """What is known of the models: from LiteLLM's cost map, and from a file, which goes first."""

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from routelearn.availability.availability import Availability, Choice
+from routelearn.availability.availability import Availability
 from routelearn.availability.breaker import BreakerLimits
+from routelearn.availability.choice import Choice
 from routelearn.monitoring.prometheus import register
 from routelearn.routers.checks import MAX_NAME
 from routelearn.routers.decision import Decision
@@ -292,11 +293,15 @@ DOCS = (Path(__file__).resolve().parents[2] / "docs" / "availability.md").read_t
     list(
         zip(
             re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL),
-            ("s (5 failures in a row, last error ConnectionRefusedError); sim-small is the first", "0.135 0.03375"),
+            (
+                "s (5 failures in a row, last error ConnectionRefusedError); sim-small is the first",
+                "0.135 0.03375",
+                "the switch costs",
+            ),
             strict=True,
         )
     ),
-    ids=("availability", "conversations"),
+    ids=("availability", "conversations", "price of a switch"),
 )
 def test_the_recipe_runs(code: str, expected: str, tmp_path: Path) -> None:
     """Without a bundle: rules answer."""

@@ -17,8 +17,9 @@ from helpers.availability import Clock, opened, run_threads
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routelearn.availability.availability import Availability, Choice
+from routelearn.availability.availability import Availability
 from routelearn.availability.breaker import BreakerLimits, describe, is_failure
+from routelearn.availability.choice import Choice
 from routelearn.availability.model_health import CallOutcomes
 
 

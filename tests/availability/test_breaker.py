@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from routelearn.availability.availability import Availability, Choice
+from routelearn.availability.availability import Availability
 from routelearn.availability.breaker import BreakerLimits
+from routelearn.availability.choice import Choice
 from routelearn.routers.errors import InputError, MissingExtraError
 
 LEGAL = {("closed", "open"), ("open", "half-open"), ("half-open", "closed"), ("half-open", "open")}
