@@ -30,13 +30,14 @@ class SessionLengths:
         1.04
     """
 
-    def __init__(self, expected: float = 6.0, *, weight: float = 20.0, longest: int = 500) -> None:
+    def __init__(self, expected: float = 6.0, *, weight: float = 20.0, longest: int = 500, learns: bool = True) -> None:
         """Set what is assumed before the first sessions.
 
         Args:
             expected: mean number of requests of a session, 1 or more.
             weight: how many sessions the assumption weighs, above 0.
             longest: requests beyond this number count as this one.
+            learns: learn from the sessions; False: a session is always expected to have `expected` requests left.
 
         Raises:
             InputError: an argument is out of its range.
@@ -49,6 +50,7 @@ class SessionLengths:
                 f"expected is {expected} and weight {weight}; expected 1 to {longest} requests, and a weight above 0"
             )
         self._longest = longest
+        self._fixed = None if learns else float(expected)
         self._assumed = weight * (1 - 1 / expected) ** np.arange(longest)
         # Requests beyond the last place stand there, so that `left` of the first is `expected` exactly.
         self._rest = weight * expected - float(self._assumed.sum())
@@ -59,6 +61,8 @@ class SessionLengths:
 
     def reached(self, request: int) -> None:
         """Count that a session has made so many requests."""
+        if self._fixed is not None:
+            return
         with self._lock:
             self._counts[self._place(request)] += 1
             self._since += 1
@@ -67,7 +71,7 @@ class SessionLengths:
 
     def left(self, request: int) -> float:
         """The expected number of requests of a session that makes this one now, this one included."""
-        return float(self._left[self._place(request)])
+        return float(self._left[self._place(request)]) if self._fixed is None else self._fixed
 
     def _place(self, request: int) -> int:
         return min(max(request, 1), self._longest) - 1

@@ -15,6 +15,7 @@ from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
 from ...policies.conversation import Conversations
+from ...policies.session_lengths import SessionLengths
 from ...policies.switch_price import SwitchPrices
 from ...policies.threshold import StrongShare, Threshold
 from ...routers.base import Policy
@@ -131,7 +132,14 @@ class Plugins:
                 Variable.SESSION_MARGIN.value,
             )
         store, salt = self._shared
-        return Conversations(margin or 0.0, prices=prices, max_sessions=MOST_SESSIONS, store=store, salt=salt)
+        return Conversations(
+            margin or 0.0,
+            prices=prices,
+            lengths=self._get(Variable.SESSION_REQUESTS, lambda text: SessionLengths(_number(text), learns=False)),
+            max_sessions=MOST_SESSIONS,
+            store=store,
+            salt=salt,
+        )
 
     @cached_property
     def _link(self) -> RedisLink | None:

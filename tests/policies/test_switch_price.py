@@ -214,6 +214,13 @@ def test_prices_out_of_range_are_refused(settings: dict[str, object]) -> None:
         SwitchPrices(**{"models": [STRONG], **settings})  # type: ignore[arg-type]
 
 
+def test_lengths_that_do_not_learn_stay_as_they_are() -> None:
+    lengths = SessionLengths(expected=7, learns=False)
+    for _ in range(200):
+        lengths.reached(1)
+    assert {lengths.left(request) for request in (1, 5, 400, 1000)} == {7.0}
+
+
 def test_expected_lengths_out_of_range_are_refused() -> None:
     with pytest.raises(InputError):
         SessionLengths(expected=0.5)
