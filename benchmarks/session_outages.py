@@ -113,7 +113,7 @@ def outage(version: str, models: Sequence[BillingUpstream]) -> list[str]:
             version,
             "strong killed between two requests of sessions",
             down,
-            f"of {len(after)} sessions that had strong and go on, {at_once} return at the first request, {later} in all",
+            f"of {len(after)} sessions that had strong and go on, {at_once} return at once, {later} in all",
             f"{lost} failed before, during and after",
         ),
     ]

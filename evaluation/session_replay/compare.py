@@ -226,7 +226,7 @@ def _weights(sessions: int, bootstrap: int, seed: int) -> Array:
     if bootstrap < 1:
         raise InputError(f"bootstrap is {bootstrap}; expected 1 or more")
     drawn = np.random.default_rng(seed).multinomial(sessions, np.full(sessions, 1 / sessions), bootstrap)
-    return np.concatenate([np.ones((1, sessions)), drawn])
+    return np.concatenate([np.ones((1, sessions)), drawn.astype(np.float64)])
 
 
 def _per(weights: Array, amounts: Array, of: Array) -> Array:
