@@ -29,6 +29,7 @@ from .judge import judge_command
 from .label import label_command
 from .next_labels import next_labels_command
 from .route import route_command
+from .savings import savings_command
 from .score import score_command
 from .serve import serve_command
 from .terminal import shown
@@ -68,7 +69,12 @@ _COMMANDS: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         "What a router is worth",
-        {"evaluate": evaluate_command, "calibrate": calibrate_command, "cascade-plan": cascade_plan_command},
+        {
+            "evaluate": evaluate_command,
+            "calibrate": calibrate_command,
+            "cascade-plan": cascade_plan_command,
+            "savings": savings_command,
+        },
     ),
     ("Routing", {"route": route_command, "score": score_command, "serve": serve_command}),
 ]

@@ -59,7 +59,8 @@ def test_these_are_the_commands() -> None:
         "build", "next-labels", "collect", "judge", "label",
         "data validate", "data sample", "data convert", "data from-log",
         "train mf", "train similarity", "train frozen", "train bert", "train general", "train verifier",
-        "adapt", "extend", "inspect", "export", "evaluate", "calibrate", "cascade-plan", "route", "score", "serve",
+        "adapt", "extend", "inspect", "export", "evaluate", "calibrate", "cascade-plan", "savings",
+        "route", "score", "serve",
     ]  # fmt: skip
 
 
