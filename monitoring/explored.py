@@ -1,14 +1,15 @@
 """What always-strong would have cost, measured by the calls whose model was drawn at random.
 
 The estimate is doubly robust (Dudik, Langford and Li 2011). Each drawn call counts with what it is expected to cost at
-the strong model, and where strong was drawn and answered, with the difference of what it cost to what was expected,
-divided by the probability p of that draw:
+the strong model; where strong was drawn with probability p and answered, the difference of what it cost to what was
+expected counts as well, divided by p:
 
     expected + [strong answered] * (measured - expected) / p
 
-The expectation depends on the request and on earlier calls alone, never on the call itself. The sum is then without
-bias however wrong the expectation is; a good one makes it precise. Requests of a session that keeps a drawn model
-follow the draw, and count as one with it.
+The expected cost is that of the input tokens, and of the mean output of strong over the drawn calls, each of which
+weighs 1 / p. (One mean is of the calls that the router itself would send to strong, and one of the others.) With these
+means the differences sum to 0, and the estimate is the regression estimator of survey sampling (Saerndal, Swensson and
+Wretman 1992, 6.4), with its variance. Requests of a session that keeps a drawn model follow the draw, and count as one.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from .limits import normal_limit
 
 #: Fewer draws of strong against the router's choice give no interval: it would be too narrow.
 LEAST_DRAWS = 30
-#: So many calls weighs what is assumed of strong's output before the first draw.
-_PRIOR = 3.0
 
 
 @dataclass(slots=True)
@@ -31,57 +30,72 @@ class Draw:
     Attributes:
         model: the model that was drawn.
         propensity: the probability of that.
-        surplus: sum of measured less expected USD, of the calls that strong answered.
-        counted: strong answered one of the calls.
+        usd: USD of strong's outputs in the calls that it answered.
+        unit: USD that these calls would have cost with one output token each.
     """
 
     model: str
     propensity: float
-    surplus: float = 0.0
-    counted: bool = False
+    usd: float = 0.0
+    unit: float = 0.0
 
 
 @dataclass(slots=True)
-class _Mean:
-    """A running mean of output tokens."""
+class _Stratum:
+    """Sums over the drawn calls of one kind. Powers of a draw's USD and unit give its residual for any mean."""
 
-    calls: float = 0.0
-    tokens: float = 0.0
+    input_usd: float = 0.0  # of all calls
+    unit: float = 0.0  # of all calls
+    weighted_usd: float = 0.0  # of strong's outputs
+    weighted_unit: float = 0.0
+    draws: int = 0
+    squares: list[float] = field(default_factory=lambda: [0.0] * 3)
+    fourths: list[float] = field(default_factory=lambda: [0.0] * 5)
 
-    def add(self, tokens: float) -> None:
-        self.calls += 1
-        self.tokens += tokens
+    @property
+    def mean(self) -> float | None:
+        """Mean output tokens of strong; None: strong answered no drawn call."""
+        return self.weighted_usd / self.weighted_unit if self.weighted_unit else None
+
+    def add(self, draw: Draw, usd: float, unit: float) -> None:
+        """Add an output of strong to a draw."""
+        self.draws += not draw.unit
+        self._count(draw, -1)
+        draw.usd += usd
+        draw.unit += unit
+        self._count(draw, 1)
+        self.weighted_usd += usd / draw.propensity
+        self.weighted_unit += unit / draw.propensity
+
+    def _count(self, draw: Draw, sign: int) -> None:
+        weight = (1 - draw.propensity) / draw.propensity**2
+        for sums, factor in ((self.squares, weight), (self.fourths, weight**2)):
+            most = len(sums) - 1
+            for power in range(most + 1):
+                sums[power] += sign * factor * draw.usd ** (most - power) * draw.unit**power
+
+    def variance(self) -> tuple[float, float]:
+        """The variance of the estimate, and the sum of the squares of its terms."""
+        mean = self.mean
+        if mean is None or self.draws < 2:
+            return 0.0, 0.0
+        square, fourth = (
+            sum(math.comb(len(sums) - 1, power) * one * (-mean) ** power for power, one in enumerate(sums))
+            for sums in (self.squares, self.fourths)
+        )
+        # The mean is that of the same draws, which makes the residuals too small: as if each draw was left out of it.
+        grown = (self.draws / (self.draws - 1) * self.unit / self.weighted_unit) ** 2
+        square = max(square, 0.0)
+        return square * grown, max(fourth, square**2 / self.draws) * grown**2
 
 
 @dataclass(slots=True)
 class Explored:
-    """Sums over the drawn calls; the owner guards it with a lock.
+    """Sums over the drawn calls; the owner guards it with a lock."""
 
-    Attributes:
-        usd: estimated USD of always-strong on the drawn calls.
-        variance: estimated variance of it.
-        fourth: sum of the squared terms of the variance, which tells how many draws it rests on.
-        draws: draws of strong against the router's choice that strong answered.
-    """
+    _strata: dict[bool, _Stratum] = field(default_factory=lambda: {False: _Stratum(), True: _Stratum()})
 
-    usd: float = 0.0
-    variance: float = 0.0
-    fourth: float = 0.0
-    draws: int = 0
-    _all: _Mean = field(default_factory=_Mean)
-    #: Output tokens of strong by whether the router itself chose strong.
-    _strong: dict[bool, _Mean] = field(default_factory=lambda: {False: _Mean(), True: _Mean()})
-
-    def add(
-        self,
-        draw: Draw,
-        strong: str,
-        *,
-        input_usd: float,
-        output_price: float,
-        output_tokens: int,
-        measured: float | None,
-    ) -> None:
+    def add(self, draw: Draw, strong: str, *, input_usd: float, output_price: float, measured: float | None) -> None:
         """Take in one call that follows a draw.
 
         Args:
@@ -89,44 +103,51 @@ class Explored:
             strong: name of the strong model.
             input_usd: USD of the call's input tokens at strong, as always-strong would have paid them.
             output_price: USD of a million output tokens of strong.
-            output_tokens: tokens that the model which answered wrote.
             measured: USD of the call as always-strong would have paid them; None: strong did not answer.
         """
-        by_router = (draw.model == strong) == (draw.propensity > 0.5)
-        expected = input_usd + output_price * self._expected(by_router) / 1e6
-        self.usd += expected
-        if draw.model == strong and measured is not None:
-            self._count(draw, measured - expected)
-            self._strong[by_router].add(output_tokens)
-        self._all.add(output_tokens)
+        # Whether the router itself would have chosen strong.
+        stratum = self._strata[(draw.model == strong) == (draw.propensity > 0.5)]
+        unit = output_price / 1e6
+        stratum.input_usd += input_usd
+        stratum.unit += unit
+        if draw.model == strong and measured is not None and unit:
+            stratum.add(draw, measured - input_usd, unit)
 
-    def drawn_output(self, least: int) -> float | None:
-        """Mean output tokens of strong where it was drawn against the router's choice; None: in less than `least`."""
-        mean = self._strong[False]
-        return mean.tokens / mean.calls if mean.calls >= least else None
+    @property
+    def draws(self) -> int:
+        """Draws of strong against the router's choice that strong answered."""
+        return self._strata[False].draws
 
-    def half_width(self, confidence: float) -> float:
-        """Half the width of the normal interval, by Student's t with the degrees of freedom of the variance."""
-        if not self.variance:
-            return 0.0
-        degrees = max(3.0, 2 * self.variance**2 / self.fourth)
-        return _student(normal_limit(1 - confidence), degrees) * math.sqrt(self.variance)
+    @property
+    def usd(self) -> float:
+        """Estimated USD of always-strong on the drawn calls."""
+        return self._output_usd + sum(stratum.input_usd for stratum in self._strata.values())
 
-    def _expected(self, by_router: bool) -> float:
-        mean, others = self._strong[by_router], self._all
-        before = others.tokens / others.calls if others.calls else 0.0
-        return (mean.tokens + _PRIOR * before) / (mean.calls + _PRIOR)
+    @property
+    def _output_usd(self) -> float:
+        means = [stratum.mean for stratum in self._strata.values()]
+        some = next((mean for mean in means if mean is not None), 0.0)
+        return sum(stratum.unit * (some if stratum.mean is None else stratum.mean) for stratum in self._strata.values())
 
-    def _count(self, draw: Draw, surplus: float) -> None:
-        p = draw.propensity
-        before = (1 - p) / p**2 * draw.surplus**2
-        draw.surplus += surplus
-        after = (1 - p) / p**2 * draw.surplus**2
-        self.usd += surplus / p
-        self.variance += after - before
-        self.fourth += after**2 - before**2
-        self.draws += p <= 0.5 and not draw.counted
-        draw.counted = True
+    def drawn_output(self) -> float | None:
+        """Mean output tokens of strong where it was drawn against the router's choice; None: in too few draws."""
+        return self._strata[False].mean if self.draws >= LEAST_DRAWS else None
+
+    def beyond(self, confidence: float) -> tuple[float, float]:
+        """How far the interval reaches below and above the estimate, in USD.
+
+        The width is by Student's t with the degrees of freedom that the variance has. Lengths of answers are skewed, so
+        the interval is that of the logarithm of the outputs' cost.
+        """
+        found = [stratum.variance() for stratum in self._strata.values()]
+        variance, fourth = (sum(terms) for terms in zip(*found, strict=True))
+        output_usd = self._output_usd
+        if not variance or not fourth or not output_usd > 0:
+            return 0.0, 0.0
+        degrees = max(3.0, 2 * variance**2 / fourth)
+        width = _student(normal_limit(1 - confidence), degrees) * math.sqrt(variance) / output_usd
+        ratio = math.exp(min(width, 50.0))
+        return output_usd * (1 - 1 / ratio), output_usd * (ratio - 1)
 
 
 def _student(z: float, degrees: float) -> float:

@@ -160,11 +160,11 @@ class Savings:
             saved = always - compared - sums.router
             interval = None
             if not why:
-                half = explored.half_width(CONFIDENCE)
+                below, above = explored.beyond(CONFIDENCE)
                 interval = SavingsInterval(
                     CONFIDENCE,
-                    (always - half, always + half),
-                    (saved - half, saved + half),
+                    (always - below, always + above),
+                    (saved - below, saved + above),
                     explored.draws,
                     1 - sums.unexplored / measured,
                 )
@@ -253,7 +253,6 @@ class Savings:
                 call.strong,
                 input_usd=reads,
                 output_price=price,
-                output_tokens=call.output_tokens,
                 measured=always if by_strong else None,
             )
         return True
@@ -271,7 +270,7 @@ class Savings:
             return 1.0
         strong, model = self._models[self._strong], self._models[name]
         # Drawn calls are like those of the other model; calls that the router sends to strong may not be.
-        drawn = self._sums.explored.drawn_output(LEAST_CALLS)
+        drawn = self._sums.explored.drawn_output()
         written = strong.output_tokens / strong.requests if drawn is None else drawn
         return written / (model.output_tokens / model.requests)
 

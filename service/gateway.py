@@ -17,12 +17,14 @@ from ..routers.error_log import log_error
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Adjust, Batcher, safe_decision
+from .call_ledger import CallLedger
 from .defaults import BatchLimits
 from .session_ids import SessionNames
 
 if TYPE_CHECKING:
     from ..monitoring.decision_log import DecisionLog
     from ..monitoring.routing import RouteMonitor
+    from ..monitoring.savings import Savings
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class Gateway:
         router: decides the queries.
         batcher: scores the requests.
         availability: circuit breakers; None: every model counts as available.
+        ledger: takes in what calls used.
 
     Example:
         >>> import asyncio, routelearn
@@ -98,6 +101,8 @@ class Gateway:
         pool: Sequence[Model] | None = None,
         sessions: Conversations | None = None,
         session_names: SessionNames | None = None,
+        savings: Savings | None = None,
+        shadow: bool = False,
     ) -> None:
         """Check that the names fit together.
 
@@ -114,6 +119,8 @@ class Gateway:
                 that needs what a model lacks goes to another one. None: what the router's pool says.
             sessions: keeps the model of each session; None: each request is decided by itself.
             session_names: where the session of a request is looked for; None: the default places.
+            savings: counts what calls cost; None: nobody does.
+            shadow: decisions are logged, and not acted on.
 
         Raises:
             InputError: pool names a model that the router does not have; a name of `models` is not in the router's
@@ -137,6 +144,7 @@ class Gateway:
         self.session_names = session_names or SessionNames()
         self._monitor = monitor
         self._log = log
+        self.ledger, self.shadow = CallLedger(savings, log), shadow
         self.batcher = Batcher(router, policy, limits=limits, on_decision=self._on_decision)
 
     def name(self, model: str) -> str:
@@ -226,7 +234,7 @@ class Gateway:
     def _available(self, decision: Decision) -> Selection:
         """Select among the candidates of a decision by their breakers."""
         offered = tuple(model for model in decision.candidates if model in self._names)
-        if self.availability is None:
+        if self.availability is None or self.shadow:  # no probe is taken that nobody would make
             return Selection(
                 model=self._names[offered[0]],
                 fallbacks=tuple(self._names[model] for model in offered[1:]),
@@ -304,7 +312,8 @@ class Gateway:
         if self._monitor is not None:
             self._monitor.observe(decision, novelty=novelty, vector=vector, latency_s=latency_s, key=query_key(query))
         if self._log is not None:
-            self._log.write(query, decision, latency_s=latency_s)
+            served = self.router.strong if self.shadow else None
+            self.ledger.decided(decision, self._log.write(query, decision, latency_s=latency_s, served=served))
 
 
 def _described(router: Router, pool: Sequence[Model] | None) -> list[Model]:

@@ -50,6 +50,8 @@ class LiteLLMVariable(str, Enum):
     METRICS_HOST = PREFIX + "METRICS_HOST"
     VERIFIER = PREFIX + "VERIFIER"
     ESCALATE_BELOW = PREFIX + "ESCALATE_BELOW"
+    SHADOW = PREFIX + "SHADOW"
+    ROUTER_USD = PREFIX + "ROUTER_USD"
 
 
 #: Every variable that routelearn reads.
@@ -105,3 +107,10 @@ METADATA_USER_TIER, METADATA_THRESHOLD = "routelearn_tier", "routelearn_threshol
 #: seconds).
 METADATA_SELECTION, METADATA_RECEIVED, METADATA_STARTED = "routelearn", "routelearn_received", "routelearn_started"
 METADATA_SESSION = "routelearn_session"
+#: Keys that join a call with its request: the mark of this process, the decision's id in the log, and whether another
+#: call of the request is counted already.
+METADATA_CALL, METADATA_DECISION, METADATA_FURTHER = (
+    "routelearn_call",
+    "routelearn_decision",
+    "routelearn_further",
+)

@@ -96,10 +96,10 @@ class RoutingPlugin(_SharedPlugin):
                 context.structured_messages, context_of(context.metadata), policy, needs
             )
             order = [self._gateway.pool_name(name) for name in (selection.model, *selection.fallbacks)]
-            earlier = {**selection.as_dict(), "order": order, "tried": []}
+            earlier = {**selection.as_dict(), "order": order, "tried": [], "mark": self._gateway.ledger.mark}
         order = [model for model in earlier["order"] if model in offered]
         left = [model for model in order if model not in earlier["tried"]] or order
-        if not left:
+        if not left or self._gateway.shadow:
             return
         context.candidate_models = [name for name in context.candidate_models if pool[name] == left[0]]
         context.signals[METADATA_SELECTION] = {**earlier, "tried": [*earlier["tried"], left[0]]}
@@ -148,6 +148,8 @@ class ClassifierPlugin(_SharedPlugin):
         return self._tier(decision)
 
     def _tier(self, decision: Decision) -> str:
+        if self._gateway.shadow:
+            return self._tiers[0][0] if self._tiers else "COMPLEX"
         if self._tiers is None:
             return "SIMPLE" if decision.model == self._gateway.router.weak else "COMPLEX"
         return next(name for name, lowest in self._tiers if decision.score >= lowest)

@@ -14,6 +14,7 @@ from ...monitoring.decision_log import DecisionLog
 from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
+from ...monitoring.savings import Savings
 from ...policies.conversation import Conversations
 from ...policies.threshold import StrongShare, Threshold
 from ...routers.base import Policy
@@ -82,7 +83,10 @@ class Plugins:
             )
             availability = Availability(tuple(models or router.models), breaker_limits)
         monitor = RouteMonitor(router)
-        self._serve_metrics(monitor, availability)
+        pool = self._pool(models or {name: name for name in router.models})
+        prices = {model.name: model for model in (*router.pool, *pool)}
+        savings = Savings(list(prices.values()), router_usd=self._get(Variable.ROUTER_USD, _number) or 0.0)
+        self._serve_metrics(monitor, availability, savings)
         return Gateway(
             router,
             models=models,
@@ -91,11 +95,13 @@ class Plugins:
             monitor=monitor,
             log=self._log(),
             limits=self._get(Variable.TIMEOUT_MS, lambda text: BatchLimits(timeout_s=_number(text) / 1000)),
-            pool=self._pool(models or {name: name for name in router.models}),
+            pool=pool,
             sessions=self._get(
                 Variable.SESSION_MARGIN, lambda text: Conversations(_number(text), max_sessions=100_000)
             ),
             session_names=SessionNames(user=self._get(Variable.SESSION_BY_USER, _switch) is True),
+            savings=savings,
+            shadow=self._get(Variable.SHADOW, _switch) is True,
         )
 
     def _pool(self, names: Mapping[str, str]) -> list[Model]:
@@ -136,11 +142,12 @@ class Plugins:
         """A registry of its own, because the default registry holds LiteLLM's metrics."""
         return require("prometheus_client", "litellm").CollectorRegistry()
 
-    def _serve_metrics(self, monitor: RouteMonitor, availability: Availability | None) -> None:
+    def _serve_metrics(self, monitor: RouteMonitor, availability: Availability | None, savings: Savings) -> None:
         port = self._get(Variable.METRICS_PORT, _port)
         if port is None:
             return
         register(monitor, self._registry)
+        register(savings, self._registry)
         if availability is not None:
             register(availability, self._registry)
         host = self._get(Variable.METRICS_HOST, str) or LOCAL_ADDRESS
