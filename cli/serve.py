@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar
 
 from ..monitoring.decision_log import DecisionLog
 from ..monitoring.escalation import EscalationMonitor
+from ..monitoring.savings import Savings
 from ..policies.composed import ByContext, Explore
 from ..policies.threshold import StrongShare
 from ..routers.base import Policy
@@ -22,7 +23,8 @@ from ..service.defaults import RequestLimits, ServerSettings
 from ..service.trial import BundleTrial
 from ..service.wire_names import ADMIN_TOKEN_VARIABLE, LOG_SALT_VARIABLE, TOKEN_VARIABLE, USE_CASE, USER_TIER
 from .flags import Flag, FlagsOf, Options, with_flags
-from .options import DECISION, parse_pairs
+from .input_files import read_pool
+from .options import DECISION, POOL, parse_pairs
 from .router_options import RULES, PolicyChoice, RouterChoice
 from .terminal import LogFormatter
 
@@ -45,6 +47,10 @@ class ServeOptions(Options):
         decision_log: File to append each decision to, as a line of JSON. It holds hashes of the prompts, not the
             prompts. The variable ROUTELEARN_LOG_SALT can hold the salt of the hashes.
         log_prompts: Write the prompts to the decision log as well, so that data from-log can make records of it.
+        shadow: Decide and log, and reply with the strong model all the same. routelearn savings then compares.
+        pool: JSON or TOML file with name, input_price and output_price of each model, in USD per million tokens, to
+            count the savings with. The default is the prices in the bundle.
+        router_usd: USD that a decision itself costs, for the savings.
         timeout: Time limit for a batch, in seconds. When the router takes longer, rules decide. The default is no
             limit.
         threads: Number of batches that are scored at the same time. The default is one for each CPU of the process.
@@ -67,6 +73,9 @@ class ServeOptions(Options):
     explore: Annotated[float, Flag(least=0, most=1)] = 0.0
     decision_log: Path | None = None
     log_prompts: bool = False
+    shadow: bool = False
+    pool: Annotated[Path | None, Flag(panel=POOL)] = None
+    router_usd: Annotated[float, Flag(least=0, metavar="USD", panel=POOL)] = 0.0
     timeout: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
     threads: Annotated[int | None, Flag(least=1, panel="Server")] = None
     watch: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
@@ -154,6 +163,8 @@ def serve_command(
         ),
     )
     log = options.log()
+    prices = {model.name: model for model in (*slot.current.router.pool, *read_pool(options.pool))}
+    savings = Savings(list(prices.values()), router_usd=options.router_usd)
     use_cases = parse_pairs(options.use_case_share or [], "--use-case-share")
     app = create_app(
         slot,
@@ -162,6 +173,8 @@ def serve_command(
         decision_log=log,
         escalation=EscalationMonitor(known=[*slot.current.router.models, *use_cases]),
         watch_s=options.watch,
+        savings=savings,
+        shadow=options.shadow,
     )
     run(app, listening, slot, server)
 

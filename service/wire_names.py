@@ -67,9 +67,9 @@ USER_TIER, USE_CASE = "tier", "use_case"
 # ---- the HTTP service
 
 SCORE, ROUTE, OUTCOMES = "/v1/score", "/v1/route", "/v1/outcomes"
-RELOAD, STATUS, ROUTER = "/v1/reload", "/v1/status", "/v1/router"
+RELOAD, STATUS, ROUTER, SAVINGS = "/v1/reload", "/v1/status", "/v1/router", "/v1/savings"
 HEALTH, METRICS, PAGE, OPENAPI = "/healthz", "/metrics", "/", "/openapi.json"
-PATHS = frozenset({SCORE, ROUTE, OUTCOMES, RELOAD, STATUS, ROUTER, HEALTH, METRICS, PAGE, OPENAPI})
+PATHS = frozenset({SCORE, ROUTE, OUTCOMES, RELOAD, STATUS, ROUTER, SAVINGS, HEALTH, METRICS, PAGE, OPENAPI})
 #: Paths that need no token: their replies say nothing about queries or models.
 OPEN_PATHS = frozenset({HEALTH, PAGE, OPENAPI})
 

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from ...monitoring.tracing import annotate
 from ...policies.capabilities import among_able, needs_of, says_something
+from ...policies.shadow import shadowed
 from ...policies.threshold import policy_of
 from ...routers.assessment import Assessment
 from ...routers.base import Policy, Router, decide_by
@@ -65,17 +66,19 @@ class _Request:
 class Scorer:
     """Answers batches of jobs; the `work` of a `Lane`. Threads may share it."""
 
-    def __init__(self, slot: RouterSlot, limits: RequestLimits, observe: Observe) -> None:
+    def __init__(self, slot: RouterSlot, limits: RequestLimits, observe: Observe, *, shadow: bool = False) -> None:
         """Set what decides and who watches.
 
         Args:
             slot: holds the router.
             limits: bound the queries of a request, and of one run of the router.
             observe: called with the decisions for each request.
+            shadow: replies name the strong model, whatever was decided.
         """
         self._slot = slot
         self._limits = limits
         self._observe = observe
+        self._shadow = shadow
 
     def __call__(self, jobs: Sequence[Job]) -> list[bytes | Exception]:
         """One reply per job, in order: a JSON body, or the `RequestError` that the job is answered with."""
@@ -142,6 +145,8 @@ class Scorer:
     def _reply(self, request: _Request, active: ActiveRouter) -> bytes:
         decisions = [decision for part, _ in request.parts for decision in part]
         ids = self._report(request)
+        if self._shadow:
+            decisions = [shadowed(decision, active.router.strong) for decision in decisions]
         reply: RouteReply | ScoreReply
         if request.job.kind == "route":
             reply = {"decisions": decisions, "bundle": active.digest, "ids": ids or None}
