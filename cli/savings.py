@@ -15,7 +15,7 @@ from ..monitoring.log_rows import read_log
 from ..monitoring.logged_calls import logged_calls
 from ..monitoring.savings import savings_of
 from ..monitoring.savings_report import SavingsReport
-from ..monitoring.shadow_report import ShadowGroup, ShadowReport, shadow_report
+from ..monitoring.shadow import ShadowGroup, ShadowReport, shadow_report
 from ..routers.errors import InputError
 from .flags import Flag, Options, with_flags
 from .input_files import read_pool

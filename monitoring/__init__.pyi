@@ -30,9 +30,9 @@ from .savings_report import ModelUsage as ModelUsage
 from .savings_report import SavingsInterval as SavingsInterval
 from .savings_report import SavingsReport as SavingsReport
 from .served_call import ServedCall as ServedCall
-from .shadow_report import ShadowGroup as ShadowGroup
-from .shadow_report import ShadowReport as ShadowReport
-from .shadow_report import shadow_report as shadow_report
+from .shadow import ShadowGroup as ShadowGroup
+from .shadow import ShadowReport as ShadowReport
+from .shadow import shadow_report as shadow_report
 from .tracing import annotate as annotate
 from .window import Histogram as Histogram
 from .window import Latency as Latency

@@ -89,8 +89,8 @@ class SavingsReport:
         >>> call = ServedCall(model="sim-small", strong="sim-max", input_tokens=1000, output_tokens=100, time=0.0)
         >>> savings.add(call)
         >>> report = savings.report()
-        >>> report.spent_usd, report.always_strong_usd, report.saved_share
-        (0.0013, 0.013, 0.9)
+        >>> report.spent_usd, round(report.always_strong_usd, 4), round(report.saved_usd, 4)
+        (0.0013, 0.013, 0.0117)
     """
 
     requests: int
