@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar
 
 from rich.table import Table
 
+from ..monitoring.log_calls import logged_calls
 from ..monitoring.log_rows import read_log
-from ..monitoring.logged_calls import logged_calls
 from ..monitoring.savings import savings_of
 from ..monitoring.savings_report import SavingsReport
 from ..monitoring.shadow import ShadowGroup, ShadowReport, shadow_report

@@ -11,8 +11,8 @@ from .drift import DriftMonitor as DriftMonitor
 from .drift import DriftStatus as DriftStatus
 from .escalation import EscalationMonitor as EscalationMonitor
 from .escalation_status import EscalationStatus as EscalationStatus
+from .log_calls import logged_calls as logged_calls
 from .log_rows import read_log as read_log
-from .logged_calls import logged_calls as logged_calls
 from .off_policy import PolicyValue as PolicyValue
 from .off_policy import off_policy_value as off_policy_value
 from .prometheus import MetricsCollector as MetricsCollector
