@@ -116,3 +116,28 @@ def test_a_drawn_strong_model_that_another_one_stood_in_for_is_no_measurement() 
             )
         )
     assert savings.report().why_no_interval.startswith("no model was drawn at random")
+
+
+def test_draws_of_a_third_model_do_not_bias_the_estimate() -> None:
+    """Strong writes 400 tokens where the router would choose it, and 100 where it would choose weak."""
+    random = np.random.default_rng(0)
+    pool = [STRONG, WEAK, Model("middle", 1.0, 5.0)]
+    savings, truth = Savings(pool), 0.0
+    for _ in range(12_000):
+        own, written = ("strong", 400) if random.random() < 0.3 else ("weak", 100)
+        model = pool[random.integers(3)].name if random.random() < 0.6 else own
+        savings.add(
+            ServedCall(
+                model=model,
+                strong="strong",
+                input_tokens=100,
+                output_tokens=written if model == "strong" else 50,
+                propensity=0.6 if model == own else 0.2,
+                time=0.0,
+            )
+        )
+        truth += (100 * 3 + written * 15) / 1e6
+    report = savings.report()
+    assert report.interval is not None
+    assert report.always_strong_usd == pytest.approx(truth, rel=0.03)
+    assert report.interval.always_strong_usd[0] <= truth <= report.interval.always_strong_usd[1]
