@@ -286,7 +286,7 @@ class Savings:
         if not sums.others:
             return "strong answered every request, so nothing had to be estimated" if sums.requests else "no calls yet"
         if not sums.explored.usd:
-            return "no model was drawn at random; expected exploration, such as `serve --explore 0.05`"
+            return "no model was drawn at random; expected exploration, such as 5 % of the requests"
         if sums.unexplored > MOST_UNEXPLORED * measured:
             share = sums.unexplored / measured
             return f"exploration says nothing of {share:.0%} of what always-strong costs; expected at most 10%"
@@ -318,7 +318,7 @@ def savings_of(
         >>> call = ServedCall(model="sim-small", strong="sim-max", input_tokens=1000, output_tokens=100, time=0.0)
         >>> report = savings_of([call], [Model("sim-max", 10.0, 30.0), Model("sim-small", 1.0, 3.0)])
         >>> report.why_no_interval
-        'no model was drawn at random; expected exploration, such as `serve --explore 0.05`'
+        'no model was drawn at random; expected exploration, such as 5 % of the requests'
     """
     known = list(calls)
     learned = Savings(prices, max_sessions=1)

@@ -15,6 +15,7 @@ from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
 from ...monitoring.savings import Savings
+from ...policies.composed import Explore
 from ...policies.conversation import Conversations
 from ...policies.threshold import StrongShare, Threshold
 from ...routers.base import Policy
@@ -165,7 +166,10 @@ class Plugins:
             )
         if share is not None:
             share.threshold_of(router)  # refuses a router without a threshold table now, and not at every request
-        return share or threshold
+        policy, explored = share or threshold, self._get(Variable.EXPLORE, _number)
+        if not explored:
+            return policy
+        return Explore(policy, explored, candidates=tuple(self._get(Variable.MODELS, _names) or router.models))
 
     def _cascade(self) -> PostCallCascade | None:
         bundle, threshold = self._get(Variable.VERIFIER, str), self._get(Variable.ESCALATE_BELOW, _confidence)

@@ -17,6 +17,7 @@ from routelearn.availability.availability import Availability
 from routelearn.monitoring.decision_log import DecisionLog
 from routelearn.monitoring.log_rows import read_log
 from routelearn.monitoring.savings import Savings
+from routelearn.policies.composed import Explore
 from routelearn.routers.decision import Model
 from routelearn.service.gateway import Gateway
 from routelearn.service.litellm.plugins import ClassifierPlugin, RoutingPlugin
@@ -220,10 +221,13 @@ def test_the_variables_set_shadow_mode_and_the_cost_of_a_decision(tmp_path: Path
             "ROUTELEARN_SHADOW": "on",
             "ROUTELEARN_ROUTER_USD": "0.001",
             "ROUTELEARN_POOL": str(pool),
+            "ROUTELEARN_EXPLORE": "0.2",
         }
     )
     gateway = plugins.gateway
     assert gateway.shadow
+    policy = gateway.batcher.policy
+    assert isinstance(policy, Explore) and (policy.epsilon, policy.candidates) == (0.2, ("a", "b"))
     hook = Hook(gateway)
     data = hooked(hook, chat(EASY))
     assert data is not None
