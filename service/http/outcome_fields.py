@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict
 
 FORBID = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-_Tokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
+#: JSON has one kind of numbers: 5.0 is a whole number.
+_Tokens = Annotated[float, Field(ge=0, le=1e9, multiple_of=1)]
 
 
 class Outcome(TypedDict):

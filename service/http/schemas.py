@@ -244,7 +244,7 @@ _EXPECTED = {
     "too_short": "{min_length} or more entries",
     "dict_type": "an object",
     "bool_type": "true or false",
-    "int_type": "a whole number",
+    "multiple_of": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
     "greater_than_equal": "a number of {ge:g} or more",

@@ -50,7 +50,7 @@ class UsageReceiver:
             RequestError: one of them has more cached tokens than it read, or an id though there is no log.
         """
         for number, entry in enumerate(entries):
-            cached, read = entry.get("cached_tokens", 0), entry["input_tokens"]
+            cached, read = int(entry.get("cached_tokens", 0)), int(entry["input_tokens"])
             if cached > read:
                 param = f"usage[{number}].cached_tokens"
                 message = f"{param} is {cached}; expected at most input_tokens, which is {read}"
@@ -71,9 +71,9 @@ class UsageReceiver:
                 chosen=chosen,
                 strong=self._slot.current.router.strong,
                 session=entry.get("session"),
-                input_tokens=entry["input_tokens"],
-                cached_tokens=entry.get("cached_tokens", 0),
-                output_tokens=entry["output_tokens"],
+                input_tokens=int(entry["input_tokens"]),
+                cached_tokens=int(entry.get("cached_tokens", 0)),
+                output_tokens=int(entry["output_tokens"]),
                 cost_usd=entry.get("cost_usd"),
                 propensity=propensity,
                 time=now,

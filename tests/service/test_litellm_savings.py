@@ -14,7 +14,7 @@ import pytest
 from helpers.cli import run
 from helpers.litellm_load import Metrics
 from helpers.litellm_proxy import KEY, NEWEST, VERSIONS, Proxy, block
-from helpers.openai_server import OpenAIServer, StatusError
+from helpers.openai_server import OpenAIServer
 from helpers.serve import wait_for
 from test_litellm_proxy import STRONG, WEAK, variables
 
@@ -55,7 +55,7 @@ hook = make_hook(gateway, cascade=PostCallCascade(gateway, Never(), 0.5))
 def said(name: str, words: int) -> Any:
     def answer(prompt: object) -> str:
         if f"FAIL {name}" in str(prompt):
-            raise StatusError("asked to fail", 500)
+            raise RuntimeError("asked to fail")
         return " ".join([name, *(f"word{number}" for number in range(words + len(str(prompt)) % 40))])
 
     return answer
