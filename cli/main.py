@@ -32,6 +32,7 @@ from .next_labels import next_labels_command
 from .proxy import proxy_command
 from .replay import replay_command
 from .route import route_command
+from .savings import savings_command
 from .score import score_command
 from .serve import serve_command
 from .terminal import shown
@@ -76,6 +77,7 @@ _COMMANDS: list[tuple[str, dict[str, Any]]] = [
             "calibrate": calibrate_command,
             "cascade-plan": cascade_plan_command,
             "replay": replay_command,
+            "savings": savings_command,
         },
     ),
     (

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar
 
 from ..monitoring.decision_log import DecisionLog
 from ..monitoring.escalation import EscalationMonitor
+from ..monitoring.savings import Savings
 from ..policies.composed import ByContext, Explore
 from ..policies.conversation import Conversations
 from ..policies.switch_price import SwitchPrices
@@ -34,7 +35,7 @@ from ..service.wire_names import (
 )
 from .flags import Flag, FlagsOf, Options, with_flags
 from .input_files import read_pool
-from .options import DECISION, parse_pairs
+from .options import DECISION, POOL, parse_pairs
 from .router_options import RULES, PolicyChoice, RouterChoice
 from .terminal import LogFormatter
 
@@ -57,6 +58,8 @@ class ServeOptions(Options):
         decision_log: File to append each decision to, as a line of JSON. It holds hashes of the prompts, not the
             prompts. The variable ROUTELEARN_LOG_SALT can hold the salt of the hashes.
         log_prompts: Write the prompts to the decision log as well, so that data from-log can make records of it.
+        shadow: Decide and log, and reply with the strong model all the same. routelearn savings then compares.
+        router_usd: USD that a decision itself costs, for the savings.
         timeout: Time limit for a batch, in seconds. When the router takes longer, rules decide. The default is no
             limit.
         threads: Number of batches that are scored at the same time. The default is one for each CPU of the process.
@@ -79,6 +82,8 @@ class ServeOptions(Options):
     explore: Annotated[float, Flag(least=0, most=1)] = 0.0
     decision_log: Path | None = None
     log_prompts: bool = False
+    shadow: bool = False
+    router_usd: Annotated[float, Flag(least=0, metavar="USD", panel=POOL)] = 0.0
     timeout: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
     threads: Annotated[int | None, Flag(least=1, panel="Server")] = None
     watch: Annotated[float | None, Flag(metavar="SECONDS", panel="Server")] = None
@@ -124,7 +129,8 @@ class SessionOptions(Options):
     """Conversations, agents, and what models can do.
 
     Attributes:
-        pool: File with the models' prices, limits and abilities (models.toml). The default is what the bundle says.
+        pool: JSON or TOML file with the models' prices, limits and abilities (models.toml), for sessions, savings and
+            what models can do. The default is what the bundle says.
         sessions: Keep the model of a conversation, so that the provider's prompt cache stays warm, unless another model
             gains more than the switch costs. Needs prices. A request names the session of each of its queries; a chat
             without a name is known by its first turns.
@@ -142,7 +148,7 @@ class SessionOptions(Options):
 
     HEADING: ClassVar[str] = "Conversations"
 
-    pool: Path | None = None
+    pool: Annotated[Path | None, Flag(panel=POOL)] = None
     sessions: bool = False
     session_margin: Annotated[float | None, Flag(least=0, most=1)] = None
     cache_ttl: Annotated[float, Flag(metavar="SECONDS")] = 300.0
@@ -226,6 +232,8 @@ def serve_command(
         ),
     )
     log = options.log()
+    prices = {model.name: model for model in (*slot.current.router.pool, *read_pool(conversations.pool))}
+    savings = Savings(list(prices.values()), router_usd=options.router_usd)
     use_cases = parse_pairs(options.use_case_share or [], "--use-case-share")
     app = create_app(
         slot,
@@ -235,6 +243,8 @@ def serve_command(
         escalation=EscalationMonitor(known=[*slot.current.router.models, *use_cases]),
         watch_s=options.watch,
         rules=conversations.rules(slot.current.router),
+        savings=savings,
+        shadow=options.shadow,
     )
     run(app, listening, slot, server)
 

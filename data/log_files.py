@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..monitoring.decision_log import OUTCOMES, rotated_files
+from ..monitoring.log_rows import OUTCOMES, rotated_files
 from ..routers.errors import DataError, InputError
 from .log_formats import LoggedLine, is_decision_log, parse_line
 from .log_line import LogFields

@@ -124,9 +124,13 @@ def _is_decision(line: Mapping[str, Any]) -> bool:
     return {"query_hash", "model", "propensity"} <= line.keys()
 
 
+def _is_usage(line: Mapping[str, Any]) -> bool:
+    return {"id", "usage"} <= line.keys() <= {"id", "usage", "time"}
+
+
 def is_decision_log(line: Mapping[str, Any]) -> bool:
     """Whether a line is of a decision log of routelearn."""
-    return _is_outcome(line) or _is_decision(line)
+    return _is_outcome(line) or _is_usage(line) or _is_decision(line)
 
 
 def _outcome(line: Line) -> LoggedOutcome | OtherCall:
@@ -140,14 +144,15 @@ def _outcome(line: Line) -> LoggedOutcome | OtherCall:
 def _decision(line: Line) -> LoggedCall:
     found = line.common(["outcome"])  # its field "score" is the router's
     found["task"] = found["task"] or line.text("context.use_case")
-    model = line.model("model")
+    shadow = line.at("shadow") is True  # strong answered, whatever was decided
+    model = line.model("served" if shadow else "model")
     return LoggedCall(
         ids=line.texts("id"),
         model=model,
         is_decision=True,
         query=line.query("query"),
         query_hash=line.text("query_hash"),
-        **{**found, "decided": model, "propensity": line.propensity("propensity")},
+        **{**found, "decided": model, "propensity": 1.0 if shadow else line.propensity("propensity")},
     )
 
 
@@ -217,6 +222,7 @@ def _failed(line: Line) -> bool:
 
 _KINDS: tuple[tuple[Callable[[Mapping[str, Any]], bool], Callable[[Line], LoggedLine]], ...] = (
     (_is_outcome, _outcome),
+    (_is_usage, lambda _: OtherCall("what a call used")),
     (_is_decision, _decision),
     (lambda line: {"call_type", "startTime"} <= line.keys(), _litellm),
     (lambda line: "request" in line and ("response" in line or "error" in line), _request),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..monitoring.decision_log import last_outcomes
+from ..monitoring.log_rows import last_outcomes
 from ..routers.decision import Model
 from ..routers.errors import DataError, InputError
 from ..routers.query import Query, transcript

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import logging
 import math
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,10 @@ from ..routers.decision import Decision
 from ..routers.errors import InputError
 from ..routers.forks import new_lock
 from ..routers.query import Query, turns
+from .log_rows import OUTCOMES
 from .repeats import RecentKeys
 from .rotated_file import RotatedFile
+from .served_call import ServedCall
 
 logger = logging.getLogger("routelearn.monitoring")
 
@@ -32,8 +32,6 @@ HASH_BYTES = 16
 _LONGEST_KEY = 64
 #: So many of the newest decisions are known by their ids; outcomes of others go to the second file.
 KNOWN_IDS = 100_000
-#: What the name of the second file adds to the path.
-OUTCOMES = ".outcomes"
 
 
 class DecisionLog:
@@ -123,6 +121,8 @@ class DecisionLog:
         policy: str | None = None,
         latency_s: float | None = None,
         context: Mapping[str, str] | None = None,
+        session: str | None = None,
+        served: str | None = None,
     ) -> str:
         """Write one decision.
 
@@ -133,9 +133,11 @@ class DecisionLog:
             policy: name of the policy that decided.
             latency_s: time that routing took, in seconds.
             context: context of the request. Only the keys in `context_keys` are written.
+            session: the session of the request; its hash is written.
+            served: in shadow mode, the model that answers whatever was decided. The row then has "shadow": true.
 
         Returns:
-            The identifier of the request, which `write_outcome` takes.
+            The identifier of the request, which `write_outcome` and `write_usage` take.
         """
         request_id = id or secrets.token_hex(16)
         text = _text(query)
@@ -156,6 +158,10 @@ class DecisionLog:
             "latency_s": _finite(latency_s),
             "context": {key: context[key] for key in self._context_keys if context and key in context},
         }
+        if session is not None:
+            row["session"] = self.query_hash(session)
+        if served is not None:
+            row |= {"shadow": True, "served": served}
         if self._keep_prompts:
             row["query"] = query
         line = _line(row)
@@ -179,7 +185,26 @@ class DecisionLog:
         """
         if _finite(outcome) is None:
             raise InputError(f"outcome {outcome!r} of request {id}; expected a finite number")
-        line = _line({"time": self._clock(), "id": id, "outcome": _finite(outcome)})
+        return self._write_later(id, {"outcome": _finite(outcome)})
+
+    def write_usage(self, id: str, call: ServedCall) -> bool:
+        """Write what one call of a request used. `read_log` adds all calls of a request to its row.
+
+        Args:
+            id: the identifier that `write` returned.
+            call: the call; of its session, the hash is written.
+
+        Returns:
+            Whether this object knows the request, as one of its newest 100,000.
+        """
+        usage = call.as_dict()
+        if call.session is not None:
+            usage["session"] = self.query_hash(call.session)
+        return self._write_later(id, {"usage": usage})
+
+    def _write_later(self, id: str, found: Mapping[str, Any]) -> bool:
+        """Write what is known of a request after its decision; returns whether this object wrote the decision."""
+        line = _line({"time": self._clock(), "id": id, **found})
         with self._lock:
             known = hash(id) in self._ids
             (self._file if known else self._others).write(line)
@@ -202,46 +227,6 @@ class DecisionLog:
             self._others.close()
 
 
-def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Read the rows of a log, oldest first, rotated files included, also where they were compressed (path.1.gz).
-
-    The last outcome that was written for a request is the "outcome" of its row, also one in PATH.outcomes; outcomes of
-    other ids are left out. Broken lines (the process was killed while it wrote them) are left out, and their number is
-    logged.
-
-    Args:
-        path: the path that `DecisionLog` was given.
-
-    Raises:
-        InputError: there is no such log.
-    """
-    files = rotated_files(path)
-    if not files:
-        raise InputError(f"there is no decision log at {path}")
-    ids = {row["id"] for row in _rows(files) if "outcome" not in row}
-    written = _rows([*rotated_files(f"{path}{OUTCOMES}"), *files])
-    return _joined(files, last_outcomes(row for row in written if "outcome" in row and row["id"] in ids))
-
-
-def rotated_files(path: str | Path) -> list[Path]:
-    """The files of a rotated file that exist, oldest first: path.2, path.1, path; also path.2.gz."""
-    path = Path(path)
-    name = re.compile(re.escape(path.name) + r"\.([0-9]+)(\.gz)?")
-    numbered = [
-        (int(match[1]), file) for file in path.parent.glob("*") if (match := name.fullmatch(file.name)) is not None
-    ]
-    return [file for _, file in sorted(numbered, reverse=True)] + ([path] if path.is_file() else [])
-
-
-def last_outcomes(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The outcome of each request: the last that was written, by its time; rows of equal times in their order.
-
-    Args:
-        rows: lines of outcomes, each with "id" and "outcome", mostly with "time".
-    """
-    return {row["id"]: row["outcome"] for row in sorted(rows, key=lambda row: as_number(row.get("time")))}
-
-
 def query_hash(query: Query, salt: str | bytes) -> str:
     """The hash of a query, as a log with this salt writes it, as hexadecimal digits.
 
@@ -260,31 +245,6 @@ def _key_of(salt: str | bytes) -> bytes:
 def _hash(text: str, key: bytes) -> str:
     data = text.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=HASH_BYTES, key=key).hexdigest()
-
-
-def _joined(files: Sequence[Path], outcomes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for row in _rows(files, log_broken=True):
-        if "outcome" not in row:
-            yield {**row, "outcome": outcomes[row["id"]]} if row["id"] in outcomes else row
-
-
-def _rows(files: Sequence[Path], log_broken: bool = False) -> Iterator[dict[str, Any]]:
-    broken = 0
-    for file in files:
-        opened = gzip.open if file.suffix == ".gz" else open
-        with opened(file, "rt", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    broken += bool(line.strip())
-                    continue
-                if isinstance(row, dict) and isinstance(row.get("id"), str):
-                    yield row
-                else:
-                    broken += 1
-    if broken and log_broken:
-        logger.warning("%d broken lines of the decision log were left out", broken)
 
 
 def _line(row: dict[str, Any]) -> str:

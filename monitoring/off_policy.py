@@ -55,7 +55,8 @@ def off_policy_value(rows: Iterable[Mapping[str, Any]], policy: LoggedPolicy) ->
     policies agree, and `ips` is far too low.
 
     Args:
-        rows: rows from `read_log`, with "model", "propensity" and "outcome". Rows without an outcome are left out.
+        rows: rows from `read_log`, with "model", "propensity" and "outcome". Rows without an outcome are left out,
+            and rows of shadow mode, whose outcome is of another model than the one decided for.
         policy: the policy to evaluate, as a function of a row: for example
             ``lambda row: "sim-max" if row["score"] >= 0.5 else "sim-small"`` with the names of your models.
 
@@ -66,7 +67,7 @@ def off_policy_value(rows: Iterable[Mapping[str, Any]], policy: LoggedPolicy) ->
     weights: list[float] = []
     outcomes: list[float] = []
     for row in rows:
-        if row.get("outcome") is None:
+        if row.get("outcome") is None or row.get("shadow"):
             continue
         propensity = float(row.get("propensity") or 0.0)
         if not 0 < propensity <= 1:

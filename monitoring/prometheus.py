@@ -1,7 +1,7 @@
 """Prometheus metrics of monitors and breakers, which are read at each scrape.
 
-`register` adds an `EscalationMonitor`, a `RouteMonitor` or an `Availability` to a registry. docs/monitoring.md and
-docs/availability.md list the metrics.
+`register` adds an `EscalationMonitor`, a `RouteMonitor`, an `Availability` or a `Savings` to a registry.
+docs/monitoring.md, docs/availability.md and docs/savings.md list the metrics.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from .alarms import EscalationState, Reading, SignalState
 from .escalation import EscalationMonitor
 from .escalation_status import EscalationStatus
 from .routing import ROUTE_BOUNDS, SCORE_BOUNDS, RouteMonitor, RouteStatus
+from .savings import Savings
+from .savings_report import SavingsReport
 from .window import LATENCY_BOUNDS
 
-Watched = EscalationMonitor | RouteMonitor | Availability
+Watched = EscalationMonitor | RouteMonitor | Availability | Savings
 
 MODEL = ["model"]
 PAIR = ["model", "use_case"]
@@ -43,7 +45,7 @@ class MetricsCollector:
         """Take the object to read.
 
         Raises:
-            InputError: the object is neither a monitor nor an availability.
+            InputError: the object is neither a monitor, nor an availability, nor savings.
             MissingExtraError: prometheus-client is not installed.
         """
         core = require("prometheus_client.core", "metrics")
@@ -59,10 +61,11 @@ class MetricsCollector:
 
 
 def register(watched: Watched, registry: Any = None) -> MetricsCollector:
-    """Add the metrics of a monitor or of an availability to a Prometheus registry.
+    """Add the metrics of a monitor, of an availability or of savings to a Prometheus registry.
 
     Args:
-        watched: an `EscalationMonitor`, a `RouteMonitor` or an `Availability`. A registry takes one of each.
+        watched: an `EscalationMonitor`, a `RouteMonitor`, an `Availability` or a `Savings`. A registry
+            takes one of each.
         registry: a `prometheus_client.CollectorRegistry`; None: the default registry.
 
     Returns:
@@ -70,7 +73,7 @@ def register(watched: Watched, registry: Any = None) -> MetricsCollector:
 
     Raises:
         MissingExtraError: prometheus-client is not installed.
-        InputError: the object is neither a monitor nor an availability, or the registry has one of its kind already.
+        InputError: the object is none of these, or the registry has one of its kind already.
 
     Example:
         >>> from prometheus_client import CollectorRegistry
@@ -103,8 +106,10 @@ def _readers(core: Any, watched: Watched) -> tuple[Reader, Reader]:
         return lambda: _routing(core, None), lambda: _routing(core, watched.status())
     if isinstance(watched, Availability):
         return lambda: _availability(core, []), lambda: _availability(core, watched.statuses())
+    if isinstance(watched, Savings):
+        return lambda: _savings(core, None), lambda: _savings(core, watched.report())
     raise InputError(
-        f"got a {type(watched).__name__}; expected an EscalationMonitor, a RouteMonitor or an Availability"
+        f"got a {type(watched).__name__}; expected an EscalationMonitor, a RouteMonitor, an Availability or a Savings"
     )
 
 
@@ -240,6 +245,31 @@ def _availability(core: Any, statuses: Iterable[ModelStatus]) -> Iterator[Any]:
         for reason, count in status.skipped.items():
             skipped.add_metric([*model, reason], count)
     yield from (requests, failures, ignored, opened, closed, state, rate, p95, skipped)
+
+
+def _savings(core: Any, report: SavingsReport | None) -> Iterator[Any]:
+    for name, text, value in (
+        ("spent", "USD spent on calls.", report and report.spent_usd),
+        ("always_strong", "USD of always-strong on the same requests, modelled.", report and report.modelled_usd),
+        (
+            "cache_penalty",
+            "USD for tokens that a change of model took from a cache.",
+            report and report.cache_penalty_usd,
+        ),
+        ("router", "USD of the decisions.", report and report.router_usd),
+    ):
+        counter = core.CounterMetricFamily(f"routelearn_{name}_usd", text)
+        if value is not None:
+            counter.add_metric([], value)
+        yield counter
+    unpriced = core.CounterMetricFamily("routelearn_unpriced_calls", "Calls that cannot be compared, without prices.")
+    saved = core.GaugeMetricFamily("routelearn_saved_usd", "USD saved since the start.", labels=["bound"])
+    if report is not None:
+        unpriced.add_metric([], report.unpriced)
+        saved.add_metric(["estimate"], report.saved_usd)
+        for bound, usd in zip(("low", "high"), report.interval.saved_usd if report.interval else (), strict=False):
+            saved.add_metric([bound], usd)
+    yield from (unpriced, saved)
 
 
 def _buckets(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, int]]:

@@ -21,6 +21,8 @@ from .session_lengths import SessionLengths as SessionLengths
 from .session_state import MemorySessions as MemorySessions
 from .session_state import SessionState as SessionState
 from .session_state import SessionStore as SessionStore
+from .shadow import SHADOW as SHADOW
+from .shadow import shadowed as shadowed
 from .switch_price import SwitchPrices as SwitchPrices
 from .switch_price import margin_of_cost as margin_of_cost
 from .switch_price import request_cost as request_cost

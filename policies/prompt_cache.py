@@ -12,9 +12,9 @@ from ..routers.errors import InputError
 LEAST_CACHED, CACHE_STEP = 1024, 128
 
 
-def cacheable(tokens: int) -> int:
-    """The tokens that a provider keeps of a request: none of a short one."""
-    return tokens if tokens >= LEAST_CACHED else 0
+def cacheable(tokens: int, step: int = CACHE_STEP) -> int:
+    """The tokens that a provider keeps of a request: none of a short one, of others a multiple of `step`."""
+    return tokens // step * step if tokens >= LEAST_CACHED else 0
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class PromptCache:
         held, when = self.held.get(model, (0, now))
         if now - when > self.ttl_s or held > tokens:  # a shorter request is another conversation
             return 0
-        return cacheable(held) // self.step * self.step
+        return cacheable(held, self.step)
 
     def read(self, model: str, tokens: int, now: float) -> int:
         """A model reads a request: the tokens of it that came from the model's cache.

@@ -2,6 +2,7 @@ from .batcher import Batcher as Batcher
 from .batcher import OnDecision as OnDecision
 from .batcher import SafeCause as SafeCause
 from .batcher import safe_decision as safe_decision
+from .call_ledger import CallLedger as CallLedger
 from .defaults import BatchLimits as BatchLimits
 from .defaults import RequestLimits as RequestLimits
 from .defaults import ServerSettings as ServerSettings

@@ -16,6 +16,7 @@ from ..routers.error_log import log_error
 from ..routers.errors import InputError
 from ..routers.query import Query
 from .batcher import Adjust, Batcher, safe_decision
+from .call_ledger import CallLedger
 from .defaults import BatchLimits
 from .request_facts import NOTHING_KNOWN, RequestFacts
 from .request_rules import RequestRules
@@ -24,6 +25,7 @@ from .selection import Selection
 if TYPE_CHECKING:
     from ..monitoring.decision_log import DecisionLog
     from ..monitoring.routing import RouteMonitor
+    from ..monitoring.savings import Savings
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Gateway:
         rules: what requests change of the router's decision.
         batcher: scores the requests.
         availability: circuit breakers; None: every model counts as available.
+        ledger: takes in what calls used.
 
     Example:
         >>> import asyncio, routelearn
@@ -63,6 +66,8 @@ class Gateway:
         log: DecisionLog | None = None,
         limits: BatchLimits | None = None,
         rules: RequestRules | None = None,
+        savings: Savings | None = None,
+        shadow: bool = False,
     ) -> None:
         """Check that the names fit together.
 
@@ -77,6 +82,8 @@ class Gateway:
             limits: size of a batch, length of the queue and longest wait; None: the defaults.
             rules: what requests change of a decision, such as sessions; None: what models cannot do, as far as the
                 router's pool says it.
+            savings: counts what calls cost; None: nobody does.
+            shadow: decisions are logged, and not acted on.
 
         Raises:
             InputError: the rules describe a model that the router does not have; a name of `models` is not in the
@@ -97,6 +104,7 @@ class Gateway:
         self.availability = availability
         self._monitor = monitor
         self._log = log
+        self.ledger, self.shadow = CallLedger(savings, log), shadow
         self.batcher = Batcher(router, policy, limits=limits, on_decision=self._on_decision)
 
     def name(self, model: str) -> str:
@@ -182,7 +190,7 @@ class Gateway:
     def _available(self, decision: Decision) -> Selection:
         """Select among the candidates of a decision by their breakers."""
         offered = tuple(model for model in decision.candidates if model in self._names)
-        if self.availability is None:
+        if self.availability is None or self.shadow:  # no probe is taken that nobody would make
             return Selection(
                 model=self._names[offered[0]],
                 fallbacks=tuple(self._names[model] for model in offered[1:]),
@@ -246,7 +254,8 @@ class Gateway:
         if self._monitor is not None:
             self._monitor.observe(decision, novelty=novelty, vector=vector, latency_s=latency_s, key=query_key(query))
         if self._log is not None:
-            self._log.write(query, decision, latency_s=latency_s)
+            served = self.router.strong if self.shadow else None
+            self.ledger.decided(decision, self._log.write(query, decision, latency_s=latency_s, served=served))
 
 
 def _check_names(router: Router, names: Mapping[str, str]) -> None:

@@ -57,6 +57,9 @@ class LiteLLMVariable(str, Enum):
     METRICS_HOST = PREFIX + "METRICS_HOST"
     VERIFIER = PREFIX + "VERIFIER"
     ESCALATE_BELOW = PREFIX + "ESCALATE_BELOW"
+    EXPLORE = PREFIX + "EXPLORE"
+    SHADOW = PREFIX + "SHADOW"
+    ROUTER_USD = PREFIX + "ROUTER_USD"
 
 
 #: Every variable that routelearn reads.
@@ -72,13 +75,13 @@ USER_TIER, USE_CASE = "tier", "use_case"
 # ---- the HTTP service
 
 SCORE, ROUTE, OUTCOMES = "/v1/score", "/v1/route", "/v1/outcomes"
-RELOAD, STATUS, ROUTER = "/v1/reload", "/v1/status", "/v1/router"
+RELOAD, STATUS, ROUTER, SAVINGS = "/v1/reload", "/v1/status", "/v1/router", "/v1/savings"
 HEALTH, METRICS, PAGE, OPENAPI = "/healthz", "/metrics", "/", "/openapi.json"
 #: Paths of OpenAI's and Anthropic's services, to which `routelearn proxy` answers and `routelearn serve` does not.
 COMPLETIONS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 MODELS = "/v1/models"
 PATHS = frozenset(
-    {SCORE, ROUTE, OUTCOMES, RELOAD, STATUS, ROUTER, HEALTH, METRICS, PAGE, OPENAPI, *COMPLETIONS, MODELS}
+    {SCORE, ROUTE, OUTCOMES, RELOAD, STATUS, ROUTER, SAVINGS, HEALTH, METRICS, PAGE, OPENAPI, *COMPLETIONS, MODELS}
 )
 #: Paths that need no token: their replies say nothing about queries or models.
 OPEN_PATHS = frozenset({HEALTH, PAGE, OPENAPI})
@@ -120,3 +123,10 @@ METADATA_USER_TIER, METADATA_THRESHOLD = "routelearn_tier", "routelearn_threshol
 #: seconds).
 METADATA_SELECTION, METADATA_RECEIVED, METADATA_STARTED = "routelearn", "routelearn_received", "routelearn_started"
 METADATA_SESSION = "routelearn_session"
+#: Keys that join a call with its request: the mark of this process, the decision's id in the log, and whether another
+#: call of the request is counted already.
+METADATA_CALL, METADATA_DECISION, METADATA_FURTHER = (
+    "routelearn_call",
+    "routelearn_decision",
+    "routelearn_further",
+)

@@ -16,6 +16,7 @@ from ...monitoring.decision_log import DecisionLog
 from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
+from ...monitoring.savings import Savings
 from ...routers.assessment import Assessment
 from ...routers.decision import Context, Decision
 from ...routers.query import Query
@@ -38,6 +39,7 @@ from .prometheus import HttpMetrics
 from .schemas import StatusReply
 from .scorer import Scorer
 from .slot import RouterSlot, watch
+from .usage import UsageReceiver
 
 
 class _Service:
@@ -51,6 +53,8 @@ class _Service:
         escalation: EscalationMonitor,
         watch_s: float | None,
         rules: RequestRules | None,
+        savings: Savings,
+        shadow: bool,
     ) -> None:
         self._slot = slot
         self._limits = limits
@@ -60,14 +64,18 @@ class _Service:
         self._started = time.monotonic()
         self._monitor = RouteMonitor(slot.current.router)
         slot.on_reload = self._monitor.follow
-        self._lanes = Lanes(Scorer(slot, limits, self._observe, rules), limits)
+        self._lanes = Lanes(Scorer(slot, limits, self._observe, rules, shadow=shadow), limits)
+        self._usage = UsageReceiver(savings, decision_log, slot)
+        self._shadow = shadow
         self.metrics = HttpMetrics(slot, lambda: self._lanes.waiting)
         register(self._monitor, self.metrics.registry)
         register(escalation, self.metrics.registry)
+        register(savings, self.metrics.registry)
+        self.metrics.say_shadow(shadow)
 
     def body_endpoints(self) -> dict[str, BodyEndpoint]:
         """What answers POST, by path."""
-        receiver = OutcomeReceiver(self._monitor, self._escalation, self._log, self._lanes, self._limits)
+        receiver = OutcomeReceiver(self._monitor, self._escalation, self._log, self._lanes, self._limits, self._usage)
         return {
             SCORE: partial(self._lanes.answer, "score"),
             ROUTE: partial(self._lanes.answer, "route"),
@@ -99,6 +107,8 @@ class _Service:
             "router": self._slot.describe(),
             "monitor": self._monitor.as_dict(),
             "escalation": self._escalation.as_dict(),
+            "savings": self._usage.savings.report().as_dict(),
+            "shadow": self._shadow,
         }
 
     def _observe(
@@ -113,10 +123,14 @@ class _Service:
         self._monitor.observe_batch(decisions, assessment, latency_s, queries)
         if self._log is None:
             return []
-        return [
-            self._log.write(query, decision, latency_s=latency_s, context=context)
+        served = self._slot.current.router.strong if self._shadow else None
+        ids = [
+            self._log.write(query, decision, latency_s=latency_s, context=context, served=served)
             for query, decision in zip(queries, decisions, strict=True)
         ]
+        if not self._shadow:
+            self._usage.decided(ids, decisions)
+        return ids
 
 
 def create_app(
@@ -128,6 +142,8 @@ def create_app(
     escalation: EscalationMonitor | None = None,
     watch_s: float | None = None,
     rules: RequestRules | None = None,
+    savings: Savings | None = None,
+    shadow: bool = False,
 ) -> FastAPI:
     """The service as an ASGI application, for any ASGI server that runs it in one process.
 
@@ -141,11 +157,13 @@ def create_app(
         watch_s: seconds between two looks for a newer bundle; None: the service does not look.
         rules: what requests change of the router's decisions, such as sessions; None: what models cannot do, as far as
             the router's pool says it.
+        savings: counts the calls that callers report; None: the service makes one with the prices of the router's pool.
+        shadow: decisions are logged, and replies name the strong model.
     """
     limits, tokens = limits or RequestLimits(), tokens or Tokens()
-    service = _Service(
-        slot, limits, decision_log, escalation or EscalationMonitor(known=slot.current.router.models), watch_s, rules
-    )
+    router = slot.current.router
+    savings, escalation = savings or Savings(router.pool), escalation or EscalationMonitor(known=router.models)
+    service = _Service(slot, limits, decision_log, escalation, watch_s, rules, savings, shadow)
     app = FastAPI(
         title="routelearn",
         version=__version__,
@@ -158,7 +176,7 @@ def create_app(
     app.add_exception_handler(HTTPException, framework_error)
     describe_body_endpoints(app)
     add_router_endpoints(app, slot)
-    add_monitoring_endpoints(app, slot, service.metrics, service.status)
+    add_monitoring_endpoints(app, slot, service.metrics, service.status, savings)
     add_proxy_endpoints(app)
     add_openapi_endpoint(app, document(app, limits, tokens))
     return app

@@ -12,6 +12,8 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from ...cascade.threads import in_thread
+from ...monitoring.savings import Savings
+from ...monitoring.savings_report import SavingsReport
 from ...routers.errors import RoutelearnError
 from ..wire_names import (
     COMPLETIONS,
@@ -24,6 +26,7 @@ from ..wire_names import (
     RELOAD,
     ROUTE,
     ROUTER,
+    SAVINGS,
     SCORE,
     STATUS,
 )
@@ -82,9 +85,13 @@ def add_router_endpoints(app: FastAPI, slot: RouterSlot) -> None:
 
 
 def add_monitoring_endpoints(
-    app: FastAPI, slot: RouterSlot, metrics: HttpMetrics, status: Callable[[], StatusReply]
+    app: FastAPI,
+    slot: RouterSlot,
+    metrics: HttpMetrics,
+    status: Callable[[], StatusReply],
+    savings: Savings,
 ) -> None:
-    """Add the endpoints for health, status, metrics and the status page."""
+    """Add the endpoints for health, status, savings, metrics and the status page."""
 
     @app.get(HEALTH, response_model=HealthReply, responses=errors(500), operation_id="health")
     async def health() -> Response:
@@ -96,6 +103,11 @@ def add_monitoring_endpoints(
     def status_() -> Response:
         """What the status page shows: requests, decisions, drift, the router."""
         return _json(status())
+
+    @app.get(SAVINGS, response_model=SavingsReport, responses=errors(401, 500), operation_id="savings")
+    def savings_() -> Response:
+        """What the reported calls cost, and what always-strong would have cost on the same requests."""
+        return _json(savings.report().as_dict())
 
     @app.get(
         METRICS, responses={**text("text/plain"), **errors(401, 500)}, response_class=Response, operation_id="metrics"

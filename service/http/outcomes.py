@@ -15,6 +15,7 @@ from .lanes import Lanes
 from .replies import RequestError
 from .request_limits import check_count, read_body
 from .schemas import OUTCOMES_REQUEST, OutcomesReply, validation_problem
+from .usage import UsageReceiver
 
 
 class OutcomeReceiver:
@@ -27,6 +28,7 @@ class OutcomeReceiver:
         log: DecisionLog | None,
         lanes: Lanes,
         limits: RequestLimits,
+        usage: UsageReceiver,
     ) -> None:
         """Set who gets the outcomes, and the limits of a request.
 
@@ -36,12 +38,14 @@ class OutcomeReceiver:
             log: gets the outcomes of logged decisions; None: they are refused.
             lanes: count the requests that are being read.
             limits: bound the body, and the entries of each kind by `max_queries`.
+            usage: takes in what calls used.
         """
         self._monitor = monitor
         self._escalation = escalation
         self._log = log
         self._lanes = lanes
         self._limits = limits
+        self._usage = usage
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """Read a request and take in all of it: the JSON body of the reply.
@@ -58,9 +62,15 @@ class OutcomeReceiver:
         except ValidationError as error:
             raise RequestError(*validation_problem(error)) from None
         outcomes, escalations = content.get("outcomes", []), content.get("escalations", [])
-        logged = content.get("logged", [])
-        for name, entries in (("outcomes", outcomes), ("escalations", escalations), ("logged", logged)):
-            check_count(name, len(entries), self._limits)
+        logged, usage = content.get("logged", []), content.get("usage", [])
+        for name, number in (
+            ("outcomes", len(outcomes)),
+            ("escalations", len(escalations)),
+            ("logged", len(logged)),
+            ("usage", len(usage)),
+        ):
+            check_count(name, number, self._limits)
+        self._usage.check(usage)
         known = 0
         if logged:
             if self._log is None:
@@ -78,5 +88,7 @@ class OutcomeReceiver:
                 cost_usd=cascade.get("cost_usd"),
                 key=cascade.get("key"),
             )
-        reply: OutcomesReply = {"taken": len(outcomes) + len(escalations) + len(logged), "unknown": len(logged) - known}
+        unknown = len(logged) - known + self._usage.take(usage)
+        taken = len(outcomes) + len(escalations) + len(logged) + len(usage)
+        reply: OutcomesReply = {"taken": taken, "unknown": unknown}
         return to_json(reply)

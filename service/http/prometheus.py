@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
@@ -80,6 +80,11 @@ class HttpMetrics:
         self._counted: dict[tuple[str, int], Any] = {}
         self._timed: dict[str, Any] = {}
         self.requests: dict[str, int] = {}
+
+    def say_shadow(self, shadow: bool) -> None:
+        """Say whether the decisions are acted on."""
+        gauge = Gauge("routelearn_shadow", "1 while decisions are not acted on.", registry=self.registry)
+        gauge.set(float(shadow))
 
     def count(self, path: str, status: int, seconds: float) -> None:
         """Count one request; from the event loop only.

@@ -15,8 +15,8 @@ from typing_extensions import NotRequired, TypedDict
 from ...routers.decision import Decision, Source
 from ..wire_names import ErrorType
 from .message_schemas import Message, Part
+from .outcome_fields import FORBID, CallUsage, Escalation, LoggedOutcome, Outcome
 
-_FORBID = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _ONE_OF_BOTH = ConfigDict(
     extra="forbid",
     strict=True,
@@ -28,7 +28,7 @@ _ONE_OF_BOTH = ConfigDict(
 class RequestContext(TypedDict):
     """Facts about the caller, for rules and policies that use them."""
 
-    __pydantic_config__ = _FORBID  # type: ignore[misc]
+    __pydantic_config__ = FORBID  # type: ignore[misc]
     tier: NotRequired[Annotated[str, Field(max_length=200, description="The tier of the user.")]]
     use_case: NotRequired[Annotated[str, Field(max_length=200, description="What the queries are for.")]]
 
@@ -65,49 +65,14 @@ class ScoringRequest(TypedDict):
     ]
 
 
-class Outcome(TypedDict):
-    """Which of two answers to a decided query was the better one.
-
-    Report all outcomes, or a random part of them. Outcomes of queries that one model answered would bias the
-    comparison.
-    """
-
-    __pydantic_config__ = _FORBID  # type: ignore[misc]
-    score: Annotated[float, Field(ge=0, le=1, description="The score of the decision.")]
-    strong_won: Annotated[
-        float, Field(ge=0, le=1, description="1: the strong model's answer was better; 0.5: a tie; 0: it was worse.")
-    ]
-
-
-class LoggedOutcome(TypedDict):
-    """How good the answer to a logged decision was, for the evaluation of other policies."""
-
-    __pydantic_config__ = _FORBID  # type: ignore[misc]
-    id: Annotated[str, Field(min_length=1, max_length=64, description="The decision's id, from /v1/route.")]
-    outcome: Annotated[float, Field(ge=0, le=1, description="How good the answer was; 1 is best.")]
-
-
-class Escalation(TypedDict):
-    """One request to a cascade that asks a weak model first."""
-
-    __pydantic_config__ = _FORBID  # type: ignore[misc]
-    model: Annotated[str, Field(max_length=200, description="The weak model.")]
-    escalated: Annotated[bool, Field(description="The strong model was asked as well.")]
-    use_case: NotRequired[Annotated[str, Field(max_length=200, description="What the request was for.")]]
-    latency_s: NotRequired[Annotated[float, Field(ge=0, description="Seconds from the request to the final answer.")]]
-    cost_usd: NotRequired[Annotated[float, Field(ge=0, description="Cost of all calls of the request, in USD.")]]
-    key: NotRequired[
-        Annotated[str, Field(max_length=200, description="Equal for retries of a request, or turns of a session.")]
-    ]
-
-
 class OutcomesRequest(TypedDict):
     """Outcomes of decided queries; each list may have as many entries as a request may have queries."""
 
-    __pydantic_config__ = _FORBID  # type: ignore[misc]
+    __pydantic_config__ = FORBID  # type: ignore[misc]
     outcomes: NotRequired[Annotated[list[Outcome], Field(fail_fast=True)]]
     logged: NotRequired[Annotated[list[LoggedOutcome], Field(fail_fast=True)]]
     escalations: NotRequired[Annotated[list[Escalation], Field(fail_fast=True)]]
+    usage: NotRequired[Annotated[list[CallUsage], Field(fail_fast=True)]]
 
 
 SCORING_REQUEST: TypeAdapter[ScoringRequest] = TypeAdapter(ScoringRequest)
@@ -140,7 +105,8 @@ class OutcomesReply(TypedDict):
 
     taken: Annotated[int, Field(description="Number of outcomes of all kinds.")]
     unknown: Annotated[
-        int, Field(description="How many of `logged` have an id that this process did not give; they are kept apart.")
+        int,
+        Field(description="How many of `logged` and `usage` have an id that this process did not give; kept apart."),
     ]
 
 
@@ -186,6 +152,8 @@ class StatusReply(TypedDict):
     router: RouterReply
     monitor: Annotated[dict[str, Any], Field(description="Counts of decisions, drift and calibration.")]
     escalation: Annotated[dict[str, Any], Field(description="Escalation rates of the cascades that callers report.")]
+    savings: Annotated[dict[str, Any], Field(description="What the reported calls cost; as /v1/savings.")]
+    shadow: Annotated[bool, Field(description="Decisions are logged, and replies name the strong model.")]
 
 
 class ErrorDetail(TypedDict):
@@ -202,7 +170,13 @@ class ErrorReply(TypedDict):
     error: ErrorDetail
 
 
-_ENTRIES = {"context": RequestContext, "outcomes": Outcome, "logged": LoggedOutcome, "escalations": Escalation}
+_ENTRIES = {
+    "context": RequestContext,
+    "outcomes": Outcome,
+    "logged": LoggedOutcome,
+    "escalations": Escalation,
+    "usage": CallUsage,
+}
 _TOP = {kind.__name__: kind for kind in (ScoringRequest, OutcomesRequest)}
 _FIELDS = frozenset().union(*(kind.__annotations__ for kind in (*_TOP.values(), *_ENTRIES.values(), Message, Part)))
 
@@ -215,6 +189,7 @@ _EXPECTED = {
     "too_short": "{min_length} or more entries",
     "dict_type": "an object",
     "bool_type": "true or false",
+    "multiple_of": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
     "greater_than_equal": "a number of {ge:g} or more",

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from ...monitoring.tracing import annotate
+from ...policies.shadow import shadowed
 from ...policies.threshold import policy_of
 from ...routers.assessment import Assessment
 from ...routers.base import Policy, Router, decide_by
@@ -70,7 +71,13 @@ class Scorer:
     """Answers batches of jobs; the `work` of a `Lane`. Threads may share it."""
 
     def __init__(
-        self, slot: RouterSlot, limits: RequestLimits, observe: Observe, rules: RequestRules | None = None
+        self,
+        slot: RouterSlot,
+        limits: RequestLimits,
+        observe: Observe,
+        rules: RequestRules | None = None,
+        *,
+        shadow: bool = False,
     ) -> None:
         """Set what decides and who watches.
 
@@ -80,11 +87,13 @@ class Scorer:
             observe: called with the decisions for each request.
             rules: what requests change of the router's decisions; None: what models cannot do, as far as the router's
                 pool says it.
+            shadow: replies name the strong model, whatever was decided.
         """
         self._rules = rules or RequestRules()
         self._slot = slot
         self._limits = limits
         self._observe = observe
+        self._shadow = shadow
 
     def __call__(self, jobs: Sequence[Job]) -> list[bytes | Exception]:
         """One reply per job, in order: a JSON body, or the `RequestError` that the job is answered with."""
@@ -197,6 +206,8 @@ class Scorer:
     def _reply(self, request: _Request, active: ActiveRouter) -> bytes:
         decisions = [decision for part, _ in request.parts for decision in part]
         ids = self._report(request)
+        if self._shadow:
+            decisions = [shadowed(decision, active.router.strong) for decision in decisions]
         reply: RouteReply | ScoreReply
         if request.job.kind == "route":
             reply = {"decisions": decisions, "bundle": active.digest, "ids": ids or None}

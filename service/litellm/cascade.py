@@ -25,6 +25,7 @@ from ...routers.query import Query
 from ..gateway import Gateway
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION
 from .requests import metadata_of, query_of
+from .usage import of_further_call
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,9 @@ class PostCallCascade:
         options = {key: data[key] for key in settings - _FIRST_CALL_ONLY if key in data}
         account = {key: value for key, value in metadata.items() if key.startswith("user_api_key")}
         router = importlib.import_module("litellm.proxy.proxy_server").llm_router
-        return await router.acompletion(model=self._gateway.name(model), metadata=account, **options)
+        return await router.acompletion(
+            model=self._gateway.name(model), metadata={**account, **of_further_call(metadata)}, **options
+        )
 
 
 def _key(data: Mapping[str, Any]) -> int | None:

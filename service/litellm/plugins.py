@@ -19,6 +19,7 @@ from ..gateway import Gateway
 from ..wire_names import METADATA_SELECTION
 from .requests import context_of, policy_of, selection_in
 from .seat import place_in
+from .usage import noted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -96,10 +97,10 @@ class RoutingPlugin(_SharedPlugin):
                 context.structured_messages, context_of(context.metadata), policy, self._gateway.facts_of(request)
             )
             order = [self._gateway.pool_name(name) for name in (selection.model, *selection.fallbacks)]
-            earlier = {**selection.as_dict(), "order": order, "tried": []}
+            earlier = {**noted(self._gateway, selection), "order": order, "tried": []}
         order = [model for model in earlier["order"] if model in offered]
         left = [model for model in order if model not in earlier["tried"]] or order
-        if not left:
+        if not left or self._gateway.shadow:
             return
         context.candidate_models = [name for name in context.candidate_models if pool[name] == left[0]]
         context.signals[METADATA_SELECTION] = {**earlier, "tried": [*earlier["tried"], left[0]]}
@@ -154,10 +155,13 @@ class ClassifierPlugin(_SharedPlugin):
             return self._tier(await self._gateway.decide(query, request_context, policy))
         place = place_in(metadata)
         selection = await self._gateway.select(query, request_context, policy, place.facts)
-        place.update(selection.as_dict())
-        return "SIMPLE" if selection.asked == self._gateway.router.weak else "COMPLEX"
+        place.update(noted(self._gateway, selection))
+        is_weak = selection.asked == self._gateway.router.weak and not self._gateway.shadow
+        return "SIMPLE" if is_weak else "COMPLEX"
 
     def _tier(self, decision: Decision) -> str:
+        if self._gateway.shadow:
+            return self._tiers[0][0] if self._tiers else "COMPLEX"
         if self._tiers is None:
             return "SIMPLE" if decision.model == self._gateway.router.weak else "COMPLEX"
         return next(name for name, lowest in self._tiers if decision.score >= lowest)

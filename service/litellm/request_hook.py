@@ -19,6 +19,7 @@ from .cascade import PostCallCascade
 from .requests import context_of, headers_of, metadata_of, owner_of, policy_of, query_of, selection_in
 from .seat import prepare
 from .served import ServedByOther, answering, chosen
+from .usage import count_call, note_request
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,8 @@ class Hook:
             return None
         received = time.monotonic()
         metadata = metadata_of(data)
-        facts = self._gateway.facts_of(data, headers_of(data), owner=owner_of(user_api_key_dict))
+        owner = owner_of(user_api_key_dict)
+        facts = self._gateway.facts_of(data, headers_of(data), owner=owner)
         try:
             of_key = getattr(user_api_key_dict, "metadata", None)
             of_key = of_key if isinstance(of_key, Mapping) else {}
@@ -90,12 +92,14 @@ class Hook:
             )
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
             selection = self._gateway.select_unread(error, facts)
-        data["model"] = selection.model
-        if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
-            data["fallbacks"] = list(selection.fallbacks)
+        if not self._gateway.shadow:
+            data["model"] = selection.model
+            if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
+                data["fallbacks"] = list(selection.fallbacks)
         metadata[METADATA_SELECTION], metadata[METADATA_RECEIVED] = selection.as_dict(), received
         if facts.session is not None:
             metadata[METADATA_SESSION] = facts.session
+        note_request(self._gateway, data, selection, owner)
         return data
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
@@ -120,8 +124,8 @@ class Hook:
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
     ) -> None:
-        """Record a stream that came to its end."""
-        del response_obj
+        """Count what a call used, and record a stream that came to its end."""
+        count_call(self._gateway, kwargs, _of_log(kwargs), response_obj, end_time)
         if kwargs.get("stream"):
             self._record(_of_log(kwargs), (end_time - start_time).total_seconds())
 
@@ -140,7 +144,7 @@ class Hook:
         session, response_id = metadata_of(data).get(METADATA_SESSION), getattr(response, "id", None)
         if isinstance(session, str) and isinstance(response_id, str):
             self._gateway.answered(session, response_id, owner=owner_of(user_api_key_dict))
-        if self.cascade is None or METADATA_RECEIVED not in metadata_of(data):
+        if self.cascade is None or self._gateway.shadow or METADATA_RECEIVED not in metadata_of(data):
             return None
         return await self.cascade.review(data, response)
 

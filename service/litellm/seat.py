@@ -15,6 +15,7 @@ from ..gateway import Gateway
 from ..request_facts import NOTHING_KNOWN, RequestFacts
 from ..wire_names import METADATA_SELECTION, METADATA_SESSION
 from .requests import headers_of, metadata_of
+from .usage import note_session
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def prepare(gateway: Gateway, data: Mapping[str, Any], owner: str) -> None:
         log_error(logger, "a request could not be read for the classifier; it is decided by its text", error)
     if place.facts.session is not None:
         metadata[METADATA_SESSION] = place.facts.session
+    note_session(gateway, data, owner)
 
 
 def place_in(metadata: Mapping[str, Any]) -> Place:

@@ -14,6 +14,8 @@ from ...monitoring.decision_log import DecisionLog
 from ...monitoring.escalation import EscalationMonitor
 from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
+from ...monitoring.savings import Savings
+from ...policies.composed import Explore
 from ...policies.conversation import Conversations
 from ...policies.session_lengths import SessionLengths
 from ...policies.switch_price import SwitchPrices
@@ -88,8 +90,10 @@ class Plugins:
         if self._link is not None and availability is not None:
             SharedBreakers(self._link, availability)  # the breakers keep it
         monitor = RouteMonitor(router)
-        self._serve_metrics(monitor, availability)
         pool = self._pool(models or {name: name for name in router.models})
+        prices = {model.name: model for model in (*router.pool, *pool)}
+        savings = Savings(list(prices.values()), router_usd=self._get(Variable.ROUTER_USD, _number) or 0.0)
+        self._serve_metrics(monitor, availability, savings)
         return Gateway(
             router,
             models=models,
@@ -107,6 +111,8 @@ class Plugins:
                     user=self._get(Variable.SESSION_BY_USER, _switch) is True,
                 ),
             ),
+            savings=savings,
+            shadow=self._get(Variable.SHADOW, _switch) is True,
         )
 
     def _sessions(self, pool: list[Model], router: FallbackRouter) -> Conversations | None:
@@ -198,11 +204,12 @@ class Plugins:
         """A registry of its own, because the default registry holds LiteLLM's metrics."""
         return require("prometheus_client", "litellm").CollectorRegistry()
 
-    def _serve_metrics(self, monitor: RouteMonitor, availability: Availability | None) -> None:
+    def _serve_metrics(self, monitor: RouteMonitor, availability: Availability | None, savings: Savings) -> None:
         port = self._get(Variable.METRICS_PORT, _port)
         if port is None:
             return
         register(monitor, self._registry)
+        register(savings, self._registry)
         if availability is not None:
             register(availability, self._registry)
         host = self._get(Variable.METRICS_HOST, str) or LOCAL_ADDRESS
@@ -220,7 +227,10 @@ class Plugins:
             )
         if share is not None:
             share.threshold_of(router)  # refuses a router without a threshold table now, and not at every request
-        return share or threshold
+        policy, explored = share or threshold, self._get(Variable.EXPLORE, _number)
+        if not explored:
+            return policy
+        return Explore(policy, explored, candidates=tuple(self._get(Variable.MODELS, _names) or router.models))
 
     def _cascade(self) -> PostCallCascade | None:
         bundle, threshold = self._get(Variable.VERIFIER, str), self._get(Variable.ESCALATE_BELOW, _confidence)

@@ -59,7 +59,7 @@ def test_these_are_the_commands() -> None:
         "build", "next-labels", "collect", "judge", "label",
         "data validate", "data sample", "data convert", "data from-log",
         "train mf", "train similarity", "train frozen", "train bert", "train general", "train verifier",
-        "adapt", "extend", "inspect", "export", "evaluate", "calibrate", "cascade-plan", "replay",
+        "adapt", "extend", "inspect", "export", "evaluate", "calibrate", "cascade-plan", "replay", "savings",
         "route", "score", "serve", "litellm-config", "proxy",
     ]  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_the_recipe_answers(bundle: Path) -> None:
 
 @pytest.mark.slow
 def test_every_endpoint_is_there(bundle: Path) -> None:
-    assert len(ENDPOINTS) == 10
+    assert len(ENDPOINTS) == 11
     with Server(bundle, ROUTELEARN_ADMIN_TOKEN=ADMIN, ROUTELEARN_TOKEN="a-token-for-users-of-it") as server:
         for method, path in ENDPOINTS:
             content = None if method == "GET" else {} if path == "/v1/outcomes" else {"queries": ["hi"]}

@@ -21,6 +21,8 @@ class Counts:
     dropped: int = 0  # the client went away before its answer
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    usd: float = 0.0  # what the server bills
     prompts: list[Any] = field(default_factory=list)
     last: dict[str, Any] = field(default_factory=dict)  # the last request
 
@@ -40,6 +42,8 @@ class OpenAIServer:
         break_after: number of pieces of a stream after which the connection is dropped; None: it is not dropped.
         usage: report tokens, one for each word that was read or written.
         port: where it listens; 0: anywhere.
+        prices: USD of a million tokens that are read, read from the prompt cache, and written; the server then caches
+            prefixes as providers do, and bills. None: it does neither.
     """
 
     answer: Callable[[Any], str | dict[str, Any]] = lambda prompt: f"You said {prompt}"
@@ -47,7 +51,9 @@ class OpenAIServer:
     break_after: int | None = None
     usage: bool = True
     port: int = 0
+    prices: tuple[float, float, float] | None = None
     counts: Counts = field(default_factory=Counts)
+    _cached: set[int] = field(default_factory=set)  # the prefixes that it read, in steps of tokens
 
     @property
     def url(self) -> str:
@@ -121,11 +127,20 @@ class OpenAIServer:
             return
         message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
         text = message.get("content") or ""
-        read = sum(len(str(message.get("content")).split()) for message in request["messages"])
-        written = len(text.split())
+        words = [word for message in request["messages"] for word in str(message.get("content")).split()]
+        read, written = len(words), len(text.split())
         self.counts.input_tokens += read
         self.counts.output_tokens += written
-        tokens = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        tokens: dict[str, Any] = {
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "total_tokens": read + written,
+        }
+        if self.prices is not None:
+            cached, (full, from_cache, output) = self._read(words), self.prices
+            tokens["prompt_tokens_details"] = {"cached_tokens": cached}
+            self.counts.cached_tokens += cached
+            self.counts.usd += ((read - cached) * full + cached * from_cache + written * output) / 1e6
         usage = tokens if self.usage else None
         base = {"id": "chatcmpl-1", "created": 0, "model": request["model"]}
         if request.get("stream"):
@@ -136,13 +151,20 @@ class OpenAIServer:
         body = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
         self._write(writer, HTTPStatus.OK, body)
 
+    def _read(self, words: list[str]) -> int:
+        """The tokens of a prompt that the cache holds: 1,024 or more, in steps of 128. It then holds all."""
+        prefixes = [hash(tuple(words[:end])) for end in range(128, len(words) + 1, 128)]
+        held = next((place for place, one in enumerate(prefixes) if one not in self._cached), len(prefixes)) * 128
+        self._cached.update(prefixes)
+        return held if held >= 1024 else 0
+
     def _write(self, writer: asyncio.StreamWriter, status: HTTPStatus, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
         writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
 
     def _stream(
-        self, writer: asyncio.StreamWriter, text: str, base: dict[str, Any], usage: dict[str, int] | None
+        self, writer: asyncio.StreamWriter, text: str, base: dict[str, Any], usage: dict[str, Any] | None
     ) -> None:
         head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         writer.write(head.encode())
@@ -151,7 +173,7 @@ class OpenAIServer:
             data = f"data: {event}\n\n".encode()
             writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
-        def chunk(choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> str:
+        def chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> str:
             return json.dumps({**base, "object": "chat.completion.chunk", "choices": choices, "usage": usage})
 
         words = text.split(" ")

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routelearn.monitoring.decision_log import DecisionLog, read_log
+from routelearn.monitoring.decision_log import DecisionLog
+from routelearn.monitoring.log_rows import read_log
+from routelearn.monitoring.served_call import ServedCall
 from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError
 
@@ -228,3 +230,38 @@ def test_broken_lines_are_left_out_and_counted(tmp_path: Path, caplog: pytest.Lo
         file.write(b'{"id": "b", "mod\n\xff\xfe\n[]\n"text"\n\n{"id": 7}\n')
     assert [row["id"] for row in read_log(tmp_path / "log")] == ["a"]
     assert "5 broken lines" in caplog.text
+
+
+def test_what_the_calls_of_a_request_used_is_a_list_beside_its_outcome(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "log", salt="salt")
+    first, second = log.write("a", DECISION, session="s"), log.write("b", DECISION)
+    call = ServedCall(model="big", strong="big", input_tokens=9, output_tokens=3, time=1.0, session="s", cost_usd=0.5)
+    assert log.write_usage(first, call)
+    assert log.write_usage(first, replace(call, further=True))
+    assert not log.write_usage("of another process", call)
+    log.write_outcome(first, 0.5)
+    log.close()
+    rows = list(read_log(tmp_path / "log"))
+    assert [row["id"] for row in rows] == [first, second]
+    assert [one.get("further") for one in rows[0]["usage"]] == [None, True]
+    assert rows[0]["session"] == rows[0]["usage"][0]["session"] == log.query_hash("s")
+    assert rows[0]["outcome"] == 0.5
+    assert "usage" not in rows[1]
+    assert len(lines(tmp_path / "log.outcomes")) == 1
+    assert "of another process" not in (tmp_path / "log").read_text()
+
+
+def test_a_row_of_shadow_mode_says_who_served(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "log")
+    log.write("a", DECISION, served="small")
+    log.write("b", DECISION)
+    log.close()
+    shadow, plain = read_log(tmp_path / "log")
+    assert (shadow["shadow"], shadow["served"], shadow["model"]) == (True, "small", "big")
+    assert not {"shadow", "served", "session"} & plain.keys()
+
+
+def test_a_log_of_an_older_version_is_read_as_before(tmp_path: Path) -> None:
+    old = {"time": 1.0, "id": "r", "model": "big", "score": 0.5, "propensity": 1.0, "query_hash": "00"}
+    (tmp_path / "log").write_text(json.dumps(old) + '\n{"time": 2.0, "id": "r", "outcome": 1.0}\n')
+    assert list(read_log(tmp_path / "log")) == [{**old, "outcome": 1.0}]

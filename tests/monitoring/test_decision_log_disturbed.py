@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from routelearn.monitoring import decision_log
-from routelearn.monitoring.decision_log import DecisionLog, read_log
+from routelearn.monitoring.decision_log import DecisionLog
+from routelearn.monitoring.log_rows import read_log
 from routelearn.routers.decision import Decision
 
 DECISION = Decision("big", 0.7, 0.5, ("big", "small"), "learned", "why")

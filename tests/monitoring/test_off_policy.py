@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routelearn.monitoring.decision_log import DecisionLog, read_log
+from routelearn.monitoring.decision_log import DecisionLog
+from routelearn.monitoring.log_rows import read_log
 from routelearn.monitoring.off_policy import off_policy_value
 from routelearn.routers.decision import Decision
 from routelearn.routers.errors import InputError

@@ -297,7 +297,7 @@ def test_everything_is_plain_data(router: LearnedRouter) -> None:
 
 def test_only_monitors_and_availabilities_have_metrics() -> None:
     with pytest.raises(
-        InputError, match="got a dict; expected an EscalationMonitor, a RouteMonitor or an Availability"
+        InputError, match="got a dict; expected an EscalationMonitor, a RouteMonitor, an Availability or a Savings"
     ):
         register({}, CollectorRegistry())  # type: ignore[arg-type]
 

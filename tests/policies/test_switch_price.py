@@ -56,7 +56,7 @@ def test_a_kept_decision_names_the_gain_and_the_price() -> None:
     kept = conversations.decide("s", decision(0.601), tokens=50_500)
     assert (kept.model, kept.cause, kept.candidates) == ("weak", KEPT, ("weak", "strong"))
     assert "strong gains" in kept.reason
-    assert "the switch costs 0.14 USD" in kept.reason  # 50,000 tokens at 2.7 USD a million
+    assert "the switch costs 0.13 USD" in kept.reason  # 49,920 tokens at 2.7 USD a million
 
 
 def test_once_both_models_have_read_the_conversation_the_threshold_decides() -> None:

@@ -15,7 +15,7 @@ from helpers.cli import run
 from helpers.serve import ADMIN, TOKEN, Server, wait_for
 
 from routelearn.data.sample import Sample
-from routelearn.monitoring.decision_log import read_log
+from routelearn.monitoring.log_rows import read_log
 from routelearn.monitoring.off_policy import off_policy_value
 from routelearn.policies.threshold import StrongShare, Threshold
 from routelearn.routers.fallback import FallbackRouter

@@ -133,3 +133,48 @@ def test_the_page_is_one_file_and_only_its_own_script_may_run() -> None:
     policy = status_page.HEADERS["content-security-policy"]
     assert "unsafe" not in policy
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_page_shows_what_was_saved_also_on_a_phone(page: Page, bundle: Path, tmp_path: Path) -> None:
+    prices = tmp_path / "models.toml"
+    prices.write_text(
+        '[[models]]\nname = "sim-max"\ninput_price = 10.0\noutput_price = 30.0\ncached_input_price = 1.0\n'
+        '[[models]]\nname = "sim-small"\ninput_price = 1.0\noutput_price = 3.0\n'
+    )
+    log = tmp_path / "log.jsonl"
+    with Server(bundle, "--pool", str(prices), "--explore", "0.5", "--decision-log", str(log), "--shadow") as server:
+        page.driver.get(server.url + "/")
+        wait_for(lambda: page.state() == "shadow mode")
+        assert not page.driver.find_element("id", "savings").is_displayed()
+    with Server(bundle, "--pool", str(prices), "--explore", "0.5", "--decision-log", str(log)) as server:
+        page.driver.get(server.url + "/")
+        wait_for(lambda: page.state() == "live")
+        reply = server.ask("/v1/route", {"queries": [f"Say hello to Ana, number {n}." for n in range(1000)]})[1]
+        calls = [
+            {
+                "model": decision["model"],
+                "id": name,
+                "input_tokens": 3000,
+                "output_tokens": 100 + 50 * (n % 7),
+                "session": str(n // 2),
+            }
+            for n, (name, decision) in enumerate(zip(reply["ids"], reply["decisions"], strict=True))
+        ]
+        server.ask("/v1/outcomes", {"usage": calls})
+        wait_for(lambda: page.driver.find_element("id", "savings").is_displayed())
+        shown = page.text("saved").replace("\n", " ")
+        found = server.ask("/v1/savings")[1]
+        assert found["interval"] is not None, found["why_no_interval"]
+        assert f"{100 * found['saved_share']:.1f} %" in shown
+        low, high = found["interval"]["saved_usd"]
+        assert re.search(rf"at least {low:.2f}\d* .* at most {high:.2f}", shown), (shown, low, high)
+        draws = found["interval"]["draws"]
+        assert page.text("saved-note").startswith(f"1,000 requests; 95.0 % confidence, by {draws} drawn requests")
+        assert found["cache_penalty_usd"] > 0
+        size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert page.run("return document.documentElement.scrollWidth") <= 390
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        assert page.complaints() == []
