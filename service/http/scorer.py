@@ -132,18 +132,19 @@ class Scorer:
         """The session of each query, as the request says it.
 
         Raises:
-            InputError: the service keeps no sessions, or there is not one for each query.
+            RequestError: the service keeps no sessions, or there is not one for each query.
         """
         sessions = content.get("sessions")
         if sessions is None:
             return ()
+        count = len(content["queries"])
         if self._rules.sessions is None:
-            raise InputError("sessions is given, and the service keeps none; expected it to run with --sessions")
-        if len(sessions) != len(content["queries"]):
-            raise InputError(
-                f"sessions has {len(sessions)} entries for {len(content['queries'])} queries; expected one for each"
-            )
-        return sessions
+            problem = "the service keeps no sessions; expected it to run with --sessions"
+        elif len(sessions) != count:
+            problem = f"sessions has {len(sessions)} entries for {count} queries; expected one for each"
+        else:
+            return sessions
+        raise RequestError(422, "invalid_request", problem, "sessions")
 
     def _decide_alone(self, router: Router, request: _Request) -> RequestError | None:
         try:

@@ -92,7 +92,11 @@ class Plugins:
         monitor = RouteMonitor(router)
         pool = self._pool(models or {name: name for name in router.models})
         prices = {model.name: model for model in (*router.pool, *pool)}
-        savings = Savings(list(prices.values()), router_usd=self._get(Variable.ROUTER_USD, _number) or 0.0)
+        savings = Savings(
+            list(prices.values()),
+            cache_ttl_s=self._get(Variable.CACHE_TTL_S, _number) or 300.0,
+            router_usd=self._get(Variable.ROUTER_USD, _number) or 0.0,
+        )
         self._serve_metrics(monitor, availability, savings)
         return Gateway(
             router,

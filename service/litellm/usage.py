@@ -14,6 +14,7 @@ from ..gateway import Gateway
 from ..selection import Selection
 from ..wire_names import METADATA_CALL, METADATA_DECISION, METADATA_FURTHER, METADATA_SESSION
 from .requests import headers_of, metadata_of, selection_in
+from .served import answering
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ def note_request(gateway: Gateway, data: Mapping[str, Any], selection: Selection
     ledger, metadata = gateway.ledger, metadata_of(data)
     if not ledger.counts:
         return
-    metadata.pop(METADATA_FURTHER, None)
     metadata[METADATA_CALL], metadata[METADATA_DECISION] = ledger.mark, ledger.id_of(selection.decision)
     note_session(gateway, data, owner)
 
@@ -44,6 +44,7 @@ def note_session(gateway: Gateway, data: Mapping[str, Any], owner: str) -> None:
         owner: whoever sent it.
     """
     metadata = metadata_of(data)
+    metadata.pop(METADATA_FURTHER, None)  # a client's own entry of this name
     if gateway.ledger.counts and METADATA_SESSION not in metadata:
         found = gateway.rules.session_names.session_of(data, headers_of(data), owner=owner)
         if found is not None:
@@ -109,7 +110,7 @@ def _call(
     end: datetime,
 ) -> ServedCall | None:
     strong = gateway.router.strong
-    model = gateway.pool_name(metadata.get("model_group"), metadata.get("deployment"), kwargs.get("model"))
+    model = answering(gateway, metadata) or gateway.pool_name(kwargs.get("model"))
     # In shadow mode the trigger's own entry answers, which is the strong model by another name.
     model = model or (strong if gateway.shadow else str(metadata.get("model_group") or kwargs.get("model")))
     tokens = _tokens(kwargs, response)

@@ -237,3 +237,18 @@ def test_the_variables_set_shadow_mode_and_the_cost_of_a_decision(tmp_path: Path
     assert (report.spent_usd, report.router_usd) == (2.0, 0.001)
     assert json.dumps(report.as_dict())
     gateway.close()
+
+
+def test_a_call_behind_the_classifier_is_joined_with_the_classifiers_decision(log: DecisionLog, tmp_path: Path) -> None:
+    gateway = gateway_of(log)
+    hook, data = Hook(gateway), {**chat(EASY), "model": "smart"}
+    assert hooked(hook, data) is None
+    context = SimpleNamespace(structured_messages=data["messages"], metadata=dict(data["metadata"]))
+    assert asyncio.run(ClassifierPlugin(gateway).classify(context)) == "SIMPLE"
+    ended(hook, data, usage(), model="gpt-small")
+    gateway.close()
+    log.close()
+    (row,) = read_log(tmp_path / "log.jsonl")
+    assert (row["model"], row["usage"][0]["model"]) == ("weak", "weak")
+    assert gateway.ledger.savings is not None
+    assert gateway.ledger.savings.report().requests == 1
