@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rich.table import Table
 
@@ -28,6 +28,8 @@ class ReplayOptions(Options):
     Attributes:
         data: Table of conversations: records with the scores of both models and a column session; turn, tokens,
             output_tokens and pause_s are optional. The router may not be trained on it.
+        log: Instead of a table, a decision log with the usage of its calls, as the LiteLLM plug-ins write it. The
+            qualities are then those that the router expects by its scores.
         pool: JSON or TOML file with name, input_price, output_price and cached_input_price of each model, in USD per
             million tokens. The default is the prices in the bundle.
         threshold: Scores at or above it go to the strong model. The default is the router's.
@@ -43,7 +45,8 @@ class ReplayOptions(Options):
 
     HEADING: ClassVar[str] = "Replay"
 
-    data: Annotated[str, Flag(metavar="FILE", panel=DATA)]
+    data: Annotated[str | None, Flag(metavar="FILE", panel=DATA)] = None
+    log: Annotated[Path | None, Flag(panel=DATA)] = None
     pool: Annotated[Path | None, Flag(panel=POOL)] = None
     threshold: float | None = None
     usd_per_session: Annotated[float | None, Flag(metavar="USD")] = None
@@ -63,9 +66,11 @@ def replay_command(choice: RouterChoice, options: ReplayOptions, reading: Readin
     prompt is routed by itself, and what sessions that weigh the price of a switch save at the same quality.
 
     Example: routelearn replay router/ --data sessions.parquet --pool models.toml
+
+    Example: routelearn replay router/ --log decisions.jsonl --pool models.toml
     """
     require_training()
-    from ..evaluation.session_replay.compare import calibrate_sessions, evaluate_sessions
+    from ..evaluation.session_replay.compare import calibrate_sessions, evaluate_session_log, evaluate_sessions
     from ..evaluation.session_replay.read import read_sessions
     from ..evaluation.session_replay.report import HTML, JSON, write_session_report
 
@@ -74,21 +79,23 @@ def replay_command(choice: RouterChoice, options: ReplayOptions, reading: Readin
         overwrite.check(options.output / HTML, options.output / JSON)
     if options.usd_per_session is not None and options.max_quality_loss is not None:
         raise InputError("--usd-per-session and --max-quality-loss were both given; expected one of them")
+    if (options.data is None) == (options.log is None):
+        raise InputError("expected one of --data FILE and --log FILE")
     console = Console(stderr=True)
     router = choice.open()
-    with console.status("reading"):
-        sessions = read_sessions(options.data, reading.options())
+    assumed: dict[str, Any] = {
+        "threshold": options.threshold,
+        "cache_ttl_s": options.cache_ttl,
+        "value_usd": options.answer_value_usd,
+        "bootstrap": options.bootstrap,
+        "seed": options.seed,
+    }
+    prices = read_pool(options.pool)
     with console.status("replaying"):
-        report = evaluate_sessions(
-            router,
-            sessions,
-            read_pool(options.pool),
-            threshold=options.threshold,
-            cache_ttl_s=options.cache_ttl,
-            value_usd=options.answer_value_usd,
-            bootstrap=options.bootstrap,
-            seed=options.seed,
-        )
+        if options.log is not None:
+            report = evaluate_session_log(router, options.log, prices, **assumed)
+        else:
+            report = evaluate_sessions(router, read_sessions(str(options.data), reading.options()), prices, **assumed)
     show(report)
     out = table_console()
     if options.usd_per_session is not None or options.max_quality_loss is not None:

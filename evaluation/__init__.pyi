@@ -17,6 +17,7 @@ from .results import Result as Result
 from .session_replay.compare import SessionReport as SessionReport
 from .session_replay.compare import SessionResult as SessionResult
 from .session_replay.compare import calibrate_sessions as calibrate_sessions
+from .session_replay.compare import evaluate_session_log as evaluate_session_log
 from .session_replay.compare import evaluate_sessions as evaluate_sessions
 from .session_replay.read import read_sessions as read_sessions
 from .session_replay.replay import Replay as Replay

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ...routers.decision import Model
 from ...routers.errors import InputError
 from ...training.fit.metrics import percentile_interval
 from .choices import Decided, decisions_of, prompt_choice, session_choice
+from .read_log import read_logged_sessions
 from .replay import Array, Choose, Replay, replay_sessions
 from .turns import Sessions, check_sessions
 
@@ -167,25 +169,80 @@ def evaluate_sessions(
     Raises:
         InputError: there are no sessions, a quality or a price is missing, or a number is out of its range.
     """
+    check_sessions(sessions, [router.strong, router.weak])
+    assumed = Assumed(cache_ttl_s, value_usd, expected_requests, bootstrap, seed)
+    return _compared(router, sessions, decisions_of(router, sessions), prices, threshold, assumed)
+
+
+def evaluate_session_log(
+    router: Router,
+    path: str | Path,
+    prices: Sequence[Model],
+    *,
+    threshold: float | None = None,
+    cache_ttl_s: float = 300.0,
+    value_usd: float | None = None,
+    expected_requests: float = 6.0,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> SessionReport:
+    """Replay the conversations of a decision log. The qualities are those that the router expects.
+
+    Args:
+        router: names the two models, and their prices where `prices` does not.
+        path: of the log; see `read_logged_sessions` for what is taken from it.
+        prices: as for `evaluate_sessions`, as are the others.
+        threshold: see `evaluate_sessions`.
+        cache_ttl_s: see `evaluate_sessions`.
+        value_usd: see `evaluate_sessions`.
+        expected_requests: see `evaluate_sessions`.
+        bootstrap: see `evaluate_sessions`.
+        seed: see `evaluate_sessions`.
+
+    Raises:
+        InputError: there is no such log, nothing in it can be replayed, or a price is missing.
+    """
+    found = read_logged_sessions(path, router.strong, router.weak)
+    assumed = Assumed(cache_ttl_s, value_usd, expected_requests, bootstrap, seed)
+    return _compared(router, found.sessions, found.decided, prices, threshold, assumed)
+
+
+class Assumed(NamedTuple):
+    """What a comparison assumes; see `evaluate_sessions`."""
+
+    cache_ttl_s: float
+    value_usd: float | None
+    expected_requests: float
+    bootstrap: int
+    seed: int
+
+
+def _compared(
+    router: Router,
+    sessions: Sessions,
+    decided: Decided,
+    prices: Sequence[Model],
+    threshold: float | None,
+    assumed: Assumed,
+) -> SessionReport:
     strong, weak = router.strong, router.weak
-    check_sessions(sessions, [strong, weak])
     models = {model.name: model for model in (*router.pool, *prices)}
     check_all_priced([models.get(name, Model(name)) for name in (strong, weak)])
     threshold = router.threshold if threshold is None else threshold
-    decided = decisions_of(router, sessions)
-    switch = SwitchPrices(models=list(models.values()), cache_ttl_s=cache_ttl_s, value_usd=value_usd)
+    ttl_s = assumed.cache_ttl_s
+    switch = SwitchPrices(models=list(models.values()), cache_ttl_s=ttl_s, value_usd=assumed.value_usd)
     grid = _grid(decided, threshold)
     ways: dict[str, list[Choose]] = {
         ALWAYS_STRONG: [lambda *_: strong],
         ALWAYS_WEAK: [lambda *_: weak],
         PROMPTS: [prompt_choice(decided, at, strong, weak) for at in grid],
-        SESSIONS: [session_choice(decided, at, strong, weak, switch, expected_requests) for at in grid],
+        SESSIONS: [session_choice(decided, at, strong, weak, switch, assumed.expected_requests) for at in grid],
     }
     replays = {
-        name: [replay_sessions(sessions, choose, models, strong=strong, cache_ttl_s=cache_ttl_s) for choose in choices]
+        name: [replay_sessions(sessions, choose, models, strong=strong, cache_ttl_s=ttl_s) for choose in choices]
         for name, choices in ways.items()
     }
-    return _report(replays, grid, threshold, _weights(len(sessions), bootstrap, seed))
+    return _report(replays, grid, threshold, _weights(len(sessions), assumed.bootstrap, assumed.seed))
 
 
 def _report(

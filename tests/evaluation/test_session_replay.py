@@ -13,11 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routelearn.evaluation.session_replay.compare import SESSIONS, calibrate_sessions, evaluate_sessions
+from routelearn.evaluation.session_replay.compare import (
+    SESSIONS,
+    calibrate_sessions,
+    evaluate_session_log,
+    evaluate_sessions,
+)
 from routelearn.evaluation.session_replay.read import read_sessions
+from routelearn.evaluation.session_replay.read_log import read_logged_sessions
 from routelearn.evaluation.session_replay.replay import replay_sessions
 from routelearn.evaluation.session_replay.report import write_session_report
 from routelearn.evaluation.session_replay.turns import SessionRequest
+from routelearn.monitoring.decision_log import DecisionLog
+from routelearn.monitoring.served_call import ServedCall
 from routelearn.policies.prompt_cache import PromptCache
 from routelearn.routers.base import Router
 from routelearn.routers.decision import Floats, Model
@@ -211,6 +219,31 @@ def test_a_bad_row_is_named(row: dict[str, object], said: str, tmp_path: Path) -
     (tmp_path / "s.jsonl").write_text(json.dumps(row))
     with pytest.raises(DataError, match=said):
         read_sessions(tmp_path / "s.jsonl")
+
+
+def test_a_decision_log_with_usage_is_replayed_with_the_qualities_that_the_router_expects(tmp_path: Path) -> None:
+    log, router, now = DecisionLog(tmp_path / "log.jsonl"), Numbers(), [0.0]
+    sessions = conversations(30)
+    for name, requests in sessions.items():
+        for request in requests:
+            decision = router.route(request.query)
+            key = log.write(request.query, decision)
+            call = {"model": decision.model, "strong": "strong", "session": name, "time": now[0]}
+            log.write_usage(key, ServedCall(**call, input_tokens=request.tokens, output_tokens=300))
+    log.write("no usage", router.route("0.5"))
+    log.close()
+    found = read_logged_sessions(tmp_path / "log.jsonl", "strong", "weak")
+    assert found.left_out == 1
+    assert sorted(len(one) for one in found.sessions.values()) == sorted(map(len, sessions.values()))
+    report = evaluate_session_log(router, tmp_path / "log.jsonl", [], bootstrap=10)
+    told = evaluate_sessions(router, sessions, [], bootstrap=10)
+    assert report.requests == told.requests
+    # The same scores and tokens; pauses of no time instead of 20 seconds, which no cache forgets either.
+    for one, other in zip(report.results, told.results, strict=True):
+        assert one.usd == pytest.approx(other.usd, rel=0.02)
+    with pytest.raises(InputError, match="none of its 0 decisions"):
+        (tmp_path / "empty.jsonl").write_text("")
+        evaluate_session_log(router, tmp_path / "empty.jsonl", [])
 
 
 def test_the_report_is_one_page_with_a_picture(tmp_path: Path) -> None:
