@@ -16,7 +16,7 @@ from ..monitoring.decision_log import DecisionLog
 from ..monitoring.escalation import EscalationMonitor
 from ..monitoring.savings import Savings
 from ..policies.composed import ByContext, Explore
-from ..policies.conversation import Conversations
+from ..policies.conversation import MARGIN, Conversations
 from ..policies.switch_price import SwitchPrices
 from ..policies.threshold import StrongShare
 from ..routers.base import Policy, Router
@@ -172,7 +172,7 @@ class SessionOptions(Options):
         if self.sessions or self.session_margin is not None:
             url = self.session_store or os.environ.get(LiteLLMVariable.REDIS_URL.value)
             sessions = Conversations(
-                self.session_margin or 0.0,
+                MARGIN if self.session_margin is None else self.session_margin,
                 prices=prices,
                 max_sessions=MOST_SESSIONS,
                 store=SharedSessions(url, max_sessions=MOST_SESSIONS) if url else None,

@@ -31,6 +31,9 @@ _PARTS = {
     "files": frozenset({"file", "input_file", "document", "file_url"}),
 }
 _MEDIA = {"image": "vision", "audio": "audio", "application": "files", "video": "vision"}
+#: Fields of a Gemini part with media, and the fields that a part with media has one of.
+_INNER = ("inlineData", "inline_data", "fileData", "file_data")
+_PART_FIELDS = frozenset({"type", *_INNER})
 #: Content is not read deeper than this; no API nests deeper.
 _DEEPEST = 12
 
@@ -189,22 +192,28 @@ class _Found:
     def read(self, content: object, depth: int) -> None:
         """Read content: a text, a list, or a mapping of any API."""
         if isinstance(content, str):
-            self.text_bytes += len(content.encode("utf-8", "surrogatepass"))
+            self._count(content)
             return
         known = as_mapping(content)
         if depth > _DEEPEST:
             return
         if known is not None:
-            ability = self._ability(known)
+            ability = None if _PART_FIELDS.isdisjoint(known) else self._ability(known)
             if ability is not None:
                 self.abilities.add(ability)
                 self.images += ability == "vision"
                 return
             for value in known.values():
-                self.read(value, depth + 1)
+                if type(value) is str:  # the hot path of long conversations
+                    self._count(value)
+                else:
+                    self.read(value, depth + 1)
         elif isinstance(content, Sequence) and not isinstance(content, (bytes, bytearray)):
             for part in content:
                 self.read(part, depth + 1)
+
+    def _count(self, text: str) -> None:
+        self.text_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
     @staticmethod
     def _ability(part: Mapping[str, Any]) -> str | None:
@@ -221,7 +230,7 @@ class _Found:
 
 
 def _inner(part: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for name in ("inlineData", "inline_data", "fileData", "file_data"):
+    for name in _INNER:
         inner = as_mapping(part.get(name))
         if inner is not None:
             yield inner

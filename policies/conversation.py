@@ -20,6 +20,8 @@ from .switch_price import SwitchPrices
 #: The `Decision.cause` when the session kept its model, when it could not because its model is down, and when it was
 #: moved to a model for good.
 KEPT, DIVERTED, ESCALATED = "kept", "diverted", "escalated"
+#: How clear a decision must be by default, in units of the score.
+MARGIN = 0.1
 
 
 @dataclass(slots=True)
@@ -82,7 +84,7 @@ class Conversations:
 
     def __init__(
         self,
-        margin: float = 0.1,
+        margin: float = MARGIN,
         *,
         prices: SwitchPrices | None = None,
         lengths: SessionLengths | None = None,

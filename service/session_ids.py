@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..routers.errors import InputError
-from ..routers.messages import USER, as_mapping
-from ..routers.query import Query, messages_of
+from ..routers.messages import USER, as_mapping, turn_of
+from ..routers.query import Query
 
 #: Where a session id came from.
 SessionSource = Literal["metadata", "header", "body", "response", "user", "fingerprint"]
@@ -159,12 +159,12 @@ def _beginning(query: object) -> str | None:
         return f"user\n{query}" if query.strip() else None
     if not isinstance(query, Sequence):
         return None
-    try:
-        turns = messages_of(list(query))
-    except InputError:
-        return None
     parts = []
-    for role, text in turns:
+    for number, message in enumerate(query):
+        try:
+            role, text = turn_of(message, number)
+        except InputError:
+            return None
         parts.append(f"{role}\n{text}")
         if role in USER:
             return "\n".join(parts) if text.strip() else None

@@ -16,7 +16,7 @@ from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
 from ...monitoring.savings import Savings
 from ...policies.composed import Explore
-from ...policies.conversation import Conversations
+from ...policies.conversation import MARGIN, Conversations
 from ...policies.session_lengths import SessionLengths
 from ...policies.switch_price import SwitchPrices
 from ...policies.threshold import StrongShare, Threshold
@@ -143,7 +143,8 @@ class Plugins:
             )
         store, salt = self._shared
         return Conversations(
-            margin or 0.0,
+            # Beside prices, the margin is for decisions of rules. Without either, every decision is followed.
+            margin if margin is not None else 0.0 if prices is None else MARGIN,
             prices=prices,
             lengths=self._get(Variable.SESSION_REQUESTS, lambda text: SessionLengths(_number(text), learns=False)),
             max_sessions=MOST_SESSIONS,
