@@ -24,6 +24,8 @@ from .served_call import ServedCall, cost_of
 LEAST_CALLS = 30
 #: Probability with which an interval holds.
 CONFIDENCE = 0.95
+#: Less than this is as good as nothing: a share of it says nothing, and may be no finite number.
+_LEAST_USD = 1e-12
 #: There is no interval where exploration says nothing of more than this share of always-strong's USD.
 MOST_UNEXPLORED = 0.1
 #: So many models are counted by name; further ones count as "other".
@@ -178,7 +180,7 @@ class Savings:
                 always_strong_usd=always,
                 modelled_usd=sums.modelled,
                 saved_usd=saved,
-                saved_share=saved / always if always > 0 else None,
+                saved_share=saved / always if always >= _LEAST_USD else None,
                 interval=interval,
                 why_no_interval=why,
                 cache_penalty_usd=sums.penalty,

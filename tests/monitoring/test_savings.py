@@ -167,6 +167,13 @@ def test_totals_add_up_are_finite_and_what_was_spent_does_not_depend_on_the_orde
     }
 
 
+def test_a_share_of_next_to_nothing_is_no_number() -> None:
+    call = {"model": "strong", "chosen": "strong", "strong": "strong", "input_tokens": 0, "output_tokens": 0}
+    found = report_of(ServedCall(**call, cost_usd=5e-324, time=0.0, router_usd=1.0))
+    assert found.saved_share is None
+    assert json.dumps(found.as_dict(), allow_nan=False)
+
+
 @given(st.lists(CALLS, max_size=30))
 def test_a_call_survives_json(calls: list[ServedCall]) -> None:
     for one in calls:
