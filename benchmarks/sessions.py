@@ -239,7 +239,7 @@ def through_proxy(
             quality, errors, seconds = asyncio.run(run(running.url, asked, sessions))
             time.sleep(2)  # LiteLLM logs a call after its answer
             reported = None
-            if way not in {LITELLM, LITELLM_AFFINE}:
+            if asked == "auto" and way not in {LITELLM, LITELLM_AFFINE}:  # what the client routes is no saving
                 reported = Metrics(port).total("routelearn_spent_usd_total")
     for error in errors[:3]:
         say(f"{way}: {error}")
