@@ -22,6 +22,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import typer
+from rich.markup import escape
 
 from ..training.config import Config, attribute_texts, settings_of
 from .terminal import on_interrupt
@@ -133,7 +134,7 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
     # typer would keep the line breaks of the source; the paragraphs are those of the terminal.
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    run.__doc__ = escape("\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))  # 'x[y]' is no markup
     # typer reads both of these, and does not look at the command that is wrapped.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -107,7 +107,8 @@ def litellm_config_command(options: LiteLLMConfigOptions, models: ProxyModels, o
     with atomic_path(path) as staging:
         staging.write_text(text, encoding="utf-8")
     console = Console(stderr=True, soft_wrap=True)
-    console.print(f"wrote {path}: {AUTO} is {strong.model} for {strong.name}, and {weak.model} for {weak.name}")
+    console.print(f"wrote {path}: {AUTO} chooses between {strong.model} (strong) and {weak.model} (weak)")
+    console.print(f"the router knows them as {strong.name} and {weak.name}; so do models.toml and the logs")
     keys = dict.fromkeys(one.key for one in (strong, weak) if one.key is not None)
     exports = " ".join([*(f"{name}=..." for name in keys), "LITELLM_MASTER_KEY=sk-..."])
     console.print(f"next: export {exports}\n      routelearn proxy --config {path}")

@@ -69,6 +69,7 @@ def proxy_command(options: ProxyOptions, models: ProxyModels) -> None:
     with _config_file(options, models) as config:
         listen(options.host, options.port).close()  # where 4000 is taken, LiteLLM would listen on another port
         _check_access(config, options.host)
+        _warn_of_keys(config)
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         for sent in (signal.SIGTERM, signal.SIGINT):
@@ -129,14 +130,27 @@ def _check_access(config: Path, host: str) -> None:
     os.environ.setdefault(NO_MASTER_KEY, "True")
 
 
-def _has_master_key(config: Path) -> bool:
-    """Whether clients need a key: one that stands in the configuration, or in the variable that it names."""
+def _warn_of_keys(config: Path) -> None:
+    """Say which variables with the models' keys are not set; LiteLLM says so only when a call fails."""
+    content = _content(config)
+    known = {**os.environ, **(content.get("environment_variables") or {})}
+    for name in dict.fromkeys(re.findall(r"os\.environ/(\w+)", str(content.get("model_list")))):
+        if not known.get(name):
+            sys.stderr.write(f"{name} is not set: calls of the models that need it will fail\n")
+
+
+def _content(config: Path) -> Mapping[str, Any]:
     yaml: Any = require("yaml", "litellm")
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise InputError(f"{config} is no YAML: {error}") from error
-    settings = content.get("general_settings") if isinstance(content, Mapping) else None
+    return content if isinstance(content, Mapping) else {}
+
+
+def _has_master_key(config: Path) -> bool:
+    """Whether clients need a key: one that stands in the configuration, or in the variable that it names."""
+    settings = _content(config).get("general_settings")
     key = settings.get("master_key") if isinstance(settings, Mapping) else None
     if isinstance(key, str) and not key.startswith("os.environ/"):
         return bool(key)

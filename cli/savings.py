@@ -82,12 +82,17 @@ def _show_savings(console: Console, report: SavingsReport, strong: str) -> None:
     spent = report.spent_usd - report.uncompared_usd
     saved = f"{_usd(abs(report.saved_usd))}{_share(report.saved_share)}"
     outcome = f"so routing saved {saved}" if report.saved_usd >= 0 else f"so routing cost {saved} more"
-    console.print(
-        f"{report.requests:,} requests cost {_usd(spent + report.router_usd)}; asking {strong} for every one of them "
-        f"would have cost {_usd(report.always_strong_usd)}, {outcome}.",
-        soft_wrap=True,
-        highlight=False,
+    less = f", less {report.unpriced:,} calls without a price," if report.unpriced else ""
+    sentence = (
+        f"{report.requests:,} requests{less} cost {_usd(spent + report.router_usd)}; asking {strong} for every one of "
+        f"them would have cost {_usd(report.always_strong_usd)}, {outcome}."
     )
+    if report.unpriced and not report.always_strong_usd:
+        names = ", ".join(dict.fromkeys([strong, *report.by_model]))
+        sentence = (
+            f"{report.requests:,} requests, and none can be compared: expected prices of {names} in --models FILE"
+        )
+    console.print(sentence, soft_wrap=True, highlight=False)
     table = Table(title="calls by model", title_justify="left")
     for heading in ("model", "calls", "USD", "input tokens", "of these cached", "output tokens"):
         table.add_column(heading, justify="left" if heading == "model" else "right")

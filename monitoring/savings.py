@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isclose
 
 from ..policies.cost import check_price_list, check_prices
 from ..policies.prompt_cache import cacheable
@@ -32,6 +33,8 @@ MOST_UNEXPLORED = 0.1
 _MOST_MODELS = 200
 #: USD are summed as whole numbers of this many parts, so that sums do not depend on the order of the calls.
 _PARTS = 10**12
+#: USD that differ by less than this share are equal: what is modelled is added up in floats.
+_EXACT = 1e-12
 
 
 @dataclass(slots=True)
@@ -160,7 +163,8 @@ class Savings:
             why = self._why_no_interval(measured)
             always = sums.modelled if why else measured
             compared = (sums.spent - sums.uncompared) / _PARTS
-            saved = always - compared - sums.router
+            paid = compared + sums.router
+            saved = 0.0 if isclose(always, paid, rel_tol=_EXACT) else always - paid
             interval = None
             if not why:
                 below, above = explored.beyond(CONFIDENCE)

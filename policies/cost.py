@@ -85,7 +85,8 @@ def check_all_priced(models: Sequence[Model]) -> None:
     missing = [model.name for model in models if model.input_price is None or model.output_price is None]
     if missing:
         raise InputError(
-            f"no prices are known for {missing}; expected input_price and output_price, USD per million tokens"
+            f"no prices are known for {missing}; expected input_price and output_price, USD per million tokens, in the "
+            "bundle or in a models.toml (--pool)"
         )
     check_prices(models)
 

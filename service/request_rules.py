@@ -164,7 +164,10 @@ class RequestRules:
         if of is not router:
             unknown = sorted(set(self._given) - set(router.models))
             if unknown:
-                raise InputError(f"pool describes {unknown}; expected models among {list(router.models)}")
+                raise InputError(
+                    f"the pool (models.toml) describes {unknown}; expected the names of the router's models, "
+                    f"{list(router.models)}"
+                )
             pool = [self._given.get(model.name, model) for model in router.pool]
             lacks = says_something(pool)
             self._described = router, pool, lacks

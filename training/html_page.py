@@ -20,6 +20,7 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid #d8dee4; text-align: rig
 th:first-child, td:first-child { text-align: left; }
 tr.router td { font-weight: 600; } tr.bound td { color: #6e7781; }
 small { color: #57606a; font-weight: 400; white-space: nowrap; } svg { max-width: 100%; height: auto; }
+@media (max-width: 48rem) { table { display: block; overflow-x: auto; } }
 """
 
 

@@ -153,7 +153,7 @@ class Hook:
     ) -> None:
         metadata = metadata_of(request)
         model = answering(self._gateway, metadata)
-        if error is None:
+        if error is None and not self._gateway.shadow:  # in shadow mode strong answers whatever is chosen
             self.served.observe(chosen(self._gateway, metadata), model)
         if model is not None:
             self._gateway.record(

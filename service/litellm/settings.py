@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -65,8 +66,9 @@ class Plugins:
         """
         self._environment = environment
         for name in sorted(name for name in environment if name.startswith(PREFIX) and name not in VARIABLES):
-            known = ", ".join(variable.value for variable in Variable)
-            logger.warning("%s is no setting of routelearn; expected one of %s", name, known)
+            known = [variable.value for variable in Variable]
+            expected = get_close_matches(name, known, n=1) or known
+            logger.warning("%s is no setting of routelearn; expected %s", name, " or ".join(expected))
 
     @cached_property
     def gateway(self) -> Gateway:

@@ -54,6 +54,11 @@ def flags(path: tuple[str, ...]) -> dict[str, Any]:
     return {flag: option for option in options for flag in [*option.opts, *option.secondary_opts]}
 
 
+def test_brackets_of_a_command_s_text_are_shown() -> None:
+    shown = " ".join(run("proxy", "--help").stdout.split())
+    assert "pip install 'litellm[proxy]' 'routelearn[litellm]'" in shown
+
+
 def test_these_are_the_commands() -> None:
     assert [" ".join(path) for path in LEAVES] == [
         "build", "next-labels", "collect", "judge", "label",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -26,7 +27,8 @@ def test_it_writes_a_configuration_for_the_pair_of_a_bundle_and_says_what_comes_
     written = variables(tmp_path / "config.yaml")
     assert written["ROUTELEARN_ROUTER"] == str(bundle)
     assert written["ROUTELEARN_MODELS"] == "sim-max=strong,sim-small=weak"
-    assert "auto is openai/gpt-4o for sim-max, and openai/gpt-4o-mini for sim-small" in done.stderr
+    assert "auto chooses between openai/gpt-4o (strong) and openai/gpt-4o-mini (weak)\n" in done.stderr
+    assert "the router knows them as sim-max and sim-small" in done.stderr
     assert "export OPENAI_API_KEY=... LITELLM_MASTER_KEY=sk-...\n" in done.stderr
     assert "routelearn proxy --config config.yaml\n" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
@@ -127,3 +129,19 @@ def test_an_older_litellm_has_no_seat_for_the_classifier(tmp_path: Path, monkeyp
     done = run("proxy", "general", *PAIR, cwd=tmp_path)
     assert done.returncode == 2
     assert "LiteLLM 1.98.3 has no seat for a classifier; expected 1.99 or newer" in done.stderr
+
+
+def test_a_key_of_a_model_that_is_not_set_is_named_before_the_proxy_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = SimpleNamespace(run_server=SimpleNamespace(main=lambda **_: None))
+    monkeypatch.setattr(proxy, "find_spec", lambda module: module)
+    monkeypatch.setattr(proxy, "version", lambda _: "1.110.2")
+    monkeypatch.setattr(proxy, "require", lambda module, _: yaml if module == "yaml" else started)
+    monkeypatch.setattr(proxy.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(proxy, "ENVIRONMENT", {})
+    for name, value in {"LITELLM_MASTER_KEY": "sk-1", "STRONG_KEY": "sk-2", "WEAK_KEY": ""}.items():
+        monkeypatch.setenv(name, value)
+    keys = ("--strong-key-env", "STRONG_KEY", "--weak-key-env", "WEAK_KEY")
+    done = run("proxy", "general", *PAIR, *keys, "--port", "0", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "WEAK_KEY is not set: calls of the models that need it will fail\n")

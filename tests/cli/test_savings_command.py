@@ -81,6 +81,15 @@ def test_without_prices_calls_are_compared_with_nothing_and_the_option_is_named(
     done = run("savings", log)
     assert "4 calls are compared with nothing" in done.stdout
     assert "--models names the prices" in done.stdout
+    assert done.stdout.splitlines()[0] == (
+        "4 requests, and none can be compared: expected prices of big, small in --models FILE"
+    )
+
+
+def test_the_first_sentence_leaves_out_calls_without_a_price(log: Path, prices: Path) -> None:
+    prices.write_text(PRICES.replace('"small"', '"another"'))
+    done = run("savings", log, "--models", prices)
+    assert done.stdout.startswith("4 requests, less 3 calls without a price, cost 0.0130 USD; asking big for every one")
 
 
 def test_a_log_without_usage_is_refused(tmp_path: Path) -> None:

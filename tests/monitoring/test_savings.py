@@ -55,6 +55,11 @@ def test_traffic_that_strong_answered_saves_nothing_whatever_its_bill() -> None:
     assert found.why_no_interval == "strong answered every request, so nothing had to be estimated"
 
 
+def test_what_floats_leave_of_equal_sums_is_neither_saved_nor_lost() -> None:
+    found = report_of(*(call("strong", cost_usd=cost) for cost in (0.1, 0.2, 0.7, 0.004716, 0.0039) * 20))
+    assert (found.saved_usd, found.saved_share) == (0.0, 0.0)
+
+
 def test_a_bill_goes_before_the_prices_and_the_routers_own_cost_is_deducted() -> None:
     found = report_of(call(cost_usd=0.002), call(cost_usd=0.002, router_usd=0.001), router_usd=0.0005)
     assert found.spent_usd == 0.004

@@ -570,7 +570,7 @@ def test_settings_that_cannot_be_used_are_named(variables: dict[str, str], match
 
 def test_a_misspelt_variable_is_told(caplog: pytest.LogCaptureFixture) -> None:
     Plugins({**RULES, "ROUTELEARN_TRESHOLD": "0.5"})
-    assert "ROUTELEARN_TRESHOLD is no setting" in caplog.text
+    assert "ROUTELEARN_TRESHOLD is no setting of routelearn; expected ROUTELEARN_THRESHOLD\n" in caplog.text
 
 
 def test_the_plugins_of_the_environment_share_one_gateway() -> None:

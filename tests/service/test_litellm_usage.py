@@ -182,8 +182,10 @@ def test_shadow_mode_decides_and_logs_and_leaves_the_request_as_it_is(log: Decis
     assert easy is not None
     assert (easy["model"], easy.get("fallbacks")) == ("auto", None)
     ended(hook, easy, usage(), model="auto")
-    failure = {**easy, "metadata": {**easy["metadata"], "model_group": "auto", "deployment": "openai/gpt-large"}}
-    asyncio.run(hook.async_post_call_failure_deployment_hook(failure, RuntimeError("down"), None))
+    attempt = {**easy, "metadata": {**easy["metadata"], "model_group": "auto", "deployment": "openai/gpt-large"}}
+    asyncio.run(hook.async_post_call_success_deployment_hook(attempt, None, None))
+    assert hook.served.counts == {}
+    asyncio.run(hook.async_post_call_failure_deployment_hook(attempt, RuntimeError("down"), None))
     gateway.close()
     log.close()
     (row,) = read_log(tmp_path / "log.jsonl")
