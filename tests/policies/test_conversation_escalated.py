@@ -1,0 +1,59 @@
+"""Sessions that were escalated: while their model is down, where it cannot answer, and after a change of the pool."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from helpers.availability import by_threshold
+
+from routelearn.policies.conversation import DIVERTED, ESCALATED, Conversations
+from routelearn.policies.switch_price import SwitchPrices
+from routelearn.routers.decision import Decision, Model
+
+POOL = [Model("strong", 3.0, 15.0, cached_input_price=0.3), Model("weak", 0.3, 1.5, cached_input_price=0.03)]
+ONLY_WEAK = replace(by_threshold(0.4), candidates=("weak",))
+
+
+@pytest.fixture(params=["prices", "margin"])
+def sessions(request: pytest.FixtureRequest) -> Conversations:
+    return Conversations(prices=SwitchPrices(models=POOL)) if request.param == "prices" else Conversations(0.1)
+
+
+def looping(sessions: Conversations, decision: Decision, strong: str = "strong", down: str = "") -> Decision:
+    return sessions.decide(
+        "s", decision, tokens=2000, escalate_to=strong, why="a loop", available=lambda name: name != down
+    )
+
+
+def test_a_session_that_was_escalated_while_strong_was_down_goes_to_strong_when_it_is_back(
+    sessions: Conversations,
+) -> None:
+    sessions.decide("s", by_threshold(0.4), tokens=2000)
+    assert looping(sessions, by_threshold(0.4), down="strong").model == "weak"
+    later = [sessions.decide("s", by_threshold(score), tokens=2000).model for score in (0.4, 0.9, 0.1)]
+    assert later == ["strong", "strong", "strong"]
+
+
+def test_a_session_is_not_escalated_to_a_model_that_cannot_answer_the_request(sessions: Conversations) -> None:
+    found = looping(sessions, ONLY_WEAK)
+    assert (found.model, found.candidates, found.cause) == ("weak", ("weak",), "threshold")
+    assert looping(sessions, by_threshold(0.4)).cause == ESCALATED
+
+
+def test_an_escalated_session_keeps_its_model_over_a_request_that_the_model_cannot_answer(
+    sessions: Conversations,
+) -> None:
+    looping(sessions, by_threshold(0.4))
+    found = sessions.decide("s", ONLY_WEAK, tokens=2000)
+    assert (found.model, found.candidates, found.cause) == ("weak", ("weak",), DIVERTED)
+    assert "cannot answer" in found.reason
+    assert sessions.decide("s", by_threshold(0.4), tokens=2000).model == "strong"
+
+
+def test_an_escalated_session_follows_a_router_whose_models_have_other_names(sessions: Conversations) -> None:
+    looping(sessions, by_threshold(0.4))
+    renamed = replace(by_threshold(0.4), model="small", candidates=("small", "large"))
+    assert sessions.decide("s", renamed, tokens=2000).candidates == ("small", "large")
+    assert looping(sessions, renamed, strong="large").model == "large"
+    assert sessions.decide("s", renamed, tokens=2000).model == "large"
