@@ -191,7 +191,9 @@ class Savings:
 
     def _count(self, call: ServedCall, usd: float | None) -> int:
         """Count tokens and USD of a call: the USD in parts."""
-        name = call.model if call.model in self._models or len(self._models) < _MOST_MODELS else OTHER
+        # Names that callers make up never push out a model of the pool.
+        known = call.model in self._models or call.model in self._prices
+        name = call.model if known or len(self._models) < _MOST_MODELS else OTHER
         usage = self._models.setdefault(name, ModelUsage())
         usage.requests += 1
         usage.input_tokens += call.input_tokens

@@ -47,7 +47,11 @@ def check_number(name: str, value: object, expected: str) -> None:
     Raises:
         InputError: it is none.
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if (
+        isinstance(value, (bool, np.bool_))
+        or not isinstance(value, numbers.Real)
+        or not math.isfinite(as_number(value))
+    ):
         raise InputError(f"{name} is {value!r:.80}; expected {expected}")
 
 
