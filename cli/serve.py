@@ -233,7 +233,7 @@ def serve_command(
     )
     log = options.log()
     prices = {model.name: model for model in (*slot.current.router.pool, *read_pool(conversations.pool))}
-    savings = Savings(list(prices.values()), router_usd=options.router_usd)
+    savings = Savings(list(prices.values()), cache_ttl_s=conversations.cache_ttl, router_usd=options.router_usd)
     use_cases = parse_pairs(options.use_case_share or [], "--use-case-share")
     app = create_app(
         slot,
