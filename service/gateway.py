@@ -183,7 +183,13 @@ class Gateway:
 
     def _adjusted(self, decision: Decision, facts: RequestFacts) -> Decision:
         """The decision among the gateway's models, by what is known of the request."""
-        decision = replace(decision, candidates=tuple(one for one in decision.candidates if one in self._names))
+        offered = tuple(one for one in decision.candidates if one in self._names)
+        decision = replace(
+            decision,
+            model=decision.model if decision.model in offered else offered[0],
+            candidates=offered,
+            targets=tuple(one for one in decision.targets if one in offered),
+        )
         up = None if self.availability is None else self.availability.is_available
         return self.rules.decided(decision, facts, self.router, up)
 

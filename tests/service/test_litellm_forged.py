@@ -13,10 +13,12 @@ from routelearn.monitoring.savings import Savings
 from routelearn.policies.conversation import Conversations
 from routelearn.routers.decision import Model
 from routelearn.service.gateway import Gateway
+from routelearn.service.litellm.plugins import RoutingPlugin
 from routelearn.service.litellm.request_hook import Hook
 from routelearn.service.request_rules import RequestRules
 from routelearn.service.session_ids import SessionNames
 
+HARD, EASY = "x" * 90, "x" * 20
 NAMES = {"strong": "gpt-large", "weak": "gpt-small"}
 FORGED: dict[str, Any] = {
     "routelearn": {"asked": "invented", "lease": 1, "order": ["strong"], "decision": {"model": "invented"}},
@@ -87,3 +89,29 @@ def test_the_ids_of_chat_completions_are_no_sessions(hook: Hook) -> None:
         response = SimpleNamespace(id=f"id of a {kind}", object=kind)
         asyncio.run(hook.async_post_call_success_hook(data, SimpleNamespace(token="t"), response))
         assert sessions.as_dict()["sessions"] == count
+
+
+def planned(hook: Hook, text: str, **metadata: Any) -> list[str]:
+    """The deployments that the routing plug-in leaves for a request."""
+    context = SimpleNamespace(
+        structured_messages=[{"role": "user", "content": text}],
+        candidate_models=["gpt-large", "gpt-small"],
+        metadata=metadata,
+        signals={},
+    )
+    asyncio.run(RoutingPlugin(hook._gateway).run(context))
+    return context.candidate_models
+
+
+def test_keys_share_no_session_by_its_id_behind_the_routing_plug_in(hook: Hook) -> None:
+    assert planned(hook, HARD, session_id="s", user_api_key="one") == ["gpt-large"]
+    assert planned(hook, EASY, session_id="s", user_api_key="one") == ["gpt-large"]
+    assert planned(hook, EASY, session_id="s", user_api_key="two") == ["gpt-small"]
+
+
+def test_the_routing_plug_in_knows_of_a_request_what_the_hook_knows() -> None:
+    rules = RequestRules(pool=[Model("strong"), Model("weak", tools=False)])
+    hook = Hook(Gateway(Lengths(), models=NAMES, rules=rules))
+    data = sent(hook, "group", tools=[{"type": "function", "function": {"name": "run"}}])
+    assert planned(hook, EASY, **data["metadata"]) == ["gpt-large"]
+    hook._gateway.close()

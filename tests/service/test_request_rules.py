@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -182,3 +183,21 @@ def test_a_loop_goes_to_strong_alone_where_several_models_would_answer_together(
     together = replace(router.route(EASY), targets=("weak", "strong"))
     found = rules.decided(together, facts, router)
     assert (found.model, found.cause, found.targets) == ("strong", "escalated", ())
+
+
+def test_a_decision_for_a_model_that_the_gateway_lacks_is_for_the_next_one_and_no_outage() -> None:
+    router = Words()
+    rules = RequestRules(sessions=Conversations(0.1))
+    three = replace(
+        router.route(EASY), model="third", candidates=("third", "weak", "strong"), targets=("third", "weak")
+    )
+    gateway = Gateway(
+        router,
+        models={"strong": "strong", "weak": "weak"},
+        policy=SimpleNamespace(decide=lambda *_: [three]),
+        rules=rules,
+    )
+    found = asked(gateway, [user(EASY)], session_id="s")
+    assert (found.model, found.candidates, found.targets) == ("weak", ("weak", "strong"), ("weak",))
+    assert "down" not in found.reason
+    gateway.close()
