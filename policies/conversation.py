@@ -170,6 +170,8 @@ class Conversations:
             result = chosen
             if up and chosen.model not in up:
                 result = _instead(chosen, up[0], DIVERTED, f"{chosen.model}, the session's model, is down")
+            if len(up) == 1 and result.propensity != 1:
+                result = replace(result, propensity=1.0)  # the only one that is up answers whatever was drawn
             outcome[:] = [(result, event)]  # the last one counts, where the store calls this again
             # A session that is escalated waits for its model, also where prices would let it stay with another one.
             waits = self._prices is None or event == "escalated"

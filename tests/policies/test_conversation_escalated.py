@@ -1,4 +1,4 @@
-"""Sessions that were escalated: while their model is down, where it cannot answer, and after a change of the pool."""
+"""Sessions whose model is down or cannot answer: escalated ones, explored ones, and after a change of the pool."""
 
 from __future__ import annotations
 
@@ -57,3 +57,12 @@ def test_an_escalated_session_follows_a_router_whose_models_have_other_names(ses
     assert sessions.decide("s", renamed, tokens=2000).candidates == ("small", "large")
     assert looping(sessions, renamed, strong="large").model == "large"
     assert sessions.decide("s", renamed, tokens=2000).model == "large"
+
+
+@pytest.mark.parametrize("drawn", ["strong", "weak"])
+def test_the_only_model_that_is_up_answers_with_probability_one(sessions: Conversations, drawn: str) -> None:
+    other = "weak" if drawn == "strong" else "strong"
+    explored = replace(by_threshold(0.4), model=drawn, candidates=(drawn, other), cause="explore", propensity=0.05)
+    found = sessions.decide("s", explored, tokens=2000, available=lambda name: name == "strong")
+    assert (found.model, found.propensity) == ("strong", 1.0)
+    assert sessions.decide("t", explored, tokens=2000).propensity == 0.05
