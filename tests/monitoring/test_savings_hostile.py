@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from routelearn.monitoring.log_calls import logged_calls
+from routelearn.monitoring.log_rows import read_log
 from routelearn.monitoring.savings import Savings
 from routelearn.monitoring.served_call import MOST, ServedCall
 from routelearn.monitoring.shadow import shadow_report
@@ -89,7 +91,6 @@ def test_names_that_callers_make_up_push_no_model_of_the_pool_out_of_the_report(
 
 
 def test_a_log_with_broken_lines_of_usage_is_read_without_them(tmp_path: Path) -> None:
-    from routelearn.monitoring.log_rows import read_log
 
     lines = [
         '{"id": "1", "model": "weak", "score": 0.2}',
@@ -101,3 +102,16 @@ def test_a_log_with_broken_lines_of_usage_is_read_without_them(tmp_path: Path) -
     ]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     assert [call.model for call in logged_calls(read_log(tmp_path / "log.jsonl"))] == ["weak"]
+
+
+@pytest.mark.parametrize("kept", [0, 30, -8])
+def test_a_broken_compressed_file_of_a_log_is_named_and_the_other_files_are_read(
+    tmp_path: Path, kept: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    row, usage = {"id": "1", "model": "weak", "score": 0.2}, {"id": "1", "usage": USAGE}
+    (tmp_path / "log.jsonl").write_text(f"{'[' * 100_000}\n{json.dumps(row)}\n{json.dumps(usage)}\n")
+    packed = gzip.compress("".join(json.dumps({**row, "id": f"old {n}"}) + "\n" for n in range(999)).encode())
+    (tmp_path / "log.jsonl.1.gz").write_bytes(packed[:kept] if kept else b"no gzip at all")
+    assert [call.model for call in logged_calls(read_log(tmp_path / "log.jsonl"))] == ["weak"]
+    assert "log.jsonl.1.gz is broken" in caplog.text
+    assert "1 broken lines" in caplog.text
