@@ -134,7 +134,7 @@ def _has_master_key(config: Path) -> bool:
     yaml: Any = require("yaml", "litellm")
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{config} is no YAML: {error}") from error
     settings = content.get("general_settings") if isinstance(content, Mapping) else None
     key = settings.get("master_key") if isinstance(settings, Mapping) else None

@@ -103,7 +103,7 @@ class Savings:
         """
         check_price_list(prices)
         check_prices(prices)
-        check_seconds("cache_ttl_s", cache_ttl_s)
+        check_seconds("cache_ttl_s", cache_ttl_s, or_none=False)
         check_number("router_usd", router_usd, "USD of a decision, 0 or more")
         if router_usd < 0:
             raise InputError(f"router_usd is {router_usd}; expected USD of a decision, 0 or more")

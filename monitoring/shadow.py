@@ -110,7 +110,7 @@ def shadow_report(
     """
     check_price_list(prices)
     check_prices(prices)
-    check_seconds("cache_ttl_s", cache_ttl_s)
+    check_seconds("cache_ttl_s", cache_ttl_s, or_none=False)
     known = {model.name: model for model in prices}
     report = ShadowReport()
     read: dict[tuple[str, str], tuple[int, float]] = {}  # what a session's models would have read, and when

@@ -146,7 +146,7 @@ class SwitchPrices:
         """
         check_price_list(self.models)
         check_prices(self.models)
-        check_seconds("cache_ttl_s", self.cache_ttl_s)
+        check_seconds("cache_ttl_s", self.cache_ttl_s, or_none=False)
         for name, least in (("output_tokens", self.output_tokens), ("value_usd", self.value_usd)):
             if least is not None and not 0 <= as_number(least) < math.inf:
                 raise InputError(f"{name} is {least!r:.80}; expected a finite number of 0 or more")
