@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -130,7 +131,8 @@ class Gateway:
             return await self.batcher.route(query, context, policy, adjust)
         except InputError as error:
             log_error(logger, "a request cannot be scored, the strong model answers", error, logging.INFO)
-            return self._safe_decision(query, error, adjust)
+            # In a thread, because a store that replicas share may keep its caller waiting.
+            return await asyncio.to_thread(self._safe_decision, query, error, adjust)
 
     async def select(
         self,

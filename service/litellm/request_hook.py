@@ -97,7 +97,7 @@ class Hook:
                 query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key), facts
             )
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
-            selection = self._gateway.select_unread(error, facts)
+            selection = await asyncio.to_thread(self._gateway.select_unread, error, facts)
         if not self._gateway.shadow:
             data["model"] = selection.model
             if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
