@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 from helpers.availability import by_threshold
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from routelearn.policies.conversation import DIVERTED, ESCALATED, Conversations
 from routelearn.policies.switch_price import SwitchPrices
@@ -66,3 +69,26 @@ def test_the_only_model_that_is_up_answers_with_probability_one(sessions: Conver
     found = sessions.decide("s", explored, tokens=2000, available=lambda name: name == "strong")
     assert (found.model, found.propensity) == ("strong", 1.0)
     assert sessions.decide("t", explored, tokens=2000).propensity == 0.05
+
+
+@settings(max_examples=60)
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_whatever_is_down_or_unable_a_candidate_that_is_up_answers(chance: Random, by_prices: bool) -> None:
+    prices = SwitchPrices(models=[*POOL, Model("middle", 1.0, 5.0)])
+    sessions = Conversations(prices=prices) if by_prices else Conversations(0.1)
+    for _ in range(12):
+        names = tuple(chance.sample(["strong", "weak", "middle"], chance.choice([1, 2, 3, 3])))
+        decision = replace(by_threshold(chance.random()), model=names[0], candidates=names)
+        down = chance.choice(["", "strong", "weak"])
+        found = sessions.decide(
+            "s",
+            replace(decision, cause=chance.choice(["threshold", "explore", "skipped", "utility"])),
+            tokens=chance.choice([0, 500, 60_000]),
+            step=chance.random() < 0.3,
+            available=lambda name, down=down: name != down,  # type: ignore[misc]
+            escalate_to="strong" if chance.random() < 0.1 else None,
+            why="a loop",
+        )
+        assert sorted(found.candidates) == sorted(names)
+        assert found.candidates[0] == found.model
+        assert found.model != down or names == (down,)
