@@ -167,11 +167,7 @@ class Conversations:
 
         def change(session: SessionState | None) -> SessionState:
             chosen, event = self._chosen(session, request)
-            result = chosen
-            if up and chosen.model not in up:
-                result = _instead(chosen, up[0], DIVERTED, f"{chosen.model}, the session's model, is down")
-            if len(up) == 1 and result.propensity != 1:
-                result = replace(result, propensity=1.0)  # the only one that is up answers whatever was drawn
+            result = _among_up(chosen, up)
             outcome[:] = [(result, event)]  # the last one counts, where the store calls this again
             # A session that is escalated waits for its model, also where prices would let it stay with another one.
             waits = self._prices is None or event == "escalated"
@@ -308,6 +304,15 @@ class _Request:
 def _instead(decision: Decision, model: str, cause: str, reason: str) -> Decision:
     others = tuple(name for name in decision.candidates if name != model)
     return replace(decision, model=model, candidates=(model, *others), cause=cause, reason=reason)
+
+
+def _among_up(chosen: Decision, up: Sequence[str]) -> Decision:
+    """The decision among the models that are up, for the session's model if that one is."""
+    result = chosen
+    if up and chosen.model not in up:
+        result = _instead(chosen, up[0], DIVERTED, f"{chosen.model}, the session's model, is down")
+    # The only one that is up answers whatever was drawn.
+    return replace(result, propensity=1.0) if len(up) == 1 and result.propensity != 1 else result
 
 
 def _check_request(session_id: object, decision: object, available: object) -> None:
