@@ -145,8 +145,7 @@ class Conversations:
                 is worth its price; without them it returns to its model.
             tokens: estimated tokens of the request, which the session's model reads; 0: not known.
             step: the request goes on after a tool call within the user's turn. The session then keeps its model.
-            escalate_to: the model that the session moves to now and keeps to its end; None: the session goes on. So it
-                does where this model is no candidate of the decision.
+            escalate_to: the model that the session moves to now, if it is a candidate, and keeps; None: it goes on.
             why: the reason for that.
 
         Returns:
