@@ -111,7 +111,7 @@ class RoutingPlugin(_SharedPlugin):
         if isinstance(place, Place):
             return place.facts
         request = {"messages": context.structured_messages, "metadata": context.metadata}
-        owner = context.metadata.get("user_api_key")  # LiteLLM puts the hash of the key there
+        owner = context.metadata.get("user_api_key_hash") or context.metadata.get("user_api_key")
         return self._gateway.facts_of(request, owner=owner if isinstance(owner, str) else "")
 
 

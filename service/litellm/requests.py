@@ -48,13 +48,14 @@ def query_of(data: Mapping[str, Any]) -> Query:
 def metadata_of(data: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of a request, as the dict that belongs to the request, so that entries can be added.
 
-    LiteLLM has two places for it: `litellm_metadata` where `metadata` is the client's (endpoints other than chat).
+    LiteLLM has two places for it: `litellm_metadata` where `metadata` is the client's (endpoints other than chat). An
+    older version also leaves a client's `litellm_metadata` for chat, so the one in which the proxy put the API key
+    counts.
     """
-    for field in ("litellm_metadata", "metadata"):
-        metadata = data.get(field)
-        if isinstance(metadata, dict):
-            return metadata
-    return {}
+    found = [data.get(field) for field in ("litellm_metadata", "metadata")]
+    both = [metadata for metadata in found if isinstance(metadata, dict)]
+    keyed = [metadata for metadata in both if "user_api_key_hash" in metadata or "user_api_key" in metadata]
+    return next(iter(keyed or both), {})
 
 
 def drop_forged(data: Mapping[str, Any]) -> None:

@@ -115,3 +115,14 @@ def test_the_routing_plug_in_knows_of_a_request_what_the_hook_knows() -> None:
     data = sent(hook, "group", tools=[{"type": "function", "function": {"name": "run"}}])
     assert planned(hook, EASY, **data["metadata"]) == ["gpt-large"]
     hook._gateway.close()
+
+
+def test_a_clients_litellm_metadata_does_not_hide_its_calls_from_the_proxy(hook: Hook) -> None:
+    own = {"user_api_key_hash": "t"}
+    data = {"model": "auto", "messages": [{"role": "user", "content": HARD}], "metadata": own, "litellm_metadata": {}}
+    asyncio.run(hook.async_pre_call_hook(SimpleNamespace(metadata=None, token="t"), None, data, "acompletion"))
+    assert data["litellm_metadata"] == {}
+    assert own["routelearn"]["asked"] == "strong"  # type: ignore[index]
+    own["model_group"] = "gpt-large"
+    asyncio.run(hook.async_post_call_success_deployment_hook(data, SimpleNamespace(choices=[1]), None))
+    assert hook.served.counts == {}
