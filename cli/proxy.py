@@ -143,7 +143,7 @@ def _content(config: Path) -> Mapping[str, Any]:
     yaml: Any = require("yaml", "litellm")
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{config} is no YAML: {error}") from error
     return content if isinstance(content, Mapping) else {}
 

@@ -20,6 +20,7 @@ from ..policies.conversation import MARGIN, Conversations
 from ..policies.switch_price import SwitchPrices
 from ..policies.threshold import StrongShare
 from ..routers.base import Policy, Router
+from ..routers.decision import Model
 from ..routers.errors import InputError, require
 from ..service.defaults import MOST_SESSIONS, RequestLimits, ServerSettings
 from ..service.request_rules import RequestRules
@@ -162,8 +163,7 @@ class SessionOptions(Options):
         Raises:
             InputError: there are sessions, and neither prices nor a margin to decide by.
         """
-        given = read_pool(self.pool)
-        models = list({model.name: model for model in (*router.pool, *given)}.values())
+        given, models = read_pool(self.pool), self._models(router)
         sessions, prices = None, None
         if self.sessions and self.session_margin is None:
             if sum(model.input_price is not None and model.output_price is not None for model in models) < 2:
@@ -181,6 +181,14 @@ class SessionOptions(Options):
         rules = RequestRules(pool=given, sessions=sessions, reads_agents=not self.no_agents)
         rules.pool_of(router)
         return rules
+
+    def savings(self, router: Router, router_usd: float) -> Savings:
+        """What counts the calls: by the prices of the pool, and with caches that hold as long as sessions expect."""
+        return Savings(self._models(router), cache_ttl_s=self.cache_ttl, router_usd=router_usd)
+
+    def _models(self, router: Router) -> list[Model]:
+        """The models of the router, and those of --pool, which go first."""
+        return list({model.name: model for model in (*router.pool, *read_pool(self.pool))}.values())
 
 
 @with_flags
@@ -232,8 +240,6 @@ def serve_command(
         ),
     )
     log = options.log()
-    prices = {model.name: model for model in (*slot.current.router.pool, *read_pool(conversations.pool))}
-    savings = Savings(list(prices.values()), router_usd=options.router_usd)
     use_cases = parse_pairs(options.use_case_share or [], "--use-case-share")
     app = create_app(
         slot,
@@ -243,7 +249,7 @@ def serve_command(
         escalation=EscalationMonitor(known=[*slot.current.router.models, *use_cases]),
         watch_s=options.watch,
         rules=conversations.rules(slot.current.router),
-        savings=savings,
+        savings=conversations.savings(slot.current.router, options.router_usd),
         shadow=options.shadow,
     )
     run(app, listening, slot, server)

@@ -21,6 +21,8 @@ from .limits import normal_limit
 
 #: Fewer draws of strong against the router's choice give no interval: it would be too narrow.
 LEAST_DRAWS = 30
+#: A smaller probability weighs as this one: nobody draws so rarely, and the sums stay finite.
+_LEAST_PROPENSITY = 1e-9
 
 
 @dataclass(slots=True)
@@ -80,8 +82,9 @@ class Explored:
         draw.usd += usd
         draw.unit += unit
         self._count(draw, 1)
-        self._weighted_usd += usd / draw.propensity
-        self._weighted_unit += unit / draw.propensity
+        propensity = max(draw.propensity, _LEAST_PROPENSITY)
+        self._weighted_usd += usd / propensity
+        self._weighted_unit += unit / propensity
         self._against_usd += usd * against
         self._against_unit += unit * against
 
@@ -119,7 +122,7 @@ class Explored:
         return self._weighted_usd / self._weighted_unit if self._weighted_unit else 0.0
 
     def _count(self, draw: Draw, sign: int) -> None:
-        weight = (1 - draw.propensity) / draw.propensity**2
+        weight = (1 - draw.propensity) / max(draw.propensity, _LEAST_PROPENSITY) ** 2
         for sums, factor in ((self._squares, weight), (self._fourths, weight**2)):
             most = len(sums) - 1
             for n in range(most + 1):

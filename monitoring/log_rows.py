@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,17 +82,26 @@ def _joined(files: Sequence[Path], outcomes: Mapping[str, Any], usage: Mapping[s
 def _rows(files: Sequence[Path], log_broken: bool = False) -> Iterator[dict[str, Any]]:
     broken = 0
     for file in files:
-        opened = gzip.open if file.suffix == ".gz" else open
-        with opened(file, "rt", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    broken += bool(line.strip())
-                    continue
-                if isinstance(row, dict) and isinstance(row.get("id"), str):
-                    yield row
-                else:
-                    broken += 1
+        for line in _lines(file, log_broken):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                broken += bool(line.strip())
+                continue
+            if isinstance(row, dict) and isinstance(row.get("id"), str):
+                yield row
+            else:
+                broken += 1
     if broken and log_broken:
         logger.warning("%d broken lines of the decision log were left out", broken)
+
+
+def _lines(file: Path, log_broken: bool) -> Iterator[str]:
+    """The lines of a file; of a compressed file that is broken, those before the break."""
+    opened = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opened(file, "rt", encoding="utf-8", errors="replace") as lines:
+            yield from lines
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        if log_broken:
+            logger.warning("%s is broken, and the rest of it is left out: %s", file, error)

@@ -108,7 +108,7 @@ class Savings:
         """
         check_price_list(prices)
         check_prices(prices)
-        check_seconds("cache_ttl_s", cache_ttl_s)
+        check_seconds("cache_ttl_s", cache_ttl_s, or_none=False)
         check_number("router_usd", router_usd, "USD of a decision, 0 or more")
         if router_usd < 0:
             raise InputError(f"router_usd is {router_usd}; expected USD of a decision, 0 or more")
@@ -197,7 +197,9 @@ class Savings:
 
     def _count(self, call: ServedCall, usd: float | None) -> int:
         """Count tokens and USD of a call: the USD in parts."""
-        name = call.model if call.model in self._models or len(self._models) < _MOST_MODELS else OTHER
+        # Names that callers make up never push out a model of the pool.
+        known = call.model in self._models or call.model in self._prices
+        name = call.model if known or len(self._models) < _MOST_MODELS else OTHER
         usage = self._models.setdefault(name, ModelUsage())
         usage.requests += 1
         usage.input_tokens += call.input_tokens

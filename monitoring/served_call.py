@@ -11,6 +11,8 @@ from ..routers.checks import as_number, check_number, check_whole
 from ..routers.decision import Model
 from ..routers.errors import InputError
 
+#: The most tokens, and the most USD, of one call: sums of any number of calls are then finite.
+MOST = 10**12
 _COUNTS = ("input_tokens", "cached_tokens", "output_tokens", "cache_write_tokens")
 
 
@@ -67,6 +69,8 @@ class ServedCall:
                 raise InputError(f"{name} is {getattr(self, name)!r:.80}; expected the name of a model")
         for name in _COUNTS:
             check_whole(name, getattr(self, name), 0)
+            if getattr(self, name) > MOST:
+                raise InputError(f"{name} is {getattr(self, name)!r:.80}; expected at most {MOST:,} tokens")
         if self.cached_tokens > self.input_tokens:
             raise InputError(
                 f"cached_tokens is {self.cached_tokens}; expected at most input_tokens, which is {self.input_tokens}"
@@ -74,8 +78,12 @@ class ServedCall:
         for name in ("cost_usd", "router_usd"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), "USD, 0 or more, or None")
-                if getattr(self, name) < 0:
+                if not 0 <= getattr(self, name) <= MOST:
                     raise InputError(f"{name} is {getattr(self, name)}; expected USD, 0 or more, or None")
+        if self.session is not None and not isinstance(self.session, str):
+            raise InputError(f"session is {self.session!r:.80}; expected a text, or None")
+        if not isinstance(self.further, bool):
+            raise InputError(f"further is {self.further!r:.80}; expected true or false")
         check_number("time", self.time, "a time in seconds")
         if not 0 < as_number(self.propensity) <= 1:
             raise InputError(f"propensity is {self.propensity!r:.80}; expected a probability above 0, and at most 1")
@@ -92,6 +100,8 @@ class ServedCall:
         Raises:
             InputError: a field is missing, or out of its range.
         """
+        if not isinstance(values, Mapping):
+            raise InputError(f"the usage {values!r:.200} is no call; expected a mapping of the fields of a call")
         known = {field.name for field in fields(cls)}
         try:
             return cls(**{name: value for name, value in values.items() if name in known})

@@ -12,7 +12,8 @@ from ..policies.prompt_cache import cacheable
 from ..policies.switch_price import request_cost
 from ..routers.checks import as_number, check_seconds
 from ..routers.decision import Model
-from .served_call import ServedCall, cost_of
+from .log_calls import logged_calls
+from .served_call import cost_of
 
 _BANDS = 10
 
@@ -105,11 +106,11 @@ def shadow_report(
         cache_ttl_s: seconds for which a provider's cache holds what was read last.
 
     Raises:
-        InputError: a price or the number of seconds is out of its range.
+        InputError: a price or the number of seconds is out of its range, or a call is broken; then the row is named.
     """
     check_price_list(prices)
     check_prices(prices)
-    check_seconds("cache_ttl_s", cache_ttl_s)
+    check_seconds("cache_ttl_s", cache_ttl_s, or_none=False)
     known = {model.name: model for model in prices}
     report = ShadowReport()
     read: dict[tuple[str, str], tuple[int, float]] = {}  # what a session's models would have read, and when
@@ -148,7 +149,7 @@ def _both_ways(
     ttl_s: float,
 ) -> tuple[float, float] | None:
     """USD of a request as served, and as routed; None: they are not known."""
-    calls = [ServedCall.from_dict(usage) for usage in row.get("usage", ())]
+    calls = logged_calls([row])
     if not calls:
         return None
     costs = [cost_of(call, prices) for call in calls]

@@ -159,7 +159,14 @@ def among_able(decision: Decision, pool: Sequence[Model], needs: Needs, strong: 
         )
     targets = tuple(name for name in decision.targets if name in able)
     if decision.model in able:
-        return replace(decision, candidates=able, reason=f"{decision.reason}; skipped {said}", targets=targets)
+        return replace(
+            decision,
+            candidates=able,
+            reason=f"{decision.reason}; skipped {said}",
+            # The only one that is able answers whatever was drawn.
+            propensity=1.0 if len(able) == 1 else decision.propensity,
+            targets=targets,
+        )
     return replace(
         decision,
         model=able[0],

@@ -34,8 +34,8 @@ class SessionCounts:
         kept: requests whose decision was for another model, and the session kept its model.
         switched: requests whose decision was for another model, and the session switched to it.
         escalated: requests that moved their session to a model for good, such as after a loop of failing tool calls.
-        diverted: requests that another model answered because the session's model is down. Each of them also counts
-            as one of the others.
+        diverted: requests that another model answered because the session's model is down, or because the session was
+            escalated to a model that cannot answer this one. Each of them also counts as one of the others.
 
     Example:
         >>> from routelearn.policies import SessionCounts
@@ -147,7 +147,7 @@ class Conversations:
                 is worth its price; without them it returns to its model.
             tokens: estimated tokens of the request, which the session's model reads; 0: not known.
             step: the request goes on after a tool call within the user's turn. The session then keeps its model.
-            escalate_to: the model that the session moves to now and keeps to its end; None: the session goes on.
+            escalate_to: the model that the session moves to now, if it is a candidate, and keeps; None: it goes on.
             why: the reason for that.
 
         Returns:
@@ -168,11 +168,11 @@ class Conversations:
 
         def change(session: SessionState | None) -> SessionState:
             chosen, event = self._chosen(session, request)
-            result = chosen
-            if up and chosen.model not in up:
-                result = _instead(chosen, up[0], DIVERTED, f"{chosen.model}, the session's model, is down")
+            result = _among_up(chosen, up)
             outcome[:] = [(result, event)]  # the last one counts, where the store calls this again
-            return self._after(session, request, chosen if self._prices is None else result, result.model, event)
+            # A session that is escalated waits for its model, also where prices would let it stay with another one.
+            waits = self._prices is None or event == "escalated"
+            return self._after(session, request, chosen if waits else result, result.model, event)
 
         state = self._store.update(self._hashed(session_id), request.now, change)
         self._lengths.reached(state.requests)
@@ -203,11 +203,16 @@ class Conversations:
     def _chosen(self, session: SessionState | None, request: _Request) -> tuple[Decision, str]:
         """The decision for a request, as if every model was up, and the count of `SessionCounts` that it belongs to."""
         decision = request.decision
-        if request.escalate_to is not None and (session is None or not session.escalated):
-            return replace(_instead(decision, request.escalate_to, ESCALATED, request.why), propensity=1.0), "escalated"
+        goal = request.escalate_to
+        is_escalated = session is not None and session.escalated and session.model in decision.candidates
+        if goal is not None and goal in decision.candidates and not is_escalated:
+            return replace(_instead(decision, goal, ESCALATED, request.why), propensity=1.0), "escalated"
         if session is None:
             return decision, "begun"
-        if session.escalated:
+        if session.escalated and not is_escalated:
+            why = f"{session.model}, to which the session was escalated, cannot answer this request"
+            return replace(decision, cause=DIVERTED, reason=f"{decision.reason}; {why}"), "kept"
+        if is_escalated:
             stays: str | None = f"the session was escalated: {session.escalated}"
             cause = ESCALATED
         elif request.step and session.model in decision.candidates:
@@ -240,7 +245,7 @@ class Conversations:
             after = SessionState(chosen.model, decision.score, decision.source, request.now)
         else:
             after = session.copy()
-            if chosen.model != session.model:
+            if chosen.model != session.model and (event == "escalated" or not session.escalated):
                 after.model, after.score, after.source = chosen.model, decision.score, decision.source
         if event == "escalated":
             after.escalated = request.why
@@ -300,6 +305,15 @@ class _Request:
 def _instead(decision: Decision, model: str, cause: str, reason: str) -> Decision:
     others = tuple(name for name in decision.candidates if name != model)
     return replace(decision, model=model, candidates=(model, *others), cause=cause, reason=reason)
+
+
+def _among_up(chosen: Decision, up: Sequence[str]) -> Decision:
+    """The decision among the models that are up, for the session's model if that one is."""
+    result = chosen
+    if up and chosen.model not in up:
+        result = _instead(chosen, up[0], DIVERTED, f"{chosen.model}, the session's model, is down")
+    # The only one that is up answers whatever was drawn.
+    return replace(result, propensity=1.0) if len(up) == 1 and result.propensity != 1 else result
 
 
 def _check_request(session_id: object, decision: object, available: object) -> None:

@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..routers.base import Router, ThresholdPolicy, check_router
-from ..routers.checks import check_number
-from ..routers.decision import Model
+from ..routers.checks import as_number, check_number
+from ..routers.decision import PRICES, Model
 from ..routers.errors import InputError
 from ..routers.query import Query, estimate_tokens, query_list, transcript
 from .threshold import StrongShare, Threshold
 
 Array = npt.NDArray[np.float64]
+#: The highest price that can be meant, in USD per million tokens; products of it stay finite.
+MOST_PRICE = 1e9
 #: One number of tokens, or an array of them.
 Tokens = TypeVar("Tokens", float, Array)
 
@@ -95,12 +97,16 @@ def check_prices(models: Iterable[Model]) -> None:
     """Refuse prices out of range; a price that is not known passes.
 
     Raises:
-        InputError: a price is below 0 or not finite.
+        InputError: a price is below 0, not a number, or above `MOST_PRICE`.
     """
     for model in models:
-        for price in (model.input_price, model.output_price):
-            if price is not None and not 0 <= price < math.inf:
-                raise InputError(f"a price of {model.name!r} is {price}; expected USD per million tokens, 0 or more")
+        for field in PRICES:
+            price = getattr(model, field)
+            if price is not None and not 0 <= as_number(price) <= MOST_PRICE:
+                raise InputError(
+                    f"a price of {model.name!r} is out of its range: {field} is {price!r:.80}; expected USD per "
+                    f"million tokens, from 0 to {MOST_PRICE:g}"
+                )
 
 
 def token_costs(models: Sequence[Model], input_tokens: npt.ArrayLike, output_tokens: OutputTokens) -> Array:

@@ -48,7 +48,7 @@ class PromptCache:
         Raises:
             InputError: one of them is out of its range.
         """
-        check_seconds("ttl_s", self.ttl_s)
+        check_seconds("ttl_s", self.ttl_s, or_none=False)
         check_whole("step", self.step, 1)
 
     def cached(self, model: str, tokens: int, now: float) -> int:

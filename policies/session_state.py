@@ -84,11 +84,12 @@ class SessionState:
         return state
 
     def _is_sound(self) -> bool:
-        numbers = (self.score, self.seen, self.requests, self.scored, self.score_sum, self.context)
+        numbers, counts = (self.score, self.seen, self.score_sum), (self.requests, self.scored, self.context)
         texts = (self.model, self.source, self.escalated)
         return (
             all(isinstance(text, str) for text in texts)
-            and all(isinstance(number, (int, float)) for number in numbers)
+            and all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
+            and all(isinstance(count, int) and count >= 0 for count in counts)
             and isinstance(self.read, dict)
         )
 

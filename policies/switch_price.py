@@ -35,6 +35,12 @@ def request_cost(model: Model, tokens: float, cached: float, output_tokens: floa
     return None if uncached is None or price is None else uncached + cached * price / 1e6
 
 
+def _is_better(model: Model, other: Model, tokens: float, output_tokens: float) -> bool:
+    """Whether a model is the better one of two: it costs more where no cache helps it."""
+    costs = [call_cost(one, tokens, output_tokens) or 0.0 for one in (model, other)]
+    return costs[0] > costs[1]
+
+
 def switch_cost(history_tokens: int, model: Model, cached_price_share: float | None = None) -> float | None:
     """Compute what a switch costs: the new model reads the whole history at full price, not from a prompt cache.
 
@@ -110,7 +116,8 @@ class SwitchPrices:
     ``gain = (USD of strong - USD of weak) * (s - t) / (t - b)``. The score b at which the dearer model gains nothing is
     one half (a win rate), or 0 where the threshold is not above one half. With `value_usd`, the worth is given
     instead: ``gain = 2 * value_usd * (s - b) - (USD of strong - USD of weak)``. Requests to come are expected to score
-    like the mean of the session.
+    like the mean of the session. The better of two models is the one that costs more without a cache. Where its cache
+    makes it the cheaper one, it gains the difference whatever the score.
 
     Attributes:
         models: with input and output prices and `cached_input_price`. Sessions between other models follow the margin.
@@ -139,7 +146,7 @@ class SwitchPrices:
         """
         check_price_list(self.models)
         check_prices(self.models)
-        check_seconds("cache_ttl_s", self.cache_ttl_s)
+        check_seconds("cache_ttl_s", self.cache_ttl_s, or_none=False)
         for name, least in (("output_tokens", self.output_tokens), ("value_usd", self.value_usd)):
             if least is not None and not 0 <= as_number(least) < math.inf:
                 raise InputError(f"{name} is {least!r:.80}; expected a finite number of 0 or more")
@@ -177,20 +184,23 @@ class SwitchPrices:
         if stays is None or moves is None:
             return None
         dearer = moves - stays
+        better = _is_better(other, kept, tokens, self.output_tokens)
         mean = (session.score_sum + score) / (session.scored + 1)
         if dearer == 0:
             return None
-        gain = self._gain(score, threshold, dearer) + (requests_left - 1) * max(
-            0.0, self._gain(mean, threshold, dearer)
+        gain = self._gain(score, threshold, dearer, better) + (requests_left - 1) * max(
+            0.0, self._gain(mean, threshold, dearer, better)
         )
         price = self._unread(other, session, before, now) - self._unread(kept, session, before, now)
         return Switch(gain, price)
 
-    def _gain(self, score: float, threshold: float, dearer: float) -> float:
+    def _gain(self, score: float, threshold: float, dearer: float, better: bool) -> float:
         """USD that one request gains from the other model, with warm caches."""
         none = 0.5 if threshold > 0.5 else 0.0
         if self.value_usd is not None:
-            return math.copysign(1.0, dearer) * 2 * self.value_usd * (score - none) - dearer
+            return (1 if better else -1) * 2 * self.value_usd * (score - none) - dearer
+        if better != (dearer > 0):  # the better model is the cheaper one, so that no score speaks for the other
+            return -dearer
         return dearer * (score - threshold) / max(threshold - none, 1e-6)
 
     def _unread(self, model: Model, session: SessionState, before: int, now: float) -> float:

@@ -47,7 +47,11 @@ def check_number(name: str, value: object, expected: str) -> None:
     Raises:
         InputError: it is none.
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if (
+        isinstance(value, (bool, np.bool_))
+        or not isinstance(value, numbers.Real)
+        or not math.isfinite(as_number(value))
+    ):
         raise InputError(f"{name} is {value!r:.80}; expected {expected}")
 
 
@@ -83,11 +87,13 @@ def check_names(name: str, value: object) -> None:
         raise InputError(f"{name} is {value!r:.80}; expected a list of names")
 
 
-def check_seconds(name: str, value: float | None) -> None:
+def check_seconds(name: str, value: float | None, *, or_none: bool = True) -> None:
     """Refuse a duration that is not above 0.
 
     Raises:
         InputError: it is not.
     """
-    if value is not None and (not isinstance(value, numbers.Real) or not value > 0):
-        raise InputError(f"{name} is {value}; expected seconds above 0, or None")
+    if value is None and or_none:
+        return
+    if not isinstance(value, numbers.Real) or not value > 0:
+        raise InputError(f"{name} is {value!r:.80}; expected seconds above 0{', or None' if or_none else ''}")

@@ -153,7 +153,8 @@ def _part_text(part: object, nested: bool) -> str:
     if text and isinstance(text, str):
         return text
     if is_tool_result(known):
-        return "" if nested else content_text(known.get("toolResult", known).get("content"), nested=True)
+        result = as_mapping(known.get("toolResult")) or known
+        return "" if nested else content_text(result.get("content"), nested=True)
     reply = _reply_of(known)
     if reply is not None:
         return _reply_text(reply.get("response"))

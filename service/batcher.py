@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -191,11 +192,12 @@ class Batcher:
         except InputError:
             raise
         except LaneError as error:
-            verdict = _Verdict(_adjusted(request, safe_decision(self.router, error.cause)))
+            verdict = _Verdict(await _adjusted_aside(request, safe_decision(self.router, error.cause)))
             self._report(request, verdict)
         except Exception as error:  # noqa: BLE001 - a request is answered, whatever the router does
             log_error(logger, "the batch failed, the strong model answers", error)
-            verdict = _Verdict(_adjusted(request, safe_decision(self.router, "error", type(error).__name__)))
+            safe = safe_decision(self.router, "error", type(error).__name__)
+            verdict = _Verdict(await _adjusted_aside(request, safe))
             self._report(request, verdict)
         return verdict.decision
 
@@ -255,6 +257,11 @@ class Batcher:
             )
         except Exception as error:  # noqa: BLE001 - an observer must not fail the request
             log_error(logger, "on_decision raised; the request is not affected", error)
+
+
+async def _adjusted_aside(request: _Request, decision: Decision) -> Decision:
+    """The final decision for a request, made in a thread: a store that replicas share may keep its caller waiting."""
+    return decision if request.adjust is None else await asyncio.to_thread(_adjusted, request, decision)
 
 
 def _adjusted(request: _Request, decision: Decision) -> Decision:

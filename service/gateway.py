@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -130,7 +131,8 @@ class Gateway:
             return await self.batcher.route(query, context, policy, adjust)
         except InputError as error:
             log_error(logger, "a request cannot be scored, the strong model answers", error, logging.INFO)
-            return self._safe_decision(query, error, adjust)
+            # In a thread, because a store that replicas share may keep its caller waiting.
+            return await asyncio.to_thread(self._safe_decision, query, error, adjust)
 
     async def select(
         self,
@@ -183,7 +185,13 @@ class Gateway:
 
     def _adjusted(self, decision: Decision, facts: RequestFacts) -> Decision:
         """The decision among the gateway's models, by what is known of the request."""
-        decision = replace(decision, candidates=tuple(one for one in decision.candidates if one in self._names))
+        offered = tuple(one for one in decision.candidates if one in self._names)
+        decision = replace(
+            decision,
+            model=decision.model if decision.model in offered else offered[0],
+            candidates=offered,
+            targets=tuple(one for one in decision.targets if one in offered),
+        )
         up = None if self.availability is None else self.availability.is_available
         return self.rules.decided(decision, facts, self.router, up)
 

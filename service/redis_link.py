@@ -78,7 +78,7 @@ class RedisLink:
         """
         if not isinstance(prefix, str):
             raise InputError(f"prefix is {prefix!r:.80}; expected a text")
-        check_seconds("timeout_s", timeout_s)
+        check_seconds("timeout_s", timeout_s, or_none=False)
         self.place = place_of(url)
         self.prefix, self._url, self._timeout_s = prefix, url, timeout_s
         self._redis: Any = require("redis", "redis")

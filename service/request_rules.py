@@ -140,12 +140,13 @@ class RequestRules:
         escalates = self._agents.loops(facts.turn) if self._agents is not None else None
         if facts.turn.kind == "housekeeping":
             decision = _instead(decision, router.weak, HOUSEKEEPING, f"housekeeping of the client: {facts.turn.why}")
-        elif escalates is not None and (self.sessions is None or facts.session is None):
+        elif escalates is not None and (self.sessions is None or facts.session is None or decision.targets):
             decision = _instead(decision, router.strong, ESCALATED, escalates)
         if lacks and facts.needs is not None:
             decision = among_able(decision, pool, facts.needs, router.strong)
             if decision.cause == UNABLE:
                 logger.error("%s; %s is asked", decision.reason, decision.model)
+                return decision  # the session's model is as unable
         if self.sessions is None or facts.session is None or facts.turn.kind == "housekeeping":
             return decision
         return self.sessions.decide(

@@ -66,8 +66,8 @@ class SharedBreakers:
             InputError: an argument is out of its range, or the URL is none of a store.
             MissingExtraError: redis is not installed.
         """
-        check_seconds("every_s", every_s)
-        check_seconds("grace_s", grace_s)
+        check_seconds("every_s", every_s, or_none=False)
+        check_seconds("grace_s", grace_s, or_none=False)
         self._link = link if isinstance(link, RedisLink) else RedisLink(link)
         self._availability = availability
         self._every_s, self._grace_s = every_s, grace_s

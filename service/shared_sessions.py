@@ -12,6 +12,8 @@ from .redis_link import RedisLink, Script, StoreDownError
 DOWN = "the session store is down: this replica decides from its own memory"
 #: So often is a session decided anew because another replica wrote in between; then the other one's state stands.
 _TRIES = 20
+#: Some 300 years; a longer time is no number of milliseconds for the store.
+_LONGEST_TTL_S = 1e10
 
 #: Writes a session if nobody wrote since it was read, and answers nil; else it answers what stands there, empty for
 #: nothing. A key that holds no text is no session, and is written over.
@@ -67,7 +69,8 @@ class SharedSessions:
         """
         self._link = link if isinstance(link, RedisLink) else RedisLink(link)
         self._local = MemorySessions(max_sessions, ttl_s)
-        self._ttl_s, self._ttl_ms = ttl_s, 0 if ttl_s is None else max(1, round(1000 * ttl_s))
+        never = ttl_s is None or ttl_s > _LONGEST_TTL_S
+        self._ttl_s, self._ttl_ms = ttl_s, 0 if never else max(1, round(1000 * (ttl_s or 0.0)))
         self._lock = new_lock()
         self._conflicts = self._alone = 0
 

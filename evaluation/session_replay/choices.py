@@ -62,7 +62,7 @@ def session_choice(
         others = (strong, weak) if model == strong else (weak, strong)
         clock[0] = now
         at = replace(decision, model=model, candidates=others, threshold=threshold)
-        return conversations.decide(name, at, tokens=request.tokens, step=request.step).model
+        return conversations.decide(f"session {name}", at, tokens=request.tokens, step=request.step).model
 
     return choose
 

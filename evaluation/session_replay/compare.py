@@ -316,4 +316,4 @@ def _saved(prompts: Sequence[Replay], sessions: Sequence[Replay], place: int, we
     for draw in range(len(at)):
         order = np.argsort(qualities[:, draw], kind="stable")
         equal[draw] = np.interp(wanted[draw], qualities[order, draw], costs[order, draw])
-    return 1 - equal / at
+    return 1 - np.divide(equal, at, out=np.ones_like(at), where=at > 0)  # of nothing, nothing is saved

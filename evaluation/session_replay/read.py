@@ -16,7 +16,7 @@ from ...routers.errors import DataError
 from ...routers.query import Query
 from .turns import SessionRequest, Sessions
 
-#: Columns of a session's rows beside those of records, and the names that tables have for them.
+#: Columns of a session's rows beside those of records, and the names that tables have for them; the first one counts.
 _NAMES: Mapping[str, Sequence[str]] = {
     "session": ("session", "session_id", "conversation_id", "thread_id"),
     "turn": ("turn", "turn_number"),
@@ -58,12 +58,13 @@ def read_sessions(source: str | Path, options: ReadOptions | None = None) -> Ses
     """
     options = options or ReadOptions()
     table = open_table(source, options.source)
-    found = {ours: name for ours, names in _NAMES.items() for name in names if name in table.columns}
+    found = {ours: name for ours, names in _NAMES.items() for name in reversed(names) if name in table.columns}
     if "session" not in found:
         raise DataError(
             table.name, None, "session", f"there are the columns {list(table.columns)}", "a column session, an id"
         )
-    others = [name for name in table.columns if name not in found.values()]
+    known = {name for names in _NAMES.values() for name in names}
+    others = [name for name in table.columns if name not in known]
     parser = RecordParser(table.name, others, options)
     sessions: dict[str, list[_Turn]] = {}
     for number, row in table.rows:

@@ -40,7 +40,7 @@ class SessionRequest:
         """Check the numbers.
 
         Raises:
-            InputError: a number is below 0 or none.
+            InputError: a number is none, or out of its range.
         """
         lengths = list(self.output_tokens.values()) if isinstance(self.output_tokens, Mapping) else [self.output_tokens]
         for name, value in (
@@ -50,6 +50,9 @@ class SessionRequest:
         ):
             if not 0 <= as_number(value) < float("inf"):
                 raise InputError(f"{name} is {value!r:.80}; expected a number of 0 or more")
+        for model, value in self.quality.items():
+            if not 0 <= as_number(value) <= 1:
+                raise InputError(f"quality of {model!r} is {value!r:.80}; expected a number from 0 to 1")
 
     def output(self, model: str) -> float:
         """Tokens of the answer of a model.
@@ -74,13 +77,15 @@ def check_sessions(sessions: Sessions, models: Sequence[str]) -> None:
     """Refuse sessions that cannot be replayed between some models.
 
     Raises:
-        InputError: there is no request, or one of them has no quality for one of the models; the message names it.
+        InputError: a session has no request, or one of them has no quality for one of the models; the message names it.
     """
     if not isinstance(sessions, Mapping) or not any(sessions.values()):
         raise InputError(
             "there are no sessions; expected the requests of each by its id: {'s-1': [SessionRequest(...)]}"
         )
     for name, requests in sessions.items():
+        if not requests:
+            raise InputError(f"session {name!r:.60} has no requests; expected one or more")
         for number, request in enumerate(requests):
             missing = [model for model in models if model not in request.quality]
             if missing:

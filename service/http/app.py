@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,7 @@ from ...monitoring.prometheus import register
 from ...monitoring.routing import RouteMonitor
 from ...monitoring.savings import Savings
 from ...routers.assessment import Assessment
+from ...routers.base import Router
 from ...routers.decision import Context, Decision
 from ...routers.query import Query
 from ..defaults import RequestLimits
@@ -41,6 +43,8 @@ from .scorer import Scorer
 from .slot import RouterSlot, watch
 from .usage import UsageReceiver
 
+logger = logging.getLogger(__name__)
+
 
 class _Service:
     """The parts of one service: queues, monitors, metrics and the decision log."""
@@ -63,8 +67,10 @@ class _Service:
         self._watch_s = watch_s
         self._started = time.monotonic()
         self._monitor = RouteMonitor(slot.current.router)
-        slot.on_reload = self._monitor.follow
-        self._lanes = Lanes(Scorer(slot, limits, self._observe, rules, shadow=shadow), limits)
+        self._rules = rules or RequestRules()
+        self._rules.pool_of(slot.current.router)  # refuses what does not fit now, and not at each request
+        slot.on_reload = self._follow
+        self._lanes = Lanes(Scorer(slot, limits, self._observe, self._rules, shadow=shadow), limits)
         self._usage = UsageReceiver(savings, decision_log, slot)
         self._shadow = shadow
         self.metrics = HttpMetrics(slot, lambda: self._lanes.waiting)
@@ -96,6 +102,22 @@ class _Service:
         self._lanes.close()
         if self._log is not None:
             self._log.close()
+
+    def _follow(self, router: Router) -> None:
+        """Heed that another router takes over.
+
+        Raises:
+            InputError: the rules describe a model that it does not have; the router is then refused.
+        """
+        self._rules.pool_of(router)
+        self._monitor.follow(router)
+        if set(router.models) != set(self._slot.current.router.models):
+            logger.warning(
+                "the bundle has the models %s; the prices by which sessions and savings count are still those of %s: "
+                "start the service anew",
+                list(router.models),
+                list(self._slot.current.router.models),
+            )
 
     def status(self) -> StatusReply:
         """What the status page shows."""

@@ -16,9 +16,10 @@ from ...routers.errors import InputError
 from ...routers.query import Query
 from ..batcher import safe_decision
 from ..gateway import Gateway
+from ..request_facts import RequestFacts
 from ..wire_names import METADATA_SELECTION
 from .requests import context_of, policy_of, selection_in
-from .seat import place_in
+from .seat import Place, place_in
 from .usage import noted
 
 if TYPE_CHECKING:
@@ -92,9 +93,8 @@ class RoutingPlugin(_SharedPlugin):
         earlier = selection_in(context.metadata)
         if earlier is None or "order" not in earlier:
             policy = policy_of(context.metadata)
-            request = {"messages": context.structured_messages, "metadata": context.metadata}
             selection = await self._gateway.select(
-                context.structured_messages, context_of(context.metadata), policy, self._gateway.facts_of(request)
+                context.structured_messages, context_of(context.metadata), policy, self._facts_of(context)
             )
             order = [self._gateway.pool_name(name) for name in (selection.model, *selection.fallbacks)]
             earlier = {**noted(self._gateway, selection), "order": order, "tried": []}
@@ -104,6 +104,15 @@ class RoutingPlugin(_SharedPlugin):
             return
         context.candidate_models = [name for name in context.candidate_models if pool[name] == left[0]]
         context.signals[METADATA_SELECTION] = {**earlier, "tried": [*earlier["tried"], left[0]]}
+
+    def _facts_of(self, context: RoutingContext) -> RequestFacts:
+        """What is known of a request: by the hook, which sees all of it, else by its messages and its metadata."""
+        place = context.metadata.get(METADATA_SELECTION)
+        if isinstance(place, Place):
+            return place.facts
+        request = {"messages": context.structured_messages, "metadata": context.metadata}
+        owner = context.metadata.get("user_api_key_hash") or context.metadata.get("user_api_key")
+        return self._gateway.facts_of(request, owner=owner if isinstance(owner, str) else "")
 
 
 class ClassifierPlugin(_SharedPlugin):

@@ -6,6 +6,7 @@ is called, so nothing of LiteLLM is imported before.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -14,9 +15,10 @@ from typing import Any
 
 from ...routers.errors import InferenceError, require
 from ..gateway import Gateway
+from ..request_facts import NOTHING_KNOWN
 from ..wire_names import METADATA_RECEIVED, METADATA_SELECTION, METADATA_SESSION, METADATA_STARTED
 from .cascade import PostCallCascade
-from .requests import context_of, headers_of, metadata_of, owner_of, policy_of, query_of, selection_in
+from .requests import context_of, drop_forged, headers_of, metadata_of, owner_of, policy_of, query_of, selection_in
 from .seat import prepare
 from .served import ServedByOther, answering, chosen
 from .usage import count_call, note_request
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: Names of models that ask the hook to choose.
 TRIGGERS = ("auto", "routelearn")
+#: Kinds of responses that no request goes on from by their ids.
+_NOT_GONE_ON_FROM = ("chat.completion", "text_completion")
 
 
 class Hook:
@@ -76,6 +80,7 @@ class Hook:
     ) -> Any:
         """Choose the model of a request to a trigger, and the fallbacks unless the client has named some."""
         del cache, call_type
+        drop_forged(data)
         model = data.get("model")
         if not isinstance(model, str) or model not in self._triggers:
             prepare(self._gateway, data, owner_of(user_api_key_dict))
@@ -83,15 +88,16 @@ class Hook:
         received = time.monotonic()
         metadata = metadata_of(data)
         owner = owner_of(user_api_key_dict)
-        facts = self._gateway.facts_of(data, headers_of(data), owner=owner)
+        facts = NOTHING_KNOWN
         try:
+            facts = self._gateway.facts_of(data, headers_of(data), owner=owner)
             of_key = getattr(user_api_key_dict, "metadata", None)
             of_key = of_key if isinstance(of_key, Mapping) else {}
             selection = await self._gateway.select(
                 query_of(data), context_of(metadata, of_key), policy_of(metadata, of_key), facts
             )
         except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
-            selection = self._gateway.select_unread(error, facts)
+            selection = await asyncio.to_thread(self._gateway.select_unread, error, facts)
         if not self._gateway.shadow:
             data["model"] = selection.model
             if selection.fallbacks and data.get("fallbacks") is None:  # an empty list is the client's wish
@@ -142,8 +148,10 @@ class Hook:
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> Any:
         """Note the response of a session, and let the cascade judge it: the one that replaces it; None: it stays."""
         session, response_id = metadata_of(data).get(METADATA_SESSION), getattr(response, "id", None)
-        if isinstance(session, str) and isinstance(response_id, str):
-            self._gateway.answered(session, response_id, owner=owner_of(user_api_key_dict))
+        goes_on = getattr(response, "object", None) not in _NOT_GONE_ON_FROM
+        if isinstance(session, str) and isinstance(response_id, str) and goes_on:
+            # A store that replicas share may keep its caller waiting.
+            await asyncio.to_thread(self._gateway.answered, session, response_id, owner=owner_of(user_api_key_dict))
         if self.cascade is None or self._gateway.shadow or METADATA_RECEIVED not in metadata_of(data):
             return None
         return await self.cascade.review(data, response)

@@ -10,7 +10,27 @@ from ...routers.base import Policy
 from ...routers.decision import Context
 from ...routers.errors import InputError
 from ...routers.query import REQUEST_FIELDS, Query, parse_query
-from ..wire_names import METADATA_SELECTION, METADATA_THRESHOLD, METADATA_USER_TIER, USER_TIER
+from ..wire_names import (
+    METADATA_CALL,
+    METADATA_DECISION,
+    METADATA_FURTHER,
+    METADATA_RECEIVED,
+    METADATA_SELECTION,
+    METADATA_SESSION,
+    METADATA_STARTED,
+    METADATA_THRESHOLD,
+    METADATA_USER_TIER,
+    USER_TIER,
+)
+
+#: Where LiteLLM keeps the selections of routing plug-ins, and the model group that its own router chose; the latter
+#: stays there when another group answers.
+SIGNALS, SELECTED = "routing_plugin_signals", "pre_routing_selected_model"
+#: The entries of the metadata that the proxy makes, and that a client could forge.
+_MADE_HERE = (
+    *(METADATA_SELECTION, METADATA_SESSION, METADATA_CALL, METADATA_DECISION, METADATA_FURTHER),
+    *(METADATA_RECEIVED, METADATA_STARTED, SIGNALS, SELECTED),
+)
 
 
 def query_of(data: Mapping[str, Any]) -> Query:
@@ -28,18 +48,31 @@ def query_of(data: Mapping[str, Any]) -> Query:
 def metadata_of(data: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of a request, as the dict that belongs to the request, so that entries can be added.
 
-    LiteLLM has two places for it: `litellm_metadata` where `metadata` is the client's (endpoints other than chat).
+    LiteLLM has two places for it: `litellm_metadata` where `metadata` is the client's (endpoints other than chat). An
+    older version also leaves a client's `litellm_metadata` for chat, so the one in which the proxy put the API key
+    counts.
+    """
+    found = [data.get(field) for field in ("litellm_metadata", "metadata")]
+    both = [metadata for metadata in found if isinstance(metadata, dict)]
+    keyed = [metadata for metadata in both if "user_api_key_hash" in metadata or "user_api_key" in metadata]
+    return next(iter(keyed or both), {})
+
+
+def drop_forged(data: Mapping[str, Any]) -> None:
+    """Take out of the metadata of a new request what only the proxy puts there.
+
+    A client could otherwise settle the probe of another request, join another session, or name models in the metrics.
     """
     for field in ("litellm_metadata", "metadata"):
         metadata = data.get(field)
         if isinstance(metadata, dict):
-            return metadata
-    return {}
+            for name in _MADE_HERE:
+                metadata.pop(name, None)
 
 
 def selection_in(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `Selection.as_dict()` that the hook or the routing plug-in stored for a request; None: there is none."""
-    signals = metadata.get("routing_plugin_signals")
+    signals = metadata.get(SIGNALS)
     selection = metadata.get(METADATA_SELECTION)
     if not selection and isinstance(signals, Mapping):
         selection = signals.get(METADATA_SELECTION)

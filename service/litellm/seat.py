@@ -47,7 +47,6 @@ def prepare(gateway: Gateway, data: Mapping[str, Any], owner: str) -> None:
         return
     metadata = metadata_of(data)
     metadata[METADATA_SELECTION] = place = Place()
-    metadata.pop(METADATA_SESSION, None)  # a client's own entry of this name
     try:
         place.facts = gateway.facts_of(data, headers_of(data), owner=owner)
     except Exception as error:  # noqa: BLE001 - the request goes on whatever happens

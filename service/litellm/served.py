@@ -11,12 +11,9 @@ from ...routers.checks import OTHER
 from ...routers.errors import require
 from ...routers.forks import new_lock
 from ..gateway import Gateway
-from .requests import selection_in
+from .requests import SELECTED, selection_in
 
 logger = logging.getLogger(__name__)
-
-#: Where LiteLLM keeps the model group that its own router chose; it stays there when another group answers.
-_SELECTED = "pre_routing_selected_model"
 
 
 class ServedByOther:
@@ -109,5 +106,5 @@ def chosen(gateway: Gateway, metadata: Mapping[str, Any]) -> str | None:
     selection = selection_in(metadata)
     if selection is not None:
         return str(selection["asked"])
-    selected = metadata.get(_SELECTED)
+    selected = metadata.get(SELECTED)
     return gateway.pool_name(selected) if isinstance(selected, str) else None

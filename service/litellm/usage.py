@@ -38,17 +38,23 @@ def note_request(gateway: Gateway, data: Mapping[str, Any], selection: Selection
 def note_session(gateway: Gateway, data: Mapping[str, Any], owner: str) -> None:
     """Note in the metadata of a request which session its calls belong to, also where sessions keep no model.
 
+    It never raises.
+
     Args:
         gateway: knows where sessions are named.
         data: the request, as LiteLLM's hooks get it.
         owner: whoever sent it.
     """
     metadata = metadata_of(data)
-    metadata.pop(METADATA_FURTHER, None)  # a client's own entry of this name
-    if gateway.ledger.counts and METADATA_SESSION not in metadata:
+    if not gateway.ledger.counts or METADATA_SESSION in metadata:
+        return
+    try:
         found = gateway.rules.session_names.session_of(data, headers_of(data), owner=owner)
-        if found is not None:
-            metadata[METADATA_SESSION] = found.id
+    except Exception as error:  # noqa: BLE001 - the request goes on whatever happens
+        log_error(logger, "the session of a request could not be read; its calls are counted without one", error)
+        return
+    if found is not None:
+        metadata[METADATA_SESSION] = found.id
 
 
 def noted(gateway: Gateway, selection: Selection) -> dict[str, Any]:

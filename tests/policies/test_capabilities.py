@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -93,6 +94,13 @@ def test_the_decision_skips_a_model_that_cannot_and_says_so() -> None:
     assert (kept.model, kept.candidates, kept.cause) == ("strong", ("strong",), "threshold")
     same = decision("weak", "strong")
     assert among_able(same, [STRONG, WEAK], Needs(input_tokens=5), "strong") is same
+
+
+def test_the_only_model_that_is_able_answers_with_probability_one_whatever_was_drawn() -> None:
+    for order, left in ((("strong", "weak"), 1.0), (("strong", "middle", "weak"), 0.05)):
+        drawn = replace(decision(*order), cause="explore", propensity=0.05)
+        found = among_able(drawn, [STRONG, WEAK], Needs(vision=True), "strong")
+        assert (found.model, found.propensity) == ("strong", left)
 
 
 def test_where_nobody_can_the_strong_model_is_asked_and_the_reason_says_what_is_missing() -> None:

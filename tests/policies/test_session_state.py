@@ -51,6 +51,7 @@ def test_a_state_with_one_odd_field_is_read_soundly_or_not_at_all(state: Session
     if read is not None:
         assert isinstance(read.model, str)
         assert isinstance(read.seen + read.score + read.requests + read.scored + read.score_sum, (int, float))
+        assert min(read.requests, read.scored, read.context) >= 0
         assert all(isinstance(tokens + when, float) for tokens, when in read.read.values())
 
 
@@ -59,6 +60,14 @@ def test_a_state_of_a_version_with_fewer_fields_is_read() -> None:
     fields = json.loads(state.as_json())
     assert SessionState.from_json(json.dumps(fields[:5])) == state
     assert SessionState.from_json(json.dumps([*fields, "of a newer version"])) is None
+
+
+@pytest.mark.parametrize("place", [4, 5, 7])
+@pytest.mark.parametrize("odd", [-1, 1.5, float("inf"), float("nan")])
+def test_a_state_whose_counts_cannot_be_is_refused(place: int, odd: float) -> None:
+    fields = json.loads(SessionState("m", 0.4, "learned", 1.0, 3, 2, 0.8, 2000).as_json())
+    fields[place] = odd
+    assert SessionState.from_json(json.dumps(fields)) is None
 
 
 def test_a_change_that_raises_leaves_the_session_as_it_was() -> None:

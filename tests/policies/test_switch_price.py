@@ -231,3 +231,24 @@ def test_a_state_survives_json_and_a_broken_text_is_no_state() -> None:
     assert SessionState.from_json(state.as_json()) == state
     for text in ("", "{}", "[]", b"\xff", '{"model": 3, "read": {}}', "null"):
         assert SessionState.from_json(text) is None
+
+
+#: Strong's cache makes it cheaper than weak in a long conversation.
+CHEAP_WHEN_WARM = [Model("strong", 1.0, 8.0, cached_input_price=0.05), Model("weak", 0.3, 0.6)]
+
+
+@pytest.mark.parametrize("value_usd", [None, 0.001])
+def test_a_better_model_that_is_cheaper_with_its_warm_cache_is_gone_to_and_stayed_with(value_usd: float | None) -> None:
+    prices = SwitchPrices(models=CHEAP_WHEN_WARM, value_usd=value_usd)
+    both = {"weak": (100_000, 0.0), "strong": (100_000, 0.0)}
+
+    def switch(kept: str, to: str, score: float) -> float:
+        session = SessionState(kept, score, "learned", 0.0, 3, 3, 3 * score, context=100_000, read=both)
+        found = prices.switch(session, to, tokens=101_000, score=score, threshold=0.6, requests_left=10, now=1.0)
+        assert found is not None
+        return found.gain - found.price
+
+    assert switch("weak", "strong", 0.9) > 0
+    assert switch("weak", "strong", 0.55) > 0
+    assert switch("strong", "weak", 0.2) < 0
+    assert switch("strong", "weak", 0.9) < 0

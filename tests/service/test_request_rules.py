@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -145,3 +147,57 @@ def test_the_http_service_decides_steps_and_loops_alike(router: Words) -> None:
         assert routed(traced, "score")["models"] == ["weak"]
         looped = loop(EASY, *[step(n) for n in range(3)])
         assert routed(looped)["decisions"][0]["cause"] == "escalated"
+
+
+def unable_pool() -> list[Model]:
+    return [replace(model, vision=False) for model in POOL]
+
+
+def picture() -> list[dict[str, Any]]:
+    content = [{"type": "text", "text": EASY}, {"type": "image_url", "image_url": {"url": "https://e.org/a.png"}}]
+    return [{"role": "user", "content": content}]
+
+
+@pytest.mark.parametrize("sessions", [Conversations(0.3), Conversations(prices=SwitchPrices(models=POOL))])
+def test_a_session_does_not_hide_that_no_model_can_serve_a_request(router: Words, sessions: Conversations) -> None:
+    gateway = Gateway(router, rules=RequestRules(pool=unable_pool(), sessions=sessions))
+    assert asked(gateway, [user(EASY)], session_id="s").model == "weak"
+    found = asked(gateway, picture(), session_id="s")
+    assert (found.model, found.cause) == ("strong", "unable")
+    assert asked(gateway, [user(EASY)], session_id="s").model == "weak"
+    gateway.close()
+
+
+def test_a_loop_is_not_escalated_to_a_strong_model_that_cannot_read_the_image(router: Words) -> None:
+    pool = [replace(POOL[0], vision=False), POOL[1]]
+    gateway = Gateway(router, rules=RequestRules(pool=pool, sessions=Conversations(0.0)))
+    messages = [*picture(), *(message for n in range(3) for message in step(n))]
+    selection = asyncio.run(gateway.select(messages, facts=gateway.facts_of({"messages": messages})))
+    assert (selection.model, selection.fallbacks) == ("weak", ())
+    gateway.close()
+
+
+def test_a_loop_goes_to_strong_alone_where_several_models_would_answer_together(router: Words) -> None:
+    rules = RequestRules(sessions=Conversations(0.0))
+    facts = rules.facts_of({"messages": loop(EASY, *[step(n) for n in range(3)])}, router)
+    together = replace(router.route(EASY), targets=("weak", "strong"))
+    found = rules.decided(together, facts, router)
+    assert (found.model, found.cause, found.targets) == ("strong", "escalated", ())
+
+
+def test_a_decision_for_a_model_that_the_gateway_lacks_is_for_the_next_one_and_no_outage() -> None:
+    router = Words()
+    rules = RequestRules(sessions=Conversations(0.1))
+    three = replace(
+        router.route(EASY), model="third", candidates=("third", "weak", "strong"), targets=("third", "weak")
+    )
+    gateway = Gateway(
+        router,
+        models={"strong": "strong", "weak": "weak"},
+        policy=SimpleNamespace(decide=lambda *_: [three]),
+        rules=rules,
+    )
+    found = asked(gateway, [user(EASY)], session_id="s")
+    assert (found.model, found.candidates, found.targets) == ("weak", ("weak", "strong"), ("weak",))
+    assert "down" not in found.reason
+    gateway.close()

@@ -14,6 +14,7 @@ from routelearn.policies.conversation import Conversations
 from routelearn.policies.switch_price import SwitchPrices
 from routelearn.routers.base import Router
 from routelearn.routers.decision import Floats, Model
+from routelearn.routers.errors import InputError
 from routelearn.routers.query import Query, transcript
 from routelearn.service.http.app import create_app
 from routelearn.service.http.slot import RouterSlot
@@ -33,6 +34,13 @@ class Marked(Router):
         found = [re.findall(r"score (0\.\d+)", transcript(query)) for query in queries]
         scores = [float(marks[-1]) if marks else 0.5 for marks in found]
         return np.array([[score, 1 - score] for score in scores], np.float32)
+
+
+class Renamed(Marked):
+    """The same with models of other names."""
+
+    def __init__(self, strong: str, weak: str) -> None:
+        Router.__init__(self, [Model(strong, 3.0, 15.0), Model(weak, 0.3, 1.5)], strong, weak, threshold=0.6)
 
 
 def chat(*turns: str) -> list[dict[str, str]]:
@@ -93,3 +101,24 @@ def test_a_service_without_sessions_says_so() -> None:
         reply = client.post("/v1/route", json={"queries": ["score 0.1"], "sessions": ["a"]})
     assert reply.status_code == 422
     assert "expected it to run with --sessions" in reply.json()["error"]["message"]
+
+
+def test_a_bundle_without_a_model_that_the_pool_describes_is_refused_and_requests_go_on() -> None:
+    routers = [Renamed("strong", "weak"), Renamed("large", "small")]
+    slot = RouterSlot("marked", lambda: routers.pop(0))
+    with TestClient(create_app(slot, rules=RequestRules(pool=[Model("weak", vision=False)]))) as client:
+        with pytest.raises(InputError, match=r"pool describes \['weak'\]"):
+            slot.reload()
+        assert routed(client, [chat("score 0.1")])[0]["model"] == "weak"
+
+
+def test_sessions_go_on_with_the_models_of_a_bundle_that_has_other_names() -> None:
+    routers = [Renamed("strong", "weak"), Renamed("large", "small")]
+    slot = RouterSlot("marked", lambda: routers.pop(0))
+    rules = RequestRules(sessions=Conversations(prices=SwitchPrices(models=POOL)))
+    with TestClient(create_app(slot, rules=rules)) as client:
+        assert routed(client, [chat("score 0.9")], sessions=["s"])[0]["model"] == "strong"
+        slot.reload()
+        for query, model in (("score 0.9", "large"), ("score 0.1", "small")):
+            found = routed(client, [chat(query)], sessions=["s"])[0]
+            assert (found["model"], set(found["candidates"])) == (model, {"large", "small"})

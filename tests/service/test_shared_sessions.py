@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import random
 import re
@@ -270,3 +271,15 @@ def test_the_recipe_of_the_docs_runs(server: RedisServer) -> None:
     exec(recipe.replace("redis://localhost:6379/0", server.url), names)
     assert names["sessions"].decide("s", by_threshold(0.9)).reason == "by the threshold"
     names["shared"].close()
+
+
+@pytest.mark.parametrize("ttl_s", [None, math.inf, 1e300])
+def test_sessions_that_are_never_forgotten_are_kept_in_the_store(
+    server: RedisServer, prefix: str, ttl_s: float | None
+) -> None:
+    link = RedisLink(server.url, prefix=prefix)
+    store = SharedSessions(link, ttl_s=ttl_s)
+    store.update("key", 1.0, lambda _: SessionState("strong", 0.9, "learned", 1.0))
+    assert not link.down
+    assert link.ask(lambda client: client.pttl(link.key("s", "key"))) == -1
+    store.close()
