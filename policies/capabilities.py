@@ -147,16 +147,7 @@ def among_able(decision: Decision, pool: Sequence[Model], needs: Needs, strong: 
     said = "; ".join(f"{name}: {', '.join(words)}" for name, words in unable.items())
     able = tuple(name for name in decision.candidates if name not in unable)
     if not able:
-        others = tuple(name for name in decision.candidates if name != strong)
-        return replace(
-            decision,
-            model=strong,
-            candidates=(strong, *others),
-            cause=UNABLE,
-            reason=f"no model of the pool can serve this request: {said}",
-            propensity=1.0,
-            targets=(),
-        )
+        return decision.instead(strong, UNABLE, f"no model of the pool can serve this request: {said}")
     targets = tuple(name for name in decision.targets if name in able)
     if decision.model in able:
         return replace(

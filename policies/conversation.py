@@ -206,7 +206,7 @@ class Conversations:
         goal = request.escalate_to
         is_escalated = session is not None and session.escalated and session.model in decision.candidates
         if goal is not None and goal in decision.candidates and not is_escalated:
-            return replace(_instead(decision, goal, ESCALATED, request.why), propensity=1.0), "escalated"
+            return decision.instead(goal, ESCALATED, request.why), "escalated"
         if session is None:
             return decision, "begun"
         if session.escalated and not is_escalated:
@@ -226,7 +226,7 @@ class Conversations:
         if stays is None:
             was = f"the session leaves {session.model}, chosen at {session.score:.4f}"
             return replace(decision, reason=f"{decision.reason}; {was}"), "switched"
-        return replace(_instead(decision, session.model, cause, stays), propensity=1.0), "kept"
+        return decision.instead(session.model, cause, stays), "kept"
 
     def _after(
         self, session: SessionState | None, request: _Request, chosen: Decision, answers: str, event: str
@@ -302,16 +302,12 @@ class _Request:
     now: float
 
 
-def _instead(decision: Decision, model: str, cause: str, reason: str) -> Decision:
-    others = tuple(name for name in decision.candidates if name != model)
-    return replace(decision, model=model, candidates=(model, *others), cause=cause, reason=reason)
-
-
 def _among_up(chosen: Decision, up: Sequence[str]) -> Decision:
     """The decision among the models that are up, for the session's model if that one is."""
     result = chosen
     if up and chosen.model not in up:
-        result = _instead(chosen, up[0], DIVERTED, f"{chosen.model}, the session's model, is down")
+        down = chosen.instead(up[0], DIVERTED, f"{chosen.model}, the session's model, is down")
+        result = replace(down, propensity=chosen.propensity)
     # The only one that is up answers whatever was drawn.
     return replace(result, propensity=1.0) if len(up) == 1 and result.propensity != 1 else result
 

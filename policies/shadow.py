@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..routers.decision import Decision
 
 #: The `Decision.cause` of what is replied in shadow mode.
@@ -25,13 +23,5 @@ def shadowed(decision: Decision, strong: str) -> Decision:
         >>> acted.model, acted.cause, acted.reason[:54]
         ('sim-max', 'shadow', 'shadow mode: sim-max answers; the router would ask sim')
     """
-    others = tuple(name for name in decision.candidates if name != strong)
-    return replace(
-        decision,
-        model=strong,
-        candidates=(strong, *others),
-        cause=SHADOW,
-        reason=f"shadow mode: {strong} answers; the router would ask {decision.model}: {decision.reason}",
-        propensity=1.0,
-        targets=(),
-    )
+    reason = f"shadow mode: {strong} answers; the router would ask {decision.model}: {decision.reason}"
+    return decision.instead(strong, SHADOW, reason)

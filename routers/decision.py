@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -134,6 +134,19 @@ class Decision:
     cause: str = THRESHOLD
     propensity: float = 1.0
     targets: tuple[str, ...] = ()
+
+    def instead(self, model: str, cause: str, reason: str) -> Decision:
+        """This decision for another model, asked alone, whatever was drawn.
+
+        Args:
+            model: the other model; the candidates follow behind it.
+            cause: one word for the kind of reason.
+            reason: one readable sentence.
+        """
+        others = tuple(name for name in self.candidates if name != model)
+        return replace(
+            self, model=model, candidates=(model, *others), cause=cause, reason=reason, propensity=1.0, targets=()
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the decision as plain data for JSON."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ..policies.agent_rules import AgentRules, default_rules
@@ -139,9 +138,9 @@ class RequestRules:
         pool, lacks = self._pool(router)
         escalates = self._agents.loops(facts.turn) if self._agents is not None else None
         if facts.turn.kind == "housekeeping":
-            decision = _instead(decision, router.weak, HOUSEKEEPING, f"housekeeping of the client: {facts.turn.why}")
+            decision = decision.instead(router.weak, HOUSEKEEPING, f"housekeeping of the client: {facts.turn.why}")
         elif escalates is not None and (self.sessions is None or facts.session is None or decision.targets):
-            decision = _instead(decision, router.strong, ESCALATED, escalates)
+            decision = decision.instead(router.strong, ESCALATED, escalates)
         if lacks and facts.needs is not None:
             decision = among_able(decision, pool, facts.needs, router.strong)
             if decision.cause == UNABLE:
@@ -173,11 +172,3 @@ class RequestRules:
             lacks = says_something(pool)
             self._described = router, pool, lacks
         return pool, lacks
-
-
-def _instead(decision: Decision, model: str, cause: str, reason: str) -> Decision:
-    """The decision for another model, whatever was drawn."""
-    others = tuple(name for name in decision.candidates if name != model)
-    return replace(
-        decision, model=model, candidates=(model, *others), cause=cause, reason=reason, propensity=1.0, targets=()
-    )
