@@ -107,7 +107,7 @@ def test_a_bundle_without_a_model_that_the_pool_describes_is_refused_and_request
     routers = [Renamed("strong", "weak"), Renamed("large", "small")]
     slot = RouterSlot("marked", lambda: routers.pop(0))
     with TestClient(create_app(slot, rules=RequestRules(pool=[Model("weak", vision=False)]))) as client:
-        with pytest.raises(InputError, match=r"pool describes \['weak'\]"):
+        with pytest.raises(InputError, match=r"describes \['weak'\]"):
             slot.reload()
         assert routed(client, [chat("score 0.1")])[0]["model"] == "weak"
 
