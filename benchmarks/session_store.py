@@ -26,7 +26,9 @@ from routelearn.policies.conversation import Conversations
 from routelearn.policies.session_state import MemorySessions, SessionState
 from routelearn.policies.switch_price import SwitchPrices
 from routelearn.routers.decision import Decision, Model
+from routelearn.routers.rules import RulesRouter
 from routelearn.service.redis_link import RedisLink
+from routelearn.service.request_rules import RequestRules
 from routelearn.service.shared_sessions import SharedSessions
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -73,6 +75,30 @@ def latencies() -> Iterator[str]:
         left = shared(server.url, "down:")
         server.kill()
         yield f"| Redis is down | {timed([left])} |"
+
+
+def reading() -> Iterator[str]:
+    """Rows of a table: what reading a request and deciding it take, beyond scoring it, for chats of several lengths."""
+    router = RulesRouter(POOL[0].name, POOL[1].name)
+    ways = (RequestRules(sessions=conversations(MemorySessions())), RequestRules(reads_agents=False))
+    for turns in (1, 9, 40):
+        roles = ("user", "assistant")
+        chat = [{"role": "system", "content": "You help with a long document. " * 250}]
+        chat += [
+            {"role": roles[number % 2], "content": "Some words of a turn. " * 20} for number in range(2 * turns - 1)
+        ]
+        body, decision = {"messages": chat}, router.route("Say hello.")
+        found = []
+        for rules in ways:
+            seconds = []
+            for _ in range(2000):
+                began = time.perf_counter()
+                facts = rules.facts_of(body, router)
+                rules.routed_query(chat, facts)
+                rules.decided(decision, facts, router)
+                seconds.append(time.perf_counter() - began)
+            found.append(1000 * float(np.median(seconds)))
+        yield f"| {turns} | {found[0]:.3f} | {found[1]:.3f} |"
 
 
 def state(number: int) -> SessionState:
@@ -138,6 +164,12 @@ def main() -> None:
             "| sessions are kept | p50 ms | p99 ms |",
             "|---|---|---|",
             *rows,
+            "",
+            "The same with reading the request (session, size, place in an agent's loop), in memory:",
+            "",
+            "| user turns of the chat | sessions and agents, p50 ms | neither, p50 ms |",
+            "|---|---|---|",
+            *reading(),
             "",
             f"Memory of {count:,} sessions, both models having read of each (a state is {length} characters):",
             "",
