@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -163,7 +164,7 @@ class SessionOptions(Options):
         Raises:
             InputError: there are sessions, and neither prices nor a margin to decide by.
         """
-        given, models = read_pool(self.pool), self._models(router)
+        models = self._models(router)
         sessions, prices = None, None
         if self.sessions and self.session_margin is None:
             if sum(model.input_price is not None and model.output_price is not None for model in models) < 2:
@@ -178,7 +179,7 @@ class SessionOptions(Options):
                 store=SharedSessions(url, max_sessions=MOST_SESSIONS) if url else None,
                 salt=shared_salt(os.environ.get(LOG_SALT_VARIABLE)) if url else None,
             )
-        rules = RequestRules(pool=given, sessions=sessions, reads_agents=not self.no_agents)
+        rules = RequestRules(pool=self._given, sessions=sessions, reads_agents=not self.no_agents)
         rules.pool_of(router)
         return rules
 
@@ -186,9 +187,14 @@ class SessionOptions(Options):
         """What counts the calls: by the prices of the pool, and with caches that hold as long as sessions expect."""
         return Savings(self._models(router), cache_ttl_s=self.cache_ttl, router_usd=router_usd)
 
+    @cached_property
+    def _given(self) -> list[Model]:
+        """The models of --pool; the file is read once."""
+        return read_pool(self.pool)
+
     def _models(self, router: Router) -> list[Model]:
         """The models of the router, and those of --pool, which go first."""
-        return list({model.name: model for model in (*router.pool, *read_pool(self.pool))}.values())
+        return list({model.name: model for model in (*router.pool, *self._given)}.values())
 
 
 @with_flags

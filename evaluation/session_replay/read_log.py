@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,19 +81,12 @@ def read_logged_sessions(path: str | Path, strong: str, weak: str) -> LoggedSess
         found.sort(key=lambda one: one[0])
         times = [time for time, _, _ in found]
         pauses = [0.0, *(max(0.0, later - earlier) for earlier, later in pairwise(times))]
-        sessions[name] = [_after(request, pause) for (_, request, _), pause in zip(found, pauses, strict=True)]
+        sessions[name] = [
+            replace(request, pause_s=0.0 if math.isnan(pause) else pause)
+            for (_, request, _), pause in zip(found, pauses, strict=True)
+        ]
         decided[name] = [decision for _, _, decision in found]
     return LoggedSessions(sessions, decided, left_out)
-
-
-def _after(request: SessionRequest, pause_s: float) -> SessionRequest:
-    return SessionRequest(
-        query=request.query,
-        tokens=request.tokens,
-        output_tokens=request.output_tokens,
-        quality=request.quality,
-        pause_s=0.0 if math.isnan(pause_s) else pause_s,
-    )
 
 
 def _first_call(usage: object) -> Mapping[str, Any] | None:

@@ -93,9 +93,9 @@ class Plugins:
             SharedBreakers(self._link, availability)  # the breakers keep it
         monitor = RouteMonitor(router)
         pool = self._pool(models or {name: name for name in router.models})
-        prices = {model.name: model for model in (*router.pool, *pool)}
+        models_known = list({model.name: model for model in (*router.pool, *pool)}.values())
         savings = Savings(
-            list(prices.values()),
+            models_known,
             cache_ttl_s=self._get(Variable.CACHE_TTL_S, _number) or 300.0,
             router_usd=self._get(Variable.ROUTER_USD, _number) or 0.0,
         )
@@ -111,7 +111,7 @@ class Plugins:
             rules=RequestRules(
                 reads_agents=self._get(Variable.AGENTS, _switch) is not False,
                 pool=pool,
-                sessions=self._sessions(pool, router),
+                sessions=self._sessions(models_known),
                 session_names=SessionNames(
                     headers=(*(self._get(Variable.SESSION_HEADERS, _headers) or ()), *HEADERS),
                     user=self._get(Variable.SESSION_BY_USER, _switch) is True,
@@ -121,13 +121,12 @@ class Plugins:
             shadow=self._get(Variable.SHADOW, _switch) is True,
         )
 
-    def _sessions(self, pool: list[Model], router: FallbackRouter) -> Conversations | None:
+    def _sessions(self, models: list[Model]) -> Conversations | None:
         """What keeps the models of sessions, by prices where they are known; None: sessions are off."""
         margin = self._get(Variable.SESSION_MARGIN, _number)
         switch = self._get(Variable.SESSIONS, _switch)
         if switch is False or (switch is None and margin is None):
             return None
-        models = list({model.name: model for model in (*router.pool, *pool)}.values())
         prices = None
         if margin is None and any(model.input_price is not None for model in models):
             prices = SwitchPrices(
